@@ -1,0 +1,128 @@
+"""What decides the numbers of one stage, as plain frozen values: no torch, no units but steps.
+
+A plan resolves to these; `core` trains by them; their canonical form is hashed into stage keys. So a field
+added here needs a default that means "as before", and a default may change only together with `NUMERICS`
+(prunectl/plan/identity.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Shape = tuple[int, int, int]
+"""Channels, height, width of one image."""
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """Which network, and the constants of its layers that recipes differ in."""
+
+    name: str
+    """A name `core.networks.registry` knows, such as ``resnet-20``."""
+    shape: Shape
+    classes: int
+    shortcut: Literal["projection", "projection-without-bn", "projection-everywhere", "padding"] = (
+        "projection"
+    )
+    """How residual networks match shapes: 1×1 convolution and BatchNorm where the shape changes (He et al.'s
+    option B), the same without BatchNorm, the same also in the first block of the first stage (Renda's code),
+    or zero-padded identity (option A). Networks without shortcuts ignore it."""
+    bn_momentum: float = 0.1
+    """PyTorch's convention: running = (1 − momentum)·running + momentum·batch. TensorFlow's decay .997 is .003."""
+    bn_eps: float = 1e-5
+    initializer: Literal["pytorch", "he-uniform", "he-normal", "renda2020"] = "he-normal"
+    """Kernels by fan-in (He et al. 2015), or ``renda2020``: variance scaling 1.0 by fan-in with a truncated
+    normal for convolutions and N(0, 0.01²) for the dense layer. Biases 0, BatchNorm 1 and 0; ``pytorch`` is
+    torch's own default for every layer."""
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which images, and which of them are held out."""
+
+    name: str
+    """A name `core.datasets.registry` knows, such as ``cifar10``."""
+    fingerprint: str
+    """Identifies the content; the registry's constant, or computed for a folder of the user's own."""
+    options: tuple[tuple[str, str | int | float], ...] = ()
+    """Options of the data set as sorted (name, value) pairs: the shape of ``synthetic``, a folder's path."""
+    validation_from: Literal["none", "test", "train"] = "none"
+    """Where the validation split is taken from. Renda et al. hold out 2,000 of CIFAR's 10,000 test images."""
+    validation_count: int = 0
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """The optimizer and its constants; the learning rate is the schedule's."""
+
+    name: Literal["sgd", "adam"] = "sgd"
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    """PyTorch's convention: wd·w is added to the gradient. Keras' l2 = x is weight_decay = 2x."""
+    decay: Literal["all", "weights"] = "all"
+    """All parameters, or convolution and dense kernels only (neither biases nor BatchNorm)."""
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """Random changes of the training images: pad and crop back at a random offset, then flip."""
+
+    pad: int = 0
+    padding: Literal["zero", "reflect"] = "zero"
+    """Raw pixels are padded, before normalising."""
+    flip: bool = False
+    """Mirror left-right with probability 1/2."""
+
+
+@dataclass(frozen=True)
+class NormalizeSettings:
+    """How uint8 pixels become floats: x/255, then minus mean over std."""
+
+    kind: Literal["channel", "image"] = "channel"
+    """Constants per channel, or each image by its own mean and std (TensorFlow's per_image_standardization:
+    (x − mean) / max(std, 1/√pixels), over all channels together, after augmentation)."""
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    """One value per channel, in units of [0, 1] pixels; empty for ``image``."""
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How a network is trained, but for its learning rates, its length, its seed and its masks."""
+
+    batch: int = 128
+    straddle: bool = False
+    """Batches run across epoch borders (shuffle → repeat → batch), all of full size."""
+    drop_last: bool = False
+    """Without `straddle`: leave out the epoch's last, short batch."""
+    evaluate_every: int = 0
+    """Steps between evaluations; 0 evaluates at the end only. The end is always evaluated."""
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    label_smoothing: float = 0.0
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    normalize: NormalizeSettings = field(default_factory=NormalizeSettings)
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    deterministic: bool = True
+
+
+@dataclass(frozen=True)
+class PruneSettings:
+    """Which weights a mask keeps, given the weights it is scored on and the mask before it."""
+
+    criterion: str = "magnitude"
+    """A name `core.criteria.registry` knows."""
+    scope: Literal["global", "layerwise", "uniform"] = "global"
+    """Scores compete across all prunable layers, or within each layer at the same density, or within each
+    layer but for the first and the last, which stay whole (``uniform``: uniform except ends)."""
+    granularity: Literal["weight", "channel"] = "weight"
+    density: str = "1"
+    """Fraction kept of the dense network's prunable weights, as an exact decimal."""
+    exclude: tuple[str, ...] = ()
+    """Not prunable: ``first``, ``last``, ``shortcuts``, or layer names."""
+    ratios: tuple[tuple[str, str], ...] = ()
+    """Li et al.'s structured pruning: (layer, fraction of its filters removed) pairs; overrules `density`."""

@@ -1,0 +1,114 @@
+"""Append-only logs: one JSON record per line, the only way facts leave a worker.
+
+Every record has `seq` (0, 1, 2 … through the file), `attempt` (1, 2 … how often the stage was started), `time`
+(Unix seconds) and `type`. A crash can leave a torn last line: readers stop before it, and the next writer ends it
+and goes on, so that readers skip it as the one line that is not a record.
+
+Records of a stage, in the order they come (accuracies in percent, losses in nats, times in seconds):
+
+    start       step (0, or where a checkpoint resumed), device, device_name, host, pid, threads, versions {…}
+    pruned      kept, prunable, parameters, macs, macs_dense, layers [{name, total, kept}],
+                accuracy_pruned, loss_pruned (the parent's end weights under the new mask)
+    begin       accuracy_start, loss_start (before the first step, after any rewinding)
+    epoch       epoch (1, 2 …: evaluations of this stage), step (steps done), lr (of the last step),
+                rates [[first step, lr] …] (runs applied since the last record), train_loss, train_accuracy,
+                loss, accuracy, top5, validation_loss, validation_accuracy (null without a split), seconds
+    checkpoint  step, file
+    note        text
+    interrupted step
+    failed      reason (oom | exception | nonfinite | lost | hung), message, traceback
+    done        what result.json holds
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from prunectl.errors import StoreError
+from prunectl.storage.files import about_to, dumps
+
+Record = dict[str, Any]
+
+
+def read(path: Path, offset: int = 0) -> tuple[list[Record], int]:
+    """Complete records from byte `offset` on, and the offset to go on from.
+
+    A missing file has no records. Lines that are not JSON objects (torn by a crash) are left out.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read()
+    except FileNotFoundError:
+        return [], offset
+    end = data.rfind(b"\n") + 1
+    records = []
+    for line in data[:end].splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict):
+            records.append(record)
+    return records, offset + end
+
+
+class Journal:
+    """The writer of one log. Only the process that holds the stage's lock may have one."""
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+        """Open for appending; a torn last line is ended first.
+
+        Raises StoreError where the file cannot be written.
+        """
+        self.path = path
+        self._clock = clock
+        records, _ = read(path)
+        self.seq = records[-1]["seq"] + 1 if records else 0
+        self.attempt = max((record["attempt"] for record in records), default=0) + 1
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(
+                path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666
+            )
+            size = os.fstat(self._descriptor).st_size
+            if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
+                self._write(b"\n")
+        except OSError as error:
+            raise StoreError(f"cannot write {path}: {error.strerror}") from error
+
+    def append(self, kind: str, *, durable: bool = False, **fields: Any) -> Record:
+        """Add a record; `durable` waits until it is on the disk.
+
+        Raises StoreError where it cannot be written.
+        """
+        record: Record = {
+            "seq": self.seq,
+            "attempt": self.attempt,
+            "time": self._clock(),
+            "type": kind,
+            **fields,
+        }
+        about_to("write", self.path)
+        try:
+            self._write(dumps(record).encode() + b"\n")
+            if durable:
+                about_to("fsync", self.path)
+                os.fsync(self._descriptor)
+        except OSError as error:
+            raise StoreError(f"cannot write {self.path}: {error.strerror}") from error
+        self.seq += 1
+        return record
+
+    def _write(self, data: bytes) -> None:
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+
+    def close(self) -> None:
+        """Close the file; the journal cannot be used after."""
+        os.close(self._descriptor)

@@ -1,0 +1,86 @@
+"""Locks that the kernel releases when their process dies.
+
+Open-file-description locks (Linux): unlike POSIX record locks they survive another open and close of the file in
+the same process, and unlike flock they can be asked about (F_OFD_GETLK) without being taken for a moment, so that
+a reader of `status` can never make a worker's own attempt fail.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+from pathlib import Path
+
+from prunectl.errors import StoreBusy, StoreError
+
+# struct flock on 64-bit Linux: short l_type, short l_whence, off_t l_start, off_t l_len, pid_t l_pid (0 for OFD).
+_FLOCK = "hhqqi4x"
+
+
+class Lock:
+    """An exclusive lock on a file, held until `release`, or until the process dies."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether this object holds the lock."""
+        return self._descriptor is not None
+
+    def acquire(self, note: str = "") -> None:
+        """Take the lock and leave `note` in the file for people to read.
+
+        Raises StoreBusy at once where another holds it, StoreError where the file cannot be made.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise StoreError(f"cannot write {self.path}: {error.strerror}") from error
+        try:
+            fcntl.fcntl(
+                descriptor,
+                fcntl.F_OFD_SETLK,
+                struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0),
+            )
+        except OSError as error:
+            held_by = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+            os.close(descriptor)
+            raise StoreBusy(
+                f"{self.path} is locked{f' by {held_by}' if held_by else ''}"
+            ) from error
+        if note:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, note.encode(), 0)
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Give the lock back; the file stays."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> Lock:
+        if not self.held:
+            self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def is_held(path: Path) -> bool:
+    """Whether some process holds the lock now. Never takes it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked)
+        return bool(struct.unpack(_FLOCK, answer)[0] != fcntl.F_UNLCK)
+    finally:
+        os.close(descriptor)
