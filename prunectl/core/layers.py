@@ -82,3 +82,13 @@ def prunable(network: nn.Module, exclude: Collection[str] = ()) -> dict[str, nn.
         layer.parameter: network.get_parameter(layer.parameter)
         for layer in prunable_layers(network, exclude)
     }
+
+
+def batchnorm_names(network: nn.Module) -> set[str]:
+    """Names of BatchNorm's parameters and running statistics in a state dict."""
+    return {
+        f"{name}.{inner}"
+        for name, module in network.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        for inner in module.state_dict()
+    }

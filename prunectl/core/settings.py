@@ -8,7 +8,7 @@ added here needs a default that means "as before", and a default may change only
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 Shape = tuple[int, int, int]
 """Channels, height, width of one image."""
@@ -56,8 +56,6 @@ class DataSettings:
 class OptimizerSettings:
     """The optimizer and its constants; the learning rate is the schedule's."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
-
     name: Literal["sgd", "adam"] = "sgd"
     momentum: float = 0.9
     nesterov: bool = False
@@ -73,8 +71,6 @@ class OptimizerSettings:
 @dataclass(frozen=True)
 class AugmentSettings:
     """Random changes of the training images: pad and crop back at a random offset, then flip."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
 
     pad: int = 0
     padding: Literal["zero", "reflect"] = "zero"

@@ -7,11 +7,11 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from decimal import Decimal, localcontext
-from fractions import Fraction
 from typing import Any, Protocol
 
+from prunectl.core.density import competitions, kept
 from prunectl.core.settings import NetworkSettings, PruneSettings
-from prunectl.errors import PlanError, PrunectlError
+from prunectl.errors import PrunectlError, UnknownName
 from prunectl.plan import resolve
 from prunectl.plan.identity import spec_to_dict, stage_key
 from prunectl.plan.load import LoadedPlan
@@ -19,11 +19,28 @@ from prunectl.plan.resolve import Point
 from prunectl.plan.spec import Mask, StageSpec, Weights
 
 
+class LayerLike(Protocol):
+    """A layer with a kernel; `core.inspect.LayerInfo` is one."""
+
+    @property
+    def parameter(self) -> str: ...
+    @property
+    def weights(self) -> int: ...
+    @property
+    def role(self) -> str: ...
+    @property
+    def prunable(self) -> bool: ...
+
+
 class Anatomy(Protocol):
     """What a plan asks about a network; `core.inspect.Anatomy` is one."""
 
     @property
-    def prunable(self) -> int: ...
+    def layers(self) -> tuple[LayerLike, ...]: ...
+
+
+Inspect = Callable[[NetworkSettings, tuple[str, ...]], Anatomy]
+"""Network and exclusions to anatomy; `core.inspect.inspect` is one."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +122,7 @@ class Expansion:
         }
 
 
-def expand(plan: LoadedPlan, inspect: Callable[[NetworkSettings], Anatomy] | None) -> Expansion:
+def expand(plan: LoadedPlan, inspect: Inspect | None) -> Expansion:
     """All trials and stages of a plan.
 
     `inspect` counts a network's weights, to reject what cannot be pruned so before anything runs; None where the
@@ -116,14 +133,12 @@ def expand(plan: LoadedPlan, inspect: Callable[[NetworkSettings], Anatomy] | Non
     trials: list[Trial] = []
     stages: dict[str, StageSpec] = {}
     epoch_steps: dict[str, float] = {}
-    counted: dict[NetworkSettings, int] = {}
     cells: set[str] = set()
     for point in resolve.points(plan):
-        if inspect is not None and point.network not in counted:
-            counted[point.network] = _count(plan, point, inspect)
+        anatomy = _inspect(plan, point, inspect) if inspect is not None else None
         for densities in _ladders(point):
-            if inspect is not None:
-                _check_ladder(plan, point, densities, counted[point.network])
+            if anatomy is not None:
+                _check_ladder(plan, point, densities, anatomy)
             cell = _cell(plan, point, densities)
             if cell in cells:
                 continue
@@ -238,33 +253,42 @@ def _short(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def _count(plan: LoadedPlan, point: Point, inspect: Callable[[NetworkSettings], Anatomy]) -> int:
+def _inspect(plan: LoadedPlan, point: Point, inspect: Inspect) -> Anatomy:
     try:
-        return inspect(point.network).prunable
-    except PlanError:
-        raise
+        return inspect(point.network, point.pruning.exclude)
+    except UnknownName as error:
+        raise plan.fail(
+            f"unknown {error.kind} of {point.network.name}",
+            "pruning.exclude",
+            found=error.found,
+            allowed=error.allowed,
+        ) from None
     except PrunectlError as error:
         raise plan.fail(str(error), "grid.network", found=point.network.name) from None
 
 
 def _check_ladder(
-    plan: LoadedPlan, point: Point, densities: tuple[Decimal, ...], prunable: int
+    plan: LoadedPlan, point: Point, densities: tuple[Decimal, ...], anatomy: Anatomy
 ) -> None:
-    """Every step of a ladder must remove something and leave something."""
+    """Every step of a ladder must remove something, leave something, and be possible under the scope."""
+    sizes = {layer.parameter: layer.weights for layer in anatomy.layers if layer.prunable}
+    ends = [
+        layer.parameter
+        for layer in anatomy.layers
+        if layer.prunable and layer.role in ("first", "last")
+    ]
+    prunable = sum(sizes.values())
     before = prunable
     for density in densities:
-        kept = round(Fraction(density) * prunable)
-        sparsity = _sparsity(density)
-        if kept < 1:
-            raise plan.fail(
-                f"sparsity {sparsity} leaves none of the {prunable} prunable weights of "
-                f"{point.network.name}",
-                "pruning.schedule",
-            )
-        if kept >= before:
-            raise plan.fail(
-                f"sparsity {sparsity} keeps {kept} of {prunable} weights of {point.network.name}, "
-                f"no fewer than the {before} before it",
-                "pruning.schedule",
-            )
-        before = kept
+        count = kept(prunable, _plain(density))
+        said = f"sparsity {_sparsity(density)}: {count:,} of the {prunable:,} prunable weights of "
+        said += f"{point.network.name} would be kept"
+        if count < 1:
+            raise plan.fail(said, "pruning.schedule")
+        if count >= before:
+            raise plan.fail(f"{said}, no fewer than the {before:,} before", "pruning.schedule")
+        try:
+            competitions(sizes, sizes, ends, point.pruning.scope, count)
+        except PrunectlError as error:
+            raise plan.fail(f"{said}: {error}", "pruning.scope") from None
+        before = count

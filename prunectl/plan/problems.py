@@ -17,7 +17,9 @@ Place = tuple[str | int, ...]
 
 def explain(error: ValidationError, model: type[BaseModel], data: Any, prefix: Place) -> PlanError:
     """The first finding as a PlanError whose `key` starts with `prefix`; file and line are for the caller."""
-    findings = [(_plain(item["loc"], data), item) for item in error.errors()]
+    # A key that is missing is usually the one that is misspelt: unknown keys come first.
+    ordered = sorted(error.errors(), key=lambda item: item["type"] == "missing")
+    findings = [(_plain(item["loc"], data), item) for item in ordered]
     place = findings[0][0]
     candidates = [item for where, item in findings if where[: len(place)] == place]
     found = _value(data, place)

@@ -25,9 +25,11 @@ from prunectl.core.schedule import (
     window,
 )
 from prunectl.core.settings import (
+    AugmentSettings,
     DataSettings,
     NetworkSettings,
     NormalizeSettings,
+    OptimizerSettings,
     TrainSettings,
 )
 from prunectl.errors import DataError, PlanError, UnknownName
@@ -207,7 +209,8 @@ def _recipe_table(
             )
         base = base[network]
     if base is None:
-        return "own", own
+        changed = _changed({}, changes, "recipe")
+        return " ".join(["own", *_said(changed)]), own
     if not isinstance(base, str):
         raise plan.fail("a recipe's name, or a table of them by network", "recipe.base", found=base)
     try:
@@ -313,9 +316,9 @@ def _train(
         straddle=epoch.straddle,
         drop_last=epoch.drop_last,
         evaluate_every=every,
-        optimizer=recipe.optimizer,
+        optimizer=OptimizerSettings(**recipe.optimizer.model_dump()),  # type: ignore[attr-defined]
         label_smoothing=recipe.label_smoothing,
-        augment=recipe.augment,
+        augment=AugmentSettings(**recipe.augment.model_dump()),  # type: ignore[attr-defined]
         normalize=normalize,
         precision=recipe.precision,
         deterministic=recipe.deterministic,

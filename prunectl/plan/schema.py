@@ -5,8 +5,9 @@ The models hold what stands in the file; `expand` turns them into trials and sta
 
 from __future__ import annotations
 
+import dataclasses
 from decimal import Decimal, localcontext
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import (
     BaseModel,
@@ -15,6 +16,7 @@ from pydantic import (
     Field,
     Strict,
     StringConstraints,
+    create_model,
     field_validator,
     model_validator,
 )
@@ -40,6 +42,22 @@ class Table(BaseModel):
     """A TOML table: closed to unknown keys, frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+def _table_of(settings: type[Any]) -> type[Table]:
+    """A table with the fields, types and defaults of a settings dataclass, so that each is written once."""
+    hints = get_type_hints(settings)
+    fields: dict[str, Any] = {}
+    for item in dataclasses.fields(settings):
+        kind = hints[item.name]
+        strict = kind in (int, float, bool)
+        fields[item.name] = (Annotated[kind, Strict()] if strict else kind, item.default)
+    made: type[Table] = create_model(settings.__name__, __base__=Table, **fields)
+    return made
+
+
+OptimizerTable = _table_of(OptimizerSettings)
+AugmentTable = _table_of(AugmentSettings)
 
 
 class LearningRates(Table):
@@ -105,10 +123,10 @@ class Recipe(Table):
         Literal["end"] | Length,
         BeforeValidator(lambda value: value if value == "end" else Length.parse(value)),
     ] = Length.parse("1ep")
-    optimizer: OptimizerSettings = OptimizerSettings()
+    optimizer: OptimizerTable = OptimizerTable()  # type: ignore[valid-type]
     schedule: LearningRates
     label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0
-    augment: AugmentSettings = AugmentSettings()
+    augment: AugmentTable = AugmentTable()  # type: ignore[valid-type]
     normalize: Normalization = Normalization()
     network: NetworkConstants = NetworkConstants()
     validation: Validation = Validation()

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from prunectl.core.masks import NonFiniteWeights
+
 
 class MissingInput(Exception):
     """A stage this one builds on lacks the file it needs; `key` is that stage's."""
@@ -16,17 +18,13 @@ class MissingInput(Exception):
         self.key = key
 
 
-class NonFiniteParent(Exception):
-    """The parent diverged: nothing is pruned from weights that are not finite."""
-
-
 class ReplayDiffers(Exception):
     """A replay did not reproduce what the dense run recorded: its checkpoint would be another network's."""
 
 
 def reason(error: Exception) -> str:
     """``oom``, ``nonfinite``, ``missing`` or ``exception``."""
-    if isinstance(error, NonFiniteParent):
+    if isinstance(error, NonFiniteWeights):
         return "nonfinite"
     if isinstance(error, MissingInput):
         return "missing"

@@ -5,18 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
-
 from prunectl.core import inspect
-from prunectl.core.masks import Masks, dead_layers, next_masks
-from prunectl.core.networks import batchnorm_names
+from prunectl.core.layers import batchnorm_names, layer_name
+from prunectl.core.masks import Masks, dead_channels, dead_layers, next_masks
 from prunectl.core.randomness import generator
 from prunectl.core.train import State, Trainer
 from prunectl.plan.identity import spec_from_dict
 from prunectl.plan.replay import replay_of
 from prunectl.plan.spec import StageSpec, Weights
 from prunectl.stage.checkpoint import CorruptFile, load_masks, load_state, save_masks, set_aside
-from prunectl.stage.failures import MissingInput, NonFiniteParent
+from prunectl.stage.failures import MissingInput
 from prunectl.storage.files import read_json
 from prunectl.storage.journal import Journal
 from prunectl.storage.paths import StorePaths
@@ -36,7 +34,7 @@ def prepare(
 ) -> Start:
     """Bring the trainer to the stage's first step, record what was pruned and what it scores.
 
-    Raises MissingInput and NonFiniteParent.
+    Raises MissingInput, and NonFiniteWeights where the parent diverged.
     """
     if spec.replay:
         return _replay_start(spec, trainer, paths)
@@ -62,26 +60,23 @@ def _pruned(
     """The mask, scored on the parent's end weights, and how the parent does under it."""
     assert spec.mask is not None
     parent = read_state(paths, Weights(spec.mask.parent))
-    if not all(bool(torch.isfinite(value).all()) for value in parent.weights.values()):
-        raise NonFiniteParent("the network to prune has weights that are not finite")
     parent_folder = paths.stage(spec.mask.parent)
     before = load_masks(parent_folder.mask) if parent_folder.mask.exists() else None
-    trainer.load(replace(parent, step=0, accumulators={}), optimizer=False)
-    masks = next_masks(
-        trainer.network,
-        parent.weights,
-        before,
-        spec.mask.settings,
-        generator(spec.seed, "criterion", spec.iteration),
-    )
+    settings = spec.mask.settings
+    draw = generator(spec.seed, "criterion", spec.iteration)
+    masks = next_masks(trainer.network, parent.weights, before, settings, draw)
+    if settings.granularity == "channel" or settings.ratios:
+        masks |= dead_channels(trainer.network, masks)
     save_masks(paths.stage(key).mask, masks, key)
+    trainer.load(replace(parent, step=0, accumulators={}), optimizer=False)
     trainer.set_masks(masks)
     scores = trainer.evaluate("test")
     assert scores is not None
     facts = counts(spec, masks) | {"accuracy_pruned": scores.accuracy}
     layers = [
-        {"name": name, "total": mask.numel(), "kept": int(mask.sum())}
+        {"name": layer_name(name), "total": mask.numel(), "kept": int(mask.sum())}
         for name, mask in masks.items()
+        if mask.dim() > 1
     ]
     journal.append("pruned", **facts, loss_pruned=scores.loss, layers=layers)
     return Start(masks, facts)
@@ -89,19 +84,16 @@ def _pruned(
 
 def counts(spec: StageSpec, masks: Masks | None) -> dict[str, Any]:
     """Weights and multiply-adds, all and kept; see core.inspect for what is counted."""
-    anatomy = inspect.inspect(spec.network)
-    prunable = sum(layer.weights for layer in anatomy.layers)
-    kept = sum(int(mask.sum()) for mask in masks.values()) if masks else prunable
-    if masks:
-        kept += sum(layer.weights for layer in anatomy.layers if layer.name not in masks)
+    exclude = spec.mask.settings.exclude if spec.mask else ()
+    anatomy = inspect.inspect(spec.network, exclude)
     return {
-        "kept": kept,
-        "prunable": prunable,
+        "kept": anatomy.weights_kept(masks or {}),
+        "prunable": anatomy.prunable,
         "parameters": anatomy.parameters,
-        "kept_parameters": anatomy.parameters - prunable + kept,
-        "macs": anatomy.macs_kept(masks) if masks else anatomy.macs,
+        "kept_parameters": anatomy.parameters_kept(masks or {}),
+        "macs": anatomy.macs_kept(masks or {}),
         "macs_dense": anatomy.macs,
-        "dead_layers": dead_layers(masks) if masks else [],
+        "dead_layers": dead_layers(masks or {}),
     }
 
 
@@ -109,16 +101,18 @@ def _load_weights(spec: StageSpec, trainer: Trainer, paths: StorePaths) -> None:
     """Weights, BatchNorm and optimizer state as the strategy says; step 0 of this stage."""
     if spec.weights.stage is None:
         trainer.initialise(spec.seed, spec.iteration)
+        state = trainer.state()
     else:
-        state = read_state(paths, spec.weights)
-        carried = spec.optimizer_state == "carried"
-        trainer.load(replace(state, step=0, accumulators={}), optimizer=carried)
-        if not carried:
-            trainer.reset_optimizer()
+        state = replace(read_state(paths, spec.weights), step=0, accumulators={})
     if spec.batchnorm == "parent":
         assert spec.mask is not None
-        parent = read_state(paths, Weights(spec.mask.parent))
-        trainer.load_some(parent.weights, batchnorm_names(trainer.network))
+        kept = batchnorm_names(trainer.network)
+        parent = read_state(paths, Weights(spec.mask.parent)).weights
+        state = replace(state, weights=state.weights | {name: parent[name] for name in kept})
+    carried = spec.optimizer_state == "carried"
+    trainer.load(state, optimizer=carried)
+    if not carried:
+        trainer.reset_optimizer()
 
 
 def read_state(paths: StorePaths, source: Weights) -> State:

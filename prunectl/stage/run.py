@@ -60,7 +60,7 @@ class Control:
 def run(key: str, paths: StorePaths, engines: Engines, control: Control) -> Iterator[None]:
     """Run a stage to its end, or to where `control` stops it.
 
-    Raises StoreBusy where another process runs it, MissingInput and NonFiniteParent for what it builds on,
+    Raises StoreBusy where another process runs it, MissingInput and NonFiniteWeights for what it builds on,
     and whatever training raises; all but the first are in the event log by then.
     """
     folder = paths.stage(key)

@@ -123,9 +123,7 @@ optimizer_state = "fresh"
 
 def test_rewinding_inside_the_last_phase_is_fine_tuning() -> None:
     """Both come to the same stage, so it is trained once."""
-    expansion = tiny(
-        overrides=('recipe.retrain.lr-rewind="2ep"', 'recipe.retrain.fine-tune="2ep"')
-    )
+    expansion = tiny(overrides=('recipe.retrain.lr-rewind="2ep"', 'recipe.retrain.fine-tune="2ep"'))
     assert path(expansion, "fine-tune") == path(expansion, "lr-rewind")
     trials = {trial.strategy: trial.trial for trial in expansion.trials if trial.seed == 0}
     assert trials["fine-tune"] != trials["lr-rewind"]
@@ -175,7 +173,11 @@ scope = ["global", "layerwise"]
     )
     assert len(expansion.trials) == 6 * 4
     assert len({trial.cell for trial in expansion.trials}) == 3 * 4
-    assert expansion.record()["axes"] == ["strategy", "recipe.optimizer.weight_decay", "pruning.scope"]
+    assert expansion.record()["axes"] == [
+        "strategy",
+        "recipe.optimizer.weight_decay",
+        "pruning.scope",
+    ]
     assert {trial.recipe.split()[-1] for trial in expansion.trials} == {
         "optimizer.weight_decay=0.0",
         "optimizer.weight_decay=0.0001",

@@ -32,7 +32,8 @@ def test_writing_and_reading_back_is_the_same(epochs: int, steps: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("straddle", "drop_last", "steps"), [(False, False, 391), (False, True, 390), (True, False, 391)]
+    ("straddle", "drop_last", "steps"),
+    [(False, False, 391), (False, True, 390), (True, False, 391)],
 )
 def test_an_epoch_of_cifar(straddle: bool, drop_last: bool, steps: int) -> None:
     assert Length.parse("1ep").to_steps(EpochSize(50_000, 128, straddle, drop_last)) == steps
