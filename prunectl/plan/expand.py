@@ -147,7 +147,7 @@ def expand(plan: LoadedPlan, inspect: Inspect | None) -> Expansion:
                 path = []
                 for key, spec in _stages(point, densities, seed):
                     stages.setdefault(key, spec)
-                    epoch_steps.setdefault(key, float(point.epoch.steps_per_epoch))
+                    epoch_steps.setdefault(key, float(point.layout.per_epoch))
                     path.append(key)
                 trials.append(_trial(plan, point, densities, seed, cell, tuple(path)))
     return Expansion(plan, tuple(trials), stages, epoch_steps)

@@ -8,11 +8,12 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from prunectl.core.criteria import registry as criteria
 from prunectl.core.datasets import registry as datasets
+from prunectl.core.layout import Layout
 from prunectl.core.networks import registry as networks
 from prunectl.core.schedule import (
     Schedule,
@@ -44,7 +45,7 @@ from prunectl.plan.schema import (
     Strategy,
     WindowFrom,
 )
-from prunectl.plan.units import EpochSize, Length
+from prunectl.plan.units import Length
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Point:
     data: DataSettings
     train: TrainSettings
     dense_lr: Schedule
-    epoch: EpochSize
+    layout: Layout
     pruning: Pruning
     strategy: str
     retraining: Retraining
@@ -163,19 +164,14 @@ def _point(
             "recipe.validation.count",
             found=str(checked.validation.count),
         )
-    epoch = EpochSize(
-        info.train - held_out,
-        checked.batch,
-        straddle=checked.batches == "straddle",
-        drop_last=checked.last_batch == "drop",
-    )
-    if epoch.images < checked.batch and (epoch.straddle or epoch.drop_last):
-        raise plan.fail(
-            f"an epoch of {dataset} has only {epoch.images} images",
-            "recipe.batch",
-            found=str(checked.batch),
-        )
-    dense_lr = _schedule(plan, checked, epoch)
+    train = _train(plan, checked, info)
+    try:
+        layout = Layout(train, info.train - held_out)
+    except ValueError as error:
+        raise plan.fail(str(error), "recipe.batch", found=str(checked.batch)) from None
+    if checked.evaluate != "end":
+        train = replace(train, evaluate_every=checked.evaluate.to_steps(layout))
+    dense_lr = _schedule(plan, checked, layout)
     return Point(
         network=settings,
         dataset=dataset,
@@ -186,12 +182,12 @@ def _point(
             validation_from=checked.validation.taken_from,
             validation_count=checked.validation.count,
         ),
-        train=_train(plan, checked, epoch, info),
+        train=train,
         dense_lr=dense_lr,
-        epoch=epoch,
+        layout=layout,
         pruning=pruning,
         strategy=strategy,
-        retraining=_retraining(plan, checked, strategy, retrain, dense_lr, epoch),
+        retraining=_retraining(plan, checked, strategy, retrain, dense_lr, layout),
         recipe=name,
     )
 
@@ -204,9 +200,8 @@ def _recipe_table(
     base = own.pop("base", None)
     if isinstance(base, dict):
         if network not in base:
-            raise plan.fail(
-                "no recipe for this network", "recipe.base", found=network, allowed=base
-            )
+            allowed = sorted(base)
+            raise plan.fail("no recipe for it", "recipe.base", found=network, allowed=allowed)
         base = base[network]
     if base is None:
         changed = _changed({}, changes, "recipe")
@@ -267,14 +262,14 @@ def _dataset(
         raise plan.fail(str(error), key) from None
 
 
-def _schedule(plan: LoadedPlan, recipe: Recipe, epoch: EpochSize) -> Schedule:
+def _schedule(plan: LoadedPlan, recipe: Recipe, layout: Layout) -> Schedule:
     """The learning rates of the whole dense training."""
     rates: LearningRates = recipe.schedule
-    total = recipe.length.to_steps(epoch)
+    total = recipe.length.to_steps(layout)
     if total < 1:
         raise plan.fail("training needs at least one step", "recipe.length", found=recipe.length)
     if rates.kind == "step":
-        milestones = [milestone.to_steps(epoch) for milestone in rates.milestones]
+        milestones = [milestone.to_steps(layout) for milestone in rates.milestones]
         if any(b <= a for a, b in itertools.pairwise([0, *milestones, total])):
             raise plan.fail(
                 f"milestones must increase and lie inside the {total} steps of training",
@@ -286,7 +281,7 @@ def _schedule(plan: LoadedPlan, recipe: Recipe, epoch: EpochSize) -> Schedule:
         schedule = constant(rates.lr, total)
     else:
         schedule = decaying(rates.kind, rates.lr, rates.end, total)
-    warmup = rates.warmup.to_steps(epoch)
+    warmup = rates.warmup.to_steps(layout)
     if warmup > total:
         raise plan.fail(
             f"longer than training ({total} steps)",
@@ -296,10 +291,7 @@ def _schedule(plan: LoadedPlan, recipe: Recipe, epoch: EpochSize) -> Schedule:
     return warmed_up(schedule, warmup)
 
 
-def _train(
-    plan: LoadedPlan, recipe: Recipe, epoch: EpochSize, info: datasets.Description
-) -> TrainSettings:
-    every = 0 if recipe.evaluate == "end" else recipe.evaluate.to_steps(epoch)
+def _train(plan: LoadedPlan, recipe: Recipe, info: datasets.Description) -> TrainSettings:
     normalize = NormalizeSettings(kind=recipe.normalize.kind)
     if recipe.normalize.kind == "channel":
         mean = info.mean if recipe.normalize.mean == "dataset" else recipe.normalize.mean
@@ -313,9 +305,8 @@ def _train(
         normalize = NormalizeSettings("channel", tuple(mean), tuple(std))
     return TrainSettings(
         batch=recipe.batch,
-        straddle=epoch.straddle,
-        drop_last=epoch.drop_last,
-        evaluate_every=every,
+        straddle=recipe.batches == "straddle",
+        drop_last=recipe.last_batch == "drop",
         optimizer=OptimizerSettings(**recipe.optimizer.model_dump()),  # type: ignore[attr-defined]
         label_smoothing=recipe.label_smoothing,
         augment=AugmentSettings(**recipe.augment.model_dump()),  # type: ignore[attr-defined]
@@ -331,7 +322,7 @@ def _retraining(
     name: str,
     axis: Any,
     dense: Schedule,
-    epoch: EpochSize,
+    layout: Layout,
 ) -> Retraining:
     try:
         strategy = strategies.find(name, plan.content.strategies)
@@ -340,7 +331,7 @@ def _retraining(
     key = f"strategies.{name}" if name in plan.content.strategies else "grid.strategy"
     total = length(dense)
     said, said_at = _length_of_retraining(plan, recipe, strategy, name, axis, key)
-    steps = total if said == "full" else said.to_steps(epoch)
+    steps = total if said == "full" else said.to_steps(layout)
     if steps < 1:
         raise plan.fail("retraining needs at least one step", said_at, found=str(said))
     if "rewound" in (strategy.weights_from, strategy.lr_window) and steps > total:
@@ -350,13 +341,13 @@ def _retraining(
             said_at,
             found=f"{said} = {steps} steps",
         )
-    source, source_step = _source(plan, strategy, steps, total, epoch, key)
+    source, source_step = _source(plan, strategy, steps, total, layout, key)
     state = strategy.optimizer_state or recipe.optimizer_state
     return Retraining(
         steps=steps,
         source=source,
         source_step=source_step,
-        lr=_window(plan, strategy, steps, dense, epoch, key),
+        lr=_window(plan, strategy, steps, dense, layout, key),
         optimizer_state="fresh" if source == "init" else state,
         batchnorm=strategy.batchnorm,
         label=str(said),
@@ -384,14 +375,14 @@ def _length_of_retraining(
 
 
 def _source(
-    plan: LoadedPlan, strategy: Strategy, steps: int, total: int, epoch: EpochSize, key: str
+    plan: LoadedPlan, strategy: Strategy, steps: int, total: int, layout: Layout, key: str
 ) -> tuple[str, int | None]:
     wanted = strategy.weights_from
     if wanted == "parent" or wanted == "init":
         return wanted, None
     if isinstance(wanted, DenseWeights):
         point = wanted.dense
-        step = point.to_steps(epoch) if isinstance(point, Length) else round(point * total)
+        step = point.to_steps(layout) if isinstance(point, Length) else round(point * total)
     else:
         step = total - steps
     if step > total:
@@ -408,7 +399,7 @@ def _window(
     strategy: Strategy,
     steps: int,
     dense: Schedule,
-    epoch: EpochSize,
+    layout: Layout,
     key: str,
 ) -> Schedule:
     wanted = strategy.lr_window
@@ -426,7 +417,7 @@ def _window(
         return constant(last, steps)
     total = length(dense)
     if isinstance(wanted, WindowFrom):
-        first = wanted.start.to_steps(epoch)
+        first = wanted.start.to_steps(layout)
     else:
         first = total - steps if wanted == "rewound" else 0
     if first + steps > total:

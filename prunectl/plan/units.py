@@ -5,30 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fractions import Fraction
-from math import ceil
 from typing import Annotated
 
 from pydantic import BeforeValidator
 
+from prunectl.core.layout import Layout
+
 _PATTERN = re.compile(r"(?:(\d+(?:\.\d+)?)ep)?(?:(\d+)it)?")
-
-
-@dataclass(frozen=True)
-class EpochSize:
-    """How many optimizer steps an epoch of a data set takes under a recipe."""
-
-    images: int
-    batch: int
-    straddle: bool = False
-    drop_last: bool = False
-
-    @property
-    def steps_per_epoch(self) -> Fraction:
-        """Exact; a fraction only where batches straddle epochs."""
-        if self.straddle:
-            return Fraction(self.images, self.batch)
-        whole, rest = divmod(self.images, self.batch)
-        return Fraction(whole if self.drop_last or not rest else whole + 1)
 
 
 @dataclass(frozen=True)
@@ -51,12 +34,12 @@ class Length:
             raise ValueError('a length is epochs or steps: "182ep", "71108it", "3ep200it"')
         return cls(Fraction(match[1] or 0), int(match[2] or 0))
 
-    def to_steps(self, epoch: EpochSize) -> int:
+    def to_steps(self, layout: Layout) -> int:
         """In optimizer steps; a part of a step counts as one, so that n epochs are at least n epochs.
 
         This is how the rewind points of Renda et al.'s data come out: 10 epochs of 390.625 are 3,907 steps.
         """
-        return ceil(self.epochs * epoch.steps_per_epoch) + self.steps
+        return layout.steps(self.epochs) + self.steps
 
     def __str__(self) -> str:
         epochs = f"{float(self.epochs):g}ep" if self.epochs else ""

@@ -64,9 +64,9 @@ def _pruned(
     before = load_masks(parent_folder.mask) if parent_folder.mask.exists() else None
     settings = spec.mask.settings
     draw = generator(spec.seed, "criterion", spec.iteration)
-    masks = next_masks(trainer.network, parent.weights, before, settings, draw)
+    masks = next_masks(trainer.module, parent.weights, before, settings, draw)
     if settings.granularity == "channel" or settings.ratios:
-        masks |= dead_channels(trainer.network, masks)
+        masks |= dead_channels(trainer.module, masks)
     save_masks(paths.stage(key).mask, masks, key)
     trainer.load(replace(parent, step=0, accumulators={}), optimizer=False)
     trainer.set_masks(masks)
@@ -106,7 +106,7 @@ def _load_weights(spec: StageSpec, trainer: Trainer, paths: StorePaths) -> None:
         state = replace(read_state(paths, spec.weights), step=0, accumulators={})
     if spec.batchnorm == "parent":
         assert spec.mask is not None
-        kept = batchnorm_names(trainer.network)
+        kept = batchnorm_names(trainer.module)
         parent = read_state(paths, Weights(spec.mask.parent)).weights
         state = replace(state, weights=state.weights | {name: parent[name] for name in kept})
     carried = spec.optimizer_state == "carried"

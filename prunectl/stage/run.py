@@ -231,7 +231,7 @@ class _Run:
             epoch=math.ceil(step / every),
             step=step,
             lr=at(self.spec.lr, step - 1),
-            rates=[list(run) for run in self.trainer.take_rates()],
+            rates=[list(run) for run in self.trainer.rates_applied()],
             train_loss=train.loss,
             train_accuracy=train.accuracy,
             loss=test.loss,
@@ -302,7 +302,7 @@ class _Run:
             "validation_accuracy": last.get("validation_accuracy"),
             "validation_loss": last.get("validation_loss"),
             "epochs": len(epochs),
-            "retrain_epochs": self.trainer.step / self.trainer.steps_per_epoch,
+            "retrain_epochs": float(self.trainer.step / self.trainer.layout.per_epoch),
             "seconds": round(sum(record["seconds"] for record in epochs), 3),
             "device": self.device,
             "device_name": device_name(self.device),
@@ -326,7 +326,7 @@ class _Run:
         if self.diverged:
             return "diverged"
         chance = 1 / self.spec.network.classes
-        error = math.sqrt(chance * (1 - chance) / self.trainer.test_count)
+        error = math.sqrt(chance * (1 - chance) / len(self.trainer.images.test_labels))
         collapsed = last["accuracy"] <= 100 * (chance + 3 * error)
         return "collapsed" if collapsed else None
 

@@ -22,5 +22,7 @@ def versions() -> dict[str, str | int | None]:
         "torch": torch.__version__,
         "numpy": numpy.__version__,
         "cuda": torch.version.cuda if torch.cuda.is_available() else None,
-        "cudnn": torch.backends.cudnn.version() if torch.cuda.is_available() else None,
+        "cudnn": torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+        if torch.cuda.is_available()
+        else None,
     }

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunectl.plan.units import EpochSize, Length
+from prunectl.core.layout import Layout
+from prunectl.core.settings import TrainSettings
+from prunectl.plan.units import Length
 
 
 @pytest.mark.parametrize(
@@ -36,12 +38,13 @@ def test_writing_and_reading_back_is_the_same(epochs: int, steps: int) -> None:
     [(False, False, 391), (False, True, 390), (True, False, 391)],
 )
 def test_an_epoch_of_cifar(straddle: bool, drop_last: bool, steps: int) -> None:
-    assert Length.parse("1ep").to_steps(EpochSize(50_000, 128, straddle, drop_last)) == steps
+    settings = TrainSettings(batch=128, straddle=straddle, drop_last=drop_last)
+    assert Length.parse("1ep").to_steps(Layout(settings, 50_000)) == steps
 
 
 def test_rewind_points_of_renda_et_al() -> None:
     """71,108 − t in steps gives the checkpoints of their released data for every t of their grid."""
-    epoch = EpochSize(50_000, 128, straddle=True)
+    epoch = Layout(TrainSettings(batch=128, straddle=True), 50_000)
     points = {10: 67201, 30: 59389, 50: 51576, 70: 43764, 90: 35951, 110: 28139, 130: 20326}
     points |= {150: 12514, 170: 4701}
     for t, point in points.items():
