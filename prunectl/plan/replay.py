@@ -1,20 +1,28 @@
-"""Rewind points that a dense run did not keep: a small stage of its own makes each."""
+"""Replay stages: making a rewind checkpoint that a finished dense stage did not keep.
+
+Both sides build the same value from the dense stage, so both know its key: the scheduler, which queues it, and the
+stage that starts from `rewind-<step>` and looks for it in the dense stage's folder first, in the replay's second.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from prunectl.core.schedule import window
-from prunectl.plan.identity import stage_key
 from prunectl.plan.spec import StageSpec, Weights
 
 
-def replay_of(dense: StageSpec, step: int) -> tuple[str, StageSpec]:
-    """Key and spec of the stage that trains `dense` again up to `step`, only to leave a checkpoint there."""
-    spec = replace(
+def replay_of(dense: StageSpec, key: str, step: int) -> StageSpec:
+    """The stage that trains the dense stage `key` again up to its step number `step`, only to keep that state.
+
+    Raises ValueError where the stage is no dense stage (only those start from nothing but their seed), and
+    where it has no such step.
+    """
+    if dense.weights.stage is not None or dense.mask is not None or dense.replay:
+        raise ValueError("only a dense stage can be replayed")
+    return replace(
         dense,
         lr=window(dense.lr, 0, step),
-        weights=Weights(stage_key(dense), step),
+        weights=Weights(stage=key, step=step),
         replay=True,
     )
-    return stage_key(spec), spec

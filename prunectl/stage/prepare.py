@@ -10,7 +10,7 @@ from prunectl.core.layers import batchnorm_names, layer_name
 from prunectl.core.masks import Masks, dead_channels, dead_layers, next_masks
 from prunectl.core.randomness import generator
 from prunectl.core.train import State, Trainer
-from prunectl.plan.identity import spec_from_dict
+from prunectl.plan.identity import spec_from_dict, stage_key
 from prunectl.plan.replay import replay_of
 from prunectl.plan.spec import StageSpec, Weights
 from prunectl.stage.checkpoint import CorruptFile, load_masks, load_state, save_masks, set_aside
@@ -127,8 +127,9 @@ def read_state(paths: StorePaths, source: Weights) -> State:
     else:
         candidates = [folder.rewind(source.step)]
         if folder.spec.exists():
-            key, _ = replay_of(spec_from_dict(read_json(folder.spec)), source.step)
-            candidates.append(paths.stage(key).rewind(source.step))
+            dense = spec_from_dict(read_json(folder.spec))
+            replay = stage_key(replay_of(dense, source.stage, source.step))
+            candidates.append(paths.stage(replay).rewind(source.step))
     for path in candidates:
         try:
             return load_state(path)

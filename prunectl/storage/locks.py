@@ -37,7 +37,7 @@ class Lock:
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            descriptor = _open(self.path)
         except OSError as error:
             raise StoreError(f"cannot write {self.path}: {error.strerror}") from error
         try:
@@ -70,6 +70,19 @@ class Lock:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+def _open(path: Path) -> int:
+    """Open for writing, created if missing.
+
+    An existing file is opened without O_CREAT, which Linux refuses for other users' files in sticky folders
+    (fs.protected_regular), and never through a link: the note is written to it.
+    """
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError:
+        return os.open(path, flags | os.O_CREAT, 0o666)
 
 
 def is_held(path: Path) -> bool:

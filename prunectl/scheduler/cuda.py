@@ -1,0 +1,142 @@
+"""CUDA devices: enumerated by the driver, observed through NVML, matched by UUID.
+
+The driver is asked in a short process of its own: it alone knows CUDA's order and obeys CUDA_VISIBLE_DEVICES, and a
+driver that hangs or crashes must not take the scheduler with it. NVML (nvidia-ml-py) is imported when first needed.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from prunectl.scheduler.devices import Device, Usage
+
+T = TypeVar("T")
+
+ENUMERATE_SECONDS = 60.0
+"""The driver's first start on a large machine without persistence mode can take tens of seconds."""
+
+# The driver's C interface (cuda.h): 0 is success; the UUID is 16 bytes. `_v2` knows MIG instances.
+_ENUMERATE = """
+import ctypes, json
+cuda = ctypes.CDLL("libcuda.so.1")
+found = []
+count = ctypes.c_int()
+if cuda.cuInit(0) == 0 and cuda.cuDeviceGetCount(ctypes.byref(count)) == 0:
+    get_uuid = getattr(cuda, "cuDeviceGetUuid_v2", None) or cuda.cuDeviceGetUuid
+    for index in range(count.value):
+        device, raw = ctypes.c_int(), (ctypes.c_ubyte * 16)()
+        name, size = ctypes.create_string_buffer(256), ctypes.c_size_t()
+        if cuda.cuDeviceGet(ctypes.byref(device), index) or get_uuid(raw, device):
+            continue
+        cuda.cuDeviceGetName(name, 256, device)
+        cuda.cuDeviceTotalMem_v2(ctypes.byref(size), device)
+        found.append([bytes(raw).hex(), name.value.decode(errors="replace"), size.value])
+print(json.dumps(found))
+"""
+
+
+class CudaLayer:
+    """The CUDA devices of this host, or none."""
+
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        nvml: Any = None,
+        enumerate_devices: Callable[[Mapping[str, str]], list[tuple[str, str, int]]] | None = None,
+    ) -> None:
+        self._environment = environment
+        self._nvml = nvml
+        self._enumerate = enumerate_devices or ask_driver
+        self._handles: dict[str, Any] = {}
+        self._devices: list[Device] | None = None
+
+    def devices(self) -> list[Device]:
+        """Devices in CUDA's order, one slot each; asked once."""
+        if self._devices is None:
+            self._devices = [
+                Device(f"cuda:{index}", "cuda", name, 1, self._uuid(raw), memory)
+                for index, (raw, name, memory) in enumerate(self._enumerate(self._environment))
+            ]
+        return self._devices
+
+    def _uuid(self, raw: str) -> str:
+        """The UUID as CUDA_VISIBLE_DEVICES takes it. The driver leaves out whether it is a MIG instance's."""
+        text = str(uuid.UUID(hex=raw))
+        for prefix in ("GPU-", "MIG-"):
+            if self._handle(prefix + text) is not None:
+                return prefix + text
+        return f"GPU-{text}"
+
+    def _handle(self, name: str) -> Any:
+        if name not in self._handles:
+            self._handles[name] = self._ask(
+                lambda nvml: nvml.nvmlDeviceGetHandleByUUID(name), None
+            )
+        return self._handles[name]
+
+    def _ask(self, question: Callable[[Any], T], otherwise: T) -> T:
+        """An answer of NVML's, or `otherwise` where it is missing or does not know."""
+        if self._nvml is None:
+            self._nvml = _load_nvml()
+        if self._nvml is False:
+            return otherwise
+        try:
+            return question(self._nvml)
+        except self._nvml.NVMLError:
+            return otherwise
+
+    def usage(self, device: Device) -> Usage:
+        """How busy the device is; nothing where NVML is missing."""
+        handle = self._handle(device.uuid or "")
+        if handle is None:
+            return Usage(memory_total=device.memory)
+        memory = self._ask(lambda nvml: nvml.nvmlDeviceGetMemoryInfo(handle), None)
+        processes = self._ask(lambda nvml: nvml.nvmlDeviceGetComputeRunningProcesses(handle), [])
+        return Usage(
+            utilisation=self._ask(
+                lambda nvml: float(nvml.nvmlDeviceGetUtilizationRates(handle).gpu), None
+            ),
+            memory_used=memory.used if memory else None,
+            memory_total=memory.total if memory else device.memory,
+            temperature=self._ask(
+                lambda nvml: float(
+                    nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)
+                ),
+                None,
+            ),
+            power=self._ask(lambda nvml: nvml.nvmlDeviceGetPowerUsage(handle) / 1000, None),  # mW
+            processes=tuple((item.pid, item.usedGpuMemory or 0) for item in processes),
+        )
+
+
+def _load_nvml() -> Any:
+    """The initialised module, or False where the module, the library or the driver is missing."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except ImportError:
+        return False
+    except pynvml.NVMLError:
+        return False
+    return pynvml
+
+
+def ask_driver(environment: Mapping[str, str]) -> list[tuple[str, str, int]]:
+    """(UUID in hex, name, bytes of memory) of each device that CUDA shows; empty without a driver."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", _ENUMERATE],
+            env=dict(environment),
+            capture_output=True,
+            timeout=ENUMERATE_SECONDS,
+            check=False,
+        )
+        return [(raw, name, memory) for raw, name, memory in json.loads(done.stdout or b"[]")]
+    except (OSError, subprocess.TimeoutExpired, ValueError):
+        return []

@@ -1,0 +1,258 @@
+"""Stages as a graph: what each needs, which trials need it, what is done, and which replays must be put in between.
+
+Done is what the disk says: `result.json` exists. A stage that starts from a dense stage's checkpoint needs that
+file too: where a finished dense stage does not have it, a replay stage (`plan.replay`) is inserted to make it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Any
+
+from prunectl.errors import StoreError
+from prunectl.storage.files import read_json
+from prunectl.storage.paths import StorePaths
+from prunectl.storage.studies import Stage, Study, Trial
+
+
+@dataclass(frozen=True)
+class Node:
+    """A stage in the graph."""
+
+    key: str
+    spec: dict[str, Any]
+    """As in spec.json."""
+    steps: int
+    """Optimizer steps it costs; for a replay those from the nearest earlier checkpoint on."""
+    epoch_steps: int
+    needs: frozenset[str]
+    source: tuple[str, int] | None = None
+    """(stage, step) of the checkpoint inside another stage's training that it starts from."""
+    replay: tuple[str, int] | None = None
+    """(dense stage, step) of the checkpoint that it makes; None for an ordinary stage."""
+
+    @property
+    def dense(self) -> bool:
+        """Whether it starts from nothing but its seed."""
+        return not self.needs
+
+    @property
+    def flags(self) -> tuple[str, bool]:
+        """(precision, deterministic): torch's process-wide flags, which stages of one worker have in common."""
+        train = self.spec["stage"].get("train", {})
+        return train.get("precision", "fp32"), train.get("deterministic", True)
+
+    @property
+    def kind(self) -> tuple[str, str, int, str]:
+        """(network, data set, batch, precision): stages of a kind take the same time per step."""
+        stage = self.spec["stage"]
+        return (
+            stage["network"]["name"],
+            stage["data"]["name"],
+            stage.get("train", {}).get("batch", 128),
+            self.flags[0],
+        )
+
+
+class StageGraph:
+    """The stages of some plans, merged by key. Reads the store; never writes it."""
+
+    def __init__(self, paths: StorePaths) -> None:
+        self.paths = paths
+        self.nodes: dict[str, Node] = {}
+        self.trials: dict[str, Trial] = {}
+        self.studies: dict[str, Study] = {}
+        """By digest."""
+        self.children: dict[str, set[str]] = {}
+        self.wanted_by: dict[str, set[str]] = {}
+        """Trials that need each stage."""
+        self._done: set[str] = set()
+
+    def add(self, study: Study) -> list[str]:
+        """Merge a plan's stages in; keys that are new, needed ones before those that need them.
+
+        Raises StoreError where a stage needs one that neither the plan nor the store holds.
+        """
+        self.studies[study.digest] = study
+        new: list[str] = []
+        for stage in study.stages.values():
+            if stage.key not in self.nodes:
+                self._insert(_node(stage))
+                new.append(stage.key)
+        for trial in study.trials:
+            self.trials[trial.trial] = trial
+            for key in trial.path:
+                if key not in self.nodes:
+                    raise StoreError(
+                        f"plan {study.name}: trial {trial.trial} names stage {key}, which is not in it"
+                    )
+                self.wanted_by[key].add(trial.trial)
+        for key in new:
+            for needed in self.nodes[key].needs:
+                if needed not in self.nodes and not self.is_done(needed):
+                    raise StoreError(
+                        f"plan {study.name}: stage {key} needs {needed}, which is unknown"
+                    )
+        return self._sorted(new)
+
+    def _insert(self, node: Node) -> None:
+        self.nodes[node.key] = node
+        self.children.setdefault(node.key, set())
+        self.wanted_by.setdefault(node.key, set())
+        for needed in node.needs:
+            self.children.setdefault(needed, set()).add(node.key)
+
+    def _sorted(self, keys: Iterable[str]) -> list[str]:
+        pending = dict.fromkeys(keys)
+        order: list[str] = []
+        seen: set[str] = set()
+        stack: list[tuple[str, bool]] = [(key, False) for key in reversed(pending)]
+        while stack:
+            key, ready = stack.pop()
+            if ready:
+                order.append(key)
+            elif key not in seen:
+                seen.add(key)
+                stack.append((key, True))
+                stack += [(need, False) for need in self.nodes[key].needs if need in pending]
+        return order
+
+    def is_done(self, key: str) -> bool:
+        """Whether the stage needs no more work: result.json is there, and a replay's checkpoint with it."""
+        if key in self._done:
+            return True
+        files = self.paths.stage(key)
+        done = files.result.exists()
+        node = self.nodes.get(key)
+        if done and node is not None and node.replay is not None:
+            done = files.rewind(node.replay[1]).exists()
+        if done:
+            self._done.add(key)
+        return done
+
+    def keep(self, key: str) -> list[int]:
+        """Steps whose checkpoints the stage is asked to keep, ascending.
+
+        A dense stage keeps its start, every change of its learning-rate curve, every tenth of its training, and
+        what stages in the graph start from; a replay keeps the one it is there for.
+        """
+        node = self.nodes[key]
+        if node.replay is not None:
+            return [node.replay[1]]
+        asked = {
+            source[1]
+            for child in self.children[key]
+            if (source := self.nodes[child].source) is not None and source[0] == key
+        }
+        return sorted(asked | set(default_keep(node)) if node.dense else asked)
+
+    def insert_replays(self, key: str) -> list[str]:
+        """Put replays between a finished stage and those that start from a checkpoint it does not have.
+
+        Returns the replays' keys; their children then need them. A stage that is not done needs none: it
+        is asked to keep what its children start from.
+
+        Raises StoreError where the checkpoint is of a stage that cannot be replayed.
+        """
+        if not self.is_done(key):
+            return []
+        there: list[int] | None = None
+        inserted: list[str] = []
+        for child in sorted(self.children[key]):
+            source = self.nodes[child].source
+            if source is None or source[0] != key or self.is_done(child):
+                continue
+            there = self.paths.stage(key).rewind_steps() if there is None else there
+            if source[1] not in there:
+                replay = self._replay(key, source[1], there)
+                if replay not in inserted:
+                    inserted.append(replay)
+                self.nodes[child] = replace(
+                    self.nodes[child], needs=self.nodes[child].needs | {replay}
+                )
+                self.children[replay].add(child)
+                self.wanted_by[replay] |= self.wanted_by[child]
+        return inserted
+
+    def _replay(self, key: str, step: int, there: list[int]) -> str:
+        # Pydantic is imported only where a replay is made: the watcher and `--help` never need it.
+        from prunectl.plan.identity import spec_from_dict, spec_to_dict, stage_key
+        from prunectl.plan.replay import replay_of
+
+        dense = self.nodes.get(key)
+        data = dense.spec if dense else read_json(self.paths.stage(key).spec)
+        try:
+            spec = replay_of(spec_from_dict(data), key, step)
+        except ValueError as error:
+            raise StoreError(f"stage {key} has no checkpoint of step {step}: {error}") from error
+        made = stage_key(spec)
+        if made not in self.nodes:
+            nearest = max((have for have in there if have <= step), default=0)
+            epoch_steps = dense.epoch_steps if dense else 0
+            node = Node(
+                made,
+                spec_to_dict(spec),
+                step - nearest,
+                epoch_steps,
+                frozenset({key}),
+                replay=(key, step),
+            )
+            self._insert(node)
+        return made
+
+
+def _node(stage: Stage) -> Node:
+    weights, step = stage.weights
+    source = (weights, step) if weights is not None and step is not None else None
+    return Node(stage.key, stage.spec, stage.steps, stage.epoch_steps, stage.needs, source)
+
+
+def default_keep(node: Node) -> list[int]:
+    """Checkpoints a dense stage keeps without being asked: start, learning-rate boundaries, tenths."""
+    ends = list(accumulate(segment["steps"] for segment in node.spec["stage"]["lr"]))
+    total = ends[-1] if ends else 0
+    steps = {0, *ends[:-1], *(total * tenth // 10 for tenth in range(10))}
+    return sorted(step for step in steps if step < max(total, 1))
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What running some plans would cost, counted in stages and optimizer steps."""
+
+    trials: int
+    stages: int
+    """Without replays."""
+    done: int
+    replays: tuple[tuple[str, str, int, int], ...]
+    """(key, dense stage, step, steps it costs) of the replays still to run."""
+    stages_without_sharing: int
+    steps: int
+    """Of all stages."""
+    steps_without_sharing: int
+    steps_to_run: int
+    """Of the stages still to run, replays included."""
+
+
+def preview(graph: StageGraph) -> Preview:
+    """Count what is to run; inserts the replays that are missing today."""
+    stages = list(graph.nodes.values())
+    for node in stages:
+        graph.insert_replays(node.key)
+    replays = [
+        node for node in graph.nodes.values() if node.replay and not graph.is_done(node.key)
+    ]
+    ordinary = [node for node in stages if not node.replay]
+    to_run = [node for node in ordinary if not graph.is_done(node.key)]
+    paths = [trial.path for trial in graph.trials.values()]
+    return Preview(
+        trials=len(graph.trials),
+        stages=len(ordinary),
+        done=len(ordinary) - len(to_run),
+        replays=tuple((node.key, *node.replay, node.steps) for node in replays if node.replay),
+        stages_without_sharing=sum(len(path) for path in paths),
+        steps=sum(node.steps for node in ordinary),
+        steps_without_sharing=sum(graph.nodes[key].steps for path in paths for key in path),
+        steps_to_run=sum(node.steps for node in to_run + replays),
+    )

@@ -1,0 +1,78 @@
+"""Bringing the database up to date beside the loop, at most once a second, and never in its way.
+
+Ingestion runs in a thread: where somebody has left the database open in a shell it waits and fails, and catches up
+later, while stages go on being dispatched.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from prunectl.errors import PrunectlError
+from prunectl.storage.paths import StorePaths
+
+Ingest = Callable[[StorePaths, set[str]], object]
+"""Reads what the given stages and the scheduler's log have grown by into the database."""
+
+
+class Ingestion:
+    """The thread that ingests."""
+
+    def __init__(self, paths: StorePaths, ingest: Ingest, every: float = 1.0) -> None:
+        self._paths = paths
+        self._ingest = ingest
+        self._every = every
+        self._pending: set[str] = set()
+        self._dirty = False
+        self._stopping = False
+        self._condition = threading.Condition()
+        self.trouble: str | None = None
+        """Why the last attempt failed; None once one has succeeded."""
+        self._thread = threading.Thread(target=self._run, name="ingestion")
+        self._thread.start()
+
+    def changed(self, keys: Iterable[str] = ()) -> None:
+        """These stages, or at least the scheduler's log, have something new."""
+        with self._condition:
+            self._pending.update(keys)
+            self._dirty = True
+            self._condition.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._condition:
+                while not self._dirty and not self._stopping:
+                    self._condition.wait()
+                if not self._dirty:
+                    return
+                keys, self._pending, self._dirty = self._pending, set(), False
+            started = time.monotonic()
+            done = self._attempt(keys)
+            with self._condition:
+                if not done:
+                    self._pending |= keys
+                    self._dirty = True
+                    if self._stopping:
+                        return
+                rest = self._every - (time.monotonic() - started)
+                if rest > 0 and not self._stopping:
+                    self._condition.wait_for(lambda: self._stopping, rest)
+
+    def _attempt(self, keys: set[str]) -> bool:
+        try:
+            self._ingest(self._paths, keys)
+        except Exception as error:  # whatever it is, the event logs are the truth and the run goes on
+            expected = isinstance(error, PrunectlError | OSError)
+            self.trouble = str(error) if expected else f"{type(error).__name__}: {error}"
+            return False
+        self.trouble = None
+        return True
+
+    def close(self) -> None:
+        """Ingest what is left, once, and end the thread."""
+        with self._condition:
+            self._stopping = True
+            self._condition.notify()
+        self._thread.join()

@@ -1,0 +1,24 @@
+"""Become a worker that dies with its scheduler: run as a file with the parent's pid and the worker's command.
+
+The kernel kills the process when the thread that started it ends, however it ends (PR_SET_PDEATHSIG outlives
+exec). A file of its own instead of `preexec_fn`, which is unsafe beside threads; it imports nothing of prunectl.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def main(arguments: list[str]) -> None:
+    """Arguments: the parent's pid, then the command. Does not return."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != int(arguments[0]):  # it died before the line above
+        sys.exit(1)
+    os.execvp(arguments[1], arguments[1:])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,97 @@
+"""What `scheduler.jsonl` adds up to: which trials are cancelled or held, their priorities, which stages failed.
+
+The log is the only memory between runs of the scheduler, and it is a fold: feed records in their order, in as many
+pieces as they come. Records and their fields, beside the frame that `journal` describes:
+
+    run_started   run, plans [digest …], devices [id …], pid, host
+    queued        plan (digest), name, trials (count), stages (count), done (count)
+    dispatched    key, device, worker, attempt (1, 2 … in this run)
+    stage_done    key, seconds, accuracy, flag
+    stage_interrupted  key, step
+    stage_failed  key, reason (oom | exception | nonfinite | missing | lost | hung), message, traceback, attempt,
+                  final (false where it will be tried again), log (the worker's last lines, lost and hung only)
+    blocked       key (the one that failed), keys [dependants …], reason
+    cancelled | held | released  trials [id …]
+    retried       trials [id …], keys [stage keys whose failures are forgotten …]
+    priority      values {trial: priority}
+    drained | undrained | leased  device, reason
+    worker_started | worker_ended  worker, device, pid, reason
+    study_stopped plan (digest), reason
+    request       request {id, do, …}, ok, answer
+    run_ended     run, reason (finished | stopped | error), trials {state: count}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from prunectl.storage.journal import Record, read
+from prunectl.storage.paths import StorePaths
+
+
+@dataclass
+class History:
+    """The fold so far."""
+
+    cancelled: set[str] = field(default_factory=set)
+    """Trials."""
+    held: set[str] = field(default_factory=set)
+    """Trials."""
+    priority: dict[str, int] = field(default_factory=dict)
+    """Trials whose priority is not 0; higher runs first."""
+    failures: dict[str, Record] = field(default_factory=dict)
+    """The last `stage_failed` record with `final` of each stage that has not been done or retried since."""
+    dispatched: set[str] = field(default_factory=set)
+    """Stages given to a worker with no record of their end: running, or cut off with their scheduler."""
+    answered: dict[str, Record] = field(default_factory=dict)
+    """`request` records by the request's id."""
+    stopped: dict[str, str] = field(default_factory=dict)
+    """Plans (digests) whose last run was stopped early, and why."""
+    offset: int = 0
+    """Bytes of the log that have been folded in by `catch_up`."""
+
+    def feed(self, records: Iterable[Record]) -> None:
+        """Fold in the next records."""
+        for record in records:
+            self._feed(record)
+
+    def catch_up(self, paths: StorePaths) -> list[Record]:
+        """Fold in what the log has grown by, and return it."""
+        records, self.offset = read(paths.scheduler_log, self.offset)
+        self.feed(records)
+        return records
+
+    def _feed(self, record: Record) -> None:
+        trials = record.get("trials")
+        match record["type"]:
+            case "cancelled":
+                self.cancelled.update(trials or ())
+            case "held":
+                self.held.update(trials or ())
+            case "released":
+                self.held.difference_update(trials or ())
+            case "retried":
+                self.cancelled.difference_update(trials or ())
+                for key in record.get("keys", ()):
+                    self.failures.pop(key, None)
+            case "priority":
+                self.priority.update(record["values"])
+                self.priority = {trial: value for trial, value in self.priority.items() if value}
+            case "dispatched":
+                self.dispatched.add(record["key"])
+            case "stage_failed":
+                self.dispatched.discard(record["key"])
+                if record.get("final"):
+                    self.failures[record["key"]] = record
+            case "stage_done" | "stage_interrupted":
+                self.dispatched.discard(record["key"])
+                self.failures.pop(record["key"], None)
+            case "queued":
+                self.stopped.pop(record["plan"], None)
+            case "study_stopped":
+                self.stopped[record["plan"]] = record["reason"]
+            case "request":
+                self.answered[record["request"]["id"]] = record
+            case "run_started":
+                self.dispatched.clear()
