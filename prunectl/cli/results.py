@@ -90,7 +90,9 @@ def print_boards(boards: list[Board], *, delta: bool = False) -> None:
         return
     for board in boards:
         _print_board(out, board, delta)
-    dense = "points from the own dense network, paired by seed, ± half the 95 % interval; ns: covers 0"
+    dense = (
+        "points from the own dense network, paired by seed, ± half the 95 % interval; ns: covers 0"
+    )
     value = "accuracy % of the last epoch, mean ± std (n)"
     out.print(f"{dense if delta else value} · ★ best, ≈ tied with it (95 %, paired by seed)")
     if any(cell.flagged for board in boards for row in board.rows for cell in row.cells.values()):
