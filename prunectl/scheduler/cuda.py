@@ -74,9 +74,7 @@ class CudaLayer:
 
     def _handle(self, name: str) -> Any:
         if name not in self._handles:
-            self._handles[name] = self._ask(
-                lambda nvml: nvml.nvmlDeviceGetHandleByUUID(name), None
-            )
+            self._handles[name] = self._ask(lambda nvml: nvml.nvmlDeviceGetHandleByUUID(name), None)
         return self._handles[name]
 
     def _ask(self, question: Callable[[Any], T], otherwise: T) -> T:

@@ -41,7 +41,9 @@ class Rates:
     def per_step(self, node: Node) -> float | None:
         """Seconds per step; of all kinds together where this one has never been measured; None before the first
         measurement."""
-        seen = self._seen.get(node.kind) or [rate for rates in self._seen.values() for rate in rates]
+        seen = self._seen.get(node.kind) or [
+            rate for rates in self._seen.values() for rate in rates
+        ]
         return statistics.median(seen) if seen else None
 
     def seconds(self, node: Node) -> float | None:

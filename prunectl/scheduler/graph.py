@@ -240,9 +240,7 @@ def preview(graph: StageGraph) -> Preview:
     stages = list(graph.nodes.values())
     for node in stages:
         graph.insert_replays(node.key)
-    replays = [
-        node for node in graph.nodes.values() if node.replay and not graph.is_done(node.key)
-    ]
+    replays = [node for node in graph.nodes.values() if node.replay and not graph.is_done(node.key)]
     ordinary = [node for node in stages if not node.replay]
     to_run = [node for node in ordinary if not graph.is_done(node.key)]
     paths = [trial.path for trial in graph.trials.values()]

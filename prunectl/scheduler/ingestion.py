@@ -63,7 +63,9 @@ class Ingestion:
     def _attempt(self, keys: set[str]) -> bool:
         try:
             self._ingest(self._paths, keys)
-        except Exception as error:  # whatever it is, the event logs are the truth and the run goes on
+        except (
+            Exception
+        ) as error:  # whatever it is, the event logs are the truth and the run goes on
             expected = isinstance(error, PrunectlError | OSError)
             self.trouble = str(error) if expected else f"{type(error).__name__}: {error}"
             return False

@@ -60,7 +60,9 @@ class Leases:
             if not stat.S_ISDIR(self._folder.lstat().st_mode):
                 raise StoreError(f"{self._folder} is not a folder")
             with contextlib.suppress(FileExistsError):
-                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+                descriptor = os.open(
+                    path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666
+                )
                 os.fchmod(descriptor, 0o666)
                 os.close(descriptor)
         except OSError as error:

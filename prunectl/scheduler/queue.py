@@ -204,7 +204,9 @@ class Queue:
             limits = (self.items[key].crowd or place.slots for key in place.running)
             if place.open and len(place.running) < min(limits, default=place.slots):
                 free.append(name)
-        return sorted(free, key=lambda name: len(self.places[name].running) / self.places[name].slots)
+        return sorted(
+            free, key=lambda name: len(self.places[name].running) / self.places[name].slots
+        )
 
     def _device_for(self, item: Item) -> str | None:
         free = [name for name in self._room() if self.places[name].reserved is None]
