@@ -1,0 +1,209 @@
+"""A worker that trains nothing: it speaks the worker protocol, keeps the store's promises, and misbehaves on request.
+
+`<store>/fake.json` says how: {"steps": 10, "seconds": 0.01 (per step), "beat": 0.05, "modes": {key: mode or [mode of
+the first attempt, of the second, …]}}. Modes: normal, slow, crash, exit, hang, oom, oom-crowded (only beside others),
+exception, nonfinite, deaf (ignores stop and cancel), forgetful (keeps no checkpoints), liar (done without a result),
+missing. `<store>/trace.jsonl` gets a line per start and end of a stage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import select
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from prunectl.errors import StoreBusy
+from prunectl.storage.files import read_json, write_json, write_text
+from prunectl.storage.journal import Journal, read
+from prunectl.storage.locks import Lock
+from prunectl.storage.paths import StorePaths
+
+
+class Stage:
+    """One stage being pretended."""
+
+    def __init__(self, worker: Worker, key: str, keep: list[int]) -> None:
+        self.worker, self.key, self.keep = worker, key, keep
+        self.files = worker.paths.stage(key)
+        self.spec = read_json(self.files.spec)["stage"]
+        self.lock = Lock(self.files.lock)
+        self.lock.acquire(f"fake {os.getpid()}")
+        self.journal = Journal(self.files.events)
+        modes = worker.settings.get("modes", {}).get(key, "normal")
+        attempt = self.journal.attempt - 1
+        self.mode = modes if isinstance(modes, str) else modes[min(attempt, len(modes) - 1)]
+        self.steps = sum(segment["steps"] for segment in self.spec["lr"])
+        latest = self.files.latest
+        self.step = int(latest.read_text()) if latest.exists() else 0
+        self.journal.append("start", step=self.step, device="fake", pid=os.getpid())
+        worker.trace("start", key)
+
+    def advance(self) -> str | None:
+        """One step; the message that ends the stage, if it does."""
+        self.step += 1
+        if self.mode != "forgetful" or self.spec.get("replay"):
+            for step in self.keep:
+                if step == self.step - 1 or (step == self.step == self.steps):
+                    write_text(self.files.rewind(step), "state")
+        if self.step >= self.steps // 2:
+            self.misbehave()
+        if self.step < self.steps:
+            return None
+        if 0 in self.keep and not self.steps:
+            write_text(self.files.rewind(0), "state")
+        if self.mode != "liar":
+            fields = {"accuracy": 90.0, "loss": 0.1, "steps": self.steps, "flag": None}
+            self.journal.append("epoch", epoch=1, step=self.step, **fields)
+            write_text(self.files.final, "weights")
+            seconds = self.worker.settings.get("seconds", 0.01) * self.steps
+            result = {"key": self.key, "seconds": seconds, **fields}
+            self.journal.append("done", **result)
+            write_json(self.files.result, result)
+        self.worker.trace("done", self.key)
+        return "done"
+
+    def misbehave(self) -> None:
+        match self.mode:
+            case "crash":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            case "exit":
+                print("RuntimeError: the driver is gone", file=sys.stderr, flush=True)
+                os._exit(3)
+            case "hang":
+                time.sleep(3600)
+            case "oom":
+                raise MemoryError("out of memory")
+            case "oom-crowded" if len(self.worker.stages) > 1:
+                raise MemoryError("out of memory")
+            case "exception":
+                raise RuntimeError(f"broken at step {self.step}")
+            case "nonfinite":
+                raise FloatingPointError("weights are not finite")
+            case "missing":
+                raise FileNotFoundError("final.safetensors")
+
+    def leave(self) -> None:
+        write_text(self.files.latest, str(self.step))
+        self.journal.append("interrupted", step=self.step)
+        self.worker.trace("interrupted", self.key)
+        self.close()
+
+    def close(self) -> None:
+        self.journal.close()
+        self.lock.release()
+
+
+REASONS = {
+    MemoryError: "oom",
+    FloatingPointError: "nonfinite",
+    FileNotFoundError: "missing",
+    StoreBusy: "exception",
+}
+
+
+class Worker:
+    def __init__(self, store: Path) -> None:
+        self.paths = StorePaths(store)
+        self.settings: dict[str, Any] = {}
+        self.stages: dict[str, Stage] = {}
+        self.stopping = False
+
+    def say(self, **message: Any) -> None:
+        print(json.dumps(message), flush=True)
+
+    def trace(self, what: str, key: str) -> None:
+        line = {"what": what, "key": key, "pid": os.getpid(), "beside": len(self.stages)}
+        line["cuda"] = os.environ.get("CUDA_VISIBLE_DEVICES")
+        with (self.paths.root / "trace.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def obey(self, message: dict[str, Any]) -> None:
+        key = message.get("key", "")
+        match message["do"]:
+            case "run":
+                if self.paths.stage(key).result.exists():
+                    self.say(**{"is": "done", "key": key})
+                    return
+                try:
+                    self.stages[key] = Stage(self, key, message["keep"])
+                except Exception as error:
+                    self.fail(key, error)
+                    return
+                self.say(**{"is": "started", "key": key})
+            case "cancel" if key in self.stages and self.stages[key].mode != "deaf":
+                stage = self.stages.pop(key)
+                stage.leave()
+                self.say(**{"is": "interrupted", "key": key, "step": stage.step})
+            case "stop":
+                self.stopping = True
+
+    def fail(self, key: str, error: Exception) -> None:
+        reason = REASONS.get(type(error), "exception")
+        stage = self.stages.pop(key, None)
+        text = traceback.format_exc()
+        if stage is not None:
+            stage.journal.append("failed", reason=reason, message=str(error), traceback=text)
+            self.trace("failed", key)
+            stage.close()
+        self.say(
+            **{"is": "failed", "key": key, "reason": reason, "message": str(error)},
+            traceback=text,
+            step=0,
+        )
+
+    def run(self) -> None:
+        self.settings = read_json(self.paths.root / "fake.json")
+        if self.settings.get("stillborn"):
+            print("ImportError: no torch here", file=sys.stderr, flush=True)
+            sys.exit(1)
+        self.say(**{"is": "ready", "device_name": "fake"})
+        buffer, beat = b"", time.monotonic()
+        while True:
+            pause = self.settings.get("seconds", 0.01) if self.stages else 3600
+            if select.select([0], [], [], pause)[0]:
+                data = os.read(0, 65536)
+                if not data:
+                    sys.exit(1 if self.stages else 0)
+                *lines, buffer = (buffer + data).split(b"\n")
+                for line in lines:
+                    self.obey(json.loads(line))
+            for key, stage in list(self.stages.items()):
+                if self.stopping and stage.mode != "deaf":
+                    del self.stages[key]
+                    stage.leave()
+                    self.say(**{"is": "interrupted", "key": key, "step": stage.step})
+                    continue
+                if stage.mode in ("slow", "deaf") and stage.step >= stage.steps // 2:
+                    continue
+                try:
+                    ended = stage.advance()
+                except Exception as error:
+                    self.fail(key, error)
+                    continue
+                if ended:
+                    del self.stages[key]
+                    stage.close()
+                    self.say(**{"is": ended, "key": key})
+            if self.stopping and not self.stages:
+                sys.exit(0)
+            if self.stages and time.monotonic() - beat > self.settings.get("beat", 0.05):
+                beat = time.monotonic()
+                progress = {
+                    key: {"step": stage.step, "steps": stage.steps, "loss": 1.0, "accuracy": 50.0}
+                    for key, stage in self.stages.items()
+                }
+                self.say(**{"is": "beat", "running": progress})
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    for option in ("--store", "--data", "--device", "--slots"):
+        parser.add_argument(option)
+    Worker(Path(parser.parse_args().store)).run()
