@@ -1,10 +1,10 @@
-"""What a network is made of, found on the meta device in milliseconds: shapes, counts, multiply-adds.
+"""What a network is made of, found in milliseconds by sending a batch of no images through it.
 
 Cost is counted in MACs: one multiply-add per weight of a convolution or dense layer and position of its output,
 for one image; kernels are counted whole at padded borders. BatchNorm, biases, activations, pooling and additions
 count nothing. (Renda et al.'s counter includes more: 41,886,986 for their ResNet-20, where this one says
-41,075,328.) A pruned weight saves its MACs wherever it sits; whether a
-device runs faster for it is another question.
+41,075,328.) A pruned weight saves its MACs wherever it sits; whether a device runs faster for it is another
+question.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def inspect(settings: NetworkSettings, exclude: tuple[str, ...] = ()) -> Anatomy
     if settings.classes < 2 or min(settings.shape) < 1:
         raise _misfit(settings, "there must be at least two classes and one pixel")
     try:
-        network = skeleton(settings)
+        network = skeleton(settings, "cpu")
     except (ValueError, RuntimeError) as error:
         raise _misfit(settings, str(error)) from error
     outputs = _output_shapes(network, settings)
@@ -151,9 +151,9 @@ def _output_shapes(network: nn.Module, settings: NetworkSettings) -> dict[str, t
             module.register_forward_hook(leave(name))
     try:
         with torch.no_grad():
-            logits = network.eval()(torch.empty((1, *settings.shape), device="meta"))
+            logits = network.eval()(torch.empty((0, *settings.shape)))
     except (RuntimeError, ValueError) as error:
         raise _misfit(settings, f"it fails in or after {entered}") from error
-    if logits.shape != (1, settings.classes):
+    if logits.shape != (0, settings.classes):
         raise _misfit(settings, f"its output is {tuple(logits.shape)}")
     return shapes
