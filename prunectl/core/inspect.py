@@ -17,10 +17,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from prunectl.core.criteria import registry as criteria
+from prunectl.core.density import competitions, kept
 from prunectl.core.layers import Role, layers, prunable_layers
 from prunectl.core.networks import skeleton
-from prunectl.core.settings import NetworkSettings
-from prunectl.errors import PrunectlError
+from prunectl.core.settings import NetworkSettings, PruneSettings
+from prunectl.errors import PrunectlError, UnknownName
 
 
 class NetworkMisfit(PrunectlError):
@@ -118,6 +120,29 @@ def inspect(settings: NetworkSettings, exclude: tuple[str, ...] = ()) -> Anatomy
             )
         )
     return Anatomy(sum(p.numel() for p in network.parameters()), tuple(infos))
+
+
+def check(network: NetworkSettings, prune: PruneSettings) -> int:
+    """Weights `prune` would keep of the dense network: exactly for single weights, at most for channels.
+
+    What a worker would only find out when it prunes is raised here: UnknownName for a criterion or a layer,
+    ImpossibleDensity for a scope without room, and all that `inspect` raises. With ratios, whose count depends on
+    the layers in between, the answer is all prunable weights.
+    """
+    criteria.find(prune.criterion)
+    anatomy = inspect(network, prune.exclude)
+    chosen = [layer for layer in anatomy.layers if layer.prunable]
+    if prune.ratios:
+        for name, ratio in prune.ratios:
+            if name not in {layer.name for layer in chosen}:
+                raise UnknownName("layer", name, [layer.name for layer in chosen])
+            kept(1, ratio)
+        return anatomy.prunable
+    sizes = {layer.parameter: layer.weights for layer in chosen}
+    ends = [layer.parameter for layer in chosen if layer.role in ("first", "last")]
+    count = kept(anatomy.prunable, prune.density)
+    competitions(sizes, sizes, ends, prune.scope, count)
+    return count
 
 
 def _misfit(settings: NetworkSettings, reason: str) -> NetworkMisfit:

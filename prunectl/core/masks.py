@@ -179,7 +179,7 @@ def _channel_scores(
 ) -> dict[str, Tensor]:
     """Per layer one score per channel: the criterion of the channel's mean magnitude, pruned weights counting 0.
 
-    Summed in float64, so that the order of the sum cannot show.
+    Summed in float64: what the order of the sum, which may differ between machines, changes is rounded away.
     """
     means = {
         name: _channels(kernel).abs().double().mean(dim=1).float()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from prunectl.core.inspect import NetworkMisfit, inspect
+from prunectl.core.density import ImpossibleDensity
+from prunectl.core.inspect import NetworkMisfit, check, inspect
 from prunectl.core.networks import build
-from prunectl.core.settings import NetworkSettings
+from prunectl.core.settings import NetworkSettings, PruneSettings
 from prunectl.errors import UnknownName
 
 
@@ -92,6 +93,36 @@ def test_a_misfit_found_only_by_running_names_the_layer(monkeypatch):
     monkeypatch.setattr(vgg, "min", lambda sides: 4, raising=False)
     with pytest.raises(NetworkMisfit, match=r"in or after stages.1.0.bn, at 8×1×2"):
         inspect(settings("vgg-16", (3, 2, 4)))
+
+
+@pytest.mark.parametrize(
+    ("prune", "count"),
+    [
+        ({"density": "0.107"}, 28_986),
+        ({"density": "0.107", "scope": "uniform", "granularity": "channel"}, 28_986),
+        ({"density": "0.5", "exclude": ("first",)}, (270_896 - 432) // 2),
+        ({"density": "0.000001"}, 0),
+        ({"ratios": (("stages.0.0.conv1", "0.5"),)}, 270_896),
+    ],
+)
+def test_checking_a_density_before_anything_runs(prune, count):
+    assert check(settings(), PruneSettings(**prune)) == count
+
+
+@pytest.mark.parametrize(
+    ("prune", "error"),
+    [
+        ({"criterion": "magnitud"}, UnknownName),
+        ({"exclude": ("stem",)}, UnknownName),
+        ({"ratios": (("stages.0.0", "0.5"),)}, UnknownName),
+        ({"ratios": (("stages.0.0.conv1", "1.5"),)}, ValueError),
+        ({"density": "2"}, ValueError),
+        ({"density": "0.003", "scope": "uniform"}, ImpossibleDensity),
+    ],
+)
+def test_checking_finds_what_would_fail_later(prune, error):
+    with pytest.raises(error):
+        check(settings(), PruneSettings(**prune))
 
 
 def test_unknown_networks():

@@ -12,6 +12,7 @@ from torch import nn
 from prunectl.core.inspect import inspect
 from prunectl.core.layers import prunable
 from prunectl.core.networks import build, skeleton
+from prunectl.core.networks.initialize import initialise
 from prunectl.core.networks.parts import BatchNorm, PaddedShortcut
 from prunectl.core.networks.registry import find, names
 from prunectl.core.settings import NetworkSettings
@@ -147,6 +148,31 @@ def test_same_generator_same_network_and_the_global_one_untouched(initializer):
     assert torch.equal(torch.random.get_rng_state(), before)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.equal(first["stem.conv.weight"], other["stem.conv.weight"])
+
+
+@pytest.mark.parametrize(
+    ("initializer", "stem", "classifier"),
+    [
+        ("pytorch", 0.10323862, 0.04629624),
+        ("he-uniform", 0.25288194, 0.11340217),
+        ("he-normal", -0.31363273, -0.29610920),
+        ("renda2020", -0.25212070, 0.01122026),
+    ],
+)
+def test_fresh_weights_are_pinned(initializer, stem, classifier):
+    # Other numbers here are other numerics: stage keys would promise what is no longer computed.
+    network = build(settings("resnet-8", initializer=initializer), seeded())
+    assert network.stem.conv.weight[0, 0, 0, 1].item() == pytest.approx(stem, rel=1e-5)
+    assert network.classifier.weight[-1, -1].item() == pytest.approx(classifier, rel=1e-5)
+
+
+def test_initialising_again_in_place_and_in_another_layout():
+    fresh = build(settings("resnet-8"), seeded())
+    used = build(settings("resnet-8"), seeded(1)).to(memory_format=torch.channels_last)
+    used(torch.randn(2, *CIFAR, generator=seeded()))
+    initialise(used, "he-normal", seeded())
+    state = used.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in fresh.state_dict().items())
 
 
 @pytest.mark.parametrize("name", ["lenet-5", "resnet-34", "vgg-16"])
