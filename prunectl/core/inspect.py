@@ -1,10 +1,10 @@
-"""What a network is made of, found on the meta device in milliseconds: shapes, counts, multiply-adds.
+"""What a network is made of, found in milliseconds by sending a batch of no images through it.
 
 Cost is counted in MACs: one multiply-add per weight of a convolution or dense layer and position of its output,
 for one image; kernels are counted whole at padded borders. BatchNorm, biases, activations, pooling and additions
 count nothing. (Renda et al.'s counter includes more: 41,886,986 for their ResNet-20, where this one says
-41,075,328.) A pruned weight saves its MACs wherever it sits; whether a
-device runs faster for it is another question.
+41,075,328.) A pruned weight saves its MACs wherever it sits; whether a device runs faster for it is another
+question.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from prunectl.core.criteria import registry as criteria
+from prunectl.core.density import competitions, kept
 from prunectl.core.layers import Role, layers, prunable_layers
 from prunectl.core.networks import skeleton
-from prunectl.core.settings import NetworkSettings
-from prunectl.errors import PrunectlError
+from prunectl.core.settings import NetworkSettings, PruneSettings
+from prunectl.errors import PrunectlError, UnknownName
 
 
 class NetworkMisfit(PrunectlError):
@@ -96,7 +98,7 @@ def inspect(settings: NetworkSettings, exclude: tuple[str, ...] = ()) -> Anatomy
     if settings.classes < 2 or min(settings.shape) < 1:
         raise _misfit(settings, "there must be at least two classes and one pixel")
     try:
-        network = skeleton(settings)
+        network = skeleton(settings, "cpu")
     except (ValueError, RuntimeError) as error:
         raise _misfit(settings, str(error)) from error
     outputs = _output_shapes(network, settings)
@@ -118,6 +120,29 @@ def inspect(settings: NetworkSettings, exclude: tuple[str, ...] = ()) -> Anatomy
             )
         )
     return Anatomy(sum(p.numel() for p in network.parameters()), tuple(infos))
+
+
+def check(network: NetworkSettings, prune: PruneSettings) -> int:
+    """Weights `prune` would keep of the dense network: exactly for single weights, at most for channels.
+
+    What a worker would only find out when it prunes is raised here: UnknownName for a criterion or a layer,
+    ImpossibleDensity for a scope without room, and all that `inspect` raises. With ratios, whose count depends on
+    the layers in between, the answer is all prunable weights.
+    """
+    criteria.find(prune.criterion)
+    anatomy = inspect(network, prune.exclude)
+    chosen = [layer for layer in anatomy.layers if layer.prunable]
+    if prune.ratios:
+        for name, ratio in prune.ratios:
+            if name not in {layer.name for layer in chosen}:
+                raise UnknownName("layer", name, [layer.name for layer in chosen])
+            kept(1, ratio)
+        return anatomy.prunable
+    sizes = {layer.parameter: layer.weights for layer in chosen}
+    ends = [layer.parameter for layer in chosen if layer.role in ("first", "last")]
+    count = kept(anatomy.prunable, prune.density)
+    competitions(sizes, sizes, ends, prune.scope, count)
+    return count
 
 
 def _misfit(settings: NetworkSettings, reason: str) -> NetworkMisfit:
@@ -151,9 +176,9 @@ def _output_shapes(network: nn.Module, settings: NetworkSettings) -> dict[str, t
             module.register_forward_hook(leave(name))
     try:
         with torch.no_grad():
-            logits = network.eval()(torch.empty((1, *settings.shape), device="meta"))
+            logits = network.eval()(torch.empty((0, *settings.shape)))
     except (RuntimeError, ValueError) as error:
         raise _misfit(settings, f"it fails in or after {entered}") from error
-    if logits.shape != (1, settings.classes):
+    if logits.shape != (0, settings.classes):
         raise _misfit(settings, f"its output is {tuple(logits.shape)}")
     return shapes

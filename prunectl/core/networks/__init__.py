@@ -16,14 +16,16 @@ if TYPE_CHECKING:
     from prunectl.core.settings import NetworkSettings
 
 
-def skeleton(settings: NetworkSettings) -> nn.Module:
-    """The network on the meta device: names and shapes without values, in milliseconds.
+def skeleton(settings: NetworkSettings, device: str = "meta") -> nn.Module:
+    """The network with undefined values: names and shapes, in milliseconds; nothing is allocated on ``meta``.
 
     Raises UnknownName for its name, ValueError where its layers cannot be made for the shape.
     """
     import torch
 
-    with torch.device("meta"):
+    from prunectl.core.networks.initialize import Undrawn
+
+    with torch.device(device), Undrawn():
         return find(settings.name).make(settings)
 
 
@@ -40,12 +42,9 @@ def build(settings: NetworkSettings, generator: torch.Generator | None = None) -
     from prunectl.core.networks.initialize import blank, initialise
 
     device = torch.get_default_device()
-    network = skeleton(settings)
-    if device.type == "meta":
-        return network
-    network.to_empty(device=device)
-    if generator is None:
-        blank(network)
-    else:
+    network = skeleton(settings, str(device))
+    if generator is not None and device.type != "meta":
         initialise(network, settings.initializer, generator)
+    else:
+        blank(network)
     return network

@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 # Standard deviation of N(0, 1) cut off at ±2: √(1 − 4φ(2) / (2Φ(2) − 1)).
 _CUT = math.sqrt(1 - 4 * math.exp(-2) / math.sqrt(2 * math.pi) / math.erf(math.sqrt(2)))
 
 Draw = Callable[[Tensor, torch.Generator], object]
+
+
+class Undrawn(TorchFunctionMode):
+    """Within it, layers are made without drawing the values that torch would give them.
+
+    Those draws would move the global generator on the CPU, and load sympy for 0.6 s on the meta device.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        # Both the methods of tensors and the functions of nn.init, which call the methods unseen.
+        if func.__name__.endswith(("uniform_", "normal_")):
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def _he_uniform(weight: Tensor, generator: torch.Generator) -> None:
