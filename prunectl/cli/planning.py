@@ -23,7 +23,7 @@ def read_plan(file: Path, overrides: Sequence[str], paths: StorePaths) -> Expans
     plan = load(file, overrides)
     expansion = expand(plan, None)
     if not paths.plan(expansion.digest).exists():
-        from prunectl.core.inspect import inspect
+        from prunectl.core.inspect import check
 
-        expansion = expand(plan, inspect)
+        expansion = expand(plan, check)
     return expansion

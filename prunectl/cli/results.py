@@ -114,7 +114,7 @@ def _print_board(out: Console, board: Board, delta: bool) -> None:
     out.print(f"{board.title}   {board.n}/{board.planned}", markup=False)
     unlimited = out.options.update(width=10_000)
     if out.measure(made, options=unlimited).maximum <= out.width or not out.is_terminal:
-        out.print(made, width=None if out.is_terminal else 10_000)
+        out.print(made)
     else:
         if board.dense is not None:
             out.print(f"dense {board.dense.text()}", markup=False)
@@ -217,7 +217,7 @@ def _write(result: Result, form: SqlFormat, out: Path | None) -> None:
 
     terminal = console()
     made = table(result.columns, ([shown(value) for value in row] for row in result.rows))
-    terminal.print(made, width=None if terminal.is_terminal else 10_000)
+    terminal.print(made)
     count = len(result.rows)
     more = f"{count} of >{count}" if result.truncated else f"{count}"
     typer.echo(f"{more} row{'' if count == 1 and not result.truncated else 's'}", err=True)

@@ -14,7 +14,11 @@ def console(*, stderr: bool = False) -> Console:
     """The terminal, or plain text where it is none."""
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, soft_wrap=False)
+    made = Console(stderr=stderr, highlight=False)
+    if not made.is_terminal:
+        # A file or pipe has no width to fit: nothing is wrapped or cut.
+        made = Console(stderr=stderr, highlight=False, width=10_000)
+    return made
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> Table:

@@ -7,9 +7,9 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from decimal import Decimal, localcontext
-from typing import Any, Protocol
+from typing import Any
 
-from prunectl.core.density import competitions, kept
+from prunectl.core.density import ImpossibleDensity
 from prunectl.core.settings import NetworkSettings, PruneSettings
 from prunectl.errors import PrunectlError, UnknownName
 from prunectl.plan import resolve
@@ -18,29 +18,8 @@ from prunectl.plan.load import LoadedPlan
 from prunectl.plan.resolve import Point
 from prunectl.plan.spec import Mask, StageSpec, Weights
 
-
-class LayerLike(Protocol):
-    """A layer with a kernel; `core.inspect.LayerInfo` is one."""
-
-    @property
-    def parameter(self) -> str: ...
-    @property
-    def weights(self) -> int: ...
-    @property
-    def role(self) -> str: ...
-    @property
-    def prunable(self) -> bool: ...
-
-
-class Anatomy(Protocol):
-    """What a plan asks about a network; `core.inspect.Anatomy` is one."""
-
-    @property
-    def layers(self) -> tuple[LayerLike, ...]: ...
-
-
-Inspect = Callable[[NetworkSettings, tuple[str, ...]], Anatomy]
-"""Network and exclusions to anatomy; `core.inspect.inspect` is one."""
+Check = Callable[[NetworkSettings, PruneSettings], int]
+"""How many prunable weights a network keeps; `core.inspect.check` is one, and says what is impossible."""
 
 
 @dataclass(frozen=True)
@@ -122,11 +101,11 @@ class Expansion:
         }
 
 
-def expand(plan: LoadedPlan, inspect: Inspect | None) -> Expansion:
+def expand(plan: LoadedPlan, check: Check | None) -> Expansion:
     """All trials and stages of a plan.
 
-    `inspect` counts a network's weights, to reject what cannot be pruned so before anything runs; None where the
-    plan has been through it before.
+    `check` counts what is kept, to reject what cannot be pruned so before anything runs; None where the plan has been
+    through it before.
 
     Raises PlanError with file and line.
     """
@@ -135,10 +114,9 @@ def expand(plan: LoadedPlan, inspect: Inspect | None) -> Expansion:
     epoch_steps: dict[str, float] = {}
     cells: set[str] = set()
     for point in resolve.points(plan):
-        anatomy = _inspect(plan, point, inspect) if inspect is not None else None
         for densities in _ladders(point):
-            if anatomy is not None:
-                _check_ladder(plan, point, densities, anatomy)
+            if check is not None:
+                _check_ladder(plan, point, densities, check)
             cell = _cell(plan, point, densities)
             if cell in cells:
                 continue
@@ -253,9 +231,28 @@ def _short(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def _inspect(plan: LoadedPlan, point: Point, inspect: Inspect) -> Anatomy:
+def _check_ladder(
+    plan: LoadedPlan, point: Point, densities: tuple[Decimal, ...], check: Check
+) -> None:
+    """Every step of a ladder must remove something, leave something, and be possible."""
+    network = point.network.name
+    before = _kept(plan, point, Decimal(1), check)
+    prunable = before
+    for density in densities:
+        kept = _kept(plan, point, density, check)
+        said = f"sparsity {_sparsity(density)} keeps {kept:,} of the {prunable:,} prunable weights"
+        if kept < 1:
+            raise plan.fail(f"{said} of {network}", "pruning.schedule")
+        if kept >= before:
+            raise plan.fail(
+                f"{said} of {network}, no fewer than the {before:,} before it", "pruning.schedule"
+            )
+        before = kept
+
+
+def _kept(plan: LoadedPlan, point: Point, density: Decimal, check: Check) -> int:
     try:
-        return inspect(point.network, point.pruning.exclude)
+        return check(point.network, _prune(point, density))
     except UnknownName as error:
         raise plan.fail(
             f"unknown {error.kind} of {point.network.name}",
@@ -263,32 +260,9 @@ def _inspect(plan: LoadedPlan, point: Point, inspect: Inspect) -> Anatomy:
             found=error.found,
             allowed=error.allowed,
         ) from None
+    except ImpossibleDensity as error:
+        raise plan.fail(
+            f"sparsity {_sparsity(density)}: {error}", "pruning.schedule", found=point.network.name
+        ) from None
     except PrunectlError as error:
         raise plan.fail(str(error), "grid.network", found=point.network.name) from None
-
-
-def _check_ladder(
-    plan: LoadedPlan, point: Point, densities: tuple[Decimal, ...], anatomy: Anatomy
-) -> None:
-    """Every step of a ladder must remove something, leave something, and be possible under the scope."""
-    sizes = {layer.parameter: layer.weights for layer in anatomy.layers if layer.prunable}
-    ends = [
-        layer.parameter
-        for layer in anatomy.layers
-        if layer.prunable and layer.role in ("first", "last")
-    ]
-    prunable = sum(sizes.values())
-    before = prunable
-    for density in densities:
-        count = kept(prunable, _plain(density))
-        said = f"sparsity {_sparsity(density)}: {count:,} of the {prunable:,} prunable weights of "
-        said += f"{point.network.name} would be kept"
-        if count < 1:
-            raise plan.fail(said, "pruning.schedule")
-        if count >= before:
-            raise plan.fail(f"{said}, no fewer than the {before:,} before", "pruning.schedule")
-        try:
-            competitions(sizes, sizes, ends, point.pruning.scope, count)
-        except PrunectlError as error:
-            raise plan.fail(f"{said}: {error}", "pruning.scope") from None
-        before = count

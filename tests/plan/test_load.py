@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from prunectl.core.inspect import inspect
+from prunectl.core.inspect import check
 from prunectl.errors import PlanError
 from prunectl.plan.expand import expand
 from prunectl.plan.load import load, loads
@@ -32,14 +32,14 @@ schedule = { kind = "iterative", rate = 0.5, iterations = 2 }
 def mistake(old: str, new: str) -> PlanError:
     assert old in GOOD
     with pytest.raises(PlanError) as caught:
-        expand(loads(GOOD.replace(old, new), "plan.toml"), inspect)
+        expand(loads(GOOD.replace(old, new), "plan.toml"), check)
     return caught.value
 
 
 def test_the_good_plan_is_good() -> None:
     plan = loads(GOOD, "plan.toml")
     assert plan.question == "Is it good?"
-    assert len(expand(plan, inspect).trials) == 2
+    assert len(expand(plan, check).trials) == 2
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_wrong_names(old: str, new: str, line: int, key: str, found: str, sugges
         ("[recipe]\n", '[recipe]\noptimizer.momentum = "0.9"\n', 11, "recipe.optimizer.momentum", "number"),
         ("[recipe]\n", '[recipe]\nnormalize = { mean = [0.5, 0.5], std = [1.0, 1.0] }\n', 11, "recipe.normalize", "each of the 1 channels"),
         ("[recipe]\n", '[recipe]\nvalidation = { from = "train", count = 5000 }\n', 11, "recipe.validation.count", "1437"),
-        ("rate = 0.5, iterations = 2", "rate = 0.5, iterations = 40", 14, "pruning.schedule", "would be kept"),
+        ("rate = 0.5, iterations = 2", "rate = 0.5, iterations = 40", 14, "pruning.schedule", "keeps 0 of"),
         ("rate = 0.5, iterations = 2", "sparsities = [0.5, 0.500001]", 14, "pruning.schedule", "no fewer"),
         ('network = ["lenet-300-100"]', 'network = ["vgg-16"]', 6, "grid.network", "8"),
     ],

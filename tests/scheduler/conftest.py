@@ -137,7 +137,15 @@ class Store:
             "print(store.run(*sys.argv[4:], slots=int(sys.argv[3])), flush=True)\n"
         )
         return subprocess.Popen(
-            [sys.executable, "-c", code, str(FAKE.parent), str(self.paths.root), str(slots), *plans],
+            [
+                sys.executable,
+                "-c",
+                code,
+                str(FAKE.parent),
+                str(self.paths.root),
+                str(slots),
+                *plans,
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -21,7 +21,7 @@ from typing import Any
 
 from prunectl.errors import StoreBusy
 from prunectl.storage.files import read_json, write_json, write_text
-from prunectl.storage.journal import Journal, read
+from prunectl.storage.journal import Journal
 from prunectl.storage.locks import Lock
 from prunectl.storage.paths import StorePaths
 

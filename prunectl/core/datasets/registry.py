@@ -10,10 +10,12 @@ and, where shape and counts depend on the options, describe(options) -> Descript
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 
+from prunectl.core.datasets.files import Finder
 from prunectl.core.settings import Shape
 from prunectl.errors import DataError, UnknownName
 
@@ -48,6 +50,8 @@ class DatasetEntry:
     description: Description | None
     """None where it depends on the options."""
     title: str = ""
+    embedded: bool = False
+    """It comes with the package, or is generated."""
     defaults: Mapping[str, OptionValue] = field(default_factory=dict)
     """Options with their defaults; an empty string must be given a value."""
 
@@ -66,6 +70,7 @@ _ENTRIES = (
             (1, 8, 8), 10, 1437, 360, (0.3059,), (0.3764,), "uci-optdigits-test-1797-split-1"
         ),
         "UCI handwritten digits, 8×8, in the package",
+        embedded=True,
     ),
     DatasetEntry(
         "mnist",
@@ -194,6 +199,16 @@ def complete(name: str, options: Options = ()) -> dict[str, OptionValue]:
     if missing:
         raise DataError(f"dataset {name} needs the option {missing[0]}")
     return out
+
+
+def ensure(name: str, root: Path, progress: Callable[[str], None] | None = None) -> None:
+    """See that a data set's files are there and can be read, downloading them where they are missing.
+
+    Free of torch but for a download. Raises DataError, naming what is missing and where it is expected.
+    """
+    entry = find(name)
+    if entry.description is not None and not entry.embedded:
+        entry.implementation().read(Finder(name, root, progress=progress), {})
 
 
 def describe(name: str, options: Options = ()) -> Description:
