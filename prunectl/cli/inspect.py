@@ -72,35 +72,43 @@ def _print(expansion: Expansion, counted: Preview, paths: StorePaths) -> None:
     out = console()
     plan = expansion.plan
     out.print(f"{plan.content.name}  {plan.question}".rstrip(), markup=False)
-    cells: Counter[tuple[str, ...]] = Counter()
-    levels: dict[tuple[str, ...], set[str]] = {}
-    for trial in expansion.trials:
-        row = (trial.network, trial.dataset, trial.recipe, trial.strategy, trial.retrain)
-        row += (trial.schedule,)
-        cells[row] += 1
-        levels.setdefault(row, set()).update(trial.sparsities[1:])
-    headings = ["network", "data set", "recipe", "strategy", "retrain", "schedule"]
-    rows = [
-        (*row, _levels(levels[row]), str(count), str(len(plan.content.seeds)))
-        for row, count in cells.items()
-    ]
-    out.print(table([*headings, "sparsities", "trials", "seeds"], rows))
+    headings = ("network", "data set", "recipe", "strategy", "retrain", "schedule", "sparsities")
+    rows = _rows(expansion)
+    varied = [i for i in range(len(headings)) if len({row[i] for row, _ in rows}) > 1]
+    for i, heading in enumerate(headings):
+        if i not in varied:
+            out.print(f"{heading:10}  {rows[0][0][i]}", markup=False)
+    if varied:
+        shown = ([*(row[i] for i in varied), str(count)] for row, count in rows)
+        out.print(table([*(headings[i] for i in varied), "trials"], shown, left=len(varied)))
     saved = 1 - counted.steps / counted.steps_without_sharing
     out.print(
-        f"trials  {counted.trials:,}\n"
-        f"stages  {counted.stages:,}  ({counted.stages_without_sharing:,} without sharing)\n"
-        f"steps   {counted.steps:,}  ({counted.steps_without_sharing:,} without sharing: "
+        f"trials      {counted.trials:,} on {len(plan.content.seeds)} seeds\n"
+        f"stages      {counted.stages:,}  ({counted.stages_without_sharing:,} without sharing)\n"
+        f"steps       {counted.steps:,}  ({counted.steps_without_sharing:,} without sharing: "
         f"{saved:.1%} saved)\n"
-        f"to run  {counted.stages - counted.done:,} stages, {counted.steps_to_run:,} steps  "
+        f"to run      {counted.stages - counted.done:,} stages, {counted.steps_to_run:,} steps  "
         f"({counted.done:,} stages done in {paths.root})",
         markup=False,
     )
     for key, dense, step, steps in counted.replays:
         out.print(
-            f"replay  dense stage {dense[:8]} to step {step:,}, whose checkpoint was not kept: "
+            f"replay      dense stage {dense[:8]} to step {step:,}, whose checkpoint was not kept: "
             f"{steps:,} steps ({key[:8]})",
             markup=False,
         )
+
+
+def _rows(expansion: Expansion) -> list[tuple[tuple[str, ...], int]]:
+    """What distinguishes the trials, but for their seeds, and how many trials each line stands for."""
+    counts: Counter[tuple[str, ...]] = Counter()
+    levels: dict[tuple[str, ...], set[str]] = {}
+    for trial in expansion.trials:
+        recipe, retrain = trial.recipe, trial.retrain
+        row = (trial.network, trial.dataset, recipe, trial.strategy, retrain, trial.schedule)
+        counts[row] += 1
+        levels.setdefault(row, set()).update(trial.sparsities[1:])
+    return [((*row, _levels(levels[row])), count) for row, count in counts.items()]
 
 
 def _levels(sparsities: set[str]) -> str:
