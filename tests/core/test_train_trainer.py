@@ -119,7 +119,7 @@ def reference(
         chosen = order[16 * step : 16 * (step + 1)]
         optimizer.zero_grad()
         loss = cross_entropy(module((unit[chosen] - mean) / std), images.train_labels[chosen])
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
 
@@ -395,7 +395,7 @@ def test_masks_that_fit_no_layer_are_refused() -> None:
 
 # --- stopping and going on ----------------------------------------------------------------------
 
-AUGMENTED = {
+AUGMENTED: dict[str, Any] = {
     "augment": AugmentSettings(1, "reflect", True),
     "straddle": True,
     "label_smoothing": 0.1,
