@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from prunectl.core.settings import OptimizerSettings
+from prunectl.core.state import check
 
 
 def kernels(parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
@@ -89,9 +90,7 @@ class Optimizer:
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Copy a state made by the same settings into place. Raises ValueError where it is of others."""
         slots = self.slots()
-        if slots.keys() != state.keys():
-            odd = sorted(slots.keys() ^ state.keys())[0]
-            raise ValueError(f"the optimizer's state does not fit these settings: {odd}")
+        check(slots, state, "optimizer state")
         for name, tensor in slots.items():
             tensor.copy_(state[name])
 

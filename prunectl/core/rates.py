@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-ROOM = 4096
+ROOM = 1024
 """Steps recorded on the device between two readings."""
 
 
@@ -16,6 +16,7 @@ class RateLog:
     def __init__(self, rate: Tensor) -> None:
         self._rate = rate.view(1)
         self._values = rate.new_zeros(ROOM)
+        self._places = torch.arange(ROOM, device=rate.device)
         self._next = torch.zeros(1, dtype=torch.int64, device=rate.device)
         self._noted = 0
         self._first = 0
@@ -23,8 +24,9 @@ class RateLog:
         self._last: float | None = None
 
     def note(self) -> None:
-        """Part of the step: write down the rate as it is now."""
-        self._values.index_copy_(0, self._next, self._rate)
+        """Part of the step: write down the rate as it is now (a choice, not an indexed write: those are slow where
+        kernels must be deterministic)."""
+        torch.where(self._places == self._next, self._rate, self._values, out=self._values)
         self._next.add_(1)
 
     def counted(self) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -26,30 +25,17 @@ from prunectl.core.randomness import generator
 from prunectl.core.rates import RateLog
 from prunectl.core.schedule import Schedule
 from prunectl.core.settings import NetworkSettings, TrainSettings
+from prunectl.core.state import State, check, copied
 from prunectl.core.tasks import Metrics, Task
+from prunectl.core.zeros import Zeros
+
+__all__ = ["Builder", "Metrics", "State", "Trainer"]
 
 Builder = Callable[[torch.Generator | None], nn.Module]
 """Makes the network: freshly initialised from the generator, or with any values where that is None."""
 
 EVALUATION_BATCH = {"cpu": 250, "cuda": 2000}
 """Images evaluated at once; part of the numerics, because sums depend on it in their last bits."""
-
-
-@dataclass(frozen=True, eq=False)
-class State:
-    """All that a training depends on at one step, as copies on the CPU.
-
-    Pruned weights and their momenta are exactly zero.
-    """
-
-    weights: dict[str, Tensor]
-    """Parameters and buffers (BatchNorm's statistics) by name."""
-    optimizer: dict[str, Tensor] = field(default_factory=dict)
-    """By slot and parameter, as in ``momentum_buffer/conv.weight``."""
-    step: int = 0
-    """Steps done in the stage."""
-    accumulators: dict[str, Tensor] = field(default_factory=dict)
-    """Sums behind the training metrics since they were last reset; without them they begin at zero."""
 
 
 class Trainer:
@@ -79,13 +65,10 @@ class Trainer:
         self.normalize = Normalizer(settings.normalize, shape, self.device)
         self.parameters = {n: p for n, p in self.module.named_parameters() if p.requires_grad}
         self.optimizer = Optimizer(self.parameters, settings.optimizer)
+        self._zeros = Zeros(kernels(self.parameters), self.optimizer.of)
         self.step = 0
         """Optimizer steps done in this stage."""
         self._tensors = {n: t.detach() for n, t in self.module.state_dict(keep_vars=True).items()}
-        self._kernels = {n: p.detach() for n, p in kernels(self.parameters).items()}
-        self._masks: dict[str, Tensor] = {}
-        """Ones and zeros for each of the kernels; empty until the first masks are set."""
-        self._masked = False
         self._rate: float | None = None
         self._rates = RateLog(self.optimizer.rate)
         names = ("loss", *self.task.counted, "count")
@@ -97,7 +80,7 @@ class Trainer:
         """How steps and epochs relate."""
         return self.batches.layout
 
-    # --- states -----------------------------------------------------------------------------------------------
+    # --- states ---------------------------------------------------------------------------------
 
     @torch.no_grad()
     def initialise(self, seed: int, iteration: int) -> None:
@@ -110,21 +93,17 @@ class Trainer:
     def load(self, state: State, *, optimizer: bool = True) -> None:
         """Copy a state into place, step and accumulators included; the masks stay as they are, and are applied.
 
-        Without `optimizer` the optimizer begins fresh. Raises ValueError where the state is of something else.
+        Without `optimizer` the optimizer begins fresh. Raises ValueError, having changed nothing, where the state
+        is of something else.
         """
-        if state.weights.keys() != self._tensors.keys():
-            odd = sorted(state.weights.keys() ^ self._tensors.keys())[0]
-            raise ValueError(f"the weights are not those of this network: {odd}")
-        for name, tensor in self._tensors.items():
-            if tensor.shape != state.weights[name].shape:
-                raise ValueError(f"{name} has the shape {tuple(state.weights[name].shape)}")
-        for name, tensor in self._tensors.items():
-            tensor.copy_(state.weights[name])
+        check(self._tensors, state.weights, "weights")
         if optimizer:
             self.optimizer.load(state.optimizer)
         else:
             self.optimizer.reset()
-        self._zero_pruned()
+        for name, tensor in self._tensors.items():
+            tensor.copy_(state.weights[name])
+        self._zeros.clear()
         self.step = state.step
         self._rates.restart(state.step)
         for name, total in self._sums.items():
@@ -133,12 +112,12 @@ class Trainer:
     @torch.no_grad()
     def state(self) -> State:
         """Copies of everything, wherever the training stands."""
-        self._zero_pruned()
+        self._zeros.clear()
         return State(
-            weights=_copied(self._tensors),
-            optimizer=_copied(self.optimizer.slots()),
+            weights=copied(self._tensors),
+            optimizer=copied(self.optimizer.slots()),
             step=self.step,
-            accumulators=_copied(self._sums),
+            accumulators=copied(self._sums),
         )
 
     @torch.no_grad()
@@ -148,37 +127,13 @@ class Trainer:
         Layers without a mask stay whole; None takes all masks away. Raises ValueError for a mask that fits no
         layer.
         """
-        if masks is None:
-            self._masked = False
-            return
-        for name, mask in masks.items():
-            if name not in self._kernels or mask.shape != self._kernels[name].shape:
-                raise ValueError(f"no layer {name} of shape {tuple(mask.shape)} to mask")
-        if not self._masks:
-            # float32: with masks of another type torch multiplies tensor by tensor
-            self._masks = {n: torch.ones_like(weight) for n, weight in self._kernels.items()}
-        for name, mask in self._masks.items():
-            if name in masks:
-                mask.copy_(masks[name])
-            else:
-                mask.fill_(1)
-        self._masked = True
-        self._zero_pruned()
+        self._zeros.set(masks)
 
     def reset_optimizer(self) -> None:
         """As if no step had been made: zero momenta."""
         self.optimizer.reset()
 
-    def _zero_pruned(self) -> None:
-        """Exactly zero, also where the network has diverged: inf times a mask of 0 is not 0."""
-        if not self._masked:
-            return
-        for name, mask in self._masks.items():
-            pruned = mask == 0
-            for tensor in (self._kernels[name], *self.optimizer.of(name)):
-                tensor.masked_fill_(pruned, 0)
-
-    # --- training ---------------------------------------------------------------------------------------------
+    # --- training -------------------------------------------------------------------------------
 
     def train(
         self, schedule: Schedule, seed: int, iteration: int, until: int, yield_every: int = 16
@@ -196,7 +151,8 @@ class Trainer:
             if rate != self._rate:
                 self.optimizer.rate.fill_(rate)
                 self._rate = rate
-            self.module.train()
+            if not self.module.training:
+                self.module.train()
             self._step(*self.batches.get(seed, iteration, step))
             self._rates.counted()
             self.step = step + 1
@@ -212,8 +168,7 @@ class Trainer:
         self._rates.note()
         self.optimizer.step()
         with torch.no_grad():
-            if self._masked:
-                torch._foreach_mul_(list(self._kernels.values()), [*self._masks.values()])
+            self._zeros.apply()
             count = len(labels)
             self._sums["loss"].add_(loss.detach(), alpha=count)
             for name, value in self.task.training_sums(outputs.detach(), labels).items():
@@ -233,7 +188,7 @@ class Trainer:
         """Changes of the learning rate since last asked, as (step, rate), read from what the steps used."""
         return self._rates.take()
 
-    # --- measuring --------------------------------------------------------------------------------------------
+    # --- measuring ------------------------------------------------------------------------------
 
     def metrics(self, reset: bool = True) -> Metrics:
         """Averages over the training batches since the last reset, each under the weights of its step.
@@ -293,14 +248,6 @@ def _placed(module: nn.Module, device: torch.device) -> nn.Module:
     if any(parameter.ndim == 4 for parameter in module.parameters()):
         module = module.to(memory_format=torch.channels_last)
     return module
-
-
-def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Copies on the CPU in the ordinary layout."""
-    return {
-        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-        for name, tensor in tensors.items()
-    }
 
 
 def _read(sums: dict[str, Tensor]) -> dict[str, float]:

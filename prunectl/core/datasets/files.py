@@ -8,7 +8,9 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
+from tarfile import TarError
 
 from prunectl.errors import DataError
 
@@ -42,25 +44,33 @@ class Finder:
         folders: Sequence[str],
         fetch: Callable[[Path], object],
         *,
+        compressed: bool = False,
         fallbacks: Sequence[Path] = (),
         suits: Callable[[Path], bool] = lambda folder: True,
     ) -> Path:
-        """The first folder that holds all the files `names`, each plain or with ``.gz`` added.
+        """The first folder that holds all the files `names`, each plain or, if `compressed`, with ``.gz`` added.
 
         Searched are `folders` within the root, the root itself, then `fallbacks`; `suits` may turn one down.
         Where there is none, `fetch(root)` downloads into the root, and the search is made again.
         Raises DataError, in one line, naming what is missing and where it is expected.
         """
+
+        def lacking(place: Path) -> list[str]:
+            return [name for name in names if not present(place, name, compressed)]
+
+        def search() -> Path | None:
+            return next((p for p in places if not lacking(p) and suits(p)), None)
+
         places = [*(self.root / folder for folder in folders), self.root, *fallbacks]
-        for place in places:
-            if all(present(place, name) for name in names) and suits(place):
-                return place
-        expected = self.root / folders[0]
+        found = search()
+        if found is not None:
+            return found
         reason = self._fetch(fetch) if self.download else "downloads are off"
-        for place in places[: len(folders) + 1]:
-            if all(present(place, name) for name in names) and suits(place):
-                return place
-        missing = [name for name in names if not present(expected, name)] or list(names)
+        found = search()
+        if found is not None:
+            return found
+        expected = self.root / folders[0]
+        missing = lacking(expected) or names
         raise DataError(
             f"{self.name}: {', '.join(missing)} not found in {expected} ({reason}); "
             "put the files there, or name their folder with --data or PRUNECTL_DATA"
@@ -74,17 +84,15 @@ class Finder:
                 if self.progress is not None:
                     self.progress(f"downloading {self.name} to {self.root}")
                 fetch(self.root)
-        except (OSError, RuntimeError, EOFError) as error:
+        except (OSError, RuntimeError, EOFError, HTTPException, TarError) as error:
             return f"download failed: {' '.join(str(error).split()) or type(error).__name__}"
         return "the download did not bring it"
 
 
-def present(folder: Path, name: str) -> Path | None:
-    """The file, plain or compressed, if it is there."""
-    for path in (folder / name, folder / f"{name}.gz"):
-        if path.is_file():
-            return path
-    return None
+def present(folder: Path, name: str, compressed: bool = False) -> Path | None:
+    """The file, if it is there; or its compressed form, ``name.gz``, where that will do."""
+    candidates = [folder / name, folder / f"{name}.gz"] if compressed else [folder / name]
+    return next((path for path in candidates if path.is_file()), None)
 
 
 @contextlib.contextmanager

@@ -39,6 +39,7 @@ def read(find: Finder, options: Mapping[str, OptionValue]) -> Arrays:
         FILES,
         FOLDERS[find.name],
         lambda root: _download(find.name, root),
+        compressed=True,
         fallbacks=[DEBIAN] if find.name == "fashion-mnist" else [],
         suits=lambda place: not _is_other(find.name, place),
     )
@@ -58,7 +59,7 @@ def read_idx(data: bytes) -> NDArray[np.uint8]:
 
 
 def _read(folder: Path, name: str) -> NDArray[np.uint8]:
-    path = present(folder, name)
+    path = present(folder, name, compressed=True)
     assert path is not None
     try:
         data = path.read_bytes()

@@ -29,7 +29,7 @@ class Images:
     classes: int
     validation_images: Tensor | None = None
     validation_labels: Tensor | None = None
-    _on: dict[str, Images] = field(default_factory=dict, repr=False)
+    _on: dict[str, Images] = field(default_factory=dict, repr=False, init=False)
 
     def on(self, device: str | torch.device) -> Images:
         """The same images on a device, copied there once however many trainings share them."""
