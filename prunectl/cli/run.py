@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -188,8 +189,8 @@ def _report(paths: StorePaths, expansions: Sequence[Expansion], outcome: Outcome
     for reason in outcome.stopped.values():
         typer.echo(reason, err=True)
     if outcome.interrupted:
-        files = " ".join(expansion.plan.file for expansion in expansions)
-        typer.echo(f"stopped; the same command goes on: prunectl run {files}", err=True)
+        command = shlex.join(["prunectl", *sys.argv[1:]])
+        typer.echo(f"stopped; the same command goes on: {command}", err=True)
         raise typer.Exit(ExitCode.INTERRUPTED)
     if not outcome.ok:
         raise typer.Exit(ExitCode.TRIAL_FAILED)

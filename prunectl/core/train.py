@@ -65,7 +65,7 @@ class Trainer:
         self.normalize = Normalizer(settings.normalize, shape, self.device)
         self.parameters = {n: p for n, p in self.module.named_parameters() if p.requires_grad}
         self.optimizer = Optimizer(self.parameters, settings.optimizer)
-        self._zeros = Zeros(kernels(self.parameters), self.optimizer.of)
+        self._zeros = Zeros(self.parameters, kernels(self.parameters), self.optimizer.of)
         self.step = 0
         """Optimizer steps done in this stage."""
         self._tensors = {n: t.detach() for n, t in self.module.state_dict(keep_vars=True).items()}

@@ -24,13 +24,10 @@ def main() -> None:
     # Ctrl-C in the terminal is the scheduler's to answer.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    import torch
-
     from prunectl.stage.engines import Engines
     from prunectl.stage.worker import Worker
     from prunectl.storage.paths import StorePaths
 
-    torch.set_num_threads(1)
     engines = Engines(options.data, options.device, keep=max(2, options.slots))
     Worker(StorePaths(options.store), engines, options.checkpoint_every, out).serve()
 

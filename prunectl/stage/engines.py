@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from prunectl.core.datasets import Images, load
+from prunectl.core.devices import configure
 from prunectl.core.settings import DataSettings, NetworkSettings, TrainSettings
 from prunectl.core.train import Trainer
 from prunectl.plan.spec import StageSpec
@@ -30,6 +31,7 @@ class Engines:
         Raises DataError where the data set is not there.
         """
         kind = _kind(spec)
+        configure(self.device, spec.train)
         idle = self._idle.get(kind)
         if idle:
             return idle.pop()

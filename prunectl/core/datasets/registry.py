@@ -50,10 +50,10 @@ class DatasetEntry:
     description: Description | None
     """None where it depends on the options."""
     title: str = ""
-    embedded: bool = False
-    """It comes with the package, or is generated."""
     defaults: Mapping[str, OptionValue] = field(default_factory=dict)
     """Options with their defaults; an empty string must be given a value."""
+    embedded: bool = False
+    """It comes with the package."""
 
     def implementation(self) -> ModuleType:
         """The module that reads it."""
