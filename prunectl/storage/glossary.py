@@ -17,7 +17,7 @@ TABLES = {
     "stages": "One row per stage, the unit of work and caching: what it is and, once done, what came out.",
     "epochs": "The curve of each stage: one row per evaluation, from the latest attempt that reached it.",
     "layers": "Weights kept in each prunable layer of each pruned stage.",
-    "rates": "Learning rates as they were logged; read the view schedules instead.",
+    "rates": "Learning rates as they were logged, where they changed or a stage was resumed; see schedules.",
     "events": "Every record of the logs but for epochs: starts, pruning, checkpoints, failures, requests.",
     "published": "The results of three publications: Renda et al. 2020 (renda2020), Mikler 2021 (mikler2021) and "
     "his thesis (mikler2021-thesis).",
@@ -122,6 +122,8 @@ COLUMNS = {
     "python": "version of Python",
     "question": "the question the plan asks: its first comment line",
     "rank": "place by mean accuracy in its column, from 1",
+    "rate": "the last learning rate read",
+    "rate_step": "the step it was logged for",
     "recipe": "how networks are trained",
     "replay": "whether the stage only makes a rewind checkpoint of a dense stage",
     "retrain": "length of retraining as the plan says it",

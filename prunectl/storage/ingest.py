@@ -7,9 +7,11 @@ next call goes on where the last committed one ended. Only whoever holds the sid
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -135,9 +137,23 @@ def _rebuild(paths: StorePaths, report: IngestReport, patience: float) -> None:
             loader = Loader(paths, connection, report)
             loader.load_plans_and_runs()
             pending = loader.pending(None)
-            for start in range(0, len(pending), BATCH):
-                loader.load_stages(pending[start : start + BATCH])
+            with _without_collector():
+                for start in range(0, len(pending), BATCH):
+                    loader.load_stages(pending[start : start + BATCH])
         _quiesce(paths.database, report, patience)
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """Hold Python's cycle collector back: among millions of small tuples it finds nothing and takes a third of
+    the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _quiesce(database: Path, report: IngestReport, patience: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,6 +36,12 @@ class Mark:
     next_seq: int = 0
     stamp: str = ""
     """Time and size of the whole files that were read: result.json, a plan, a run."""
+    rate_step: int | None = None
+    rate: float | None = None
+    """The last learning rate that was read, and the step it was logged for."""
+
+
+MARK = tuple(each.name for each in fields(Mark))
 
 
 def stamp(path: Path) -> str:
@@ -60,7 +66,7 @@ class Loader:
     def load_plans_and_runs(self) -> None:
         """Plans, runs and the scheduler's log, in one transaction."""
         self.connection.begin()
-        marks = self._marks(None)
+        marks = self._marks("length(source) <> 64")
         self._load_plans(marks)
         self._load_runs(marks)
         self._load_scheduler_log(marks.get(SCHEDULER, Mark()))
@@ -154,14 +160,14 @@ class Loader:
         gone are forgotten."""
         if keys is not None:
             return list(dict.fromkeys(keys))
-        marks = self._marks(None)
+        marks = self._marks("length(source) = 64")
         try:
             with os.scandir(self.paths.stages) as entries:
                 found = sorted(entry.name for entry in entries if entry.is_dir())
         except FileNotFoundError:
             found = []
         here = set(found)
-        gone = [source for source in marks if len(source) == 64 and source not in here]
+        gone = [source for source in marks if source not in here]
         if gone:
             self.connection.begin()
             self._forget(gone)
@@ -182,7 +188,7 @@ class Loader:
         if not keys:
             return
         self.connection.begin()
-        marks = self._marks(keys)
+        marks = self._marks("source IN (SELECT unnest($1))", list(keys))
         known = set(
             self._column(
                 "SELECT stage FROM stages WHERE network IS NOT NULL AND stage IN (SELECT unnest($1))",
@@ -224,8 +230,7 @@ class Loader:
             return moved, None
         if content is not None and not mark.stamp:
             self.report.finished += 1
-        base = moved or mark
-        return Mark(base.bytes, base.next_seq, now), records.result_row(key, content)
+        return replace(moved or mark, stamp=now), records.result_row(key, content)
 
     def _read_log(self, log: str, path: Path, mark: Mark, rows: LogRows) -> Mark | None:
         """Add the log's new records to `rows`; the new mark, or None where there are none.
@@ -245,11 +250,15 @@ class Loader:
             found, end = journal.read(path)
             found = [record for record in found if isinstance(record.get("seq"), int)]
             mark = Mark(stamp=mark.stamp)
+            rows.last_rate.pop(log, None)
         elif end == mark.bytes:
             return None
+        if mark.rate_step is not None and mark.rate is not None:
+            rows.last_rate[log] = (mark.rate_step, mark.rate)
         rows.add(log, found)
         self.report.records += len(found)
-        return Mark(end, found[-1]["seq"] + 1 if found else mark.next_seq, mark.stamp)
+        next_seq = found[-1]["seq"] + 1 if found else mark.next_seq
+        return Mark(end, next_seq, mark.stamp, *rows.last_rate.get(log, (None, None)))
 
     def _forget(self, logs: list[str], *, keep_result: bool = False) -> None:
         """Take out what the logs had brought in."""
@@ -283,18 +292,14 @@ class Loader:
             ) as appender:
                 appender.append_rows(rows)
 
-    def _marks(self, sources: Sequence[str] | None) -> dict[str, Mark]:
-        query = "SELECT source, bytes, next_seq, stamp FROM ingested"
-        if sources is None:
-            found = self.connection.execute(query).fetchall()
-        else:
-            query += " WHERE source IN (SELECT unnest($1))"
-            found = self.connection.execute(query, [list(sources)]).fetchall()
+    def _marks(self, which: str, *parameters: list[str]) -> dict[str, Mark]:
+        query = f"SELECT source, {', '.join(MARK)} FROM ingested WHERE {which}"
+        found = self.connection.execute(query, parameters).fetchall()
         return {source: Mark(*rest) for source, *rest in found}
 
     def _mark(self, marks: dict[str, Mark]) -> None:
-        rows = [(source, m.bytes, m.next_seq, m.stamp) for source, m in marks.items()]
-        self._put("ingested", ("source", "bytes", "next_seq", "stamp"), rows)
+        rows = [(source, *astuple(mark)) for source, mark in marks.items()]
+        self._put("ingested", ("source", *MARK), rows)
 
     def _scalar(self, query: str) -> Any:
         # fetchall and not fetchone: a result that is not read to its end keeps the connection busy.

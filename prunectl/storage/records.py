@@ -161,6 +161,8 @@ class LogRows:
     epochs: dict[tuple[str, int], Row] = field(default_factory=dict)
     layers: dict[tuple[str, int], Row] = field(default_factory=dict)
     rates: dict[tuple[str, int], Row] = field(default_factory=dict)
+    last_rate: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """(step, rate) read last by stage: the same rate logged again for a later step is no new row."""
 
     def add(self, log: str, records: Iterable[Data]) -> None:
         """Take in the records of one log, in their order."""
@@ -197,4 +199,7 @@ class LogRows:
         row = (stage, epoch, *(record.get(name) for name in EPOCH), moment(record.get("time")))
         self.epochs[stage, epoch] = row
         for first_step, lr in record.get("rates") or []:
-            self.rates[stage, first_step] = (stage, first_step, lr)
+            last_step, last = self.last_rate.get(stage, (-1, None))
+            if lr != last or first_step <= last_step:
+                self.rates[stage, first_step] = (stage, first_step, lr)
+            self.last_rate[stage] = (first_step, lr)
