@@ -19,7 +19,8 @@ from prunectl.core.settings import DataSettings, NetworkSettings, PruneSettings,
 from prunectl.plan.identity import spec_to_dict, stage_key
 from prunectl.plan.spec import Mask, StageSpec, Weights
 from prunectl.scheduler.devices import Device, Usage
-from prunectl.scheduler.loop import Limits, Outcome, Scheduler
+from prunectl.scheduler.limits import Limits, Outcome
+from prunectl.scheduler.loop import Scheduler
 from prunectl.storage.files import write_json
 from prunectl.storage.journal import Record, read
 from prunectl.storage.paths import StorePaths
@@ -137,7 +138,15 @@ class Store:
             "print(store.run(*sys.argv[4:], slots=int(sys.argv[3])), flush=True)\n"
         )
         return subprocess.Popen(
-            [sys.executable, "-c", code, str(FAKE.parent), str(self.paths.root), str(slots), *plans],
+            [
+                sys.executable,
+                "-c",
+                code,
+                str(FAKE.parent),
+                str(self.paths.root),
+                str(slots),
+                *plans,
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

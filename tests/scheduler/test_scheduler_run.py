@@ -1,7 +1,5 @@
 from conftest import Plan, Store, dense, retrain
 
-from prunectl.plan.identity import stage_key
-
 
 def test_every_stage_once_in_order(store: Store) -> None:
     plan = Plan()
