@@ -11,7 +11,8 @@ from typing import Any
 
 from prunectl.errors import StoreError
 from prunectl.scheduler.graph import Node, StageGraph
-from prunectl.scheduler.queue import Item, Queue, State
+from prunectl.scheduler.items import Item, State
+from prunectl.scheduler.queue import Queue
 from prunectl.storage.files import read_json
 
 Kind = tuple[str, str, int, str]

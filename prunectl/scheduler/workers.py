@@ -29,6 +29,8 @@ Message = dict[str, Any]
 LOG_BYTES = 4 << 20
 """A worker's log longer than this is set aside when a worker starts."""
 TAIL_BYTES = 4096
+LAUNCH = (sys.executable, "-I", "-S", launch.__file__)
+"""Isolated and without site-packages: it starts in 15 ms and runs nothing of the user's."""
 
 
 @dataclass(eq=False)
@@ -187,8 +189,7 @@ class Pool:
         with log.open("ab") as stderr:
             start = stderr.tell()
             process = subprocess.Popen(
-                [sys.executable, "-I", "-S", launch.__file__, str(os.getpid())]
-                + list(self._command(device)),
+                [*LAUNCH, str(os.getpid()), *self._command(device)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -297,7 +298,7 @@ def describe_exit(code: int) -> str:
     return f"killed by {name}{hint}"
 
 
-def worker_command(
+def command_line(
     base: Sequence[str], arguments: Mapping[str, str]
 ) -> Callable[[Device], list[str]]:
     """The command line of a device's workers: `base`, then the options of the worker protocol."""

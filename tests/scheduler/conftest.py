@@ -19,7 +19,8 @@ from prunectl.core.settings import DataSettings, NetworkSettings, PruneSettings,
 from prunectl.plan.identity import spec_to_dict, stage_key
 from prunectl.plan.spec import Mask, StageSpec, Weights
 from prunectl.scheduler.devices import Device, Usage
-from prunectl.scheduler.loop import Limits, Outcome, Scheduler
+from prunectl.scheduler.limits import Limits, Outcome
+from prunectl.scheduler.loop import Scheduler
 from prunectl.storage.files import write_json
 from prunectl.storage.journal import Record, read
 from prunectl.storage.paths import StorePaths
