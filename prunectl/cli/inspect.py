@@ -1,4 +1,4 @@
-"""`show` and `status`: what would run, and what is running."""
+"""`show`: what a plan would run."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from prunectl.errors import ExitCode, PrunectlError
 if TYPE_CHECKING:
     from prunectl.plan.expand import Expansion
     from prunectl.scheduler.devices import Device
-    from prunectl.scheduler.loop import Outcome
+    from prunectl.scheduler.limits import Outcome
     from prunectl.storage.paths import StorePaths
 
 
@@ -43,6 +43,7 @@ def run(
     ] = False,
 ) -> None:
     """Run plans: what is done already is not done again, what was interrupted goes on."""
+    from prunectl import control
     from prunectl.cli.planning import read_plan
     from prunectl.storage.paths import StorePaths
 
@@ -60,6 +61,11 @@ def run(
     identifier = _register(paths, expansions, chosen)
     if not todo:
         _already_done(paths, expansions)
+        return
+    if control.alive(paths):
+        for expansion in expansions:
+            typer.echo(control.add_plan(paths, expansion.digest).text, err=True)
+        typer.echo("added to the scheduler that is running; `prunectl status` shows it", err=True)
         return
     outcome = _schedule(paths, expansions, chosen, data, plain, share, identifier)
     _report(paths, expansions, outcome)
