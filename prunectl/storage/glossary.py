@@ -83,6 +83,7 @@ COLUMNS = {
     "git_commit": "commit of the folder the command was run in",
     "git_dirty": "whether that folder had changes that were not committed",
     "granularity": "what is removed: weight or channel",
+    "head": "beginning of the sha256 of the log's first line",
     "high": "upper end of the band, in the metric's unit",
     "host": "the machine's name",
     "iteration": "0 is the dense network, k ≥ 1 the k-th prune-and-retrain",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields, replace
@@ -36,6 +37,8 @@ class Mark:
     next_seq: int = 0
     stamp: str = ""
     """Time and size of the whole files that were read: result.json, a plan, a run."""
+    head: str = ""
+    """Of the log's first line: another one means another log."""
     rate_step: int | None = None
     rate: float | None = None
     """The last learning rate that was read, and the step it was logged for."""
@@ -51,6 +54,22 @@ def stamp(path: Path) -> str:
     except FileNotFoundError:
         return ""
     return f"{status.st_mtime_ns}:{status.st_size}"
+
+
+def head(path: Path) -> str:
+    """Identifies the log by its first line; empty where there is none."""
+    try:
+        with path.open("rb") as file:
+            line = file.readline()
+    except FileNotFoundError:
+        return ""
+    return hashlib.sha256(line).hexdigest()[:16] if line.endswith(b"\n") else ""
+
+
+def _numbered(path: Path, offset: int) -> tuple[list[journal.Record], int]:
+    """The log's records from the offset on that have a number, and the offset after them."""
+    found, end = journal.read(path, offset)
+    return [record for record in found if isinstance(record.get("seq"), int)], end
 
 
 class Loader:
@@ -235,7 +254,8 @@ class Loader:
     def _read_log(self, log: str, path: Path, mark: Mark, rows: LogRows) -> Mark | None:
         """Add the log's new records to `rows`; the new mark, or None where there are none.
 
-        A log that is shorter than before, or whose numbers do not go on, is another log: it is read anew.
+        A log that is shorter than before, begins otherwise, or whose numbers do not go on, is another log: it is
+        read anew.
         """
         try:
             size = path.stat().st_size
@@ -243,14 +263,13 @@ class Loader:
             size = 0
         if size == mark.bytes:
             return None
-        found, end = journal.read(path, mark.bytes) if size > mark.bytes else ([], 0)
-        found = [record for record in found if isinstance(record.get("seq"), int)]
-        if mark.bytes and (size < mark.bytes or (found and found[0]["seq"] != mark.next_seq)):
+        beginning = head(path)
+        found, end = _numbered(path, mark.bytes) if size > mark.bytes else ([], 0)
+        same = size > mark.bytes and beginning == mark.head
+        if mark.bytes and not (same and (not found or found[0]["seq"] == mark.next_seq)):
             self._forget([log], keep_result=True)
-            found, end = journal.read(path)
-            found = [record for record in found if isinstance(record.get("seq"), int)]
+            found, end = _numbered(path, 0)
             mark = Mark(stamp=mark.stamp)
-            rows.last_rate.pop(log, None)
         elif end == mark.bytes:
             return None
         if mark.rate_step is not None and mark.rate is not None:
@@ -258,7 +277,7 @@ class Loader:
         rows.add(log, found)
         self.report.records += len(found)
         next_seq = found[-1]["seq"] + 1 if found else mark.next_seq
-        return Mark(end, next_seq, mark.stamp, *rows.last_rate.get(log, (None, None)))
+        return Mark(end, next_seq, mark.stamp, beginning, *rows.last_rate.get(log, (None, None)))
 
     def _forget(self, logs: list[str], *, keep_result: bool = False) -> None:
         """Take out what the logs had brought in."""
