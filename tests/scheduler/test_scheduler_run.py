@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import FakeLayer, Plan, Store, dense, retrain
+from scheduler_lab import FakeLayer, Plan, Store, dense, retrain
 
 from prunectl.errors import StoreBusy, StoreError
 from prunectl.plan.identity import stage_key
 from prunectl.plan.replay import replay_of
 from prunectl.scheduler.devices import Device
+from prunectl.scheduler.leases import Leases
 from prunectl.storage.files import read_json
 from prunectl.storage.journal import read
 from prunectl.storage.locks import Lock
@@ -305,3 +307,30 @@ def test_a_stage_that_another_process_holds_is_left_until_it_is_free(store: Stor
     timer.join()
     assert len(store.trace("start")) == 1
     assert not store.log("stage_failed")
+
+
+def test_a_leased_device_is_waited_for(store: Store, tmp_path: Path) -> None:
+    device = Device("cuda:0", "cuda", "fake gpu", 1, uuid="GPU-a")
+    plan = Plan()
+    plan.trial(dense())
+    store.save(plan)
+    other = Leases(tmp_path / "leases", note="another study")
+    assert other.take(device) is None
+    ticks: list[dict[str, Any]] = []
+    timer = threading.Timer(0.4, other.close)
+    timer.start()
+    assert store.run(plan.digest, devices=[device], on_tick=ticks.append).ok
+    timer.join()
+    assert (ticks[0]["devices"][0]["state"], ticks[-1]["devices"][0]["state"]) == ("leased", "open")
+    assert "another study" in ticks[0]["devices"][0]["reason"]
+    assert "another study" in store.log("leased")[0]["reason"]
+
+
+def test_sharing_skips_leases(store: Store, tmp_path: Path) -> None:
+    device = Device("cuda:0", "cuda", "fake gpu", 1, uuid="GPU-a")
+    plan = Plan()
+    plan.trial(dense())
+    other = Leases(tmp_path / "leases")
+    other.take(device)
+    assert store.run(store.save(plan), devices=[device], share=True).ok
+    other.close()

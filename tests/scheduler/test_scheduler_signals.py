@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Plan, Store, dense, eventually, exists, retrain
+from scheduler_lab import Plan, Store, dense, eventually, exists, retrain
 
 from prunectl.errors import StoreBusy
 from prunectl.plan.identity import stage_key

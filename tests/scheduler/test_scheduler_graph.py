@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import Plan, Store, dense, retrain
+from scheduler_lab import Plan, Store, dense, retrain
 
 from prunectl.errors import StoreError
 from prunectl.plan.identity import spec_from_dict, stage_key

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import FakeLayer
+from scheduler_lab import FakeLayer
 
 from prunectl.errors import StoreError, UnknownName
 from prunectl.scheduler.cuda import CudaLayer, ask_driver

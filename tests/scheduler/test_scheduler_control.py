@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from conftest import FakeLayer, Plan, Store, dense, eventually, retrain
+from scheduler_lab import FakeLayer, Plan, Store, dense, eventually, retrain
 
 from prunectl import control
 from prunectl.errors import ControlError
