@@ -75,7 +75,7 @@ def _print(snapshot: Snapshot) -> None:
         )
         for plan in snapshot.plans
     ]
-    out.print(table(("plan", "trials", "stages done", "steps"), rows, left=2))
+    out.print(table(("plan", "trials", "stages done", "steps"), rows, left=(0, 1)))
     if snapshot.running:
         headings = ("running", "progress", "accuracy", "device", "left")
         out.print(table(headings, (_running(stage) for stage in snapshot.running)))
