@@ -85,7 +85,7 @@ class NormalizeSettings:
 
     kind: Literal["channel", "image"] = "channel"
     """Constants per channel, or each image by its own mean and std (TensorFlow's per_image_standardization:
-    (x − mean) / max(std, 1/√pixels), over all channels together, after augmentation)."""
+    (x − mean) / max(std, 1/√pixels), over all channels together, in raw pixels 0 … 255, after augmentation)."""
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     """One value per channel, in units of [0, 1] pixels; empty for ``image``."""

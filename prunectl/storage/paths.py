@@ -73,6 +73,11 @@ class StorePaths:
         return self.root / "results.duckdb"
 
     @property
+    def database_lock(self) -> Path:
+        """Held by whoever writes the database; DuckDB's own lock vanishes when the file is replaced."""
+        return self.control / "database.lock"
+
+    @property
     def stages(self) -> Path:
         return self.root / "stages"
 

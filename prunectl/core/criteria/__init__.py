@@ -1,0 +1,1 @@
+"""Criteria by name: how weights are scored. `registry` knows them without torch."""

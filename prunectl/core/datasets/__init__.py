@@ -1,0 +1,23 @@
+"""Data sets: a registry free of torch, one small reader per file format, and `load`.
+
+Names are imported when they are first used, so that plans can ask the registry without loading torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from prunectl.core.datasets.files import data_root
+
+if TYPE_CHECKING:
+    from prunectl.core.datasets.images import Images, load
+
+__all__ = ["Images", "data_root", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Images", "load"):
+        from prunectl.core.datasets import images
+
+        return getattr(images, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,5 @@
+"""`python -m prunectl.cli`, where the `prunectl` command is not installed."""
+
+from prunectl.cli.app import main
+
+main()

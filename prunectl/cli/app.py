@@ -1,0 +1,39 @@
+"""The command line: one file per group of commands, heavy imports inside the commands.
+
+stdout is data, stderr is narration. Errors of ours end in one message and their exit code; a traceback is a bug.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from prunectl.cli import control, inspect, results, run, status, store
+from prunectl.errors import ExitCode, PrunectlError
+
+app = typer.Typer(
+    name="prunectl",
+    help="Declarative experiments in neural network pruning.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for group in (run, inspect, status, results, control):
+    group.register(app)
+app.add_typer(store.app, name="store", rich_help_panel="Store")
+
+
+def main() -> None:
+    """Entry point of the `prunectl` command."""
+    try:
+        app()
+    except PrunectlError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of stdout has gone (`prunectl sql … | head`): not worth a message.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(ExitCode.OK)

@@ -1,0 +1,99 @@
+"""Requests to the scheduler of a store: obeyed by the one that runs, remembered for the next one otherwise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prunectl.cli.options import StoreOption
+from prunectl.errors import ExitCode
+
+if TYPE_CHECKING:
+    from prunectl.control import Answer, TrialAction
+
+Trials = Annotated[
+    list[str],
+    typer.Argument(
+        help="Trials: an id or its beginning, `all`, or conditions such as strategy=lr-rewind,seed=0.",
+        show_default=False,
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    for command in (cancel, hold, release, retry, priority, stop, drain, undrain):
+        app.command(rich_help_panel="Control")(command)
+
+
+def cancel(trials: Trials, store: StoreOption = None) -> None:
+    """Stop trials and leave them, until `retry`; what others share goes on."""
+    _change("cancel", trials, store)
+
+
+def hold(trials: Trials, store: StoreOption = None) -> None:
+    """Pause trials, until `release`."""
+    _change("hold", trials, store)
+
+
+def release(trials: Trials, store: StoreOption = None) -> None:
+    """Let held trials go on."""
+    _change("release", trials, store)
+
+
+def retry(trials: Trials, store: StoreOption = None) -> None:
+    """Try failed and cancelled trials again."""
+    _change("retry", trials, store)
+
+
+def priority(
+    trials: Trials,
+    value: Annotated[int, typer.Option("--to", help="Higher runs first; the default is 0.")],
+    store: StoreOption = None,
+) -> None:
+    """Run trials earlier or later than the others."""
+    _change("priority", trials, store, value)
+
+
+def stop(
+    now: Annotated[bool, typer.Option("--now", help="Without finishing the epoch.")] = False,
+    store: StoreOption = None,
+) -> None:
+    """Ask the running scheduler to finish its epochs, checkpoint and end."""
+    from prunectl import control
+    from prunectl.storage.paths import StorePaths
+
+    _tell(control.stop(StorePaths.locate(store), now=now))
+
+
+def drain(device: str, store: StoreOption = None) -> None:
+    """Move stages off a device and give it back, until `undrain`."""
+    from prunectl import control
+    from prunectl.storage.paths import StorePaths
+
+    _tell(control.drain(StorePaths.locate(store), device))
+
+
+def undrain(device: str, store: StoreOption = None) -> None:
+    """Use a device again."""
+    from prunectl import control
+    from prunectl.storage.paths import StorePaths
+
+    _tell(control.undrain(StorePaths.locate(store), device))
+
+
+def _change(do: TrialAction, trials: list[str], store: object, value: int | None = None) -> None:
+    from pathlib import Path
+
+    from prunectl import control
+    from prunectl.storage.paths import StorePaths
+
+    assert store is None or isinstance(store, Path)
+    _tell(control.change_trials(StorePaths.locate(store), do, trials, value=value))
+
+
+def _tell(answer: Answer) -> None:
+    typer.echo(answer.text, err=not answer.ok)
+    if not answer.ok:
+        raise typer.Exit(ExitCode.USAGE)

@@ -1,0 +1,116 @@
+"""`show`: what a plan would run."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from prunectl.cli.options import PlanArgument, SetOption, StoreOption
+
+if TYPE_CHECKING:
+    from prunectl.plan.expand import Expansion
+    from prunectl.scheduler.graph import Preview
+    from prunectl.storage.paths import StorePaths
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command(rich_help_panel="Run")(show)
+
+
+def show(
+    plan: PlanArgument,
+    store: StoreOption = None,
+    changes: SetOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """Show what a plan would run: trials, stages, the work they share, steps. Runs nothing, writes nothing."""
+    from prunectl.cli.planning import read_plan
+    from prunectl.scheduler.graph import StageGraph, preview
+    from prunectl.storage.paths import StorePaths
+    from prunectl.storage.studies import study_from
+
+    paths = StorePaths.locate(store)
+    expansion = read_plan(plan, changes or [], paths)
+    graph = StageGraph(paths)
+    graph.add(study_from(expansion.record() | {"created": 0.0}))
+    counted = preview(graph)
+    if as_json:
+        typer.echo(json.dumps(_as_json(expansion, counted, paths), indent=1))
+    else:
+        _print(expansion, counted, paths)
+
+
+def _as_json(expansion: Expansion, counted: Preview, paths: StorePaths) -> dict[str, Any]:
+    record = expansion.record()
+    return {
+        "name": record["name"],
+        "question": record["question"],
+        "trials": counted.trials,
+        "stages": counted.stages,
+        "stages_without_sharing": counted.stages_without_sharing,
+        "stages_done": counted.done,
+        "steps": counted.steps,
+        "steps_without_sharing": counted.steps_without_sharing,
+        "steps_to_run": counted.steps_to_run,
+        "replays": [
+            {"key": key, "dense": dense, "step": step, "steps": steps}
+            for key, dense, step, steps in counted.replays
+        ],
+        "store": str(paths.root),
+        "trial_list": record["trials"],
+        "stage_list": [{"key": key, **stage} for key, stage in record["stages"].items()],
+    }
+
+
+def _print(expansion: Expansion, counted: Preview, paths: StorePaths) -> None:
+    from prunectl.cli.tables import console, table
+
+    out = console()
+    plan = expansion.plan
+    out.print(f"{plan.content.name}  {plan.question}".rstrip(), markup=False)
+    headings = ("network", "data set", "recipe", "strategy", "retrain", "schedule", "sparsities")
+    rows = _rows(expansion)
+    varied = [i for i in range(len(headings)) if len({row[i] for row, _ in rows}) > 1]
+    for i, heading in enumerate(headings):
+        if i not in varied:
+            out.print(f"{heading:10}  {rows[0][0][i]}", markup=False)
+    if varied:
+        shown = ([*(row[i] for i in varied), str(count)] for row, count in rows)
+        out.print(table([*(headings[i] for i in varied), "trials"], shown, left=len(varied)))
+    saved = 1 - counted.steps / counted.steps_without_sharing
+    out.print(
+        f"trials      {counted.trials:,} on {len(plan.content.seeds)} seeds\n"
+        f"stages      {counted.stages:,}  ({counted.stages_without_sharing:,} without sharing)\n"
+        f"steps       {counted.steps:,}  ({counted.steps_without_sharing:,} without sharing: "
+        f"{saved:.1%} saved)\n"
+        f"to run      {counted.stages - counted.done:,} stages, {counted.steps_to_run:,} steps  "
+        f"({counted.done:,} stages done in {paths.root})",
+        markup=False,
+    )
+    for key, dense, step, steps in counted.replays:
+        out.print(
+            f"replay      dense stage {dense[:8]} to step {step:,}, whose checkpoint was not kept: "
+            f"{steps:,} steps ({key[:8]})",
+            markup=False,
+        )
+
+
+def _rows(expansion: Expansion) -> list[tuple[tuple[str, ...], int]]:
+    """What distinguishes the trials, but for their seeds, and how many trials each line stands for."""
+    counts: Counter[tuple[str, ...]] = Counter()
+    levels: dict[tuple[str, ...], set[str]] = {}
+    for trial in expansion.trials:
+        recipe, retrain = trial.recipe, trial.retrain
+        row = (trial.network, trial.dataset, recipe, trial.strategy, retrain, trial.schedule)
+        counts[row] += 1
+        levels.setdefault(row, set()).update(trial.sparsities[1:])
+    return [((*row, _levels(levels[row])), count) for row, count in counts.items()]
+
+
+def _levels(sparsities: set[str]) -> str:
+    ordered = sorted(float(sparsity) for sparsity in sparsities)
+    return f"{len(ordered)}: {ordered[0]:.4g} … {ordered[-1]:.4g}"

@@ -1,0 +1,213 @@
+"""`run`: queue plans and run them to the end."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prunectl.cli.options import DataOption, SetOption, StoreOption
+from prunectl.errors import ExitCode, PrunectlError
+
+if TYPE_CHECKING:
+    from prunectl.plan.expand import Expansion
+    from prunectl.scheduler.devices import Device
+    from prunectl.scheduler.limits import Outcome
+    from prunectl.storage.paths import StorePaths
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this file."""
+    app.command(rich_help_panel="Run")(run)
+
+
+def run(
+    plans: Annotated[list[Path], typer.Argument(help="Plans: TOML files.", show_default=False)],
+    store: StoreOption = None,
+    data: DataOption = None,
+    devices: Annotated[
+        str | None,
+        typer.Option(help="all, cpu, or cuda:0,cuda:1. Default: the plan's, then all."),
+    ] = None,
+    slots: Annotated[
+        int | None, typer.Option(min=1, help="Stages at a time on each device.")
+    ] = None,
+    changes: SetOption = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Lines instead of live bars.")] = False,
+    share: Annotated[
+        bool, typer.Option("--share", help="Use devices that another run has leased, too.")
+    ] = False,
+) -> None:
+    """Run plans: what is done already is not done again, what was interrupted goes on."""
+    from prunectl import control
+    from prunectl.cli.planning import read_plan
+    from prunectl.storage.paths import StorePaths
+
+    paths = StorePaths.locate(store)
+    expansions = [read_plan(file, changes or [], paths) for file in plans]
+    _distinct(expansions)
+    todo = {
+        key: spec
+        for expansion in expansions
+        for key, spec in expansion.stages.items()
+        if not paths.stage(key).result.exists()
+    }
+    chosen = _devices(devices, slots, expansions) if todo else []
+    _check_data({spec.data.name for spec in todo.values()}, data)
+    identifier = _register(paths, expansions, chosen)
+    if not todo:
+        _already_done(paths, expansions)
+        return
+    if control.alive(paths):
+        for expansion in expansions:
+            typer.echo(control.add_plan(paths, expansion.digest).text, err=True)
+        typer.echo("added to the scheduler that is running; `prunectl status` shows it", err=True)
+        return
+    outcome = _schedule(paths, expansions, chosen, data, plain, share, identifier)
+    _report(paths, expansions, outcome)
+
+
+def _distinct(expansions: Sequence[Expansion]) -> None:
+    seen: dict[str, str] = {}
+    for expansion in expansions:
+        name = expansion.plan.content.name
+        if name in seen and seen[name] != expansion.digest:
+            raise expansion.plan.fail(
+                "another plan of this run has the same name", "name", found=name
+            )
+        seen[name] = expansion.digest
+
+
+def _devices(
+    option: str | None, slots: int | None, expansions: Sequence[Expansion]
+) -> list[Device]:
+    """The option's devices, the plans', or all there are."""
+    from prunectl.scheduler.devices import parse
+
+    tables = [expansion.plan.content.run for expansion in expansions]
+    said = [table.devices for table in tables if table.devices]
+    if slots is None:
+        counts = [t.slots_per_device for t in tables if isinstance(t.slots_per_device, int)]
+        slots = max(counts, default=None)
+    return parse(option or (said[0] if said else "all"), slots=slots)
+
+
+def _check_data(names: set[str], data: Path | None) -> None:
+    """Find the files of every data set before anything is queued, and fetch those that are missing."""
+    from prunectl.core.datasets import data_root
+    from prunectl.core.datasets.registry import ensure
+
+    root = data_root(data)
+    for name in sorted(names):
+        ensure(name, root, progress=lambda text: typer.echo(text, err=True))
+
+
+def _register(paths: StorePaths, expansions: Sequence[Expansion], devices: Sequence[Device]) -> str:
+    """Write the plans and the run into the store. Raises StoreError where it cannot be written."""
+    import time
+
+    from prunectl.cli.provenance import collect, run_id
+    from prunectl.storage.files import write_json
+
+    identifier = run_id()
+    for expansion in expansions:
+        path = paths.plan(expansion.digest)
+        if not path.exists():
+            write_json(path, expansion.record() | {"created": time.time()})
+    digests = [expansion.digest for expansion in expansions]
+    write_json(
+        paths.run(identifier), collect(identifier, digests, [device.id for device in devices])
+    )
+    return identifier
+
+
+def _already_done(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
+    from prunectl.storage.ingest import ingest
+
+    ingest(paths)
+    for expansion in expansions:
+        typer.echo(
+            f"{expansion.plan.content.name}: all {len(expansion.trials)} trials are done "
+            f"({len(expansion.stages)} stages in {paths.root})",
+            err=True,
+        )
+    _print_rank(paths, expansions)
+
+
+def _schedule(
+    paths: StorePaths,
+    expansions: Sequence[Expansion],
+    devices: Sequence[Device],
+    data: Path | None,
+    plain: bool,
+    share: bool,
+    identifier: str,
+) -> Outcome:
+    from prunectl.cli.progress import Display, LiveDisplay, PlainDisplay, Work
+    from prunectl.core.datasets import data_root
+    from prunectl.scheduler.loop import Scheduler
+    from prunectl.storage.ingest import ingest
+
+    keys = {key for expansion in expansions for key in expansion.stages}
+    work = Work(expansions, {key for key in keys if paths.stage(key).result.exists()})
+    live = not plain and sys.stderr.isatty() and sys.stdout.isatty()
+    display: Display = LiveDisplay(work) if live else PlainDisplay(work)
+    scheduler = Scheduler(
+        paths,
+        devices,
+        [expansion.digest for expansion in expansions],
+        data=data_root(data),
+        ingest=ingest,
+        share=share,
+        run_id=identifier,
+        on_tick=display.tick,
+        on_event=display.event,
+    )
+    slots = sum(device.slots for device in devices)
+    typer.echo(
+        f"{len(keys) - len(work.done)} of {len(keys)} stages to run on "
+        f"{', '.join(device.id for device in devices)} ({slots} at a time), store {paths.root}",
+        err=True,
+    )
+    with display:
+        return scheduler.run()
+
+
+def _report(paths: StorePaths, expansions: Sequence[Expansion], outcome: Outcome) -> None:
+    """The ranked table, what went wrong, and the exit code that says so."""
+    from prunectl.storage.ingest import ingest
+
+    if ingest(paths).busy:
+        typer.echo("results.duckdb is held by another program: the table may be behind", err=True)
+    _print_rank(paths, expansions)
+    counts = ", ".join(f"{count} {state}" for state, count in outcome.trials.items() if count)
+    typer.echo(f"trials: {counts}", err=True)
+    if outcome.failure is not None:
+        failure = outcome.failure
+        typer.echo(f"first failure: {failure.reason}: {failure.message}", err=True)
+        if failure.traceback:
+            typer.echo(failure.traceback.rstrip(), err=True)
+        typer.echo(f"its log: {paths.stage(failure.key).events}", err=True)
+    for reason in outcome.stopped.values():
+        typer.echo(reason, err=True)
+    if outcome.interrupted:
+        command = shlex.join(["prunectl", *sys.argv[1:]])
+        typer.echo(f"stopped; the same command goes on: {command}", err=True)
+        raise typer.Exit(ExitCode.INTERRUPTED)
+    if not outcome.ok:
+        raise typer.Exit(ExitCode.TRIAL_FAILED)
+
+
+def _print_rank(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
+    from prunectl.cli.results import print_boards
+    from prunectl.report.leaderboard import leaderboard
+
+    try:
+        for expansion in expansions:
+            print_boards(leaderboard(paths, expansion.plan.content.name))
+    except PrunectlError as error:
+        typer.echo(f"no table: {error}", err=True)

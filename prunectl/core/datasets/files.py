@@ -1,0 +1,114 @@
+"""Where the files of a data set lie, and how they get there. Free of torch but for the download itself."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from tarfile import TarError
+
+from prunectl.errors import DataError
+
+Progress = Callable[[str], None]
+TIMEOUT = 20.0
+"""Seconds a server may be silent before a download is given up."""
+
+
+def data_root(option: str | os.PathLike[str] | None = None) -> Path:
+    """The folder of data sets: the option, else PRUNECTL_DATA, else prunectl/data in the user's cache."""
+    if option is not None:
+        return Path(option).expanduser()
+    if os.environ.get("PRUNECTL_DATA"):
+        return Path(os.environ["PRUNECTL_DATA"]).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "prunectl" / "data"
+
+
+@dataclass(frozen=True)
+class Finder:
+    """Finds the files of one data set under the data root, downloading them where they are missing."""
+
+    name: str
+    root: Path
+    download: bool = True
+    progress: Progress | None = None
+
+    def folder(
+        self,
+        names: Sequence[str],
+        folders: Sequence[str],
+        fetch: Callable[[Path], object],
+        *,
+        compressed: bool = False,
+        fallbacks: Sequence[Path] = (),
+        suits: Callable[[Path], bool] = lambda folder: True,
+    ) -> Path:
+        """The first folder that holds all the files `names`, each plain or, if `compressed`, with ``.gz`` added.
+
+        Searched are `folders` within the root, the root itself, then `fallbacks`; `suits` may turn one down.
+        Where there is none, `fetch(root)` downloads into the root, and the search is made again.
+        Raises DataError, in one line, naming what is missing and where it is expected.
+        """
+
+        def lacking(place: Path) -> list[str]:
+            return [name for name in names if not present(place, name, compressed)]
+
+        def search() -> Path | None:
+            return next((p for p in places if not lacking(p) and suits(p)), None)
+
+        places = [*(self.root / folder for folder in folders), self.root, *fallbacks]
+        found = search()
+        if found is not None:
+            return found
+        reason = self._fetch(fetch) if self.download else "downloads are off"
+        found = search()
+        if found is not None:
+            return found
+        expected = self.root / folders[0]
+        missing = lacking(expected) or names
+        raise DataError(
+            f"{self.name}: {', '.join(missing)} not found in {expected} ({reason}); "
+            "put the files there, or name their folder with --data or PRUNECTL_DATA"
+        )
+
+    def _fetch(self, fetch: Callable[[Path], object]) -> str:
+        """Download, one process at a time; what went wrong, in a few words."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with _alone(self.root / f".{self.name}.lock"), _impatient():
+                if self.progress is not None:
+                    self.progress(f"downloading {self.name} to {self.root}")
+                fetch(self.root)
+        except (OSError, RuntimeError, EOFError, HTTPException, TarError) as error:
+            return f"download failed: {' '.join(str(error).split()) or type(error).__name__}"
+        return "the download did not bring it"
+
+
+def present(folder: Path, name: str, compressed: bool = False) -> Path | None:
+    """The file, if it is there; or its compressed form, ``name.gz``, where that will do."""
+    candidates = [folder / name, folder / f"{name}.gz"] if compressed else [folder / name]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold a lock file: workers that start together do not write the same archive at once."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _impatient() -> Iterator[None]:
+    """torchvision opens its URLs without a timeout: a silent network would hang a worker for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

@@ -1,0 +1,94 @@
+"""The layers of a network that have kernels, and which of them may be pruned."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from prunectl.errors import UnknownName
+
+Role = Literal["first", "shortcut", "hidden", "last"]
+
+ROLES: dict[str, Role] = {"first": "first", "shortcuts": "shortcut", "last": "last"}
+"""What a plan may exclude by role, beside single layers by name."""
+
+_SHORTCUTS = {"shortcut", "downsample"}  # ours and torchvision's
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution or dense layer: `name` as in ``stages.0.1.conv1``, its kernel is ``{name}.weight``."""
+
+    name: str
+    kind: Literal["conv", "dense"]
+    role: Role
+
+    @property
+    def parameter(self) -> str:
+        """The kernel's name in a state dict."""
+        return f"{self.name}.weight"
+
+
+def layer_name(parameter: str) -> str:
+    """The layer of a kernel: ``stem.conv.weight`` to ``stem.conv``."""
+    return parameter.removesuffix(".weight")
+
+
+def layers(network: nn.Module) -> list[Layer]:
+    """Every convolution and dense layer, in the order the network is built in, which is from input to output."""
+    found: list[tuple[str, Literal["conv", "dense"]]] = [
+        (name, "conv" if isinstance(module, nn.Conv2d) else "dense")
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Conv2d | nn.Linear)
+    ]
+    return [
+        Layer(name, kind, _role(name, place, len(found)))
+        for place, (name, kind) in enumerate(found)
+    ]
+
+
+def _role(name: str, place: int, count: int) -> Role:
+    if place == 0:
+        return "first"
+    if place == count - 1:
+        return "last"
+    return "shortcut" if _SHORTCUTS.intersection(name.split(".")) else "hidden"
+
+
+def prunable_layers(network: nn.Module, exclude: Collection[str] = ()) -> list[Layer]:
+    """The layers whose kernels may be pruned: all of them but those that `exclude` names by role or name.
+
+    Raises UnknownName for a name that is neither; a role that no layer has is no mistake.
+    """
+    every = layers(network)
+    for word in exclude:
+        if word not in ROLES and word not in {layer.name for layer in every}:
+            raise UnknownName("layer", word, [*ROLES, *(layer.name for layer in every)])
+    roles = {ROLES[word] for word in exclude if word in ROLES}
+    return [layer for layer in every if layer.role not in roles and layer.name not in exclude]
+
+
+def prunable(network: nn.Module, exclude: Collection[str] = ()) -> dict[str, nn.Parameter]:
+    """The kernels that may be pruned, by parameter name (``stages.0.1.conv1.weight``), in order.
+
+    All convolution kernels, the first and the shortcuts' included, and all dense kernels; no biases and no
+    BatchNorm. Their number of weights is what densities are fractions of. Raises UnknownName as
+    `prunable_layers` does.
+    """
+    return {
+        layer.parameter: network.get_parameter(layer.parameter)
+        for layer in prunable_layers(network, exclude)
+    }
+
+
+def batchnorm_names(network: nn.Module) -> set[str]:
+    """Names of BatchNorm's parameters and running statistics in a state dict."""
+    return {
+        f"{name}.{inner}"
+        for name, module in network.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        for inner in module.state_dict()
+    }

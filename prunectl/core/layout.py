@@ -1,0 +1,42 @@
+"""How images fill batches and batches fill epochs. Free of torch, because plans count steps with it too."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+from prunectl.core.settings import TrainSettings
+
+
+class Layout:
+    """Where each step's batch lies in the endless stream of training images, `count` of them per epoch.
+
+    With `straddle` batches follow on each other at full size, across epoch borders; without, an epoch's last batch
+    is short, or left out (`drop_last`). Raises ValueError where the images do not make one batch.
+    """
+
+    def __init__(self, settings: TrainSettings, count: int) -> None:
+        self.count = count
+        self.batch = settings.batch
+        self.straddle = settings.straddle
+        whole = settings.drop_last and not settings.straddle
+        self._per_epoch = count // self.batch if whole else -(-count // self.batch)
+        if count < 1 or self._per_epoch < 1:
+            raise ValueError(f"{count} images make no batch of {self.batch}")
+
+    @property
+    def per_epoch(self) -> Fraction:
+        """Steps in an epoch; a whole number unless batches straddle epochs."""
+        return Fraction(self.count, self.batch) if self.straddle else Fraction(self._per_epoch)
+
+    def steps(self, epochs: int | Fraction) -> int:
+        """Steps in so many epochs, the last one rounded up: 182 epochs of 50,000 in straddling 128s are 71,094."""
+        return math.ceil(epochs * self.per_epoch)
+
+    def stretch(self, step: int) -> tuple[int, int]:
+        """First position in the stream, and number of images, of the batch of step number `step`."""
+        if self.straddle:
+            return step * self.batch, self.batch
+        epoch, index = divmod(step, self._per_epoch)
+        first = index * self.batch
+        return epoch * self.count + first, min(self.batch, self.count - first)

@@ -1,0 +1,45 @@
+"""What the trainer asks of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Averages over images."""
+
+    loss: float
+    accuracy: float
+    """Percent."""
+    count: int
+    """Images averaged over."""
+    top5: float | None = None
+    """Percent with the right class among the five most likely; None where it was not measured."""
+
+
+class Task(Protocol):
+    """Loss and measures of a batch. Everything returned stays on the device."""
+
+    counted: tuple[str, ...]
+    """Names of what `training_sums` returns."""
+
+    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """What is minimised: the mean over the batch, float32, 0-dim."""
+        ...
+
+    def training_sums(self, outputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Measured at every training step, so kept cheap: sums over the batch, 0-dim."""
+        ...
+
+    def evaluation_sums(self, outputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Measured when evaluating: ``loss`` and others, sums over the batch."""
+        ...
+
+    def metrics(self, sums: Mapping[str, float], count: int) -> Metrics:
+        """From sums over `count` images; what is not among the sums was not measured."""
+        ...

@@ -1,0 +1,70 @@
+"""Keeps pruned weights at zero.
+
+The weights are multiplied by their masks after every optimizer step. Masking gradients alone would not do:
+momentum from before the pruning moves the weights on, and so does Adam's. Momenta of pruned weights are zeroed
+when a state is loaded or taken; in between they reach no other weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+import torch
+from torch import Tensor
+
+
+class Zeros:
+    """The masks of one network, in buffers that stay where they are."""
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Tensor],
+        kernels: Collection[str],
+        momenta: Callable[[str], list[Tensor]],
+    ) -> None:
+        """`kernels` are the names among `parameters` that always have a buffer; others (BatchNorm's, where whole
+        channels go) get one when they are first masked. `momenta` gives the optimizer's tensors of a parameter.
+        """
+        self._parameters = {name: value.detach() for name, value in parameters.items()}
+        self._kernels = tuple(kernels)
+        self._momenta = momenta
+        self._masks: dict[str, Tensor] = {}
+        self._active = False
+
+    def set(self, masks: Mapping[str, Tensor] | None) -> None:
+        """Take over new masks (bool, True is kept), or none; parameters without a mask stay whole.
+
+        Raises ValueError for a mask that fits no parameter.
+        """
+        if masks is None:
+            self._active = False
+            return
+        for name, mask in masks.items():
+            if name not in self._parameters or mask.shape != self._parameters[name].shape:
+                raise ValueError(f"no parameter {name} of shape {tuple(mask.shape)} to mask")
+        for name in (*self._kernels, *masks):
+            if name not in self._masks:
+                # Like the weights in type and layout: otherwise torch multiplies tensor by tensor.
+                self._masks[name] = torch.ones_like(self._parameters[name])
+        for name, buffer in self._masks.items():
+            if name in masks:
+                buffer.copy_(masks[name])
+            else:
+                buffer.fill_(1)
+        self._active = True
+        self.clear()
+
+    def apply(self) -> None:
+        """Part of the step: multiply the weights by their masks, all in one call."""
+        if self._active:
+            weights = [self._parameters[name] for name in self._masks]
+            torch._foreach_mul_(weights, [*self._masks.values()])
+
+    def clear(self) -> None:
+        """Make pruned weights and their momenta exactly +0, also where they are not finite (∞·0 is not 0)."""
+        if not self._active:
+            return
+        for name, mask in self._masks.items():
+            pruned = mask == 0
+            for tensor in (self._parameters[name], *self._momenta(name)):
+                tensor.masked_fill_(pruned, 0)

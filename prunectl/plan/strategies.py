@@ -1,0 +1,40 @@
+"""The built-in strategies: rows of one table, nothing else.
+
+Renda, Frankle and Carbin 2020 for the first five; `partial-rewind-X` is the partial rewinding of Mikler's thesis:
+weights rewound by X percent of training, schedule from its start.
+"""
+
+from __future__ import annotations
+
+import re
+
+from prunectl.errors import UnknownName
+from prunectl.plan.schema import DenseWeights, Strategy
+
+BUILT_IN = {
+    "fine-tune": Strategy(weights_from="parent", lr_window="last-value"),
+    "weight-rewind": Strategy(weights_from="rewound", lr_window="rewound"),
+    "lr-rewind": Strategy(weights_from="parent", lr_window="rewound"),
+    "weight-rewind-low-lr": Strategy(weights_from="rewound", lr_window="last-value"),
+    "reinit": Strategy(weights_from="init", lr_window="from-start", retrain="full"),
+}
+
+_PARTIAL = re.compile(r"partial-rewind-(\d+(?:\.\d+)?)")
+
+
+def find(name: str, own: dict[str, Strategy]) -> Strategy:
+    """The plan's own strategy of that name, or the built-in one.
+
+    Raises UnknownName.
+    """
+    if name in own:
+        return own[name]
+    if name in BUILT_IN:
+        return BUILT_IN[name]
+    match = _PARTIAL.fullmatch(name)
+    if match and float(match[1]) <= 100:
+        kept = round(1 - float(match[1]) / 100, 12)
+        return Strategy(
+            weights_from=DenseWeights(dense=kept), lr_window="from-start", retrain="full"
+        )
+    raise UnknownName("strategy", name, [*own, *BUILT_IN, "partial-rewind-50"])

@@ -1,0 +1,51 @@
+"""Lengths of training: epochs, optimizer steps ("iterations"), or both, never bare numbers."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+from prunectl.core.layout import Layout
+
+_PATTERN = re.compile(r"(?:(\d+(?:\.\d+)?)ep)?(?:(\d+)it)?")
+
+
+@dataclass(frozen=True)
+class Length:
+    """Epochs plus steps."""
+
+    epochs: Fraction = Fraction(0)
+    steps: int = 0
+
+    @classmethod
+    def parse(cls, text: object) -> Length:
+        """From ``"182ep"``, ``"71108it"``, ``"3ep200it"`` or ``"0.5ep"``.
+
+        Raises ValueError for anything else, a bare number above all.
+        """
+        if isinstance(text, Length):
+            return text
+        match = _PATTERN.fullmatch(text) if isinstance(text, str) else None
+        if not match or not text:
+            raise ValueError('a length is epochs or steps: "182ep", "71108it", "3ep200it"')
+        return cls(Fraction(match[1] or 0), int(match[2] or 0))
+
+    def to_steps(self, layout: Layout) -> int:
+        """In optimizer steps; a part of a step counts as one, so that n epochs are at least n epochs.
+
+        This is how the rewind points of Renda et al.'s data come out: 10 epochs of 390.625 are 3,907 steps.
+        """
+        return layout.steps(self.epochs) + self.steps
+
+    def __str__(self) -> str:
+        epochs = f"{float(self.epochs):g}ep" if self.epochs else ""
+        steps = f"{self.steps}it" if self.steps or not self.epochs else ""
+        return epochs + steps
+
+
+LengthField = Annotated[Length, BeforeValidator(Length.parse)]
+"""A pydantic field that reads lengths."""

@@ -1,0 +1,239 @@
+"""Methods × sparsities: the one table that the terminal UI, `prunectl rank` and its file formats show.
+
+The numbers are those of the views `leaderboard` and `ranking`; here they are only laid out. A board is one
+(plan, network, dataset, recipe, schedule); its rows are strategies and whatever else the plan varies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from prunectl.errors import ControlError, nearest
+from prunectl.report.formats import text_table
+from prunectl.storage import query
+from prunectl.storage.paths import StorePaths
+from prunectl.storage.query import Result
+
+ROW_LABELS = ("strategy", "criterion", "scope", "granularity", "retrain")
+BOARD_LABELS = ("plan", "network", "dataset", "recipe", "schedule")
+
+_CELLS = """
+SELECT l.*, r.rank, coalesce(r.best, false) AS best, coalesce(r.tied, false) AS tied,
+       r.gap, r.gap_ci, r.pairs, r.n_needed
+FROM leaderboard l LEFT JOIN ranking r USING (plan, cell, iteration)
+WHERE ($plan IS NULL OR l.plan = $plan)
+  AND ($network IS NULL OR l.network = $network)
+  AND ($dataset IS NULL OR l.dataset = $dataset)
+ORDER BY l.plan, l.network, l.dataset, l.recipe, l.schedule, l.target_sparsity, r.rank NULLS LAST,
+         l.strategy, l.criterion, l.scope, l.granularity, l.retrain, l.cell
+"""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number with what it rests on; accuracies in percent, differences in percentage points.
+
+    `values` has every column of the views `leaderboard` and (rank, best, tied, gap, gap_ci, pairs, n_needed)
+    `ranking`.
+    """
+
+    cell: str
+    iteration: int
+    n: int
+    planned: int
+    mean: float | None
+    std: float | None
+    ci: float | None
+    delta: float | None
+    delta_ci: float | None
+    flagged: int
+    rank: int | None
+    best: bool
+    tied: bool
+    values: Mapping[str, Any]
+
+    @property
+    def complete(self) -> bool:
+        """Whether all planned seeds are in."""
+        return self.n == self.planned
+
+    @property
+    def mark(self) -> str:
+        """★ best of its column, ≈ tied with the best, ! some seeds diverged, collapsed or lost a layer."""
+        place = "★" if self.best else "≈" if self.tied else ""
+        return place + ("!" if self.flagged else "")
+
+    @property
+    def count(self) -> str:
+        """n, or n/planned while seeds are missing."""
+        return str(self.n) if self.complete else f"{self.n}/{self.planned}"
+
+    def text(self) -> str:
+        """Such as ``92.14 ± 0.11 (3) ★``; ``– (0/3)`` before the first seed."""
+        if self.mean is None:
+            return f"– ({self.count})"
+        spread = f" ± {self.std:.2f}" if self.std is not None else ""
+        return f"{self.mean:.2f}{spread} ({self.count}) {self.mark}".rstrip()
+
+    def delta_text(self) -> str:
+        """Such as ``−0.24 ± 0.10``, the second being half the 95 % interval; with ns where that covers 0."""
+        if self.delta is None:
+            return "–"
+        text = f"{self.delta:+.2f}".replace("-", "−")
+        if self.delta_ci is None:
+            return text
+        return f"{text} ± {self.delta_ci:.2f}{' ns' if abs(self.delta) <= self.delta_ci else ''}"
+
+
+@dataclass(frozen=True)
+class BoardRow:
+    """One method: a label, what it stands for, and its cells by target sparsity."""
+
+    label: str
+    strategy: str
+    criterion: str
+    scope: str
+    granularity: str
+    retrain: str
+    cells: Mapping[float, Cell]
+
+    @property
+    def average_rank(self) -> float | None:
+        """Mean place over the columns it has a number in."""
+        ranks = [cell.rank for cell in self.cells.values() if cell.rank is not None]
+        return sum(ranks) / len(ranks) if ranks else None
+
+
+@dataclass(frozen=True)
+class Board:
+    """One table: rows are methods, best average rank first; columns are target sparsities, ascending."""
+
+    plan: str
+    network: str
+    dataset: str
+    recipe: str
+    schedule: str
+    columns: tuple[float, ...]
+    dense: Cell | None
+    rows: tuple[BoardRow, ...]
+
+    @property
+    def title(self) -> str:
+        return " · ".join(getattr(self, name) for name in BOARD_LABELS)
+
+    @property
+    def n(self) -> int:
+        """Numbers measured, the dense networks left out."""
+        return sum(cell.n for row in self.rows for cell in row.cells.values())
+
+    @property
+    def planned(self) -> int:
+        """Numbers planned, the dense networks left out."""
+        return sum(cell.planned for row in self.rows for cell in row.cells.values())
+
+    def table(self, *, delta: bool = False) -> Result:
+        """As texts: a heading per sparsity, the dense network first; `delta` shows changes instead of values."""
+
+        def text(cell: Cell | None) -> str:
+            return "" if cell is None else cell.delta_text() if delta else cell.text()
+
+        rows = [[row.label, *(text(row.cells.get(c)) for c in self.columns)] for row in self.rows]
+        if self.dense is not None:
+            rows.insert(0, ["dense", self.dense.text(), *([""] * (len(self.columns) - 1))])
+        return text_table(["method", *(f"{column:.4g}" for column in self.columns)], rows)
+
+
+def cells(
+    paths: StorePaths,
+    plan: str | None = None,
+    *,
+    network: str | None = None,
+    dataset: str | None = None,
+    all_plans: bool = False,
+) -> Result:
+    """The long form: one row per cell with the columns of `leaderboard`, then those of `ranking`.
+
+    Without a name it is the plan that was last used. Raises ControlError for a plan the store does not have.
+    """
+    if not all_plans:
+        plan = _chosen(paths, plan)
+    return query.run(paths, _CELLS, {"plan": plan, "network": network, "dataset": dataset})
+
+
+def _chosen(paths: StorePaths, plan: str | None) -> str | None:
+    """The plan of this name, or the one last used; None in a store without plans."""
+    rows = query.run(paths, "SELECT plan FROM current_plans ORDER BY used DESC NULLS LAST").rows
+    known = [str(row[0]) for row in rows]
+    if plan is None:
+        return known[0] if known else None
+    if plan not in known:
+        near = nearest(plan, known)
+        raise ControlError(
+            f"no plan {plan!r} in {paths.root}; it has: {', '.join(sorted(known)) or 'none'}"
+            + (f"; did you mean {near!r}?" if near else "")
+        )
+    return plan
+
+
+def leaderboard(
+    paths: StorePaths,
+    plan: str | None = None,
+    *,
+    network: str | None = None,
+    dataset: str | None = None,
+    all_plans: bool = False,
+) -> list[Board]:
+    """The boards of a plan (the last one used, unless named), or of all plans.
+
+    Raises ControlError for a plan the store does not have, StoreError where it cannot be read.
+    """
+    found = cells(paths, plan, network=network, dataset=dataset, all_plans=all_plans)
+    return boards(found.dicts())
+
+
+def boards(rows: Iterable[Mapping[str, Any]]) -> list[Board]:
+    """Lay out the rows of `cells` as boards."""
+    grouped: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    dense: dict[tuple[str, ...], Cell] = {}
+    for row in rows:
+        key = tuple(row[name] for name in BOARD_LABELS)
+        if row["iteration"] == 0:
+            dense[key[:4]] = _cell(row)
+        else:
+            grouped.setdefault(key, []).append(row)
+    # A plan may ask for dense networks alone: they are a board without rows.
+    bare = [key for key in dense if not any(other[:4] == key for other in grouped)]
+    out = [_board(key, content, dense.get(key[:4])) for key, content in grouped.items()]
+    return out + [_board((*key, "dense"), [], dense[key]) for key in bare]
+
+
+def _board(key: tuple[str, ...], rows: list[Mapping[str, Any]], dense: Cell | None) -> Board:
+    columns = tuple(sorted({row["target_sparsity"] for row in rows})) or (0.0,)
+    varied = [name for name in ROW_LABELS[1:] if len({row[name] for row in rows}) > 1]
+    methods: dict[tuple[Any, ...], dict[float, Cell]] = {}
+    for row in rows:
+        labels = tuple(row[name] for name in ROW_LABELS)
+        twin = 0
+        # Cells that differ in something no label names must not fall on one another: they get rows of their own.
+        while row["target_sparsity"] in methods.setdefault((*labels, twin), {}):
+            twin += 1
+        methods[*labels, twin][row["target_sparsity"]] = _cell(row)
+    made = [_row(labels, cells, varied) for labels, cells in methods.items()]
+    made.sort(key=lambda row: (row.average_rank is None, row.average_rank or 0.0, row.label))
+    named = dict(zip(BOARD_LABELS, key, strict=True))
+    return Board(**named, columns=columns, dense=dense, rows=tuple(made))
+
+
+def _row(labels: tuple[Any, ...], cells: dict[float, Cell], varied: list[str]) -> BoardRow:
+    named = dict(zip(ROW_LABELS, labels[:-1], strict=True))
+    label = " · ".join([named["strategy"], *(str(named[name]) for name in varied)])
+    if labels[-1]:
+        label += f" · {next(iter(cells.values())).cell[:6]}"
+    return BoardRow(label=label, **named, cells=cells)
+
+
+def _cell(row: Mapping[str, Any]) -> Cell:
+    names = [name for name in Cell.__dataclass_fields__ if name != "values"]
+    return Cell(**{name: row[name] for name in names}, values=row)

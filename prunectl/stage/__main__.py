@@ -1,0 +1,36 @@
+"""`python -m prunectl.stage`: started by the scheduler, one process per device or CPU core."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    """Serve stages until the scheduler says stop or is gone."""
+    parser = argparse.ArgumentParser(prog="python -m prunectl.stage")
+    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--slots", type=int, default=1)
+    parser.add_argument("--checkpoint-every", type=float, default=60.0)
+    options = parser.parse_args()
+    # The protocol owns the real stdout; whatever a library prints goes to the log.
+    out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    # Ctrl-C in the terminal is the scheduler's to answer.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    from prunectl.stage.engines import Engines
+    from prunectl.stage.worker import Worker
+    from prunectl.storage.paths import StorePaths
+
+    engines = Engines(options.data, options.device, keep=max(2, options.slots))
+    Worker(StorePaths(options.store), engines, options.checkpoint_every, out).serve()
+
+
+if __name__ == "__main__":
+    main()

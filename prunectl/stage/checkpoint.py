@@ -1,0 +1,102 @@
+"""Checkpoints: safetensors files that carry their own checksum, written atomically, never pickles.
+
+A file holds the whole training state, so that what is loaded goes on bit by bit as what was saved:
+`weights/…`, `optimizer/…` and `accumulators/…` tensors, and as metadata the stage's key, the step and a sha256
+over all tensors. A mask file holds one boolean tensor per prunable layer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from prunectl.core.masks import Masks
+from prunectl.core.train import State
+from prunectl.errors import StoreError
+from prunectl.storage.files import replacing
+
+
+class CorruptFile(StoreError):
+    """A checkpoint whose content is torn or not what its checksum says."""
+
+
+def save_state(path: Path, state: State, stage: str) -> None:
+    """Write a training state.
+
+    Raises StoreError where it cannot be written.
+    """
+    tensors = {f"weights/{name}": value for name, value in state.weights.items()}
+    tensors |= {f"optimizer/{name}": value for name, value in state.optimizer.items()}
+    tensors |= {f"accumulators/{name}": value for name, value in state.accumulators.items()}
+    _save(path, tensors, {"stage": stage, "step": str(state.step)})
+
+
+def load_state(path: Path) -> State:
+    """Read a training state.
+
+    Raises FileNotFoundError as is, CorruptFile where the content cannot be trusted.
+    """
+    tensors, metadata = _load(path)
+    parts: dict[str, dict[str, Tensor]] = {"weights": {}, "optimizer": {}, "accumulators": {}}
+    for name, value in tensors.items():
+        part, _, inner = name.partition("/")
+        parts[part][inner] = value
+    return State(
+        weights=parts["weights"],
+        optimizer=parts["optimizer"],
+        step=int(metadata["step"]),
+        accumulators=parts["accumulators"],
+    )
+
+
+def save_masks(path: Path, masks: Masks, stage: str) -> None:
+    """Write a stage's mask: True where a weight is kept."""
+    _save(path, dict(masks), {"stage": stage})
+
+
+def load_masks(path: Path) -> Masks:
+    """Read a stage's mask; errors as `load_state`."""
+    return _load(path)[0]
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file that cannot be trusted, so that it is recomputed and can still be looked at."""
+    aside = path.with_name(f"{path.name}.corrupt-{int(time.time())}")
+    path.rename(aside)
+    return aside
+
+
+def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    with replacing(path) as temporary:
+        save_file(plain, temporary, metadata | {"sha256": _checksum(plain)})
+
+
+def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    if not path.exists():
+        raise FileNotFoundError(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise CorruptFile(f"{path} cannot be read: {error}") from error
+    if metadata.get("sha256") != _checksum(tensors):
+        raise CorruptFile(f"{path} is not what its checksum says")
+    return tensors, metadata
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name]
+        digest.update(f"{name} {value.dtype} {list(value.shape)};".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data if value.numel() else b"")
+    return digest.hexdigest()

@@ -1,0 +1,59 @@
+"""What a warm worker keeps between stages: data sets and trainers."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import replace
+from pathlib import Path
+
+from prunectl.core.datasets import Images, load
+from prunectl.core.devices import configure
+from prunectl.core.settings import DataSettings, NetworkSettings, TrainSettings
+from prunectl.core.train import Trainer
+from prunectl.plan.spec import StageSpec
+
+_Kind = tuple[NetworkSettings, TrainSettings, DataSettings]
+
+
+class Engines:
+    """Trainers by what they are built for; stages that agree in it take turns on one, copied into in place."""
+
+    def __init__(self, data_root: Path, device: str, keep: int = 2) -> None:
+        self.device = device
+        self._root = data_root
+        self._keep = keep
+        self._images: OrderedDict[DataSettings, Images] = OrderedDict()
+        self._idle: OrderedDict[_Kind, list[Trainer]] = OrderedDict()
+
+    def borrow(self, spec: StageSpec) -> Trainer:
+        """A trainer for the stage, its state that of whoever used it last.
+
+        Raises DataError where the data set is not there.
+        """
+        kind = _kind(spec)
+        configure(self.device, spec.train)
+        idle = self._idle.get(kind)
+        if idle:
+            return idle.pop()
+        return Trainer(spec.network, spec.train, self._load(spec.data), self.device)
+
+    def give_back(self, spec: StageSpec, trainer: Trainer) -> None:
+        """Keep the trainer for the next stage of its kind; the kind used longest ago is dropped."""
+        kind = _kind(spec)
+        self._idle.setdefault(kind, []).append(trainer)
+        self._idle.move_to_end(kind)
+        while len(self._idle) > self._keep:
+            self._idle.popitem(last=False)
+
+    def _load(self, settings: DataSettings) -> Images:
+        if settings not in self._images:
+            self._images[settings] = load(settings, self._root)
+        self._images.move_to_end(settings)
+        while len(self._images) > self._keep:
+            self._images.popitem(last=False)
+        return self._images[settings]
+
+
+def _kind(spec: StageSpec) -> _Kind:
+    # How often a stage is evaluated is the stage's affair, not the engine's.
+    return spec.network, replace(spec.train, evaluate_every=0), spec.data

@@ -1,0 +1,49 @@
+"""Why a stage failed, in one word the scheduler acts on."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+import torch
+
+from prunectl.core.masks import NonFiniteWeights
+
+
+class MissingInput(Exception):
+    """A stage this one builds on lacks the file it needs; `key` is that stage's."""
+
+    def __init__(self, message: str, key: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+class ReplayDiffers(Exception):
+    """A replay did not reproduce what the dense run recorded: its checkpoint would be another network's."""
+
+
+def reason(error: Exception) -> str:
+    """``oom``, ``nonfinite``, ``missing`` or ``exception``."""
+    if isinstance(error, NonFiniteWeights):
+        return "nonfinite"
+    if isinstance(error, MissingInput):
+        return "missing"
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return "oom"
+    # The CPU allocator has no class of its own for it.
+    if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):
+        return "oom"
+    return "exception"
+
+
+def describe(error: Exception, step: int) -> dict[str, Any]:
+    """The fields of a `failed` record and message."""
+    fields: dict[str, Any] = {
+        "reason": reason(error),
+        "message": f"{type(error).__name__}: {error}" if str(error) else type(error).__name__,
+        "traceback": "".join(traceback.format_exception(error)),
+        "step": step,
+    }
+    if isinstance(error, MissingInput):
+        fields["missing"] = error.key
+    return fields

@@ -1,0 +1,163 @@
+"""Before the first step of a stage: weights from where the spec says, masks, and what they score at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from prunectl.core import inspect
+from prunectl.core.layers import batchnorm_names, layer_name
+from prunectl.core.masks import Masks, dead_channels, dead_layers, next_masks
+from prunectl.core.randomness import generator
+from prunectl.core.train import State, Trainer
+from prunectl.plan.identity import spec_from_dict, stage_key
+from prunectl.plan.replay import replay_of
+from prunectl.plan.spec import StageSpec, Weights
+from prunectl.stage.checkpoint import CorruptFile, load_masks, load_state, save_masks, set_aside
+from prunectl.stage.failures import MissingInput
+from prunectl.storage.files import read_json
+from prunectl.storage.journal import Journal
+from prunectl.storage.paths import StorePaths
+
+
+@dataclass
+class Start:
+    """What is known of a stage before its first step."""
+
+    masks: Masks | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Counts and first accuracies, as they go into the result."""
+
+
+def prepare(
+    spec: StageSpec, key: str, trainer: Trainer, paths: StorePaths, journal: Journal
+) -> Start:
+    """Bring the trainer to the stage's first step, record what was pruned and what it scores.
+
+    Raises MissingInput, and NonFiniteWeights where the parent diverged.
+    """
+    if spec.replay:
+        return _replay_start(spec, trainer, paths)
+    start = _pruned(spec, key, trainer, paths, journal) if spec.mask else _dense(spec, trainer)
+    if spec.mask:
+        _load_weights(spec, start.masks, trainer, paths)
+    scores = trainer.evaluate("test")
+    assert scores is not None
+    start.facts |= {"accuracy_start": scores.accuracy, "loss_start": scores.loss}
+    journal.append("begin", accuracy_start=scores.accuracy, loss_start=scores.loss)
+    return start
+
+
+def _dense(spec: StageSpec, trainer: Trainer) -> Start:
+    trainer.initialise(spec.seed, spec.iteration)
+    return Start(facts=counts(spec, None) | {"accuracy_pruned": None})
+
+
+def _pruned(
+    spec: StageSpec, key: str, trainer: Trainer, paths: StorePaths, journal: Journal
+) -> Start:
+    """The mask, scored on the parent's end weights, and how the parent does under it."""
+    assert spec.mask is not None
+    parent = read_state(paths, Weights(spec.mask.parent))
+    parent_folder = paths.stage(spec.mask.parent)
+    before = load_masks(parent_folder.mask) if parent_folder.mask.exists() else None
+    settings = spec.mask.settings
+    draw = generator(spec.seed, "criterion", spec.iteration)
+    masks = next_masks(trainer.module, parent.weights, before, settings, draw)
+    if settings.granularity == "channel" or settings.ratios:
+        masks |= dead_channels(trainer.module, masks)
+    save_masks(paths.stage(key).mask, masks, key)
+    # The masks first: those of whichever stage had this trainer before would zero weights of this one.
+    trainer.set_masks(masks)
+    trainer.load(replace(parent, step=0, accumulators={}), optimizer=False)
+    scores = trainer.evaluate("test")
+    assert scores is not None
+    facts = counts(spec, masks) | {"accuracy_pruned": scores.accuracy}
+    layers = [
+        {"name": layer_name(name), "total": mask.numel(), "kept": int(mask.sum())}
+        for name, mask in masks.items()
+        if mask.dim() > 1
+    ]
+    journal.append("pruned", **facts, loss_pruned=scores.loss, layers=layers)
+    return Start(masks, facts)
+
+
+def counts(spec: StageSpec, masks: Masks | None) -> dict[str, Any]:
+    """Weights and multiply-adds, all and kept; see core.inspect for what is counted."""
+    exclude = spec.mask.settings.exclude if spec.mask else ()
+    anatomy = inspect.inspect(spec.network, exclude)
+    return {
+        "kept": anatomy.weights_kept(masks or {}),
+        "prunable": anatomy.prunable,
+        "parameters": anatomy.parameters,
+        "kept_parameters": anatomy.parameters_kept(masks or {}),
+        "macs": anatomy.macs_kept(masks or {}),
+        "macs_dense": anatomy.macs,
+        "dead_layers": dead_layers(masks or {}),
+    }
+
+
+def _load_weights(
+    spec: StageSpec, masks: Masks | None, trainer: Trainer, paths: StorePaths
+) -> None:
+    """Weights, BatchNorm and optimizer state as the strategy says; step 0 of this stage."""
+    if spec.weights.stage is None:
+        trainer.initialise(spec.seed, spec.iteration)
+        trainer.set_masks(masks)
+        state = trainer.state()
+    else:
+        state = replace(read_state(paths, spec.weights), step=0, accumulators={})
+    if spec.batchnorm == "parent":
+        assert spec.mask is not None
+        kept = batchnorm_names(trainer.module)
+        parent = read_state(paths, Weights(spec.mask.parent)).weights
+        state = replace(state, weights=state.weights | {name: parent[name] for name in kept})
+    carried = spec.optimizer_state == "carried"
+    trainer.load(state, optimizer=carried)
+    if not carried:
+        trainer.reset_optimizer()
+
+
+def read_state(paths: StorePaths, source: Weights) -> State:
+    """A done stage's state at a step, or at its end.
+
+    Raises MissingInput where it is not there, or was set aside because it could not be trusted.
+    """
+    assert source.stage is not None
+    folder = paths.stage(source.stage)
+    if source.step is None:
+        candidates = [folder.final]
+    else:
+        candidates = [folder.rewind(source.step)]
+        if folder.spec.exists():
+            dense = spec_from_dict(read_json(folder.spec))
+            replay = stage_key(replay_of(dense, source.stage, source.step))
+            candidates.append(paths.stage(replay).rewind(source.step))
+    for path in candidates:
+        try:
+            return load_state(path)
+        except FileNotFoundError:
+            continue
+        except CorruptFile as error:
+            set_aside(path)
+            raise MissingInput(f"{error}; it was set aside", source.stage) from error
+    where = "its end" if source.step is None else f"step {source.step}"
+    raise MissingInput(f"stage {source.stage[:12]} has no checkpoint of {where}", source.stage)
+
+
+def _replay_start(spec: StageSpec, trainer: Trainer, paths: StorePaths) -> Start:
+    """From the dense run's nearest checkpoint before the step wanted, or from its initialisation."""
+    assert spec.weights.stage is not None
+    assert spec.weights.step is not None
+    folder = paths.stage(spec.weights.stage)
+    for step in reversed(folder.rewind_steps()):
+        if step <= spec.weights.step:
+            try:
+                trainer.set_masks(None)
+                trainer.load(load_state(folder.rewind(step)), optimizer=True)
+            except CorruptFile:
+                set_aside(folder.rewind(step))
+                continue
+            return Start()
+    trainer.initialise(spec.seed, spec.iteration)
+    return Start()

@@ -1,0 +1,124 @@
+"""A worker process: JSON lines in, JSON lines out, torch and data kept warm in between.
+
+In:   {"do": "run", "key": K, "keep": [steps]}   {"do": "cancel", "key": K}   {"do": "stop"}
+Out:  {"is": "ready", "device_name": …}   {"is": "started", "key": K}   {"is": "done", "key": K}
+      {"is": "interrupted", "key": K, "step": n}
+      {"is": "failed", "key": K, "reason": "oom|exception|nonfinite|missing", "message": …, "step": n}
+      {"is": "beat", "running": {K: {"step": n, "steps": N, "loss": x, "accuracy": y}}}   about once a second
+
+The end of its input means that the scheduler is gone: the worker leaves at once, and nothing is lost by it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from prunectl.stage.engines import Engines
+from prunectl.stage.failures import describe
+from prunectl.stage.run import GRACE_SECONDS, Control, device_name, run
+from prunectl.storage.files import dumps
+from prunectl.storage.paths import StorePaths
+
+BEAT_SECONDS = 1.0
+
+
+@dataclass
+class _Slot:
+    key: str
+    control: Control
+    steps: Iterator[None]
+
+
+class Worker:
+    """Runs the stages it is told to, interleaved, until told to stop."""
+
+    def __init__(
+        self, paths: StorePaths, engines: Engines, checkpoint_every: float, out: TextIO
+    ) -> None:
+        self.paths = paths
+        self.engines = engines
+        self.checkpoint_every = checkpoint_every
+        self.out = out
+        self.commands: queue.Queue[dict[str, Any]] = queue.Queue()
+        self.slots: dict[str, _Slot] = {}
+        self.stopping = False
+        self.last_beat = 0.0
+
+    def say(self, **message: Any) -> None:
+        """One line to the scheduler."""
+        self.out.write(dumps(message) + "\n")
+        self.out.flush()
+
+    def listen(self) -> None:
+        """Read commands until the scheduler is gone; runs in a thread of its own."""
+        for line in sys.stdin:
+            if line.strip():
+                self.commands.put(json.loads(line))
+        os._exit(1)
+
+    def serve(self) -> None:
+        """Until `stop`: obey, take turns among the slots, and beat."""
+        threading.Thread(target=self.listen, daemon=True).start()
+        self.say(**{"is": "ready", "device_name": device_name(self.engines.device)})
+        while self.slots or not self.stopping:
+            self._obey()
+            for slot in list(self.slots.values()):
+                self._advance(slot)
+            self._beat()
+
+    def _obey(self) -> None:
+        """All commands that have come; waits for one where there is nothing else to do."""
+        while True:
+            try:
+                command = self.commands.get(timeout=0.0 if self.slots else BEAT_SECONDS)
+            except queue.Empty:
+                return
+            if command["do"] == "run":
+                self._begin(command)
+            elif command["do"] == "cancel" and command["key"] in self.slots:
+                self.slots[command["key"]].control.stop_by = time.monotonic() + GRACE_SECONDS
+            elif command["do"] == "stop":
+                self.stopping = True
+                for slot in self.slots.values():
+                    slot.control.stop_by = time.monotonic() + GRACE_SECONDS
+                if not self.slots:
+                    return
+
+    def _begin(self, command: dict[str, Any]) -> None:
+        key = command["key"]
+        control = Control(
+            keep=frozenset(command.get("keep", ())), checkpoint_every=self.checkpoint_every
+        )
+        self.slots[key] = _Slot(key, control, run(key, self.paths, self.engines, control))
+        self.say(**{"is": "started", "key": key})
+
+    def _advance(self, slot: _Slot) -> None:
+        """A few steps of one stage, and word of how it ended if it did."""
+        try:
+            next(slot.steps)
+            return
+        except StopIteration:
+            ended = {"is": slot.control.outcome, "key": slot.key}
+            if slot.control.outcome == "interrupted":
+                ended["step"] = slot.control.progress.get("step", 0)
+        except Exception as error:
+            failure = describe(error, slot.control.progress.get("step", 0))
+            sys.stderr.write(f"stage {slot.key}\n{failure['traceback']}")
+            ended = {"is": "failed", "key": slot.key, **failure}
+        del self.slots[slot.key]
+        self.say(**ended)
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        if now - self.last_beat >= BEAT_SECONDS:
+            self.last_beat = now
+            running = {key: slot.control.progress for key, slot in self.slots.items()}
+            self.say(**{"is": "beat", "running": running})

@@ -1,0 +1,91 @@
+"""Opening results.duckdb: briefly, with bounded retries, and with every way it can fail told apart.
+
+One process that holds the file read-write keeps all others out, and a reader keeps the writer out, so whoever
+opens it closes it within milliseconds and whoever finds it held waits a little and tries again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+
+from prunectl.errors import StoreBusy, StoreError
+
+RETRY_SECONDS = (0.005, 0.020)
+"""Between attempts, drawn evenly: two processes that wait for each other must not stay in step."""
+
+Connection = duckdb.DuckDBPyConnection
+
+
+class Damaged(StoreError):
+    """The file is not a database, or its content does not match its checksums."""
+
+
+WRITER = {"threads": "1"}
+READER = {
+    "enable_external_access": "false",
+    "autoload_known_extensions": "false",
+    "autoinstall_known_extensions": "false",
+    "lock_configuration": "true",
+}
+"""`BEGIN TRANSACTION READ ONLY` is no sandbox, this is: no files, no network, no settings."""
+
+
+@contextlib.contextmanager
+def opened(path: Path, *, write: bool, patience: float) -> Iterator[Connection]:
+    """A connection to the file, closed at the end; waits up to `patience` seconds for whoever holds it.
+
+    Raises StoreBusy where it stays held, Damaged where it cannot be read, StoreError where a newer DuckDB
+    wrote it, or where writing fails (a full disk); duckdb.Error for the mistakes of a query.
+    """
+    connection = _connect(path, write, time.monotonic() + patience)
+    try:
+        yield connection
+    except duckdb.Error as error:
+        if is_damage(error):
+            raise Damaged(f"{path} is damaged: {error}") from error
+        if write and isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException):
+            raise StoreError(f"cannot write {path}: {error}") from error
+        raise
+    finally:
+        connection.close()
+
+
+def _connect(path: Path, write: bool, deadline: float) -> Connection:
+    while True:
+        try:
+            return duckdb.connect(
+                str(path), read_only=not write, config=dict(WRITER if write else READER)
+            )
+        except duckdb.Error as error:
+            text = str(error)
+            if "Could not set lock" not in text and "different configuration" not in text:
+                raise _unusable(path, text) from error
+            if time.monotonic() >= deadline:
+                holder = re.search(r"held in (.*?\(PID \d+\))", text)
+                by = f" by {holder[1]}" if holder else ""
+                raise StoreBusy(f"{path} is held{by}; close what has it open") from error
+        time.sleep(random.uniform(*RETRY_SECONDS))
+
+
+def _unusable(path: Path, text: str) -> StoreError:
+    """The error for a file that cannot be opened for another reason than its being held."""
+    if found := re.search(r"storage version number (\d+), but .* and (\d+)", text):
+        return StoreError(
+            f"{path} was written by a newer DuckDB (storage version {found[1]}; DuckDB "
+            f"{duckdb.__version__} reads up to {found[2]}); update the package duckdb"
+        )
+    if "Permission denied" in text or "No space left" in text or "Read-only file system" in text:
+        return StoreError(f"cannot open {path}: {text}")
+    return Damaged(f"{path} is damaged: {text}")
+
+
+def is_damage(error: duckdb.Error) -> bool:
+    """Whether a query failed because of the file and not because of the query."""
+    return isinstance(error, duckdb.FatalException) or "Corrupt" in str(error)

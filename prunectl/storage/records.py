@@ -1,0 +1,205 @@
+"""From the store's files to rows of the database: pure functions, no connection.
+
+Each function takes parsed JSON and gives tuples in the column order that is named beside it. Unknown fields are
+ignored and missing ones are NULL, so that a log of another version is read as far as it is understood.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from prunectl.core.settings import PruneSettings
+from prunectl.storage.files import dumps
+
+Row = tuple[Any, ...]
+Data = Mapping[str, Any]
+
+SPEC = (
+    "stage", "network", "dataset", "seed", "iteration", "replay", "parent", "weights_stage", "weights_step",
+    "criterion", "scope", "granularity", "density", "steps", "spec",
+)  # fmt: skip
+RESULT = (
+    "stage", "done", "flag", "kept", "prunable", "parameters", "kept_parameters", "macs", "macs_dense",
+    "dead_layers", "accuracy_pruned", "accuracy_start", "accuracy", "top5", "loss", "best_accuracy",
+    "validation_accuracy", "train_accuracy", "train_loss", "train_epochs", "seconds", "device", "device_name",
+    "attempts", "versions", "started", "ended", "bytes",
+)  # fmt: skip
+EPOCH = (
+    "step", "lr", "train_loss", "train_accuracy", "loss", "accuracy", "top5", "validation_loss",
+    "validation_accuracy", "seconds", "attempt",
+)  # fmt: skip
+TRIAL = (
+    "trial", "cell", "plan", "network", "dataset", "recipe", "strategy", "schedule", "criterion", "scope",
+    "granularity", "retrain", "seed",
+)  # fmt: skip
+PLAN = ("digest", "plan", "file", "question", "axes", "overrides", "created", "text")
+RUN = (
+    "run", "plans", "started", "argv", "cwd", "git_commit", "git_dirty", "host", "devices", "packages", "python",
+    "prunectl",
+)  # fmt: skip
+
+_RESULT_NAMES = {"attempts": "attempt", "train_epochs": "retrain_epochs"}
+"""Columns whose field in result.json has another name."""
+
+
+def moment(value: object) -> datetime | None:
+    """Unix seconds or ISO 8601 as UTC without a zone; None for anything else."""
+    try:
+        if isinstance(value, int | float):
+            return datetime.fromtimestamp(value, UTC).replace(tzinfo=None)
+        if isinstance(value, str):
+            found = datetime.fromisoformat(value)
+            return found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found
+    except (ValueError, OverflowError, OSError):
+        pass
+    return None
+
+
+def spec_row(key: str, spec: Data) -> Row:
+    """A stage's description, from spec.json or a plan, as `SPEC`."""
+    stage = spec.get("stage", {})
+    mask = stage.get("mask")
+    weights = stage.get("weights", {})
+    settings: Data = mask.get("settings", {}) if mask else {}
+    default = PruneSettings()
+    chosen = [
+        settings.get(name, getattr(default, name)) if mask else None
+        for name in ("criterion", "scope", "granularity", "density")
+    ]
+    return (
+        key,
+        stage.get("network", {}).get("name"),
+        stage.get("data", {}).get("name"),
+        stage.get("seed"),
+        stage.get("iteration", 0),
+        stage.get("replay", False),
+        mask.get("parent") if mask else None,
+        weights.get("stage"),
+        weights.get("step"),
+        *chosen[:3],
+        float(chosen[3]) if chosen[3] is not None else 1.0,
+        sum(segment.get("steps", 0) for segment in stage.get("lr", [])),
+        dumps(spec),
+    )
+
+
+def result_row(key: str, result: Data | None) -> Row:
+    """What result.json says, as `RESULT`; without a result, the row of a stage that is not done."""
+    if result is None:
+        return (key, False, *(None for _ in RESULT[2:]))
+    made: dict[str, Any] = {
+        "stage": key,
+        "done": True,
+        "versions": dumps(result.get("versions", {})),
+        "started": moment(result.get("started")),
+        "ended": moment(result.get("ended")),
+        "bytes": sum(result.get("files", {}).values()),
+    }
+    return tuple(
+        made[name] if name in made else result.get(_RESULT_NAMES.get(name, name)) for name in RESULT
+    )
+
+
+def plan_row(digest: str, plan: Data) -> Row:
+    """A version of a plan, as `PLAN`."""
+    overrides = [str(each) for each in plan.get("overrides") or []]
+    return (
+        digest,
+        plan.get("name"),
+        plan.get("file"),
+        plan.get("question"),
+        [str(axis) for axis in plan.get("axes") or []],
+        overrides,
+        moment(plan.get("created")),
+        plan.get("text"),
+    )
+
+
+def trial_row(trial: Data) -> Row:
+    """A trial, as `TRIAL` and its number of iterations."""
+    return (*(trial.get(name) for name in TRIAL), len(trial["path"]) - 1)
+
+
+def path_rows(trial: Data) -> list[Row]:
+    """(trial, iteration, stage, target sparsity) of each iteration."""
+    steps = zip(trial["path"], trial["sparsities"], strict=True)
+    return [(trial["trial"], k, stage, float(aim)) for k, (stage, aim) in enumerate(steps)]
+
+
+def run_row(run_id: str, run: Data) -> Row:
+    """A start of a scheduler, as `RUN`."""
+    git = run.get("git") or {}
+    argv = run.get("argv")
+    return (
+        run_id,
+        [str(digest) for digest in run.get("plans") or []],
+        moment(run.get("started")),
+        [str(word) for word in argv] if isinstance(argv, list) else [str(argv)] if argv else [],
+        run.get("cwd"),
+        git.get("commit"),
+        git.get("dirty"),
+        run.get("host"),
+        dumps(run.get("devices")),
+        dumps(run.get("packages")),
+        run.get("python"),
+        run.get("prunectl"),
+    )
+
+
+_STAGE_KEY = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass
+class LogRows:
+    """Rows out of logs, keyed as their tables are, so that what was logged later wins."""
+
+    events: dict[tuple[str, int], Row] = field(default_factory=dict)
+    epochs: dict[tuple[str, int], Row] = field(default_factory=dict)
+    layers: dict[tuple[str, int], Row] = field(default_factory=dict)
+    rates: dict[tuple[str, int], Row] = field(default_factory=dict)
+    last_rate: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """(step, rate) read last by stage: the same rate logged again for a later step is no new row."""
+
+    def add(self, log: str, records: Iterable[Data]) -> None:
+        """Take in the records of one log, in their order."""
+        is_stage = _STAGE_KEY.fullmatch(log) is not None
+        for record in records:
+            kind = record.get("type")
+            if is_stage and kind == "epoch":
+                self._add_epoch(log, record)
+                continue
+            if is_stage and kind == "pruned":
+                for position, layer in enumerate(record.get("layers") or []):
+                    self.layers[log, position] = (
+                        log, position, layer.get("name"), layer.get("total"), layer.get("kept"),
+                    )  # fmt: skip
+            rest = {
+                name: value
+                for name, value in record.items()
+                if name not in ("seq", "attempt", "time", "type", "layers")
+            }
+            self.events[log, record["seq"]] = (
+                log,
+                record["seq"],
+                record.get("attempt"),
+                moment(record.get("time")),
+                kind,
+                log if is_stage else record.get("key"),
+                dumps(rest),
+            )
+
+    def _add_epoch(self, stage: str, record: Data) -> None:
+        epoch = record.get("epoch")
+        if not isinstance(epoch, int):
+            return
+        row = (stage, epoch, *(record.get(name) for name in EPOCH), moment(record.get("time")))
+        self.epochs[stage, epoch] = row
+        for first_step, lr in record.get("rates") or []:
+            last_step, last = self.last_rate.get(stage, (-1, None))
+            if lr != last or first_step <= last_step:
+                self.rates[stage, first_step] = (stage, first_step, lr)
+            self.last_rate[stage] = (first_step, lr)

@@ -1,0 +1,143 @@
+-- The views of results.duckdb: what the tables on screen show. Being views they are never behind the tables.
+
+-- A rate logged again after a resume starts no new run: only changes of the rate are kept.
+CREATE VIEW schedules AS
+SELECT stage, first_step, lr
+FROM rates
+QUALIFY lr IS DISTINCT FROM lag(lr) OVER (PARTITION BY stage ORDER BY first_step)
+     OR row_number() OVER (PARTITION BY stage ORDER BY first_step) = 1;
+
+-- A version of a plan is used when it is made and whenever it is run again; the last one used is the current one.
+CREATE VIEW current_plans AS
+WITH used AS (
+    SELECT digest, max(started) AS started
+    FROM (SELECT unnest(plans) AS digest, started FROM runs) GROUP BY digest
+)
+SELECT p.plan, p.digest, greatest(p.created, u.started) AS used
+FROM plans p LEFT JOIN used u USING (digest)
+QUALIFY row_number() OVER (
+    PARTITION BY p.plan ORDER BY used DESC NULLS LAST, p.digest DESC) = 1;
+
+CREATE VIEW iterations AS
+SELECT t.trial, p.iteration, p.stage, t.cell, t.plan, t.network, t.dataset, t.recipe, t.strategy, t.schedule,
+       t.criterion, t.scope, t.granularity, t.retrain, t.seed,
+       p.target_sparsity,
+       1 - s.kept / s.prunable AS sparsity,
+       s.prunable / nullif(s.kept, 0) AS compression,
+       s.kept, s.prunable, s.parameters, s.kept_parameters, s.macs, s.macs_dense,
+       s.accuracy_pruned, s.accuracy_start, s.accuracy, s.top5, s.best_accuracy, s.validation_accuracy, s.loss,
+       s.train_accuracy, s.train_loss,
+       coalesce(s.flag, CASE WHEN len(s.dead_layers) > 0 THEN 'dead layers' END) AS flag,
+       CASE WHEN p.iteration = 0 THEN 0 ELSE s.train_epochs END AS retrain_epochs,
+       sum(CASE WHEN p.iteration = 0 THEN 0 ELSE s.train_epochs END)
+           OVER (PARTITION BY t.trial ORDER BY p.iteration) AS search_epochs,
+       s.seconds, s.device, s.device_name, s.started, s.ended
+FROM trials t
+JOIN paths p USING (trial)
+JOIN stages s USING (stage)
+WHERE s.done;
+
+-- Every number that the current version of a plan asks for, measured or not: one row per cell, iteration and seed.
+-- The dense networks are rows of their own, once per stage and not once per trial that shares it.
+CREATE VIEW points AS
+WITH asked AS (
+    SELECT c.plan, t.cell, t.network, t.dataset, t.recipe, t.strategy, t.schedule, t.criterion, t.scope,
+           t.granularity, t.retrain, t.seed, p.iteration, p.target_sparsity, t.trial, p.stage,
+           first_value(p.stage) OVER (PARTITION BY c.plan, t.trial ORDER BY p.iteration) AS dense_stage
+    FROM current_plans c
+    JOIN plan_trials m USING (digest)
+    JOIN trials t USING (trial)
+    JOIN paths p USING (trial)
+), rows AS (
+    SELECT * FROM asked WHERE iteration > 0
+    UNION ALL
+    SELECT plan, left(md5(concat_ws('|', 'dense', network, dataset, recipe)), 16), network, dataset, recipe,
+           'dense', 'dense', 'none', 'none', 'none', 'none', seed, 0, 0.0, min(trial), stage, stage
+    FROM asked WHERE iteration = 0
+    GROUP BY plan, network, dataset, recipe, seed, stage
+)
+SELECT r.*,
+       coalesce(s.done, false) AS done,
+       s.accuracy,
+       s.accuracy - d.accuracy AS delta,
+       s.top5, s.best_accuracy, s.validation_accuracy,
+       coalesce(s.flag, CASE WHEN len(s.dead_layers) > 0 THEN 'dead layers' END) AS flag,
+       s.kept, s.prunable, s.kept_parameters, s.parameters, s.macs, s.macs_dense,
+       CASE WHEN r.iteration = 0 THEN 0 ELSE s.train_epochs END AS retrain_epochs,
+       sum(CASE WHEN r.iteration = 0 THEN 0 ELSE s.train_epochs END)
+           OVER (PARTITION BY r.plan, r.trial ORDER BY r.iteration) AS search_epochs,
+       s.seconds
+FROM rows r
+LEFT JOIN stages s ON s.stage = r.stage AND s.done
+LEFT JOIN stages d ON d.stage = r.dense_stage AND d.done;
+
+-- Rounded to 9 digits, for sums of floats differ in their last bits with the order of the rows and ranks must not.
+CREATE VIEW leaderboard AS
+SELECT plan, network, dataset, recipe, schedule, strategy, criterion, scope, granularity, retrain, cell,
+       iteration, target_sparsity,
+       1 - sum(kept) / sum(prunable) AS sparsity,
+       sum(prunable) / nullif(sum(kept), 0) AS compression,
+       count(accuracy) AS n,
+       count(*) AS planned,
+       round(avg(accuracy), 9) AS mean,
+       round(stddev_samp(accuracy), 9) AS std,
+       median(accuracy) AS median,
+       min(accuracy) AS min,
+       max(accuracy) AS max,
+       round(t975(count(accuracy) - 1) * stddev_samp(accuracy) / sqrt(count(accuracy)), 9) AS ci,
+       count(delta) AS delta_n,
+       round(avg(delta), 9) AS delta,
+       round(stddev_samp(delta), 9) AS delta_std,
+       round(t975(count(delta) - 1) * stddev_samp(delta) / sqrt(count(delta)), 9) AS delta_ci,
+       round(avg(top5), 9) AS top5,
+       round(avg(best_accuracy), 9) AS best_accuracy,
+       round(avg(validation_accuracy), 9) AS validation_accuracy,
+       round(avg(retrain_epochs), 9) AS retrain_epochs,
+       round(avg(search_epochs), 9) AS search_epochs,
+       round(avg(seconds), 9) AS seconds,
+       avg(macs) AS macs,
+       avg(macs_dense) AS macs_dense,
+       avg(kept) AS kept,
+       avg(prunable) AS prunable,
+       avg(kept_parameters) AS kept_parameters,
+       avg(parameters) AS parameters,
+       count(flag) AS flagged,
+       count(*) FILTER (flag = 'diverged') AS diverged,
+       count(*) FILTER (flag = 'collapsed') AS collapsed
+FROM points
+GROUP BY ALL;
+
+-- A column is one sparsity of one table; its leader is the best mean among the cells that have all their seeds, or
+-- among all cells while none has. Everything else is compared with the leader, paired by seed.
+CREATE VIEW ranking AS
+WITH ranked AS (
+    SELECT *,
+           rank() OVER (PARTITION BY plan, network, dataset, recipe, schedule, target_sparsity
+                        ORDER BY mean DESC) AS rank,
+           row_number() OVER (PARTITION BY plan, network, dataset, recipe, schedule, target_sparsity
+                              ORDER BY n = planned DESC, mean DESC, cell) = 1 AS leads
+    FROM leaderboard
+    WHERE iteration > 0 AND n > 0
+), gaps AS (
+    SELECT r.plan, r.cell, r.iteration, round(avg(a.accuracy - b.accuracy), 9) AS gap,
+           round(stddev_samp(a.accuracy - b.accuracy), 9) AS gap_std, count(*) AS pairs
+    FROM ranked r
+    JOIN ranked l ON l.leads AND NOT r.leads AND l.plan = r.plan AND l.network = r.network
+         AND l.dataset = r.dataset AND l.recipe = r.recipe AND l.schedule = r.schedule
+         AND l.target_sparsity = r.target_sparsity
+    JOIN points a ON a.plan = r.plan AND a.cell = r.cell AND a.iteration = r.iteration
+    JOIN points b ON b.plan = l.plan AND b.cell = l.cell AND b.iteration = l.iteration AND b.seed = a.seed
+    WHERE a.accuracy IS NOT NULL AND b.accuracy IS NOT NULL
+    GROUP BY ALL
+)
+SELECT r.plan, r.network, r.dataset, r.recipe, r.schedule, r.target_sparsity, r.rank, r.strategy, r.criterion,
+       r.scope, r.granularity, r.retrain, r.cell, r.iteration, r.n, r.planned, r.mean, r.std, r.ci, r.delta,
+       r.search_epochs, r.flagged,
+       r.leads AND r.n = r.planned AS best,
+       g.gap,
+       round(t975(g.pairs - 1) * g.gap_std / sqrt(g.pairs), 9) AS gap_ci,
+       coalesce(g.pairs, 0) AS pairs,
+       NOT r.leads AND coalesce(abs(g.gap) <= gap_ci, true) AS tied,
+       CASE WHEN abs(g.gap) <= gap_ci THEN n_needed(g.gap, g.gap_std) END AS n_needed
+FROM ranked r
+LEFT JOIN gaps g USING (plan, cell, iteration);

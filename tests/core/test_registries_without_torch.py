@@ -1,0 +1,23 @@
+"""A plan can be read and checked without torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+CODE = """
+import sys
+from prunectl.core.networks import registry as networks
+from prunectl.core.criteria import registry as criteria
+from prunectl.core import density
+import prunectl.core.networks
+networks.find("wrn-28-10"), networks.names()
+criteria.find("random"), criteria.names()
+assert density.kept(10, "0.25") == 2
+heavy = {"torch", "numpy", "torchvision"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def test_registries_and_densities_load_no_torch():
+    subprocess.run([sys.executable, "-c", CODE], check=True, timeout=60)

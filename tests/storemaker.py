@@ -1,0 +1,291 @@
+"""Makes a synthetic store: plans, stage folders, logs and results as the workers would leave them.
+
+    store = StoreMaker(tmp_path)
+    store.plan("demo", strategies=["fine-tune", "lr-rewind"], seeds=3)
+    store.finish_all()
+
+`python tests/storemaker.py FOLDER` makes a large one there (10,000 stages of 182 epochs, 700 MB) and measures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from prunectl.storage.files import write_json
+from prunectl.storage.journal import Journal
+from prunectl.storage.paths import StorePaths
+
+PRUNABLE = 270_896
+PARAMETERS = 272_474
+MACS = 40_813_184
+LAYERS = 21
+START = 1_760_000_000.0
+"""Unix seconds of the first record."""
+
+EFFECT = {"fine-tune": -9.0, "weight-rewind": -5.0, "lr-rewind": -4.0, "reinit": -12.0}
+"""Percentage points lost at full sparsity, so that strategies differ as they do in life."""
+
+
+def sha(*parts: object) -> str:
+    return hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()
+
+
+@dataclass
+class StoreMaker:
+    """Writes one store; the same arguments always write the same files."""
+
+    root: Path
+    epochs: int = 3
+    epoch_steps: int = 391
+
+    def __post_init__(self) -> None:
+        self.paths = StorePaths(self.root)
+        self.stages: dict[str, dict[str, Any]] = {}
+        self.seconds = 0.0
+
+    # Plans
+
+    def plan(
+        self,
+        name: str = "demo",
+        *,
+        strategies: tuple[str, ...] = ("fine-tune", "lr-rewind"),
+        seeds: int = 3,
+        sparsities: tuple[str, ...] = ("0.2", "0.36", "0.488"),
+        schedule: str = "iterative 0.2",
+        network: str = "resnet-20",
+        dataset: str = "cifar10",
+        recipe: str = "mikler2021-resnet",
+        version: str = "1",
+        created: float | str = START,
+    ) -> str:
+        """Write plans/<digest>.json; the digest."""
+        trials: list[dict[str, Any]] = []
+        stages: dict[str, dict[str, Any]] = {}
+        ladders = [sparsities] if schedule.startswith("iterative") else [(s,) for s in sparsities]
+        for strategy in strategies:
+            for ladder in ladders:
+                for seed in range(seeds):
+                    path = self._path(network, dataset, recipe, strategy, schedule, ladder, seed)
+                    stages |= path
+                    cell = (network, dataset, recipe, strategy, schedule, *ladder[-1:])
+                    trials.append(
+                        {
+                            "trial": sha("trial", *cell, seed)[:16],
+                            "cell": sha("cell", *cell)[:16],
+                            "plan": name, "network": network, "dataset": dataset, "recipe": recipe,
+                            "strategy": strategy, "schedule": schedule, "criterion": "magnitude",
+                            "scope": "global", "granularity": "weight", "retrain": "182ep", "seed": seed,
+                            "path": list(path), "sparsities": ["0", *ladder],
+                        }
+                    )  # fmt: skip
+        digest = sha(name, version)
+        self.stages |= stages
+        content = {
+            "digest": digest, "name": name, "file": f"plans/{name}.toml", "text": f'name = "{name}"\n',
+            "overrides": [], "created": created, "question": "Which is best?", "axes": ["strategy"],
+            "trials": trials, "stages": stages,
+        }  # fmt: skip
+        write_json(self.paths.plan(digest), content)
+        return digest
+
+    def _path(
+        self, network: str, dataset: str, recipe: str, strategy: str, schedule: str,
+        ladder: tuple[str, ...], seed: int,
+    ) -> dict[str, dict[str, Any]]:  # fmt: skip
+        """The stages of one trial by key, in order."""
+        steps = self.epochs * self.epoch_steps
+        base = {
+            "network": {"name": network, "shape": [3, 32, 32], "classes": 10},
+            "data": {"name": dataset, "fingerprint": "x"},
+            "train": {},
+            "lr": [{"lr": 0.1, "steps": steps // 2}, {"lr": 0.01, "steps": steps - steps // 2}],
+            "seed": seed,
+        }
+        dense = sha("stage", network, dataset, recipe, seed)
+        out = {dense: self._stage(base)}
+        parent = dense
+        for k, sparsity in enumerate(ladder, start=1):
+            key = sha("stage", network, dataset, recipe, seed, strategy, schedule, *ladder[:k])
+            mask = {"parent": parent, "settings": {"density": str(1 - Decimal(sparsity))}}
+            out[key] = self._stage(
+                {**base, "iteration": k, "weights": {"stage": parent}, "mask": mask}, strategy
+            )
+            parent = key
+        return out
+
+    def _stage(self, stage: dict[str, Any], strategy: str = "dense") -> dict[str, Any]:
+        return {
+            "spec": {"numerics": 1, "stage": stage},
+            "steps": self.epochs * self.epoch_steps,
+            "epoch_steps": self.epoch_steps,
+            "labels": {"strategy": strategy},
+        }
+
+    # Stages
+
+    def numbers(self, key: str) -> tuple[int, float, random.Random]:
+        """Weights kept, final accuracy, and the stage's own source of noise."""
+        stage = self.stages[key]["spec"]["stage"]
+        noise = random.Random(key)
+        density = float(stage["mask"]["settings"]["density"]) if "mask" in stage else 1.0
+        strategy = self.stages[key]["labels"]["strategy"]
+        lost = EFFECT.get(strategy, 0.0) * (1 - density) ** 4
+        accuracy = round(92.0 + 0.2 * (stage["seed"] % 3) + lost + noise.gauss(0, 0.1), 2)
+        return round(PRUNABLE * density), accuracy, noise
+
+    def log(self, key: str, attempt_epochs: range | None = None, first: bool = True) -> None:
+        """One attempt's records up to an epoch: all of them unless told."""
+        spec = self.stages[key]
+        stage = self.paths.stage(key)
+        if not stage.spec.exists():
+            write_json(stage.spec, spec["spec"])
+        kept, accuracy, noise = self.numbers(key)
+        journal = Journal(stage.events, clock=self._clock)
+        epochs = attempt_epochs or range(1, self.epochs + 1)
+        journal.append(
+            "start", step=(epochs.start - 1) * self.epoch_steps, device="cpu", device_name="test",
+            host="host", pid=1, threads=1, versions={"torch": "2.11"},
+        )  # fmt: skip
+        if first and "mask" in spec["spec"]["stage"]:
+            total = PRUNABLE // LAYERS
+            journal.append(
+                "pruned", kept=kept, prunable=PRUNABLE, parameters=PARAMETERS, macs=MACS, macs_dense=MACS,
+                layers=[
+                    {"name": f"layer{i}", "total": total, "kept": total * kept // PRUNABLE}
+                    for i in range(LAYERS)
+                ],
+                accuracy_pruned=50.0, loss_pruned=2.0,
+            )  # fmt: skip
+        journal.append("begin", accuracy_start=50.0, loss_start=2.0)
+        for epoch in epochs:
+            step = epoch * self.epoch_steps
+            half = self.epochs * self.epoch_steps // 2
+            lr = 0.1 if step <= half else 0.01
+            before = step - self.epoch_steps
+            rates = [[before, 0.1 if before < half else 0.01]]
+            if before < half < step:
+                rates.append([half, 0.01])
+            journal.append(
+                "epoch", epoch=epoch, step=step, lr=lr, rates=rates, train_loss=1 / epoch,
+                train_accuracy=accuracy, loss=0.3 + 1 / epoch,
+                accuracy=accuracy - (self.epochs - epoch) * 0.1, top5=99.5,
+                validation_loss=None, validation_accuracy=None, seconds=12.5 + noise.random(),
+            )  # fmt: skip
+        journal.close()
+
+    def finish(self, key: str, **changes: Any) -> None:
+        """Complete the stage: its whole log and its result."""
+        if not self.paths.stage(key).events.exists():
+            self.log(key)
+        kept, accuracy, noise = self.numbers(key)
+        stage = self.stages[key]["spec"]["stage"]
+        pruned = "mask" in stage
+        write_json(
+            self.paths.stage(key).result,
+            {
+                "key": key, "steps": self.stages[key]["steps"], "seed": stage["seed"],
+                "iteration": stage.get("iteration", 0), "flag": None, "kept": kept, "prunable": PRUNABLE,
+                "parameters": PARAMETERS, "kept_parameters": PARAMETERS - PRUNABLE + kept,
+                "macs": MACS * kept // PRUNABLE, "macs_dense": MACS, "dead_layers": [],
+                "accuracy_pruned": 50.0 if pruned else None, "accuracy_start": 50.0,
+                "accuracy": accuracy, "top5": 99.5, "loss": 0.35, "best_accuracy": accuracy + 0.1,
+                "validation_accuracy": None, "train_accuracy": 99.0, "train_loss": 0.01,
+                "epochs": self.epochs, "retrain_epochs": float(self.epochs),
+                "seconds": self.epochs * 12.5 + noise.random(), "device": "cpu", "device_name": "test",
+                "attempt": 1, "versions": {"torch": "2.11"}, "started": START, "ended": START + 60,
+                "files": {"final.safetensors": 1_090_000},
+                **changes,
+            },
+        )  # fmt: skip
+
+    def finish_all(self) -> None:
+        for key in self.stages:
+            self.finish(key)
+
+    def _clock(self) -> float:
+        self.seconds += 1.0
+        return START + self.seconds
+
+    # Runs and the scheduler
+
+    def run(self, name: str = "r1", digests: tuple[str, ...] = (), started: float = START) -> None:
+        write_json(
+            self.paths.run(name),
+            {
+                "run": name, "plans": list(digests), "started": started, "argv": ["prunectl", "run"],
+                "cwd": "/tmp", "git": {"commit": "abc", "dirty": False}, "packages": {"torch": "2.11"},
+                "host": "host", "devices": ["cpu"], "python": "3.11.7", "prunectl": "0.1.0",
+            },
+        )  # fmt: skip
+
+    def scheduler(self, kind: str, **fields: Any) -> None:
+        journal = Journal(self.paths.scheduler_log, clock=self._clock)
+        journal.append(kind, **fields)
+        journal.close()
+
+
+def tables(paths: StorePaths) -> dict[str, str]:
+    """The content of every table and view as text, but for what does not come from the store's files."""
+    from prunectl.storage import glossary, query
+    from prunectl.storage.database import opened
+
+    query.run(paths, "SELECT 1")  # makes or mends it where need be
+    out = {}
+    with opened(paths.database, write=False, patience=5) as connection:
+        for name in [*glossary.TABLES, *glossary.VIEWS]:
+            if name not in ("store", "published"):
+                rows = connection.execute(f"SELECT * FROM {name} ORDER BY ALL").fetchall()
+                out[name] = json.dumps(rows, default=str)
+    return out
+
+
+def main(folder: str) -> None:
+    """Make a store of 10,388 stages of 182 epochs in the folder, unless there is one, and measure the database."""
+    import resource
+    import time
+
+    from prunectl.report.leaderboard import leaderboard
+    from prunectl.storage.ingest import ingest, rebuild
+
+    maker = StoreMaker(Path(folder), epochs=182)
+    if not maker.paths.stages.exists():
+        sparsities = tuple(str(1 - Decimal("0.8") ** k) for k in range(1, 14))
+        for n in range(14):
+            maker.plan(
+                f"p{n}",
+                strategies=tuple(EFFECT),
+                seeds=14,
+                sparsities=sparsities,
+                network=f"resnet-{n}",
+            )
+        maker.finish_all()
+    paths = maker.paths
+    report = rebuild(paths)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(
+        f"rebuild: {report.stages} stages, {report.records} records, {report.seconds:.1f} s, {memory:.0f} MiB"
+    )
+    key = next(paths.stages.iterdir()).name
+    for name, call in {
+        "leaderboard of one plan": lambda: leaderboard(paths, "p1"),
+        "leaderboard of all 14": lambda: leaderboard(paths, all_plans=True),
+        "ingest, looking at all stages": lambda: ingest(paths),
+        "ingest, one stage": lambda: ingest(paths, [key]),
+    }.items():
+        Journal(paths.stage(key).events).append("note", text="x")
+        start = time.perf_counter()
+        call()
+        print(f"{name}: {1000 * (time.perf_counter() - start):.0f} ms")
+
+
+if __name__ == "__main__":
+    import sys
+
+    main(sys.argv[1])
