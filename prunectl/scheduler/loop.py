@@ -180,7 +180,7 @@ class Scheduler:
         return text
 
     def _loop(self, signals: Signals) -> None:
-        next_look = next_beat = next_lease = 0.0
+        next_look = next_beat = next_lease = next_cost = 0.0
         while True:
             now = time.monotonic()
             if now >= next_look:
@@ -193,8 +193,10 @@ class Scheduler:
                 return
             if now >= next_lease:
                 self.fleet.lease_all()
-                self.work.recost_if_measured()
                 next_lease = now + self._limits.lease
+            if now >= next_cost:
+                self.work.recost_if_measured()
+                next_cost = now + self._limits.forecast
             if now >= next_beat:
                 self.work.tick()
                 self._beat()

@@ -216,7 +216,7 @@ class Work:
     def _release(self, worker: Worker, key: str) -> None:
         del worker.running[key]
         if worker.retiring and not worker.running and not self.stopping:
-            worker.end_input()
+            worker.dismiss()
         self._leave(key)
 
     def _leave(self, key: str) -> None:

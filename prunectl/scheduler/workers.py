@@ -112,8 +112,13 @@ class Worker:
                 self.tell(message)
         return messages, closed
 
+    def dismiss(self) -> None:
+        """Let an idle worker end."""
+        self.cause = self.cause or "retired"
+        self.end_input()
+
     def end_input(self) -> None:
-        """Close its input: an idle worker ends then, and a busy one drops everything."""
+        """Close its input, which ends it; a busy one drops everything."""
         assert self.process.stdin is not None
         with contextlib.suppress(OSError, ValueError):
             self.process.stdin.close()
@@ -214,7 +219,7 @@ class Pool:
         """Let the worker end as soon as it has no stage."""
         worker.retiring = True
         if not worker.running:
-            worker.end_input()
+            worker.dismiss()
 
     def wait(self, timeout: float) -> list[tuple[Worker, Message]]:
         """What workers have said, waiting at most `timeout` seconds for the first of it."""
@@ -271,7 +276,7 @@ class Pool:
                 worker.kill("stopped before it was ready")  # it has done nothing yet
         for worker in self.workers:
             if not worker.running:
-                worker.end_input()
+                worker.dismiss()
 
     def kill(self, cause: str | None = None) -> None:
         """Kill every worker."""

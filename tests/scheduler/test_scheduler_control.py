@@ -207,9 +207,10 @@ def test_a_request_that_was_logged_is_not_obeyed_twice(store: Store, plan: Plan)
 
 def test_nonsense_is_answered_and_removed(store: Store, plan: Plan) -> None:
     with live(store, plan.digest):
-        for do, fields in (("dance", {}), ("cancel", {}), ("drain", {"device": "cuda:9"})):
-            answer = control.request(store.paths, do, **fields)
-            assert not answer.ok
+        for do in ("dance", "cancel", "add-plan"):
+            assert not control.request(store.paths, do).ok
+        answer = control.drain(store.paths, "cuda:9")
+        assert not answer.ok
         assert "cuda:9" in answer.text
 
 

@@ -18,9 +18,11 @@ def chain(queue: Queue, trial: str, *keys: str, cost: float = 1.0) -> None:
         queue.add(key, [parent] if parent else [], [trial], cost)
 
 
-def queue_with(slots: int = 1, retries: int = 2, **paths: str) -> Queue:
-    """Trials by name as strings of one-letter stage keys, on one device."""
+def queue_with(slots: int = 1, retries: int = 2, *, each: str = "", **paths: str) -> Queue:
+    """Trials by name as strings of one-letter stage keys, on one device; `each` has trials of one stage."""
     queue = Queue(retries)
+    for name in each:
+        chain(queue, name, name)
     for trial, path in paths.items():
         chain(queue, trial, *path)
     queue.add_device("cpu", slots)
@@ -115,7 +117,7 @@ def test_retry_by_request_starts_afresh_and_unblocks() -> None:
 
 
 def test_out_of_memory_means_fewer_neighbours_and_costs_no_attempt() -> None:
-    queue = queue_with(slots=4, retries=0, **{name: name for name in "abcdefgh"})
+    queue = queue_with(slots=4, retries=0, each="abcdefgh")
     running = [queue.next() for _ in range(4)]
     assert all(running)
     assert queue.fail("a", "oom", crowd=4)
@@ -142,7 +144,7 @@ def test_out_of_memory_means_fewer_neighbours_and_costs_no_attempt() -> None:
 
 
 def test_a_device_is_left_to_empty_for_a_stage_that_must_run_alone() -> None:
-    queue = queue_with(slots=2, a="a", **{f"t{i}": f"{i}" for i in range(8)})
+    queue = queue_with(slots=2, each="a01234567")
     assert [queue.next() is not None for _ in range(2)] == [True, True]
     queue.fail("a", "oom", crowd=2)
     seen = []
@@ -267,10 +269,10 @@ def test_whatever_happens_the_rules_hold(
         if queue.exhausted:
             break
         action = data.draw(st.sampled_from(ACTIONS))
-        trial = f"t{data.draw(st.integers(0, 4))}"
+        name = f"t{data.draw(st.integers(0, 4))}"
         running = sorted(queue.running)
         if action in ("cancel", "hold", "release", "retry"):
-            getattr(queue, action)([trial])
+            getattr(queue, action)([name])
         elif running:
             key = data.draw(st.sampled_from(running))
             if action == "done":

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import threading
+import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from scheduler_lab import FakeLayer, Plan, Store, dense, retrain
+from scheduler_lab import QUICK, FakeLayer, Plan, Store, dense, retrain
 
 from prunectl.errors import StoreBusy, StoreError
 from prunectl.plan.identity import stage_key
 from prunectl.plan.replay import replay_of
 from prunectl.scheduler.devices import Device
+from prunectl.scheduler.forecast import Rates
+from prunectl.scheduler.graph import StageGraph
+from prunectl.scheduler.ingestion import Ingestion
 from prunectl.scheduler.leases import Leases
+from prunectl.storage import files
 from prunectl.storage.files import read_json
 from prunectl.storage.journal import read
 from prunectl.storage.locks import Lock
 from prunectl.storage.paths import StorePaths
+from prunectl.storage.studies import read_study
 
 
 def test_every_stage_once_in_order(store: Store) -> None:
@@ -191,8 +199,6 @@ def test_out_of_memory_is_tried_again_among_fewer(store: Store) -> None:
 
 
 def test_stages_with_other_flags_share_no_worker(store: Store) -> None:
-    from dataclasses import replace
-
     plan = Plan()
     precise = [dense(seed) for seed in range(2)]
     quick = [replace(spec, train=replace(spec.train, precision="tf32")) for spec in precise]
@@ -244,7 +250,7 @@ def test_ingest_gets_every_stage_and_its_troubles_stop_nothing(store: Store) -> 
     threads = set()
     calls = 0
 
-    def ingest(paths: StorePaths, keys: set[str]) -> None:
+    def ingest(paths: StorePaths, keys: set[str]) -> object:
         nonlocal calls
         calls += 1
         threads.add(threading.current_thread())
@@ -252,7 +258,10 @@ def test_ingest_gets_every_stage_and_its_troubles_stop_nothing(store: Store) -> 
             raise StoreBusy("somebody has the database open")
         if calls == 2:
             raise ZeroDivisionError("a bug")
+        if calls == 3:
+            return SimpleNamespace(busy=True, notes=[])
         seen.update(keys)
+        return None
 
     store.fake(seconds=0.01)
     assert store.run(store.save(plan), ingest=ingest).ok
@@ -334,3 +343,74 @@ def test_sharing_skips_leases(store: Store, tmp_path: Path) -> None:
     other.take(device)
     assert store.run(store.save(plan), devices=[device], share=True).ok
     other.close()
+
+
+def test_a_checkpoint_that_vanished_is_made_again(store: Store) -> None:
+    plan = Plan()
+    start = dense()
+    key = stage_key(start)
+    child = retrain(start, "0.5", rewind=(key, 3))
+    plan.trial(start, child)
+    store.fake(modes={stage_key(child): ["missing", "normal"]})
+
+    def vanish(event: dict[str, Any]) -> None:
+        if event["type"] == "dispatched" and event["key"] == stage_key(child):
+            store.paths.stage(key).rewind(3).unlink(missing_ok=True)
+
+    assert store.run(store.save(plan), on_event=vanish).ok
+    lines = [line["key"] for line in store.trace("done")]
+    assert lines == [key, stage_key(replay_of(start, key, 3)), stage_key(child)]
+
+
+def test_a_full_disk_is_reported_and_survived(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = Plan()
+    plan.trial(dense(), retrain(dense(), "0.5"))
+    store.save(plan)
+    store.fake(seconds=0.02)
+    left = {"spec.json": 3, "heartbeat.json": 2}
+
+    def full(action: str, path: Path) -> None:
+        if left.get(path.name):
+            left[path.name] -= 1
+            raise OSError(28, "No space left on device")
+
+    ticks: list[dict[str, Any]] = []
+    monkeypatch.setattr(files, "hook", full)
+    outcome = store.run(plan.digest, limits=replace(QUICK, retries=5), on_tick=ticks.append)
+    assert outcome.ok
+    assert any("No space left" in (tick["trouble"] or "") for tick in ticks)
+    assert len(store.log("stage_failed")) == 3
+
+
+def test_ingestion_waits_its_turn_and_comes_to_an_end(store: Store) -> None:
+    calls: list[set[str]] = []
+    ingestion = Ingestion(store.paths, lambda _, keys: calls.append(keys), every=0.2)
+    for index in range(50):
+        ingestion.changed([str(index)])
+        time.sleep(0.005)
+    ingestion.close()
+    assert len(calls) <= 4
+    assert set().union(*calls) == {str(index) for index in range(50)}
+
+
+def test_rates_are_medians_of_a_kind(store: Store) -> None:
+    plan = Plan()
+    specs = [dense(seed) for seed in range(3)] + [dense(0, name="other-net")]
+    for spec in specs:
+        plan.trial(spec)
+    graph = StageGraph(store.paths)
+    graph.add(read_study(store.paths, store.save(plan)))
+    first, *_, other = (graph.nodes[stage_key(spec)] for spec in specs)
+    rates = Rates()
+    assert rates.seconds(first) is None
+    for spec, seconds in zip(specs[:3], (1.0, 2.0, 30.0), strict=True):
+        files.write_json(
+            store.paths.stage(stage_key(spec)).result, {"seconds": seconds, "steps": 10}
+        )
+    rates.learn_from(graph)
+    assert rates.seconds(first) == 2.0
+    assert rates.seconds(other) == 2.0, "never measured: like all others"
+    rates.learn(other, 7.0, 10)
+    assert rates.seconds(other) == 7.0
