@@ -190,7 +190,7 @@ def near(a: float, b: float) -> bool:
     """Whether two positive quantities are within `TOLERANCE` of each other."""
     if a <= 0 or b <= 0:
         return a == b
-    return abs(math.log(a / b)) <= math.log(1 + TOLERANCE)
+    return abs(math.log(a / b)) <= math.log(1 + TOLERANCE) + 1e-9
 
 
 def _same_schedule(source: str, ours: Sample, theirs: Sample) -> bool:
