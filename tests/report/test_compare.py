@@ -7,16 +7,8 @@ from storemaker import StoreMaker
 
 from prunectl.errors import UnknownName
 from prunectl.report import claims
-from prunectl.report.compare import (
-    SOURCES,
-    compare,
-    match,
-    measured,
-    near,
-    published,
-    schedule_kind,
-)
-from prunectl.report.samples import Sample
+from prunectl.report.compare import SOURCES, compare, match, near
+from prunectl.report.samples import Sample, measured, published, schedule_kind
 from prunectl.storage.ingest import ingest
 
 
@@ -190,7 +182,7 @@ def test_schedule_labels(label, expected):
 
 
 def test_another_criterion_is_not_compared(store, monkeypatch):
-    from prunectl.report import compare as module
+    from prunectl.report import samples as module
 
     samples, strange = measured(store)
     assert (len(samples), strange) == (6, [])
