@@ -9,24 +9,17 @@ sparsity and length of retraining, within `TOLERANCE`, or none.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from prunectl.errors import UnknownName
 from prunectl.report import claims as claims_
 from prunectl.report.claims import Claim
-from prunectl.report.samples import Sample
-from prunectl.storage import query
+from prunectl.report.samples import Sample, measured, published
 from prunectl.storage.paths import StorePaths
 from prunectl.storage.query import Result
 
 SOURCES = ("renda2020", "mikler2021", "mikler2021-thesis")
-
-FULL_EPOCHS = {"resnet": 72_000 * 128 / 50_000, "wrn": 80_000 * 128 / 50_000}
-REWOUND_EPOCHS = {"resnet": 64_000 * 128 / 50_000, "wrn": 72_000 * 128 / 50_000}
-"""Mikler's lengths of retraining, which the table leaves out: all of training, or without its first 8,000 steps
-(`weight-rewind`); batches of 128 out of 50,000 images."""
 
 TOLERANCE = 0.05
 """How far compression and length of retraining may be from the published ones, as a fraction of them."""
@@ -190,7 +183,7 @@ def near(a: float, b: float) -> bool:
     """Whether two positive quantities are within `TOLERANCE` of each other."""
     if a <= 0 or b <= 0:
         return a == b
-    return abs(math.log(a / b)) <= math.log(1 + TOLERANCE)
+    return abs(math.log(a / b)) <= math.log(1 + TOLERANCE) + 1e-9
 
 
 def _same_schedule(source: str, ours: Sample, theirs: Sample) -> bool:
@@ -209,77 +202,3 @@ def _same_length(ours: Sample, theirs: Sample) -> bool:
 
 def _apart(a: Sample, b: Sample) -> float:
     return abs((a.retrain_epochs or 0) - (b.retrain_epochs or 0))
-
-
-def published(paths: StorePaths, source: str) -> list[Sample]:
-    """The publication's pruned networks."""
-    rows = query.run(
-        paths,
-        "SELECT * FROM published WHERE source = $1 AND method <> 'dense' ORDER BY ALL",
-        [source],
-    ).dicts()
-    return [
-        Sample(
-            network=row["network"], dataset=row["dataset"], structure=row["structure"],
-            schedule=row["schedule"], kind=row["schedule"], prune_step=row["prune_step"],
-            strategy=row["method"], sparsity=row["sparsity"],
-            retrain_epochs=row["retrain_epochs"] or _unstated_epochs(source, row["network"], row["method"]),
-            n=row["n"] or 1, median=row["median"], low=row["low"], high=row["high"], dense=row["dense"],
-            label=row["figure"] or source,
-        )
-        for row in rows
-        if row["median"] is not None and row["dense"] is not None
-    ]  # fmt: skip
-
-
-def _unstated_epochs(source: str, network: str, method: str) -> float | None:
-    if source != "mikler2021":
-        return None
-    lengths = REWOUND_EPOCHS if method == "weight-rewind" else FULL_EPOCHS
-    return lengths[network.split("-")[0]]
-
-
-_OURS = """
-SELECT l.*, d.mean AS dense, d.n AS dense_n
-FROM leaderboard l
-LEFT JOIN leaderboard d ON d.iteration = 0 AND d.plan = l.plan AND d.network = l.network
-     AND d.dataset = l.dataset AND d.recipe = l.recipe
-WHERE l.iteration > 0 AND l.n > 0 AND ($plan IS NULL OR l.plan = $plan)
-ORDER BY ALL
-"""
-
-
-def measured(
-    paths: StorePaths, plan: str | None = None
-) -> tuple[list[Sample], list[tuple[Sample, str]]]:
-    """Our cells as samples; apart, those that no publication here can have, with the reason."""
-    samples: list[Sample] = []
-    strange: list[tuple[Sample, str]] = []
-    for row in query.run(paths, _OURS, {"plan": plan}).dicts():
-        if row["dense"] is None or row["sparsity"] is None:
-            continue
-        kind, step = schedule_kind(row["schedule"])
-        sample = Sample(
-            network=row["network"], dataset=row["dataset"],
-            structure="structured" if row["granularity"] == "channel" else "unstructured",
-            schedule=row["schedule"], kind=kind, prune_step=step, strategy=row["strategy"],
-            sparsity=row["sparsity"], retrain_epochs=row["retrain_epochs"], n=row["n"],
-            median=row["median"], low=row["min"], high=row["max"], dense=row["dense"],
-            label=f"{row['plan']} {row['recipe']}", criterion=row["criterion"],
-        )  # fmt: skip
-        if row["granularity"] == "weight" and (row["criterion"], row["scope"]) != (
-            "magnitude",
-            "global",
-        ):
-            strange.append((sample, "the publications prune weights by global magnitude"))
-        else:
-            samples.append(sample)
-    return samples, strange
-
-
-def schedule_kind(label: str) -> tuple[str, float | None]:
-    """``iterative 0.2`` as ("iterative", 0.2)."""
-    found = re.match(r"([a-z]+(?:-[a-z]+)*)(?:.*?(\d*\.\d+))?", label)
-    if not found:
-        return label, None
-    return found[1], float(found[2]) if found[2] else None

@@ -1,20 +1,21 @@
-"""The statements that put rows into an open results.duckdb, a batch of stages per transaction."""
+"""What is new in the files of a store, put into an open results.duckdb: a batch of stages per transaction."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from prunectl.errors import StoreError
-from prunectl.storage import journal, records
+from prunectl.storage import records
 from prunectl.storage.database import Connection
 from prunectl.storage.files import read_json
+from prunectl.storage.marks import Mark, head, numbered, stamp
 from prunectl.storage.paths import StorePaths
 from prunectl.storage.records import LogRows, Row
+from prunectl.storage.statements import Statements
 
 SCHEDULER = "scheduler"
 """The scheduler's log in `events.log` and `ingested.source`."""
@@ -29,55 +30,13 @@ class Report(Protocol):
     notes: list[str]
 
 
-@dataclass(frozen=True)
-class Mark:
-    """How far a source has been read."""
-
-    bytes: int = 0
-    next_seq: int = 0
-    stamp: str = ""
-    """Time and size of the whole files that were read: result.json, a plan, a run."""
-    head: str = ""
-    """Of the log's first line: another one means another log."""
-    rate_step: int | None = None
-    rate: float | None = None
-    """The last learning rate that was read, and the step it was logged for."""
-
-
-MARK = tuple(each.name for each in fields(Mark))
-
-
-def stamp(path: Path) -> str:
-    """Changes whenever the file is replaced; empty where there is none."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return ""
-    return f"{status.st_mtime_ns}:{status.st_size}"
-
-
-def head(path: Path) -> str:
-    """Identifies the log by its first line; empty where there is none."""
-    try:
-        with path.open("rb") as file:
-            line = file.readline()
-    except FileNotFoundError:
-        return ""
-    return hashlib.sha256(line).hexdigest()[:16] if line.endswith(b"\n") else ""
-
-
-def _numbered(path: Path, offset: int) -> tuple[list[journal.Record], int]:
-    """The log's records from the offset on that have a number, and the offset after them."""
-    found, end = journal.read(path, offset)
-    return [record for record in found if isinstance(record.get("seq"), int)], end
-
-
 class Loader:
     """Reads what is new of a store into one open connection."""
 
     def __init__(self, paths: StorePaths, connection: Connection, report: Report) -> None:
         self.paths = paths
         self.connection = connection
+        self.tables = Statements(connection)
         self.report = report
 
     # What no stage knows
@@ -85,7 +44,7 @@ class Loader:
     def load_plans_and_runs(self) -> None:
         """Plans, runs and the scheduler's log, in one transaction."""
         self.connection.begin()
-        marks = self._marks("length(source) <> 64")
+        marks = self.tables.marks("length(source) <> 64")
         self._load_plans(marks)
         self._load_runs(marks)
         self._load_scheduler_log(marks.get(SCHEDULER, Mark()))
@@ -118,37 +77,39 @@ class Loader:
         changed = self._changed(self.paths.plans, marks)
         if not changed:
             return
-        newest = self._scalar("SELECT max(created) FROM plans")
+        newest = self.tables.scalar("SELECT max(created) FROM plans")
         rows = {
             digest: records.plan_row(digest, content) for digest, (content, _) in changed.items()
         }
         created = {digest: row[records.PLAN.index("created")] for digest, row in rows.items()}
-        self._put("plans", records.PLAN, rows.values())
+        self.tables.put("plans", records.PLAN, rows.values())
         # In the order they were made: a trial's labels are those of the newest plan that has it.
         for digest in sorted(changed, key=lambda each: (str(created[each] or ""), each)):
             content, mark = changed[digest]
             older = newest is not None and created[digest] is not None and created[digest] < newest
             self._load_trials(digest, content.get("trials", []), keep_known=older)
             self._load_planned_stages(content.get("stages", {}))
-            self._mark({f"plans/{digest}.json": mark})
+            self.tables.mark({f"plans/{digest}.json": mark})
 
     def _load_trials(
         self, digest: str, trials: Sequence[dict[str, Any]], *, keep_known: bool
     ) -> None:
         self.connection.execute("DELETE FROM plan_trials WHERE digest = $1", [digest])
         members = [(digest, trial["trial"], i) for i, trial in enumerate(trials)]
-        self._put("plan_trials", ("digest", "trial", "position"), members)
+        self.tables.put("plan_trials", ("digest", "trial", "position"), members)
         ids = [trial["trial"] for trial in trials]
         if keep_known:
             known = set(
-                self._column("SELECT trial FROM trials WHERE trial IN (SELECT unnest($1))", ids)
+                self.tables.column(
+                    "SELECT trial FROM trials WHERE trial IN (SELECT unnest($1))", ids
+                )
             )
             trials = [trial for trial in trials if trial["trial"] not in known]
             ids = [trial["trial"] for trial in trials]
         self.connection.execute("DELETE FROM paths WHERE trial IN (SELECT unnest($1))", [ids])
-        self._put("trials", (*records.TRIAL, "iterations"), map(records.trial_row, trials))
+        self.tables.put("trials", (*records.TRIAL, "iterations"), map(records.trial_row, trials))
         path_columns = ("trial", "iteration", "stage", "target_sparsity")
-        self._put(
+        self.tables.put(
             "paths", path_columns, (row for trial in trials for row in records.path_rows(trial))
         )
 
@@ -157,20 +118,20 @@ class Loader:
             (*records.spec_row(key, stage.get("spec", {})), stage.get("epoch_steps"))
             for key, stage in stages.items()
         ]
-        self._put("stages", (*records.SPEC, "epoch_steps"), rows)
+        self.tables.put("stages", (*records.SPEC, "epoch_steps"), rows)
 
     def _load_runs(self, marks: dict[str, Mark]) -> None:
         changed = self._changed(self.paths.runs, marks)
         rows = [records.run_row(name, content) for name, (content, _) in changed.items()]
-        self._put("runs", records.RUN, rows)
-        self._mark({f"runs/{name}.json": mark for name, (_, mark) in changed.items()})
+        self.tables.put("runs", records.RUN, rows)
+        self.tables.mark({f"runs/{name}.json": mark for name, (_, mark) in changed.items()})
 
     def _load_scheduler_log(self, mark: Mark) -> None:
         rows = LogRows()
         moved = self._read_log(SCHEDULER, self.paths.scheduler_log, mark, rows)
         if moved is not None:
             self._put_log(rows)
-            self._mark({SCHEDULER: moved})
+            self.tables.mark({SCHEDULER: moved})
 
     # Stages
 
@@ -179,7 +140,7 @@ class Loader:
         gone are forgotten."""
         if keys is not None:
             return list(dict.fromkeys(keys))
-        marks = self._marks("length(source) = 64")
+        marks = self.tables.marks("length(source) = 64")
         try:
             with os.scandir(self.paths.stages) as entries:
                 found = sorted(entry.name for entry in entries if entry.is_dir())
@@ -207,9 +168,9 @@ class Loader:
         if not keys:
             return
         self.connection.begin()
-        marks = self._marks("source IN (SELECT unnest($1))", list(keys))
+        marks = self.tables.marks("source IN (SELECT unnest($1))", list(keys))
         known = set(
-            self._column(
+            self.tables.column(
                 "SELECT stage FROM stages WHERE network IS NOT NULL AND stage IN (SELECT unnest($1))",
                 list(keys),
             )
@@ -230,10 +191,10 @@ class Loader:
             if result is not None:
                 results.append(result)
             moved[key] = now or mark
-        self._put("stages", records.SPEC, specs)
-        self._put("stages", records.RESULT, results)
+        self.tables.put("stages", records.SPEC, specs)
+        self.tables.put("stages", records.RESULT, results)
         self._put_log(rows)
-        self._mark(moved)
+        self.tables.mark(moved)
         self.connection.commit()
 
     def _read_stage(self, key: str, mark: Mark, rows: LogRows) -> tuple[Mark | None, Row | None]:
@@ -264,11 +225,11 @@ class Loader:
         if size == mark.bytes:
             return None
         beginning = head(path)
-        found, end = _numbered(path, mark.bytes) if size > mark.bytes else ([], 0)
+        found, end = numbered(path, mark.bytes) if size > mark.bytes else ([], 0)
         same = size > mark.bytes and beginning == mark.head
         if mark.bytes and not (same and (not found or found[0]["seq"] == mark.next_seq)):
             self._forget([log], keep_result=True)
-            found, end = _numbered(path, 0)
+            found, end = numbered(path, 0)
             mark = Mark(stamp=mark.stamp)
         elif end == mark.bytes:
             return None
@@ -288,42 +249,18 @@ class Loader:
                 f"DELETE FROM {table} WHERE {column} IN (SELECT unnest($1))", [logs]
             )
         if not keep_result:
-            self._put("stages", records.RESULT, [records.result_row(key, None) for key in logs])
-
-    # Statements
+            self.tables.put(
+                "stages", records.RESULT, [records.result_row(key, None) for key in logs]
+            )
 
     def _put_log(self, rows: LogRows) -> None:
-        self._put(
+        self.tables.put(
             "events",
             ("log", "seq", "attempt", "time", "type", "stage", "data"),
             rows.events.values(),
         )
-        self._put("epochs", ("stage", "epoch", *records.EPOCH, "time"), rows.epochs.values())
-        self._put("layers", ("stage", "position", "layer", "total", "kept"), rows.layers.values())
-        self._put("rates", ("stage", "first_step", "lr"), rows.rates.values())
-
-    def _put(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
-        """Insert rows, or overwrite these columns of the rows that have the same primary key."""
-        rows = list(rows)
-        if rows:
-            with self.connection.appender(
-                table, columns=list(columns), action="upsert"
-            ) as appender:
-                appender.append_rows(rows)
-
-    def _marks(self, which: str, *parameters: list[str]) -> dict[str, Mark]:
-        query = f"SELECT source, {', '.join(MARK)} FROM ingested WHERE {which}"
-        found = self.connection.execute(query, parameters).fetchall()
-        return {source: Mark(*rest) for source, *rest in found}
-
-    def _mark(self, marks: dict[str, Mark]) -> None:
-        rows = [(source, *astuple(mark)) for source, mark in marks.items()]
-        self._put("ingested", ("source", *MARK), rows)
-
-    def _scalar(self, query: str) -> Any:
-        # fetchall and not fetchone: a result that is not read to its end keeps the connection busy.
-        rows = self.connection.execute(query).fetchall()
-        return rows[0][0] if rows else None
-
-    def _column(self, query: str, values: list[str]) -> list[Any]:
-        return [row[0] for row in self.connection.execute(query, [values]).fetchall()]
+        self.tables.put("epochs", ("stage", "epoch", *records.EPOCH, "time"), rows.epochs.values())
+        self.tables.put(
+            "layers", ("stage", "position", "layer", "total", "kept"), rows.layers.values()
+        )
+        self.tables.put("rates", ("stage", "first_step", "lr"), rows.rates.values())

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from prunectl.core.settings import PruneSettings
+from prunectl.plan.spec import Mask
 from prunectl.storage.files import dumps
 
 Row = tuple[Any, ...]
@@ -65,7 +65,7 @@ def spec_row(key: str, spec: Data) -> Row:
     mask = stage.get("mask")
     weights = stage.get("weights", {})
     settings: Data = mask.get("settings", {}) if mask else {}
-    default = PruneSettings()
+    default = Mask("").settings
     chosen = [
         settings.get(name, getattr(default, name)) if mask else None
         for name in ("criterion", "scope", "granularity", "density")

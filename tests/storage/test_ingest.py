@@ -3,15 +3,25 @@
 import json
 import multiprocessing
 import os
+import subprocess
+import sys
+import time
 
 import duckdb
 import pytest
 from storemaker import START, StoreMaker, tables
 
 from prunectl.errors import StoreBusy, StoreError
-from prunectl.storage import database, loader, query
+from prunectl.storage import database, loader, query, schema, statements
 from prunectl.storage.ingest import ingest, rebuild
 from prunectl.storage.journal import Journal
+
+
+@pytest.fixture(autouse=True)
+def _bare_tables(monkeypatch):
+    """Without comments and published results, which take most of the time of making a file."""
+    monkeypatch.setattr(schema, "_comment", lambda connection: None)
+    monkeypatch.setattr(schema, "_load_published", lambda connection: None)
 
 
 @pytest.fixture
@@ -53,7 +63,7 @@ def test_nothing_new_changes_nothing(maker):
 
 def test_rebuilding_gives_identical_tables(maker):
     """Read in many small steps, or at once from the files: the same."""
-    for key in maker.stages:
+    for key in list(maker.stages)[::4]:
         maker.log(key, range(1, 2))
         ingest(maker.paths, [key])
         maker.log(key, range(1, 4), first=False)
@@ -322,7 +332,7 @@ def test_killed_at_any_write_it_goes_on(maker, monkeypatch):
     """Stopped before each statement in turn; what was committed is kept, what was not is read again."""
     ingest(maker.paths)
     maker.finish_all()
-    original = loader.Loader._put
+    original = statements.Statements.put
     for allowed in range(4):
         left = allowed
 
@@ -333,12 +343,43 @@ def test_killed_at_any_write_it_goes_on(maker, monkeypatch):
             left -= 1
             original(self, *arguments)
 
-        monkeypatch.setattr(loader.Loader, "_put", put)
+        monkeypatch.setattr(statements.Statements, "put", put)
         with pytest.raises(KeyboardInterrupt):
             ingest(maker.paths)
-    monkeypatch.setattr(loader.Loader, "_put", original)
+    monkeypatch.setattr(statements.Statements, "put", original)
     ingest(maker.paths)
     before = tables(maker.paths)
+    rebuild(maker.paths)
+    assert tables(maker.paths) == before
+
+
+INGEST_FOR_EVER = """
+import sys
+from pathlib import Path
+from prunectl.storage.ingest import ingest
+from prunectl.storage.paths import StorePaths
+print("ready", flush=True)
+while True:
+    ingest(StorePaths(Path(sys.argv[1])))
+"""
+
+
+def test_kill_9_at_any_moment_loses_nothing(maker):
+    """A process that ingests without pause is killed again and again while logs grow."""
+    for round_, key in enumerate(list(maker.stages)[:5]):
+        victim = subprocess.Popen(
+            [sys.executable, "-c", INGEST_FOR_EVER, str(maker.paths.root)], stdout=subprocess.PIPE
+        )
+        assert victim.stdout.readline() == b"ready\n"
+        maker.log(key, range(1, 3))
+        time.sleep(0.11 * round_)
+        maker.finish(key)
+        time.sleep(0.03)
+        victim.kill()
+        victim.communicate()
+    assert ingest(maker.paths).notes == []
+    before = tables(maker.paths)
+    assert json.loads(before["epochs"])
     rebuild(maker.paths)
     assert tables(maker.paths) == before
 
