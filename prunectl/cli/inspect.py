@@ -72,7 +72,10 @@ def _print(expansion: Expansion, counted: Preview, paths: StorePaths) -> None:
     out = console()
     plan = expansion.plan
     out.print(f"{plan.content.name}  {plan.question}".rstrip(), markup=False)
-    headings = ("network", "data set", "recipe", "strategy", "retrain", "schedule", "sparsities")
+    headings = (
+        *("network", "data set", "recipe", "strategy", "retrain"),
+        *("schedule", "pruning", "sparsities"),
+    )
     rows = _rows(expansion)
     varied = [i for i in range(len(headings)) if len({row[i] for row, _ in rows}) > 1]
     for i, heading in enumerate(headings):
@@ -105,12 +108,16 @@ def _rows(expansion: Expansion) -> list[tuple[tuple[str, ...], int]]:
     levels: dict[tuple[str, ...], set[str]] = {}
     for trial in expansion.trials:
         recipe, retrain = trial.recipe, trial.retrain
-        row = (trial.network, trial.dataset, recipe, trial.strategy, retrain, trial.schedule)
+        pruning = " ".join((trial.criterion, trial.scope, trial.granularity)).strip()
+        names = (trial.network, trial.dataset, recipe, trial.strategy, retrain)
+        row = (*names, trial.schedule, pruning)
         counts[row] += 1
         levels.setdefault(row, set()).update(trial.sparsities[1:])
     return [((*row, _levels(levels[row])), count) for row, count in counts.items()]
 
 
 def _levels(sparsities: set[str]) -> str:
+    if not sparsities:
+        return "none"
     ordered = sorted(float(sparsity) for sparsity in sparsities)
     return f"{len(ordered)}: {ordered[0]:.4g} … {ordered[-1]:.4g}"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from prunectl.core.settings import NetworkSettings
 from prunectl.plan.grid import axes
 from prunectl.plan.identity import spec_to_dict, stage_key
 from prunectl.plan.ladders import UNKNOWN, Check, Ladder, ladders
@@ -112,18 +113,23 @@ def expand(plan: LoadedPlan, check: Check | None) -> Expansion:
     stages: dict[str, StageSpec] = {}
     epoch_steps: dict[str, float] = {}
     cells: set[str] = set()
+    known: dict[tuple[NetworkSettings, int], list[Ladder]] = {}
     for point in points(plan):
-        for ladder in ladders(plan, point.training.network, point.pruning, check):
-            paths = {seed: dict(_stages(point, ladder, seed)) for seed in (0, *plan.content.seeds)}
-            cell = _cell(plan, point, paths[0])
+        about = (point.training.network, id(point.pruning))  # points share their pruning
+        if about not in known:
+            known[about] = ladders(plan, point.training.network, point.pruning, check)
+        for ladder in known[about]:
+            first = dict(_stages(point, ladder, 0))
+            cell = _cell(plan, point, first)
             if cell in cells:
                 continue
             cells.add(cell)
             for seed in plan.content.seeds:
-                for key, spec in paths[seed].items():
+                path = dict(_stages(point, ladder, seed)) if seed else first
+                for key, spec in path.items():
                     stages.setdefault(key, spec)
                     epoch_steps.setdefault(key, float(point.training.layout.per_epoch))
-                trials.append(_trial(plan, point, ladder, seed, cell, tuple(paths[seed])))
+                trials.append(_trial(plan, point, ladder, seed, cell, tuple(path)))
     return Expansion(plan, tuple(trials), stages, epoch_steps)
 
 

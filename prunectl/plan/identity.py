@@ -41,6 +41,8 @@ def _fields(kind: type[Any]) -> tuple[tuple[str, Any], ...]:
 
 def canonical(value: object) -> Any:
     """A dataclass tree as JSON-able data without the fields that have their default."""
+    if isinstance(value, tuple | list):
+        return [item if type(item) in _PLAIN else canonical(item) for item in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         out: dict[str, Any] = {}
         for name, default in _fields(type(value)):
@@ -48,8 +50,6 @@ def canonical(value: object) -> Any:
             if content != default:
                 out[name] = content if type(content) in _PLAIN else canonical(content)
         return out
-    if isinstance(value, tuple | list):
-        return [canonical(item) for item in value]
     return value
 
 
