@@ -14,11 +14,15 @@ from prunectl.storage.database import Connection
 from prunectl.storage.files import read_json
 from prunectl.storage.marks import Mark, head, numbered, stamp
 from prunectl.storage.paths import StorePaths
-from prunectl.storage.records import LogRows, Row
+from prunectl.storage.records import MALFORMED, LogRows, PlanRows, Row
 from prunectl.storage.statements import Statements
 
 SCHEDULER = "scheduler"
 """The scheduler's log in `events.log` and `ingested.source`."""
+
+
+class Outdated(Exception):
+    """The database holds what is no longer in the files, and has to be made anew."""
 
 
 class Report(Protocol):
@@ -42,9 +46,15 @@ class Loader:
     # What no stage knows
 
     def load_plans_and_runs(self) -> None:
-        """Plans, runs and the scheduler's log, in one transaction."""
-        self.connection.begin()
+        """Plans, runs and the scheduler's log, in one transaction.
+
+        Raises Outdated where a plan or a run that was read is gone: what it brought in cannot be told apart.
+        """
         marks = self.tables.marks("length(source) <> 64")
+        for source in marks:
+            if source != SCHEDULER and not (self.paths.root / source).exists():
+                raise Outdated(f"{source} was removed")
+        self.connection.begin()
         self._load_plans(marks)
         self._load_runs(marks)
         self._load_scheduler_log(marks.get(SCHEDULER, Mark()))
@@ -61,68 +71,66 @@ class Loader:
             content = self._json(path)
             if isinstance(content, dict):
                 out[path.stem] = content, Mark(stamp=now)
+            elif content is not None:
+                self.tables.mark({source: Mark(stamp=now)})  # named once is enough
         return out
 
     def _json(self, path: Path) -> Any:
-        """The file's content; None, with a note, where it is missing or no JSON."""
+        """The file's content; None where it is missing, False, with a note, where it is no JSON object."""
         try:
-            return read_json(path)
+            content = read_json(path)
         except FileNotFoundError:
             return None
         except StoreError as error:
             self.report.notes.append(f"left out: {error}")
-            return None
+            return False
+        if isinstance(content, dict):
+            return content
+        self.report.notes.append(f"left out: {path} is no JSON object")
+        return False
 
     def _load_plans(self, marks: dict[str, Mark]) -> None:
         changed = self._changed(self.paths.plans, marks)
         if not changed:
             return
         newest = self.tables.scalar("SELECT max(created) FROM plans")
-        rows = {
-            digest: records.plan_row(digest, content) for digest, (content, _) in changed.items()
-        }
-        created = {digest: row[records.PLAN.index("created")] for digest, row in rows.items()}
-        self.tables.put("plans", records.PLAN, rows.values())
-        # In the order they were made: a trial's labels are those of the newest plan that has it.
-        for digest in sorted(changed, key=lambda each: (str(created[each] or ""), each)):
-            content, mark = changed[digest]
-            older = newest is not None and created[digest] is not None and created[digest] < newest
-            self._load_trials(digest, content.get("trials", []), keep_known=older)
-            self._load_planned_stages(content.get("stages", {}))
+        plans: list[PlanRows] = []
+        for digest, (content, mark) in changed.items():
+            try:
+                plans.append(PlanRows.of(digest, content))
+            except MALFORMED as error:
+                self.report.notes.append(f"left out: plans/{digest}.json is no plan: {error!r}")
             self.tables.mark({f"plans/{digest}.json": mark})
+        # In the order they were made: a trial's labels are those of the newest plan that has it.
+        for plan in sorted(plans, key=lambda plan: (str(plan.created or ""), plan.digest)):
+            older = newest is not None and plan.created is not None and plan.created < newest
+            self._load_plan(plan, keep_known=older)
 
-    def _load_trials(
-        self, digest: str, trials: Sequence[dict[str, Any]], *, keep_known: bool
-    ) -> None:
-        self.connection.execute("DELETE FROM plan_trials WHERE digest = $1", [digest])
-        members = [(digest, trial["trial"], i) for i, trial in enumerate(trials)]
-        self.tables.put("plan_trials", ("digest", "trial", "position"), members)
-        ids = [trial["trial"] for trial in trials]
+    def _load_plan(self, plan: PlanRows, *, keep_known: bool) -> None:
+        put = self.tables.put
+        put("plans", records.PLAN, [plan.row])
+        self.connection.execute("DELETE FROM plan_trials WHERE digest = $1", [plan.digest])
+        members = [(plan.digest, trial, i) for i, trial in enumerate(plan.trials)]
+        put("plan_trials", ("digest", "trial", "position"), members)
+        chosen = list(plan.trials)
         if keep_known:
-            known = set(
-                self.tables.column(
-                    "SELECT trial FROM trials WHERE trial IN (SELECT unnest($1))", ids
-                )
-            )
-            trials = [trial for trial in trials if trial["trial"] not in known]
-            ids = [trial["trial"] for trial in trials]
-        self.connection.execute("DELETE FROM paths WHERE trial IN (SELECT unnest($1))", [ids])
-        self.tables.put("trials", (*records.TRIAL, "iterations"), map(records.trial_row, trials))
-        path_columns = ("trial", "iteration", "stage", "target_sparsity")
-        self.tables.put(
-            "paths", path_columns, (row for trial in trials for row in records.path_rows(trial))
-        )
-
-    def _load_planned_stages(self, stages: dict[str, dict[str, Any]]) -> None:
-        rows = [
-            (*records.spec_row(key, stage.get("spec", {})), stage.get("epoch_steps"))
-            for key, stage in stages.items()
-        ]
-        self.tables.put("stages", (*records.SPEC, "epoch_steps"), rows)
+            sql = "SELECT trial FROM trials WHERE trial IN (SELECT unnest($1))"
+            known = set(self.tables.column(sql, chosen))
+            chosen = [trial for trial in chosen if trial not in known]
+        self.connection.execute("DELETE FROM paths WHERE trial IN (SELECT unnest($1))", [chosen])
+        put("trials", (*records.TRIAL, "iterations"), [plan.trials[trial] for trial in chosen])
+        paths = [row for trial in chosen for row in plan.paths[trial]]
+        put("paths", ("trial", "iteration", "stage", "target_sparsity"), paths)
+        put("stages", (*records.SPEC, "epoch_steps"), plan.stages)
 
     def _load_runs(self, marks: dict[str, Mark]) -> None:
         changed = self._changed(self.paths.runs, marks)
-        rows = [records.run_row(name, content) for name, (content, _) in changed.items()]
+        rows = []
+        for name, (content, _) in changed.items():
+            try:
+                rows.append(records.run_row(name, content))
+            except MALFORMED as error:
+                self.report.notes.append(f"left out: runs/{name}.json is no run: {error!r}")
         self.tables.put("runs", records.RUN, rows)
         self.tables.mark({f"runs/{name}.json": mark for name, (_, mark) in changed.items()})
 
@@ -181,7 +189,11 @@ class Loader:
         moved: dict[str, Mark] = {}
         for key in keys:
             mark = marks.get(key, Mark())
-            now, result = self._read_stage(key, mark, rows)
+            try:
+                now, result = self._read_stage(key, mark, rows)
+            except MALFORMED as error:
+                self.report.notes.append(f"left out: stages/{key}: {error!r}")
+                continue
             if now is None and result is None:
                 continue
             self.report.stages += 1
@@ -205,12 +217,11 @@ class Loader:
         moved = self._read_log(key, stage.events, mark, rows)
         if now == mark.stamp:
             return moved, None
-        content = self._json(stage.result) if now else None
-        if now and not isinstance(content, dict):
-            return moved, None
+        content = (self._json(stage.result) or None) if now else None
+        row = records.result_row(key, content)
         if content is not None and not mark.stamp:
             self.report.finished += 1
-        return replace(moved or mark, stamp=now), records.result_row(key, content)
+        return replace(moved or mark, stamp=now), row
 
     def _read_log(self, log: str, path: Path, mark: Mark, rows: LogRows) -> Mark | None:
         """Add the log's new records to `rows`; the new mark, or None where there are none.

@@ -130,6 +130,40 @@ def path_rows(trial: Data) -> list[Row]:
     return [(trial["trial"], k, stage, float(aim)) for k, (stage, aim) in enumerate(steps)]
 
 
+@dataclass(frozen=True)
+class PlanRows:
+    """All rows of one version of a plan."""
+
+    digest: str
+    created: datetime | None
+    row: Row
+    trials: dict[str, Row]
+    paths: dict[str, list[Row]]
+    stages: list[Row]
+    """As `SPEC` and the steps per epoch."""
+
+    @classmethod
+    def of(cls, digest: str, plan: Data) -> PlanRows:
+        """From a file of plans/. Raises one of `MALFORMED` where it is none."""
+        row = plan_row(digest, plan)
+        trials = plan["trials"]
+        return cls(
+            digest,
+            row[PLAN.index("created")],
+            row,
+            {trial["trial"]: trial_row(trial) for trial in trials},
+            {trial["trial"]: path_rows(trial) for trial in trials},
+            [
+                (*spec_row(key, stage["spec"]), stage.get("epoch_steps"))
+                for key, stage in plan["stages"].items()
+            ],
+        )
+
+
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
+"""What these functions raise for JSON that is not what it should be."""
+
+
 def run_row(run_id: str, run: Data) -> Row:
     """A start of a scheduler, as `RUN`."""
     git = run.get("git") or {}

@@ -162,12 +162,26 @@ def test_malformed_files_are_left_out_and_named(maker):
     maker.finish_all()
     key = next(iter(maker.stages))
     (maker.paths.plans / "bad.json").write_text("{")
+    (maker.paths.plans / "odd.json").write_text('{"name": "odd", "trials": [{}], "stages": {}}')
+    (maker.paths.runs / "list.json").write_text("[]")
     maker.paths.stage(key).result.write_text("[1]")
     with maker.paths.stage(key).events.open("ab") as file:
         file.write(b'"text"\n[1]\n{"type":"epoch"}\n{"seq":99,"type":"epoch"}\n')
     report = ingest(maker.paths)
-    assert any("bad.json" in note for note in report.notes)
+    for name in ("bad.json", "odd.json", "list.json", f"{key}/result.json"):
+        assert any(name in note for note in report.notes)
+    assert ingest(maker.paths).notes == [], "once is enough"
     assert rows(maker, "SELECT count(*) FROM stages WHERE done") == [(len(maker.stages) - 1,)]
+
+
+def test_a_plan_that_is_gone_is_forgotten(maker):
+    ingest(maker.paths)
+    digest = maker.plan("other", seeds=5)
+    ingest(maker.paths)
+    maker.paths.plan(digest).unlink()
+    assert "was removed" in ingest(maker.paths).notes[0]
+    assert rows(maker, "SELECT DISTINCT plan FROM leaderboard") == [("demo",)]
+    assert rows(maker, "SELECT count(*) FROM trials") == [(6,)]
 
 
 def test_numbers_that_are_none_are_null(maker):
