@@ -41,6 +41,12 @@ def run(
     share: Annotated[
         bool, typer.Option("--share", help="Use devices that another run has leased, too.")
     ] = False,
+    fuse: Annotated[
+        bool,
+        typer.Option(
+            "--fuse", help="CUDA: fuse kernels with torch.compile; faster, with other last bits."
+        ),
+    ] = False,
 ) -> None:
     """Run plans: what is done already is not done again, what was interrupted goes on."""
     from prunectl.cli.planning import read_plan
@@ -61,7 +67,7 @@ def run(
     if not todo:
         _already_done(paths, expansions)
         return
-    outcome = _schedule(paths, expansions, chosen, data, plain, share, identifier)
+    outcome = _schedule(paths, expansions, chosen, data, plain, share, fuse, identifier)
     _report(paths, expansions, outcome)
 
 
@@ -139,11 +145,12 @@ def _schedule(
     data: Path | None,
     plain: bool,
     share: bool,
+    fuse: bool,
     identifier: str,
 ) -> Outcome:
     from prunectl.cli.progress import Display, LiveDisplay, PlainDisplay, Work
     from prunectl.core.datasets import data_root
-    from prunectl.scheduler.loop import Scheduler
+    from prunectl.scheduler.loop import WORKER, Scheduler
     from prunectl.storage.ingest import ingest
 
     keys = {key for expansion in expansions for key in expansion.stages}
@@ -156,6 +163,7 @@ def _schedule(
         [expansion.digest for expansion in expansions],
         data=data_root(data),
         ingest=ingest,
+        worker_command=[*WORKER, "--fuse"] if fuse else WORKER,
         share=share,
         run_id=identifier,
         on_tick=display.tick,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
+
 import torch
 
 from prunectl.core.settings import TrainSettings
@@ -23,3 +26,31 @@ def configure(device: str | torch.device, settings: TrainSettings) -> None:
     torch.backends.cudnn.benchmark = not settings.deterministic
     torch.backends.cuda.matmul.allow_tf32 = settings.precision == "tf32"
     torch.backends.cudnn.allow_tf32 = settings.precision == "tf32"
+
+
+def emulation(device: str | torch.device, settings: TrainSettings) -> str | None:
+    """In words, that the device computes in bf16 without instructions for it; None where it has them or need not."""
+    if settings.precision != "bf16" or _has_bf16(torch.device(device).type):
+        return None
+    return (
+        "bf16 is emulated on this device, which is slow: it is computed all the same, "
+        "because another precision would be another stage"
+    )
+
+
+@cache
+def _has_bf16(kind: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether products of bf16 are instructions: avx512_bf16 or amx_bf16 on x86, bf16 on Arm, from Ampere on."""
+    if kind == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return True  # not Linux: nothing is known, so nothing is said
+    flags = {
+        flag
+        for line in lines
+        if line.partition(":")[0].strip() in ("flags", "Features")
+        for flag in line.partition(":")[2].split()
+    }
+    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
