@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from functools import cache
 from pathlib import Path
 
@@ -19,6 +20,7 @@ def configure(device: str | torch.device, settings: TrainSettings) -> None:
         # One thread per worker, one worker per core: small batches lose more to waiting than they gain, and sums
         # split between threads would depend on how many there are.
         torch.set_num_threads(1)
+        keep_freed_memory()
     torch.use_deterministic_algorithms(settings.deterministic)
     # Deterministic mode would also fill every new tensor, to show up reads of memory nobody wrote.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -26,6 +28,25 @@ def configure(device: str | torch.device, settings: TrainSettings) -> None:
     torch.backends.cudnn.benchmark = not settings.deterministic
     torch.backends.cuda.matmul.allow_tf32 = settings.precision == "tf32"
     torch.backends.cudnn.allow_tf32 = settings.precision == "tf32"
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+
+
+@cache
+def keep_freed_memory() -> bool:
+    """Tell glibc to keep what the process frees instead of giving it back; whether it listened.
+
+    A training step frees and takes the same activations again. Given back in between, their pages are cleared and
+    mapped anew at every step: 23,000 page faults for ResNet-20 at batch 128, a tenth of its time.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return False  # no glibc
+    # Older versions take no more than 32 MiB; and with only the other one set they would map every large tensor.
+    kept = mallopt(M_MMAP_THRESHOLD, 1 << 30) or mallopt(M_MMAP_THRESHOLD, 32 << 20)
+    return bool(kept) and bool(mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
 
 
 def emulation(device: str | torch.device, settings: TrainSettings) -> str | None:
