@@ -46,6 +46,12 @@ def run(
     share: Annotated[
         bool, typer.Option("--share", help="Use devices that another run has leased, too.")
     ] = False,
+    fuse: Annotated[
+        bool,
+        typer.Option(
+            "--fuse", help="CUDA: fuse kernels with torch.compile; faster, with other last bits."
+        ),
+    ] = False,
 ) -> None:
     """Run plans: what is done already is not done again, what was interrupted goes on."""
     from prunectl import control
@@ -76,7 +82,7 @@ def run(
             typer.echo(control.add_plan(paths, expansion.digest).text, err=True)
         typer.echo("added to the scheduler that is running; `prunectl status` shows it", err=True)
         return
-    outcome = _schedule(paths, expansions, chosen, data, plain, share, identifier)
+    outcome = _schedule(paths, expansions, chosen, data, plain, share, fuse, identifier)
     _report(paths, expansions, outcome)
 
 
@@ -184,11 +190,12 @@ def _schedule(
     data: Path | None,
     plain: bool,
     share: bool,
+    fuse: bool,
     identifier: str,
 ) -> Outcome:
     from prunectl.cli.progress import Display, LiveDisplay, PlainDisplay, Work
     from prunectl.core.datasets import data_root
-    from prunectl.scheduler.loop import Scheduler
+    from prunectl.scheduler.loop import WORKER, Scheduler
     from prunectl.storage.ingest import ingest
 
     keys = {key for expansion in expansions for key in expansion.stages}
@@ -201,6 +208,7 @@ def _schedule(
         [expansion.digest for expansion in expansions],
         data=data_root(data),
         ingest=ingest,
+        worker_command=[*WORKER, "--fuse"] if fuse else WORKER,
         share=share,
         run_id=identifier,
         on_tick=display.tick,

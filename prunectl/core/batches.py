@@ -48,7 +48,8 @@ class Batches:
             start, end = first, first + len(self._labels)
             self._fill(seed, iteration, start)
             self._held = (seed, iteration, start, end)
-        return self._pixels[first - start :][:size], self._labels[first - start :][:size]
+        place = slice(first - start, first - start + size)
+        return self._pixels[place], self._labels[place]
 
     def _fill(self, seed: int, iteration: int, start: int) -> None:
         done = 0
@@ -79,8 +80,17 @@ class Batches:
     ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor] | None]:
         """An epoch's order and offsets, on the device."""
         count, device = self.layout.count, self.labels.device
-        order = epoch_order(seed, iteration, epoch, count).to(device)
+        order = _uploaded(epoch_order(seed, iteration, epoch, count), device)
         if not (self.augmentation.pad or self.augmentation.flip):
             return order, None
         drawn = epoch_offsets(seed, iteration, epoch, count, self.augmentation.pad)
-        return order, (drawn.down.to(device), drawn.right.to(device), drawn.flip.to(device))
+        parts = (drawn.down, drawn.right, drawn.flip)
+        down, right, flip = (_uploaded(part, device) for part in parts)
+        return order, (down, right, flip)
+
+
+def _uploaded(tensor: Tensor, device: torch.device) -> Tensor:
+    """On the device, without waiting for what it still has to do."""
+    if device.type == "cpu":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +19,10 @@ _Kind = tuple[NetworkSettings, TrainSettings, DataSettings]
 class Engines:
     """Trainers by what they are built for; stages that agree in it take turns on one, copied into in place."""
 
-    def __init__(self, data_root: Path, device: str, keep: int = 2) -> None:
+    def __init__(self, data_root: Path, device: str, keep: int = 2, *, fuse: bool = False) -> None:
+        """`keep` kinds of trainers stay ready; `fuse` is the trainers' own."""
         self.device = device
+        self.fuse = fuse
         self._root = data_root
         self._keep = keep
         self._images: OrderedDict[DataSettings, Images] = OrderedDict()
@@ -35,7 +38,7 @@ class Engines:
         idle = self._idle.get(kind)
         if idle:
             return idle.pop()
-        return Trainer(spec.network, spec.train, self._load(spec.data), self.device)
+        return Trainer(spec.network, spec.train, self._load(spec.data), self.device, fuse=self.fuse)
 
     def give_back(self, spec: StageSpec, trainer: Trainer) -> None:
         """Keep the trainer for the next stage of its kind; the kind used longest ago is dropped."""
@@ -43,7 +46,16 @@ class Engines:
         self._idle.setdefault(kind, []).append(trainer)
         self._idle.move_to_end(kind)
         while len(self._idle) > self._keep:
-            self._idle.popitem(last=False)
+            _, dropped = self._idle.popitem(last=False)
+            self.discard(*dropped)
+
+    def discard(self, *trainers: Trainer) -> None:
+        """Free what trainers hold on the device."""
+        for trainer in trainers:
+            trainer.close()
+        if self.device != "cpu":
+            # Trainers hold themselves in cycles, which Python would keep until it happens to look.
+            gc.collect()
 
     def _load(self, settings: DataSettings) -> Images:
         if settings not in self._images:

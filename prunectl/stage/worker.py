@@ -28,13 +28,15 @@ from prunectl.storage.files import dumps
 from prunectl.storage.paths import StorePaths
 
 BEAT_SECONDS = 1.0
+NAP_SECONDS = 0.0002
+"""Between looks at the device when every slot waits for it: shorter than any step that would keep it busy."""
 
 
 @dataclass
 class _Slot:
     key: str
     control: Control
-    steps: Iterator[None]
+    steps: Iterator[bool]
 
 
 class Worker:
@@ -70,8 +72,9 @@ class Worker:
         self.say(**{"is": "ready", "device_name": device_name(self.engines.device)})
         while self.slots or not self.stopping:
             self._obey()
-            for slot in list(self.slots.values()):
-                self._advance(slot)
+            worked = [self._advance(slot) for slot in list(self.slots.values())]
+            if self.slots and not any(worked):
+                time.sleep(NAP_SECONDS)
             self._beat()
 
     def _obey(self) -> None:
@@ -100,11 +103,10 @@ class Worker:
         self.slots[key] = _Slot(key, control, run(key, self.paths, self.engines, control))
         self.say(**{"is": "started", "key": key})
 
-    def _advance(self, slot: _Slot) -> None:
-        """A few steps of one stage, and word of how it ended if it did."""
+    def _advance(self, slot: _Slot) -> bool:
+        """A few steps of one stage, and word of how it ended if it did; False where it waits for the device."""
         try:
-            next(slot.steps)
-            return
+            return next(slot.steps)
         except StopIteration:
             ended = {"is": slot.control.outcome, "key": slot.key}
             if slot.control.outcome == "interrupted":
@@ -115,6 +117,7 @@ class Worker:
             ended = {"is": "failed", "key": slot.key, **failure}
         del self.slots[slot.key]
         self.say(**ended)
+        return True
 
     def _beat(self) -> None:
         now = time.monotonic()

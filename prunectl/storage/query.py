@@ -21,7 +21,7 @@ from prunectl.storage.database import Connection, Damaged, opened
 from prunectl.storage.files import replacing
 from prunectl.storage.paths import StorePaths
 
-PATIENCE = 5.0
+PATIENCE = 20.0
 """Seconds a question waits for whoever holds the file; the scheduler lets go within about 20 ms."""
 
 Parameters = Mapping[str, Any] | Sequence[Any] | None
