@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from decimal import Decimal, localcontext
 from typing import Any
 
+from prunectl.core.datasets.registry import OptionValue
 from prunectl.core.density import ImpossibleDensity
-from prunectl.core.settings import NetworkSettings, PruneSettings
+from prunectl.core.settings import DataSettings, NetworkSettings, PruneSettings
 from prunectl.errors import PrunectlError, UnknownName
 from prunectl.plan import resolve
 from prunectl.plan.identity import spec_to_dict, stage_key
@@ -54,6 +55,8 @@ class Expansion:
     stages: dict[str, StageSpec]
     epoch_steps: dict[str, float]
     """Steps per epoch, by stage."""
+    places: dict[DataSettings, dict[str, OptionValue]] = field(default_factory=dict)
+    """Where each data set lies on this machine, as far as the plan says: no stage's business."""
 
     @property
     def steps(self) -> int:
@@ -112,8 +115,10 @@ def expand(plan: LoadedPlan, check: Check | None) -> Expansion:
     trials: list[Trial] = []
     stages: dict[str, StageSpec] = {}
     epoch_steps: dict[str, float] = {}
+    places: dict[DataSettings, dict[str, OptionValue]] = {}
     cells: set[str] = set()
     for point in resolve.points(plan):
+        places[point.data] = point.place
         for densities in _ladders(point):
             if check is not None:
                 _check_ladder(plan, point, densities, check)
@@ -128,7 +133,7 @@ def expand(plan: LoadedPlan, check: Check | None) -> Expansion:
                     epoch_steps.setdefault(key, float(point.layout.per_epoch))
                     path.append(key)
                 trials.append(_trial(plan, point, densities, seed, cell, tuple(path)))
-    return Expansion(plan, tuple(trials), stages, epoch_steps)
+    return Expansion(plan, tuple(trials), stages, epoch_steps, places)
 
 
 def _ladders(point: Point) -> Iterable[tuple[Decimal, ...]]:

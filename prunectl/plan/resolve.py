@@ -6,8 +6,9 @@ Everything a stage's identity needs but the seed is fixed here once, and shared 
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,6 +48,8 @@ from prunectl.plan.schema import (
 )
 from prunectl.plan.units import Length
 
+_Options = dict[str, datasets.OptionValue]
+
 
 @dataclass(frozen=True)
 class Retraining:
@@ -72,6 +75,8 @@ class Point:
     dataset: str
     """As the plan names it; a variant of its own has a name of its own."""
     data: DataSettings
+    place: dict[str, datasets.OptionValue]
+    """Where the data lies on this machine, as far as the plan says; part of no stage."""
     train: TrainSettings
     dense_lr: Schedule
     layout: Layout
@@ -89,11 +94,13 @@ def points(plan: LoadedPlan) -> Iterator[Point]:
     """
     grid = plan.content.grid
     axes = [*_axes(plan, grid.recipe, "recipe"), *_axes(plan, grid.pruning, "pruning")]
+    # A folder of one's own is listed and hashed, so once.
+    describe = functools.cache(functools.partial(_dataset, plan))
     for network, dataset, strategy, retrain, *values in itertools.product(
         grid.network, grid.dataset, grid.strategy, grid.retrain or (None,), *(a[1] for a in axes)
     ):
         changes = [(path, value) for (path, _), value in zip(axes, values, strict=True)]
-        yield _point(plan, network, dataset, strategy, retrain, changes)
+        yield _point(plan, network, dataset, strategy, retrain, changes, describe)
 
 
 def axes(plan: LoadedPlan) -> list[str]:
@@ -129,6 +136,7 @@ def _point(
     strategy: str,
     retrain: Any,
     changes: list[tuple[tuple[str, ...], Any]],
+    describe: Callable[[str], tuple[str, _Options, datasets.Description]],
 ) -> Point:
     name, own = _recipe_table(plan, network, changes)
     checked = check(Recipe, own, ("recipe",))
@@ -145,7 +153,8 @@ def _point(
         criteria.find(pruning.criterion)
     except UnknownName as error:
         raise _unknown(plan, error, "pruning.criterion") from None
-    kind, options, info = _dataset(plan, dataset)
+    kind, said, info = describe(dataset)
+    options, place = datasets.divide(kind, said)
     constants = checked.network
     settings = NetworkSettings(
         name=network,
@@ -182,6 +191,7 @@ def _point(
             validation_from=checked.validation.taken_from,
             validation_count=checked.validation.count,
         ),
+        place=place,
         train=train,
         dense_lr=dense_lr,
         layout=layout,
@@ -243,9 +253,7 @@ def _unknown(plan: LoadedPlan, error: UnknownName, key: str) -> PlanError:
     return plan.fail(f"unknown {error.kind}", key, found=error.found, allowed=error.allowed)
 
 
-def _dataset(
-    plan: LoadedPlan, name: str
-) -> tuple[str, dict[str, datasets.OptionValue], datasets.Description]:
+def _dataset(plan: LoadedPlan, name: str) -> tuple[str, _Options, datasets.Description]:
     """Registry name, complete options and description of a data set the plan names."""
     own = plan.content.datasets
     options = dict(own.get(name, {}))
@@ -303,10 +311,13 @@ def _train(plan: LoadedPlan, recipe: Recipe, info: datasets.Description) -> Trai
                 found=f"mean {list(mean)}, std {list(std)}",
             )
         normalize = NormalizeSettings("channel", tuple(mean), tuple(std))
+    micro = recipe.micro_batch or 0
     return TrainSettings(
         batch=recipe.batch,
         straddle=recipe.batches == "straddle",
         drop_last=recipe.last_batch == "drop",
+        # No less than the batch is the whole batch: one stage, not two.
+        micro_batch=0 if micro >= recipe.batch else micro,
         optimizer=OptimizerSettings(**recipe.optimizer.model_dump()),  # type: ignore[attr-defined]
         label_smoothing=recipe.label_smoothing,
         augment=AugmentSettings(**recipe.augment.model_dump()),  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 
-from prunectl.core.datasets import Images, load
+from prunectl.core.datasets import Images, Streamed, load
 from prunectl.core.devices import configure
 from prunectl.core.settings import DataSettings, NetworkSettings, TrainSettings
 from prunectl.core.train import Trainer
@@ -22,7 +22,7 @@ class Engines:
         self.device = device
         self._root = data_root
         self._keep = keep
-        self._images: OrderedDict[DataSettings, Images] = OrderedDict()
+        self._images: OrderedDict[DataSettings, Images | Streamed] = OrderedDict()
         self._idle: OrderedDict[_Kind, list[Trainer]] = OrderedDict()
 
     def borrow(self, spec: StageSpec) -> Trainer:
@@ -45,7 +45,7 @@ class Engines:
         while len(self._idle) > self._keep:
             self._idle.popitem(last=False)
 
-    def _load(self, settings: DataSettings) -> Images:
+    def _load(self, settings: DataSettings) -> Images | Streamed:
         if settings not in self._images:
             self._images[settings] = load(settings, self._root)
         self._images.move_to_end(settings)
