@@ -8,7 +8,10 @@ one before, which is little, because requests are small.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Iterator
+from multiprocessing import parent_process
+from multiprocessing.connection import wait
 from typing import Any
 
 import torch
@@ -83,11 +86,12 @@ class Loader:
         if self.count:
             # Forked processes would inherit this one's locks, pipes and CUDA context.
             context = torch.multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload(["prunectl.core.datasets.pictures"])
+            context.set_forkserver_preload([Reader.__module__, "torchvision.transforms.v2"])
             ahead = {
                 "multiprocessing_context": context,
                 "persistent_workers": True,
                 "prefetch_factor": AHEAD,
+                "worker_init_fn": _die_with_parent,
             }
         return DataLoader(
             Reader(self.view),  # type: ignore[arg-type]
@@ -143,3 +147,19 @@ class _Requests:
 
 def _as_it_is(answer: Any) -> Any:
     return answer
+
+
+def _die_with_parent(number: int) -> None:
+    """Leave at once when the process that reads is gone, however it went.
+
+    torch's own watchdog looks at the parent's id, and the parent of these is the fork server, which for its part
+    lives as long as they do.
+    """
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

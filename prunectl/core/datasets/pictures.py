@@ -9,15 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional
 
 from prunectl.core.crops import box
 from prunectl.core.datasets.listing import View
@@ -116,17 +113,24 @@ class Reader:
 
     def _part(self, picture: Tensor, draws: list[float], request: Request) -> Tensor:
         tall, wide = picture.shape[1:]
-        place = box(draws, tall, wide, request.scale, request.ratio)
-        size = list(self.view.shape[1:])
-        how = INTERPOLATION[self.view.interpolation]
-        part: Tensor = functional.resized_crop(picture, *place, size, how, antialias=True)
-        return part
+        top, left, tall, wide = box(draws, tall, wide, request.scale, request.ratio)
+        part = picture[:, top : top + tall, left : left + wide]
+        return resized(part, self.view.shape[1:], self.view.interpolation)
 
 
-INTERPOLATION = {
-    "bilinear": InterpolationMode.BILINEAR,
-    "bicubic": InterpolationMode.BICUBIC,
-}
+def resized(
+    picture: Tensor, size: tuple[int, int], interpolation: Literal["bilinear", "bicubic"]
+) -> Tensor:
+    """A picture scaled to (height, width), smoothed where it shrinks."""
+    if picture.shape[1:] == size:
+        return picture
+    # Seconds to import, which data sets in memory need not wait for.
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.v2 import functional
+
+    how = InterpolationMode(interpolation)
+    out: Tensor = functional.resize(picture, list(size), how, antialias=True)
+    return out
 
 
 def shown_whole(picture: Tensor, view: View) -> Tensor:
@@ -134,10 +138,8 @@ def shown_whole(picture: Tensor, view: View) -> Tensor:
     tall, wide = picture.shape[1:]
     _, height, width = view.shape
     scale = view.resize / min(tall, wide) if view.resize else max(height / tall, width / wide)
-    size = [max(height, round(tall * scale)), max(width, round(wide * scale))]
-    if size != [tall, wide]:
-        how = INTERPOLATION[view.interpolation]
-        picture = functional.resize(picture, size, how, antialias=True)
+    size = (max(height, round(tall * scale)), max(width, round(wide * scale)))
+    picture = resized(picture, size, view.interpolation)
     top, left = (size[0] - height) // 2, (size[1] - width) // 2
     return picture[:, top : top + height, left : left + width]
 
@@ -147,6 +149,8 @@ def decode(path: Path, channels: int) -> Tensor:
 
     torchvision's own decoders are on their way out of it, and a second decoder would be second numbers.
     """
+    from PIL import Image
+
     try:
         with Image.open(path) as opened:
             pixels = np.array(opened.convert("RGB" if channels == 3 else "L"))
