@@ -1,8 +1,8 @@
 """Asking a scheduler for something, whether one is alive or not.
 
-A request is a file in `control/requests`, written atomically; the scheduler obeys it, logs it in scheduler.jsonl with
-its answer, and removes it. Where no scheduler is alive, what concerns trials is logged directly, under the
-scheduler's lock, so that the next run obeys; the rest says that none is running.
+A request is a file in `control/requests`, written atomically; the scheduler obeys it, logs it in
+scheduler.jsonl with its answer, and removes it. Where no scheduler is alive, what concerns trials is logged
+directly, under the scheduler's lock, so that the next run obeys; the rest says that none is running.
 
 Requests (`do`): cancel, hold, release, retry {trials}; priority {trials, value | change}; stop {now};
 add-plan {plan}; drain, undrain {device}. All have id, time (Unix seconds) and by.
@@ -55,8 +55,9 @@ def alive(paths: StorePaths) -> bool:
 def find_trials(paths: StorePaths, selectors: Sequence[str]) -> list[Trial]:
     """The trials that any of the selectors names, in the order of their plans.
 
-    A selector is an id, the beginning of one, `all`, or conditions joined by commas: `strategy=lr-rewind,seed=0`.
-    Conditions are on the labels of trials, `plan`, `seed`, `cell`, and `state` (failed, cancelled or held).
+    A selector is an id, the beginning of one, `all`, or conditions joined by commas:
+    `strategy=lr-rewind,seed=0`. Conditions are on the labels of trials, `plan`, `seed`, `cell`, and `state`
+    (failed, cancelled or held).
 
     Raises ControlError for a selector that names no trial, or that begins the ids of several.
     """
@@ -148,7 +149,8 @@ def wait(
     timeout: float = ANSWER_SECONDS,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Answer:
-    """The scheduler's answer to a request. Where none comes, or the scheduler ends, the request is withdrawn."""
+    """The scheduler's answer to a request. Where none comes, or the scheduler ends, the request is
+    withdrawn."""
     deadline = time.monotonic() + timeout
     history = History()
     while True:
@@ -194,7 +196,8 @@ def change_trials(
     change: int | None = None,
     timeout: float = ANSWER_SECONDS,
 ) -> Answer:
-    """Cancel, hold, release, retry or prioritise trials: by the live scheduler, or in the log for the next one.
+    """Cancel, hold, release, retry or prioritise trials: by the live scheduler, or in the log for the next
+    one.
 
     For `priority`, `value` sets and `change` adds. Raises ControlError for selectors that name nothing.
     """
@@ -239,12 +242,15 @@ def _record(
 def effect(
     do: str, fields: dict[str, Any], history: History, studies: Iterable[Study]
 ) -> dict[str, Any]:
-    """The record that an action on trials leaves: its `kind` and its fields, as `Journal.append` takes them."""
+    """The record that an action on trials leaves: its `kind` and its fields, as `Journal.append` takes
+    them."""
     trials = list(fields["trials"])
     if do == "priority":
         value, change = fields.get("value"), fields.get("change")
         values = {
-            trial: int(value) if value is not None else history.priority.get(trial, 0) + int(change)
+            trial: int(value)
+            if value is not None
+            else history.priority.get(trial, 0) + int(change or 0)
             for trial in trials
         }
         return {"kind": "priority", "values": values}
@@ -274,8 +280,8 @@ def stop(paths: StorePaths, *, now: bool = False, timeout: float = ANSWER_SECOND
 def add_plan(paths: StorePaths, digest: str, *, timeout: float = ANSWER_SECONDS) -> Answer:
     """Ask the scheduler to run a plan of the store as well.
 
-    An answer `by` nobody means that the scheduler ended first and that a new one is needed. Raises ControlError where
-    none is running.
+    An answer `by` nobody means that the scheduler ended first and that a new one is needed. Raises
+    ControlError where none is running.
     """
     return request(paths, "add-plan", plan=digest, timeout=timeout)
 

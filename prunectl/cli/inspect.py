@@ -1,4 +1,4 @@
-"""`show` and `status`: what would run, and what is running."""
+"""`show`: what a plan would run."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _print(expansion: Expansion, counted: Preview, paths: StorePaths) -> None:
             out.print(f"{heading:10}  {rows[0][0][i]}", markup=False)
     if varied:
         shown = ([*(row[i] for i in varied), str(count)] for row, count in rows)
-        out.print(table([*(headings[i] for i in varied), "trials"], shown, left=len(varied)))
+        out.print(table([*(headings[i] for i in varied), "trials"], shown, left=range(len(varied))))
     saved = 1 - counted.steps / counted.steps_without_sharing
     out.print(
         f"trials      {counted.trials:,} on {len(plan.content.seeds)} seeds\n"

@@ -166,10 +166,11 @@ def _ask(
     parameters: list[str],
     limit: int | None,
 ) -> Result:
+    from prunectl.storage import cookbook
     from prunectl.storage import query as queries
 
     if recipe == "list":
-        listed = [(item.name, item.description) for item in queries.recipes(paths)]
+        listed = [(item.name, item.description) for item in cookbook.recipes(paths).values()]
         return queries.Result(("recipe", "description"), ("VARCHAR", "VARCHAR"), listed)
     values: dict[str, str] = {}
     for item in parameters:
@@ -178,7 +179,7 @@ def _ask(
             raise typer.BadParameter(f"--param needs name=value, found {item!r}")
         values[name] = value
     if recipe is not None:
-        return queries.run_recipe(paths, recipe, values, limit)
+        return cookbook.run_recipe(paths, recipe, values, limit)
     if file is not None:
         if str(file) == "-":
             query = typer.get_text_stream("stdin").read()
@@ -213,10 +214,12 @@ def _write(result: Result, form: SqlFormat, out: Path | None) -> None:
             typer.echo(f"{len(result.rows)} of >{len(result.rows)} rows", err=True)
         return
     from prunectl.cli.tables import console, table
-    from prunectl.report.formats import shown
+    from prunectl.report.formats import numeric, shown
 
     terminal = console()
-    made = table(result.columns, ([shown(value) for value in row] for row in result.rows))
+    rows = ([shown(value) for value in row] for row in result.rows)
+    left = [index for index, number in enumerate(numeric(result)) if not number]
+    made = table(result.columns, rows, left=left)
     terminal.print(made)
     count = len(result.rows)
     more = f"{count} of >{count}" if result.truncated else f"{count}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prunectl.cli.options import DataOption, SetOption, StoreOption
-from prunectl.errors import ExitCode, PrunectlError
+from prunectl.errors import ExitCode, PrunectlError, StoreError
 
 if TYPE_CHECKING:
     from prunectl.core.settings import DataSettings
     from prunectl.plan.expand import Expansion
     from prunectl.scheduler.devices import Device
-    from prunectl.scheduler.loop import Outcome
+    from prunectl.scheduler.limits import Outcome
     from prunectl.storage.paths import StorePaths
 
 
@@ -39,11 +41,15 @@ def run(
     ] = None,
     changes: SetOption = None,
     plain: Annotated[bool, typer.Option("--plain", help="Lines instead of live bars.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Run in the background, and return at once.")
+    ] = False,
     share: Annotated[
         bool, typer.Option("--share", help="Use devices that another run has leased, too.")
     ] = False,
 ) -> None:
     """Run plans: what is done already is not done again, what was interrupted goes on."""
+    from prunectl import control
     from prunectl.cli.planning import read_plan
     from prunectl.storage.paths import StorePaths
 
@@ -58,9 +64,18 @@ def run(
     }
     chosen = _devices(devices, slots, expansions) if todo else []
     _check_data({spec.data for spec in todo.values()}, expansions, data)
+    if todo and detach and not control.alive(paths):
+        _record_plans(paths, expansions)
+        typer.echo(background(paths))
+        return
     identifier = _register(paths, expansions, chosen)
     if not todo:
         _already_done(paths, expansions)
+        return
+    if control.alive(paths):
+        for expansion in expansions:
+            typer.echo(control.add_plan(paths, expansion.digest).text, err=True)
+        typer.echo("added to the scheduler that is running; `prunectl status` shows it", err=True)
         return
     outcome = _schedule(paths, expansions, chosen, data, plain, share, identifier)
     _report(paths, expansions, outcome)
@@ -109,18 +124,48 @@ def _check_data(
         ensure(name, root, options, fingerprint, progress=lambda text: typer.echo(text, err=True))
 
 
+def background(paths: StorePaths) -> str:
+    """Start this very command again as a process of its own, in the foreground of no terminal; a line about it.
+
+    Returns once it has the store. Raises StoreError with the end of its log where it ends before.
+    """
+    from prunectl import control
+
+    log = paths.logs / "run.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    arguments = [word for word in sys.argv[1:] if word not in ("--detach", "--tui")]
+    command = [sys.executable, "-m", "prunectl.cli", *arguments, "--plain"]
+    with log.open("ab") as out:
+        start = out.tell()
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+        )
+    while not control.alive(paths):
+        if process.poll() is not None:
+            said = log.read_bytes()[start:].decode(errors="replace").strip()
+            if process.returncode == 0:
+                return said
+            raise StoreError(f"the run ended at once (status {process.returncode}): {said[-2000:]}")
+        time.sleep(0.05)
+    return f"running in the background, pid {process.pid}, log {log}; `prunectl stop` stops it"
+
+
+def _record_plans(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
+    from prunectl.storage.files import write_json
+
+    for expansion in expansions:
+        # Written anew each time: the version of a plan that was used last is the current one.
+        record = expansion.record() | {"created": time.time()}
+        write_json(paths.plan(expansion.digest), record)
+
+
 def _register(paths: StorePaths, expansions: Sequence[Expansion], devices: Sequence[Device]) -> str:
     """Write the plans and the run into the store. Raises StoreError where it cannot be written."""
-    import time
-
     from prunectl.cli.provenance import collect, run_id
     from prunectl.storage.files import write_json
 
     identifier = run_id()
-    for expansion in expansions:
-        path = paths.plan(expansion.digest)
-        if not path.exists():
-            write_json(path, expansion.record() | {"created": time.time()})
+    _record_plans(paths, expansions)
     digests = [expansion.digest for expansion in expansions]
     write_json(
         paths.run(identifier), collect(identifier, digests, [device.id for device in devices])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,15 +21,17 @@ def console(*, stderr: bool = False) -> Console:
     return made
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 1) -> Table:
-    """A plain table: the first `left` columns to the left, the others to the right."""
+def table(
+    headings: Sequence[str], rows: Iterable[Sequence[object]], *, left: Container[int] = (0,)
+) -> Table:
+    """A plain table: the columns numbered `left` to the left, the others to the right."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, heading in enumerate(headings):
-        made.add_column(Text(heading), justify="left" if index < left else "right")
+        made.add_column(Text(heading), justify="left" if index in left else "right")
     for row in rows:
         made.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     return made

@@ -40,7 +40,10 @@ def explain(error: ValidationError, model: type[BaseModel], data: Any, prefix: P
     if kind == "value_error":
         return PlanError(str(item["ctx"]["error"]), key=key, found=_shown(found))
     message = item["msg"].replace("Input should", "should").replace("Tuple", "List")
-    return PlanError(message.replace("tuple", "list"), key=key, found=_shown(_value(data, place)))
+    value = _value(data, place)
+    return PlanError(
+        message.replace("tuple", "list"), key=key, found=None if value is None else _toml(value)
+    )
 
 
 def _most_telling(candidates: Sequence[Any], found: Any) -> Any:

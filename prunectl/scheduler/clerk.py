@@ -16,7 +16,7 @@ def obey(scheduler: Scheduler) -> bool:
     requests = control.pending(scheduler.paths)
     for request in requests:
         name = request["id"]
-        if name not in scheduler.history.answered:
+        if name not in scheduler.ledger.history.answered:
             try:
                 ok, answer = True, _do(scheduler, request)
             except (PrunectlError, KeyError, TypeError, ValueError) as error:
@@ -25,9 +25,9 @@ def obey(scheduler: Scheduler) -> bool:
                     str(error) if isinstance(error, PrunectlError) else f"bad request: {error!r}"
                 )
             try:
-                scheduler.log("request", request=request, ok=ok, answer=answer, durable=True)
+                scheduler.ledger.log("request", request=request, ok=ok, answer=answer, durable=True)
             except StoreError as error:
-                scheduler.trouble = str(error)  # the disk is full: it stays, and is answered later
+                scheduler.ledger.report(error)  # the disk is full: it stays, and is answered later
                 return True
         control.withdraw(scheduler.paths, name)
     return bool(requests)
@@ -57,7 +57,9 @@ def _do(scheduler: Scheduler, request: dict[str, Any]) -> str:
 def _change(scheduler: Scheduler, do: str, request: dict[str, Any]) -> str:
     trials = [str(trial) for trial in request["trials"]]
     queue = scheduler.queue
-    record = control.effect(do, request, scheduler.history, scheduler.graph.studies.values())
+    record = control.effect(
+        do, request, scheduler.ledger.history, scheduler.work.graph.studies.values()
+    )
     match do:
         case "cancel":
             queue.cancel(trials)
@@ -70,8 +72,8 @@ def _change(scheduler: Scheduler, do: str, request: dict[str, Any]) -> str:
         case "retry":
             keys = set(record["keys"]) | set(queue.retry(trials))
             record["keys"] = sorted(keys)
-            scheduler.forget_failures(trials)
+            scheduler.work.forget_failures(trials)
         case "priority":
             queue.prioritise(record["values"])
-    scheduler.log(**record, durable=True)
+    scheduler.ledger.log(**record, durable=True)
     return control.done_text(do, len(trials))

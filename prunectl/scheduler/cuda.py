@@ -1,7 +1,8 @@
 """CUDA devices: enumerated by the driver, observed through NVML, matched by UUID.
 
-The driver is asked in a short process of its own: it alone knows CUDA's order and obeys CUDA_VISIBLE_DEVICES, and a
-driver that hangs or crashes must not take the scheduler with it. NVML (nvidia-ml-py) is imported when first needed.
+The driver is asked in a short process of its own: it alone knows CUDA's order and obeys
+CUDA_VISIBLE_DEVICES, and a driver that hangs or crashes must not take the scheduler with it. NVML
+(nvidia-ml-py) is imported when first needed.
 """
 
 from __future__ import annotations
@@ -94,7 +95,9 @@ class CudaLayer:
         if handle is None:
             return Usage(memory_total=device.memory)
         memory = self._ask(lambda nvml: nvml.nvmlDeviceGetMemoryInfo(handle), None)
-        processes = self._ask(lambda nvml: nvml.nvmlDeviceGetComputeRunningProcesses(handle), [])
+        processes: list[Any] = self._ask(
+            lambda nvml: nvml.nvmlDeviceGetComputeRunningProcesses(handle), []
+        )
         return Usage(
             utilisation=self._ask(
                 lambda nvml: float(nvml.nvmlDeviceGetUtilizationRates(handle).gpu), None

@@ -1,9 +1,9 @@
-"""Devices that stages run on: CPU cores, and CUDA devices through NVML; which there are, and how busy they are.
+"""Devices that stages run on, CPU cores and CUDA devices: which there are, and how busy they are.
 
-A device has slots. On the CPU a slot is a worker process with one thread, one per physical core that this process may
-use. A CUDA device has one worker process with a lane per slot. Names are `cpu` and `cuda:0`, `cuda:1`, … in CUDA's
-own numbering, CUDA_VISIBLE_DEVICES included; what is leased and passed to workers is the UUID, since NVML numbers
-devices differently.
+A device has slots. On the CPU a slot is a worker process with one thread, one per physical core that this
+process may use. A CUDA device has one worker process with a lane per slot. Names are `cpu` and `cuda:0`,
+`cuda:1`, … in CUDA's own numbering, CUDA_VISIBLE_DEVICES included; what is leased and passed to workers is
+the UUID, since NVML numbers devices differently.
 """
 
 from __future__ import annotations
@@ -200,7 +200,8 @@ class SystemLayer:
 
 
 def parse(text: str, layer: DeviceLayer | None = None, slots: int | None = None) -> list[Device]:
-    """Devices by name: `all` (the CUDA devices, or the CPU where there are none), `cpu`, `cuda`, `cuda:0,cuda:1`.
+    """Devices by name: `all` (the CUDA devices, or the CPU where there are none), `cpu`, `cuda`,
+    `cuda:0,cuda:1`.
 
     `slots` overrides the slots of each. Raises UnknownName for a device this host does not have.
     """

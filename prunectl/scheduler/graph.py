@@ -1,7 +1,8 @@
-"""Stages as a graph: what each needs, which trials need it, what is done, and which replays must be put in between.
+"""Stages as a graph: what each needs, which trials need it, what is done, and which replays are to be inserted.
 
-Done is what the disk says: `result.json` exists. A stage that starts from a dense stage's checkpoint needs that
-file too: where a finished dense stage does not have it, a replay stage (`plan.replay`) is inserted to make it.
+Done is what the disk says: `result.json` exists. A stage that starts from a dense stage's checkpoint needs
+that file too: where a finished dense stage does not have it, a replay stage (`plan.replay`) is inserted to
+make it.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class Node:
 
     @property
     def flags(self) -> tuple[str, bool]:
-        """(precision, deterministic): torch's process-wide flags, which stages of one worker have in common."""
+        """(precision, deterministic): torch's process-wide flags, which stages of one worker have in
+        common."""
         train = self.spec["stage"].get("train", {})
         return train.get("precision", "fp32"), train.get("deterministic", True)
 
@@ -135,8 +137,8 @@ class StageGraph:
     def keep(self, key: str) -> list[int]:
         """Steps whose checkpoints the stage is asked to keep, ascending.
 
-        A dense stage keeps its start, every change of its learning-rate curve, every tenth of its training, and
-        what stages in the graph start from; a replay keeps the one it is there for.
+        A dense stage keeps its start, every change of its learning-rate curve, every tenth of its training,
+        and what stages in the graph start from; a replay keeps the one it is there for.
         """
         node = self.nodes[key]
         if node.replay is not None:

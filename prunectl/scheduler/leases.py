@@ -1,8 +1,8 @@
 """Leases of devices, shared by all schedulers and users of a host: one lock file per device UUID.
 
-The folder is world-writable and sticky, like /tmp: anybody can take a free lease, nobody can delete another's. A
-lease is the kernel's lock on the file, so it ends with its scheduler, however that ends. The CPU is not leased: the
-kernel shares cores fairly, which it cannot do with a device's memory.
+The folder is world-writable and sticky, like /tmp: anybody can take a free lease, nobody can delete
+another's. A lease is the kernel's lock on the file, so it ends with its scheduler, however that ends. The
+CPU is not leased: the kernel shares cores fairly, which it cannot do with a device's memory.
 """
 
 from __future__ import annotations

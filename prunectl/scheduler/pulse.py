@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunectl import __version__
 from prunectl.scheduler.forecast import Forecast, simulate
-from prunectl.scheduler.queue import Item, State
+from prunectl.scheduler.items import Item, State
 
 if TYPE_CHECKING:
     from prunectl.scheduler.loop import Scheduler
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 NEXT = 100
 """Stages of the queue that the heartbeat lists."""
 TRIALS = 200
+SHARE = 100
+"""A forecast may take a hundredth of the time."""
 
 
 @dataclass
@@ -70,12 +72,12 @@ class Pulse:
     def __init__(self, every: float) -> None:
         self._every = every
         self._forecast: Forecast | None = None
-        self._made = float("-inf")
+        self._due = 0.0
         self._wall = 0.0
 
     def heartbeat(self, scheduler: Scheduler, now: float) -> dict[str, Any]:
         """What the scheduler is doing at Unix time `now`."""
-        queue = scheduler.queue
+        queue, work = scheduler.queue, scheduler.work
         upcoming = queue.upcoming(NEXT)
         return {
             "run": scheduler.run_id,
@@ -84,23 +86,23 @@ class Pulse:
             "time": now,
             "started": scheduler.started,
             "version": __version__,
-            "plans": list(scheduler.graph.studies),
+            "plans": list(work.graph.studies),
             "stopping": scheduler.stopping,
             "ended": None,
-            "devices": [self._device(scheduler, name) for name in scheduler.devices],
-            "running": {key: self._running(scheduler, key) for key in scheduler.running},
+            "devices": [self._device(scheduler, name) for name in scheduler.fleet.devices],
+            "running": {key: self._running(scheduler, key) for key in work.running},
             "queue": {
                 "stages": queue.counts(),
                 "next": upcoming,
                 "reasons": {key: reason for key in upcoming if (reason := queue.reason(key))},
             },
             "eta": self._eta(scheduler, now, upcoming),
-            "trouble": scheduler.trouble,
+            "trouble": scheduler.ledger.trouble(),
         }
 
     def _device(self, scheduler: Scheduler, name: str) -> dict[str, Any]:
-        device = scheduler.devices[name]
-        state, reason = scheduler.device_state(name)
+        device = scheduler.fleet.devices[name]
+        state, reason = scheduler.fleet.state(name)
         usage = asdict(scheduler.layer.usage(device))
         return {
             "id": name,
@@ -115,8 +117,9 @@ class Pulse:
         }
 
     def _running(self, scheduler: Scheduler, key: str) -> dict[str, Any]:
-        stage = scheduler.running[key]
-        node = scheduler.graph.nodes[key]
+        work = scheduler.work
+        stage = work.running[key]
+        node = work.graph.nodes[key]
         return {
             "device": stage.device,
             "worker": stage.worker,
@@ -127,27 +130,30 @@ class Pulse:
             "steps": stage.steps,
             "loss": stage.loss,
             "accuracy": stage.accuracy,
-            "eta": stage.remaining(scheduler.rates.per_step(node)),
-            "trials": len(scheduler.graph.wanted_by[key]),
+            "eta": stage.remaining(work.rates.per_step(node)),
+            "trials": len(work.graph.wanted_by[key]),
         }
 
     def _eta(self, scheduler: Scheduler, now: float, upcoming: list[str]) -> dict[str, Any]:
-        if time.monotonic() - self._made >= self._every:
+        started = time.monotonic()
+        if started >= self._due:
             self._forecast = self._simulate(scheduler)
-            self._made, self._wall = time.monotonic(), now
+            self._wall = now
+            # Nothing is dispatched meanwhile: with many thousands of stages it is made more rarely.
+            self._due = started + max(self._every, SHARE * (time.monotonic() - started))
         forecast = self._forecast
         if forecast is None:
             return {"end": None, "trials": {}, "stages": {}}
         soonest = sorted(forecast.trials.items(), key=lambda pair: pair[1])[:TRIALS]
-        nodes = scheduler.graph.nodes
+        work = scheduler.work
         return {
             "end": self._wall + forecast.end,
             "trials": {trial: self._wall + end for trial, end in soonest},
-            "stages": {key: scheduler.rates.seconds(nodes[key]) for key in upcoming},
+            "stages": {key: work.rates.seconds(work.graph.nodes[key]) for key in upcoming},
         }
 
     def _simulate(self, scheduler: Scheduler) -> Forecast | None:
-        nodes, rates = scheduler.graph.nodes, scheduler.rates
+        nodes, rates = scheduler.work.graph.nodes, scheduler.work.rates
         seconds: dict[str, float] = {}
         unknown = False
 
@@ -155,7 +161,7 @@ class Pulse:
             nonlocal unknown
             estimate = rates.seconds(nodes[item.key])
             if item.state is State.RUNNING:
-                stage = scheduler.running.get(item.key)
+                stage = scheduler.work.running.get(item.key)
                 estimate = stage.remaining(rates.per_step(nodes[item.key])) if stage else estimate
             unknown = unknown or estimate is None
             seconds[item.key] = estimate or 0.0

@@ -1,12 +1,12 @@
 """Who runs next: a pure state machine without processes, clocks or files.
 
-Order: higher priority first, then the longest remaining chain (the stage that the most sequential work hangs on),
-then the order of adding. A stage that failed lets as many others go first as there are slots, and is tried again a
-bounded number of times. A stage that ran out of memory among neighbours is tried again among half as many, which
-costs it no attempt: only what fails alone counts against the stage.
+Order: higher priority first, then the longest remaining chain (the stage that the most sequential work
+hangs on), then the order of adding. A stage that failed lets some others go first and is tried again a
+bounded number of times. A stage that ran out of memory among neighbours is tried again
+among half as many, which costs it no attempt: only what fails alone counts against the stage.
 
-A shared stage runs while any trial that is neither cancelled nor stopped needs it, and rests while all of those are
-held.
+A shared stage runs while any trial that is neither cancelled nor stopped needs it, and rests while all of
+those are held.
 """
 
 from __future__ import annotations
@@ -14,78 +14,20 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
 
+from prunectl.scheduler.items import (
+    CROWDED_REASONS,
+    FINAL_REASONS,
+    Dispatch,
+    Item,
+    Place,
+    State,
+    measure_chains,
+)
 
-class State(StrEnum):
-    """Of a stage or a trial."""
-
-    WAITING = "waiting"
-    """For a slot, or for what it needs."""
-    HELD = "held"
-    RUNNING = "running"
-    DONE = "done"
-    FAILED = "failed"
-    BLOCKED = "blocked"
-    """What it needs has failed, or its study was stopped."""
-    CANCELLED = "cancelled"
-
-
-FINAL_REASONS = frozenset({"nonfinite"})
-"""Failures that would only repeat themselves."""
-CROWDED_REASONS = frozenset({"oom", "lost", "hung"})
-"""Failures that a neighbour may have caused."""
-
-
-@dataclass(slots=True)
-class Item:
-    """A stage in the queue."""
-
-    key: str
-    needs: set[str]
-    """Those that are not done yet."""
-    trials: set[str]
-    cost: float
-    order: int
-    state: State = State.WAITING
-    """WAITING, RUNNING, DONE or FAILED; the others follow from its trials and from what it needs."""
-    chain: float = 0.0
-    """Cost of the longest chain from here on, itself included."""
-    attempts: int = 0
-    """Attempts that failed and count."""
-    crowd: int | None = None
-    """How many stages may run on its device at a time, itself included; None for as many as there are slots."""
-    earliest: int = 0
-    """Number of dispatches to let go first."""
-    postponed: bool = False
-    device: str | None = None
-    reason: str = ""
-    """Of its failure."""
-    blocked_by: str | None = None
-    version: int = 0
-    """Entries of the heap with another version are stale."""
-
-
-@dataclass(slots=True)
-class Place:
-    """A device as the queue sees it."""
-
-    slots: int
-    open: bool = True
-    running: set[str] = field(default_factory=set)
-    reserved: str | None = None
-    """A stage that waits for the device to empty."""
-
-
-@dataclass(frozen=True)
-class Dispatch:
-    """A decision: this stage on this device, now."""
-
-    key: str
-    device: str
-    attempt: int
-
+LATER = 3
+"""Dispatches that go before a failed stage is tried again, or one for each slot if those are more: so three
+different stages have shown that a study is hopeless before the first has used up its attempts."""
 
 Entry = tuple[tuple[int, float, int], int, str]
 
@@ -202,7 +144,7 @@ class Queue:
             if place.reserved is not None and not self._eligible(self.items[place.reserved]):
                 place.reserved = None
             limits = (self.items[key].crowd or place.slots for key in place.running)
-            if place.open and len(place.running) < min(limits, default=place.slots):
+            if place.open and len(place.running) < min((place.slots, *limits)):
                 free.append(name)
         return sorted(
             free, key=lambda name: len(self.places[name].running) / self.places[name].slots
@@ -252,7 +194,8 @@ class Queue:
         self._push(self._leave(key, State.WAITING))
 
     def fail(self, key: str, reason: str, message: str = "", crowd: int = 1) -> bool:
-        """The stage failed while `crowd` stages ran beside it (itself included); whether it will be tried again."""
+        """The stage failed while `crowd` stages ran beside it (itself included); whether it will be tried
+        again."""
         item = self._leave(key, State.WAITING)
         item.reason = f"{reason}: {message}" if message else reason
         if reason in CROWDED_REASONS and crowd > 1:
@@ -264,7 +207,7 @@ class Queue:
             self._block(item)
             return False
         slots = sum(place.slots for place in self.places.values())
-        item.earliest = self.dispatches + max(1, slots)
+        item.earliest = self.dispatches + max(LATER, slots)
         self._later.append(key)
         return True
 
@@ -330,6 +273,12 @@ class Queue:
         """Give cancelled, stopped and failed trials a fresh start; keys whose failures are forgotten."""
         trials = list(trials)
         self.cancelled.difference_update(trials)
+        return self.forgive(trials)
+
+    def forgive(self, trials: Iterable[str]) -> list[str]:
+        """Give stopped and failed trials a fresh start, but not cancelled ones; keys whose failures are
+        forgotten."""
+        trials = list(trials)
         for trial in trials:
             self.stopped.pop(trial, None)
         keys = sorted(set().union(*(self._keys.get(trial, set()) for trial in trials)))
@@ -478,27 +427,7 @@ class Queue:
 
     def _rebuild(self) -> None:
         self._stale = False
-        self._rechain()
+        measure_chains(self.items, self._children, self._wanted)
         self._heap.clear()
         for item in self.items.values():
             self._push(item)
-
-    def _rechain(self) -> None:
-        """Chains by Kahn's algorithm from the ends backwards; work that no trial waits for counts nothing."""
-        left = {key: len(self._children.get(key, ())) for key in self.items}
-        parents: dict[str, list[str]] = {}
-        for key, children in self._children.items():
-            for child in children:
-                parents.setdefault(child, []).append(key)
-        longest: dict[str, float] = {}
-        ends = [key for key, count in left.items() if count == 0]
-        while ends:
-            key = ends.pop()
-            item = self.items[key]
-            counts = item.state is not State.DONE and self._wanted(item)
-            item.chain = longest.get(key, 0.0) + (item.cost if counts else 0.0)
-            for parent in parents.get(key, ()):
-                longest[parent] = max(longest.get(parent, 0.0), item.chain)
-                left[parent] -= 1
-                if left[parent] == 0:
-                    ends.append(parent)

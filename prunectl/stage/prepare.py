@@ -40,8 +40,7 @@ def prepare(
         return _replay_start(spec, trainer, paths)
     start = _pruned(spec, key, trainer, paths, journal) if spec.mask else _dense(spec, trainer)
     if spec.mask:
-        _load_weights(spec, trainer, paths)
-        trainer.set_masks(start.masks)
+        _load_weights(spec, start.masks, trainer, paths)
     scores = trainer.evaluate("test")
     assert scores is not None
     start.facts |= {"accuracy_start": scores.accuracy, "loss_start": scores.loss}
@@ -68,8 +67,9 @@ def _pruned(
     if settings.granularity == "channel" or settings.ratios:
         masks |= dead_channels(trainer.module, masks)
     save_masks(paths.stage(key).mask, masks, key)
-    trainer.load(replace(parent, step=0, accumulators={}), optimizer=False)
+    # The masks first: those of whichever stage had this trainer before would zero weights of this one.
     trainer.set_masks(masks)
+    trainer.load(replace(parent, step=0, accumulators={}), optimizer=False)
     scores = trainer.evaluate("test")
     assert scores is not None
     facts = counts(spec, masks) | {"accuracy_pruned": scores.accuracy}
@@ -97,10 +97,13 @@ def counts(spec: StageSpec, masks: Masks | None) -> dict[str, Any]:
     }
 
 
-def _load_weights(spec: StageSpec, trainer: Trainer, paths: StorePaths) -> None:
+def _load_weights(
+    spec: StageSpec, masks: Masks | None, trainer: Trainer, paths: StorePaths
+) -> None:
     """Weights, BatchNorm and optimizer state as the strategy says; step 0 of this stage."""
     if spec.weights.stage is None:
         trainer.initialise(spec.seed, spec.iteration)
+        trainer.set_masks(masks)
         state = trainer.state()
     else:
         state = replace(read_state(paths, spec.weights), step=0, accumulators={})

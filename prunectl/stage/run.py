@@ -49,6 +49,8 @@ class Control:
     """Steps before which the training state is kept as a rewind checkpoint."""
     checkpoint_every: float = 60.0
     """Seconds between checkpoints inside the stage."""
+    yield_every: int = 16
+    """Steps between yields; epochs yield, too."""
     stop_by: float | None = None
     """Monotonic time by which to have stopped; the end of the epoch is soon enough. None to go on."""
     outcome: str = "running"
@@ -146,15 +148,20 @@ class _Run:
                 break
             boundary = self._next_boundary()
             for _ in self.trainer.train(
-                self.spec.lr, self.spec.seed, self.spec.iteration, until=boundary
+                self.spec.lr,
+                self.spec.seed,
+                self.spec.iteration,
+                until=boundary,
+                yield_every=self.control.yield_every,
             ):
                 self.control.progress |= {"step": self.trainer.step, "steps": self.steps_total}
                 yield
-                if self._out_of_time():
+                if self.trainer.step < boundary and self._out_of_time():
                     self._interrupt()
                     return
             if self._evaluates_at(self.trainer.step):
                 self._record_epoch()
+                yield
                 if self._checkpoint_or_stop():
                     return
         self._finish(start)

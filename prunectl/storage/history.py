@@ -42,6 +42,8 @@ class History:
     """Trials whose priority is not 0; higher runs first."""
     failures: dict[str, Record] = field(default_factory=dict)
     """The last `stage_failed` record with `final` of each stage that has not been done or retried since."""
+    setbacks: dict[str, Record] = field(default_factory=dict)
+    """The last `stage_failed` record of stages that wait to be tried again."""
     dispatched: set[str] = field(default_factory=set)
     """Stages given to a worker with no record of their end: running, or cut off with their scheduler."""
     answered: dict[str, Record] = field(default_factory=dict)
@@ -80,13 +82,15 @@ class History:
                 self.priority = {trial: value for trial, value in self.priority.items() if value}
             case "dispatched":
                 self.dispatched.add(record["key"])
+                self.setbacks.pop(record["key"], None)
             case "stage_failed":
                 self.dispatched.discard(record["key"])
-                if record.get("final"):
-                    self.failures[record["key"]] = record
+                kept = self.failures if record.get("final") else self.setbacks
+                kept[record["key"]] = record
             case "stage_done" | "stage_interrupted":
                 self.dispatched.discard(record["key"])
                 self.failures.pop(record["key"], None)
+                self.setbacks.pop(record["key"], None)
             case "queued":
                 self.stopped.pop(record["plan"], None)
             case "study_stopped":
@@ -95,3 +99,59 @@ class History:
                 self.answered[record["request"]["id"]] = record
             case "run_started":
                 self.dispatched.clear()
+                self.setbacks.clear()
+
+
+QUIET = frozenset({"worker_started", "request"})
+"""Records that say nothing which others do not."""
+
+
+def describe(record: Record) -> str:
+    """A record of the scheduler's log in words, without the trials it is about."""
+    try:
+        return _describe(record)
+    except (KeyError, TypeError):  # of another version
+        return str(record["type"])
+
+
+def _describe(record: Record) -> str:
+    match record["type"]:
+        case "run_started":
+            return f"run {record['run']} started on {', '.join(record['devices'])}"
+        case "run_ended":
+            return f"run {record['run']} {record['reason']}"
+        case "queued":
+            done = f"{record['done']} of {_count(record['stages'], 'stage')} done"
+            return f"{record['name']} queued: {done}"
+        case "dispatched":
+            attempt = f", attempt {record['attempt']}" if record["attempt"] > 1 else ""
+            return f"started on {record['device']}{attempt}"
+        case "stage_done":
+            accuracy = record.get("accuracy")
+            text = "done" if accuracy is None else f"done, {accuracy:.2f} %"
+            return f"{text} ({record['flag']})" if record.get("flag") else text
+        case "stage_interrupted":
+            return "interrupted"
+        case "stage_failed":
+            what = f"{record['reason']}: {record.get('message') or ''}".rstrip(": ")
+            return f"failed, {what}" if record.get("final") else f"to be tried again, {what}"
+        case "blocked":
+            return f"{_count(len(record['keys']), 'stage')} blocked ({record['reason']})"
+        case "cancelled" | "held" | "released" | "retried" as kind:
+            if record["trials"]:
+                return f"{kind} {_count(len(record['trials']), 'trial')}"
+            return f"{kind} {_count(len(record['keys']), 'stage')}"
+        case "priority":
+            return f"priority of {_count(len(record['values']), 'trial')} set"
+        case "drained" | "undrained" | "leased" as kind:
+            return f"{record['device']} {kind} {record.get('reason', '')}".rstrip()
+        case "worker_ended":
+            return f"worker {record['worker']} on {record['device']}: {record['reason']}"
+        case "study_stopped":
+            return f"{record['name']} {record['reason']}"
+        case kind:
+            return str(kind)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

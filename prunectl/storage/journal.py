@@ -47,15 +47,25 @@ def read(path: Path, offset: int = 0) -> tuple[list[Record], int]:
     except FileNotFoundError:
         return [], offset
     end = data.rfind(b"\n") + 1
-    records = []
-    for line in data[:end].splitlines():
+    return [record for record in _parsed(data[:end]) if isinstance(record, dict)], offset + end
+
+
+def _parsed(data: bytes) -> list[Any]:
+    """The values of all lines that are JSON."""
+    lines = data.splitlines()
+    try:
+        # As one array, which is twice as fast. A torn line cannot hide in it: what follows is a complete object,
+        # and no beginning of one turns into something complete by it.
+        return list(json.loads(b"[" + b",".join(lines) + b"]"))
+    except ValueError:
+        pass
+    out = []
+    for line in lines:
         try:
-            record = json.loads(line)
+            out.append(json.loads(line))
         except ValueError:
             continue
-        if isinstance(record, dict):
-            records.append(record)
-    return records, offset + end
+    return out
 
 
 class Journal:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from prunectl.core.settings import PruneSettings
+from prunectl.plan.spec import Mask
 from prunectl.storage.files import dumps
 
 Row = tuple[Any, ...]
@@ -65,7 +65,7 @@ def spec_row(key: str, spec: Data) -> Row:
     mask = stage.get("mask")
     weights = stage.get("weights", {})
     settings: Data = mask.get("settings", {}) if mask else {}
-    default = PruneSettings()
+    default = Mask("").settings
     chosen = [
         settings.get(name, getattr(default, name)) if mask else None
         for name in ("criterion", "scope", "granularity", "density")
@@ -130,6 +130,40 @@ def path_rows(trial: Data) -> list[Row]:
     return [(trial["trial"], k, stage, float(aim)) for k, (stage, aim) in enumerate(steps)]
 
 
+@dataclass(frozen=True)
+class PlanRows:
+    """All rows of one version of a plan."""
+
+    digest: str
+    created: datetime | None
+    row: Row
+    trials: dict[str, Row]
+    paths: dict[str, list[Row]]
+    stages: list[Row]
+    """As `SPEC` and the steps per epoch."""
+
+    @classmethod
+    def of(cls, digest: str, plan: Data) -> PlanRows:
+        """From a file of plans/. Raises one of `MALFORMED` where it is none."""
+        row = plan_row(digest, plan)
+        trials = plan["trials"]
+        return cls(
+            digest,
+            row[PLAN.index("created")],
+            row,
+            {trial["trial"]: trial_row(trial) for trial in trials},
+            {trial["trial"]: path_rows(trial) for trial in trials},
+            [
+                (*spec_row(key, stage["spec"]), stage.get("epoch_steps"))
+                for key, stage in plan["stages"].items()
+            ],
+        )
+
+
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
+"""What these functions raise for JSON that is not what it should be."""
+
+
 def run_row(run_id: str, run: Data) -> Row:
     """A start of a scheduler, as `RUN`."""
     git = run.get("git") or {}
@@ -161,6 +195,8 @@ class LogRows:
     epochs: dict[tuple[str, int], Row] = field(default_factory=dict)
     layers: dict[tuple[str, int], Row] = field(default_factory=dict)
     rates: dict[tuple[str, int], Row] = field(default_factory=dict)
+    last_rate: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """(step, rate) read last by stage: the same rate logged again for a later step is no new row."""
 
     def add(self, log: str, records: Iterable[Data]) -> None:
         """Take in the records of one log, in their order."""
@@ -197,4 +233,7 @@ class LogRows:
         row = (stage, epoch, *(record.get(name) for name in EPOCH), moment(record.get("time")))
         self.epochs[stage, epoch] = row
         for first_step, lr in record.get("rates") or []:
-            self.rates[stage, first_step] = (stage, first_step, lr)
+            last_step, last = self.last_rate.get(stage, (-1, None))
+            if lr != last or first_step <= last_step:
+                self.rates[stage, first_step] = (stage, first_step, lr)
+            self.last_rate[stage] = (first_step, lr)

@@ -12,6 +12,8 @@ import io
 from datetime import UTC, datetime
 from importlib.resources import files
 
+import duckdb
+
 import prunectl
 from prunectl.errors import StoreError
 from prunectl.storage import glossary, student
@@ -66,12 +68,10 @@ def _quoted(text: str) -> str:
 
 def version(connection: Connection) -> tuple[int, str] | None:
     """The version of the file's tables and the prunectl that made them; None where it has no tables of ours."""
-    known = connection.execute(
-        "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'store'"
-    ).fetchall()
-    if known == [(0,)]:
+    try:
+        rows = connection.execute("SELECT schema_version, prunectl FROM store").fetchall()
+    except (duckdb.CatalogException, duckdb.BinderException):
         return None
-    rows = connection.execute("SELECT schema_version, prunectl FROM store").fetchall()
     return (int(rows[0][0]), str(rows[0][1])) if rows else None
 
 
@@ -92,8 +92,6 @@ def is_current(connection: Connection) -> bool:
 
 def schema_text() -> str:
     """All tables and views with their columns, types and meanings, as Markdown."""
-    import duckdb
-
     out: list[str] = []
     with duckdb.connect(":memory:", config={"threads": "1"}) as connection:
         create(connection)

@@ -4,7 +4,7 @@
 CREATE TABLE store (schema_version INTEGER, prunectl VARCHAR, created TIMESTAMP);
 
 CREATE TABLE ingested (
-    source VARCHAR PRIMARY KEY, bytes BIGINT, next_seq BIGINT, stamp VARCHAR
+    source VARCHAR PRIMARY KEY, bytes BIGINT, next_seq BIGINT, stamp VARCHAR, head VARCHAR, rate_step BIGINT, rate DOUBLE
 );
 
 CREATE TABLE plans (

@@ -1,7 +1,7 @@
 """Plan records (`plans/<digest>.json`) as frozen values: which trials there are and which stages they share.
 
-A plan has a name and, as it is edited, versions: one record per digest. The newest version's trials are the current
-ones. Stage specs stay raw JSON here, so that reading ten thousand of them costs no validation.
+A plan has a name and, as it is edited, versions: one record per digest. The newest version's trials are the
+current ones. Stage specs stay raw JSON here, so that reading ten thousand of them costs no validation.
 """
 
 from __future__ import annotations

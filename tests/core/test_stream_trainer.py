@@ -169,3 +169,23 @@ def test_large_images_are_evaluated_fewer_at_once(path: Path) -> None:
     made = trainer(picturemaker.held(path))
     object.__setattr__(made.images, "train_images", torch.empty(1, 3, 224, 224))
     assert made._evaluation_batch() == 32
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("crop", ["none", "random-resized"])
+def test_on_a_gpu_a_stream_is_training_from_memory_too(
+    path: Path, crop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRUNECTL_LOADERS", "0")
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    augment = AugmentSettings(flip=True, crop=crop)  # type: ignore[arg-type]
+    settings = TrainSettings(batch=8, straddle=True, micro_batch=3, augment=augment,
+                             normalize=SETTINGS.normalize)  # fmt: skip
+    states = []
+    for images in (picturemaker.held(path), picturemaker.streamed(path)):
+        made = Trainer(network, settings, images, "cuda")
+        made.initialise(0, 0)
+        states.append(go(made, 9))
+        assert made.evaluate("test") is not None
+    assert equal(*states)

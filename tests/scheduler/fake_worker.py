@@ -1,9 +1,11 @@
-"""A worker that trains nothing: it speaks the worker protocol, keeps the store's promises, and misbehaves on request.
+"""A worker that trains nothing: it speaks the worker protocol, keeps the store's promises, and misbehaves
+on request.
 
-`<store>/fake.json` says how: {"steps": 10, "seconds": 0.01 (per step), "beat": 0.05, "modes": {key: mode or [mode of
-the first attempt, of the second, …]}}. Modes: normal, slow, crash, exit, hang, oom, oom-crowded (only beside others),
-exception, nonfinite, deaf (ignores stop and cancel), forgetful (keeps no checkpoints), liar (done without a result),
-missing. `<store>/trace.jsonl` gets a line per start and end of a stage.
+`<store>/fake.json` says how: {"steps": 10, "seconds": 0.01 (per step), "beat": 0.05, "modes": {key: mode or
+[mode of the first attempt, of the second, …]}}. Modes: normal, slow, crash, exit, hang, oom, oom-crowded
+(only beside others), exception, nonfinite, deaf (ignores stop and cancel), forgetful (keeps no
+checkpoints), liar (done without a result), missing. `<store>/trace.jsonl` gets a line per start and end of
+a stage.
 """
 
 from __future__ import annotations
@@ -163,6 +165,7 @@ class Worker:
         if self.settings.get("stillborn"):
             print("ImportError: no torch here", file=sys.stderr, flush=True)
             sys.exit(1)
+        print("a library says hello", flush=True)
         self.say(**{"is": "ready", "device_name": "fake"})
         buffer, beat = b"", time.monotonic()
         while True:

@@ -1,0 +1,214 @@
+"""What a viewer is given: frozen values that say how a store stands at one moment.
+
+Times are Unix seconds, durations seconds, accuracies percent, memory bytes. States are the words `waiting`,
+`held`, `running`, `done`, `failed`, `blocked`, `cancelled`, and `interrupted`: begun, not done, and nobody
+is at it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+STATES = (
+    "waiting",
+    "held",
+    "running",
+    "done",
+    "failed",
+    "blocked",
+    "cancelled",
+    "interrupted",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerView:
+    """The store's scheduler."""
+
+    alive: bool
+    """It holds the store's lock now."""
+    age: float | None = None
+    """Since its last heartbeat; None where there has never been one."""
+    run: str | None = None
+    pid: int | None = None
+    host: str | None = None
+    started: float | None = None
+    stopping: str | None = None
+    """`soft`, `now` or None."""
+    ended: float | None = None
+    """When the last one ended; None where it is alive, and where it was killed."""
+    trouble: str | None = None
+    eta: float | None = None
+    """When the last stage is expected to be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceView:
+    """A device of the live scheduler."""
+
+    id: str
+    name: str
+    kind: str
+    uuid: str | None
+    slots: int
+    state: str
+    """`open`, `drained` or `leased` (by another scheduler)."""
+    reason: str
+    running: tuple[str, ...]
+    """Stage keys."""
+    utilisation: float | None = None
+    memory_used: int | None = None
+    memory_total: int | None = None
+    temperature: float | None = None
+    power: float | None = None
+    processes: tuple[tuple[int, int], ...] = ()
+    """(pid, bytes)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningView:
+    """A stage that a worker is at."""
+
+    key: str
+    trials: tuple[str, ...]
+    """That need it."""
+    labels: Mapping[str, str]
+    """Of the first of them, with `seed`."""
+    iteration: int
+    iterations: int
+    """The last one of that trial."""
+    sparsity: str
+    """That it prunes to."""
+    replay: bool
+    step: int
+    steps: int
+    device: str | None = None
+    worker: int | None = None
+    attempt: int | None = None
+    since: float | None = None
+    loss: float | None = None
+    accuracy: float | None = None
+    """Of the training set, as the worker last reported."""
+    eta: float | None = None
+    """Seconds until it is done."""
+    epoch: Mapping[str, Any] | None = None
+    """Its last `epoch` record."""
+    accuracies: tuple[float | None, ...] = ()
+    """Test accuracies of its last epochs, oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialView:
+    """A trial."""
+
+    trial: str
+    plan: str
+    cell: str
+    seed: int
+    labels: Mapping[str, str]
+    path: tuple[str, ...]
+    sparsities: tuple[str, ...]
+    state: str
+    iteration: int
+    """Of the first stage that is not done; the last one where all are."""
+    steps: int
+    steps_done: int
+    priority: int = 0
+    reason: str = ""
+    """Why it is neither running nor done, in words; "" where it only waits for a slot."""
+    eta: float | None = None
+    """When it is expected to be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedView:
+    """A trial that waits."""
+
+    trial: str
+    key: str
+    """The stage it waits for."""
+    iteration: int
+    seconds: float | None
+    """That stage is expected to take."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FailureView:
+    """A stage whose failure was final, in this run or the last."""
+
+    key: str
+    trials: tuple[str, ...]
+    reason: str
+    message: str
+    traceback: str
+    log: str
+    attempt: int
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class EventView:
+    """Something the scheduler did."""
+
+    time: float
+    kind: str
+    """The record's type in scheduler.jsonl."""
+    text: str
+    key: str | None = None
+    trials: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CoverageView:
+    """How many seeds of a method have reached a sparsity."""
+
+    plan: str
+    labels: Mapping[str, str]
+    sparsity: str
+    done: int
+    total: int
+    running: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PlanView:
+    """The newest version of a plan."""
+
+    name: str
+    digest: str
+    active: bool
+    """The live scheduler runs it."""
+    counts: Mapping[str, int]
+    """Trials by state."""
+    stages: int
+    stages_done: int
+    steps: int
+    steps_done: int
+    stopped: str = ""
+    """Why it was stopped early."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A store at one moment."""
+
+    time: float
+    store: str
+    scheduler: SchedulerView
+    plans: tuple[PlanView, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """Trials by state: of the plans that the live scheduler runs, or of all where none is running."""
+    devices: tuple[DeviceView, ...] = ()
+    running: tuple[RunningView, ...] = ()
+    """In the order they were started."""
+    queue: tuple[QueuedView, ...] = ()
+    """The first ones in the order they will start; those on hold last."""
+    trials: tuple[TrialView, ...] = ()
+    failures: tuple[FailureView, ...] = ()
+    events: tuple[EventView, ...] = ()
+    """Oldest first."""
+    coverage: tuple[CoverageView, ...] = ()

@@ -1,0 +1,208 @@
+"""How a store stands, from its files alone: plans, the scheduler's heartbeat and log, and its stages.
+
+States are computed, not believed: a stage is done where its result is there, running where its lock is held
+now, and begun where it has an event log. The scheduler's log and heartbeat say which stages to look at
+again; logs are read from where they were left.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from prunectl.errors import StoreError
+from prunectl.storage.files import read_json
+from prunectl.storage.history import History
+from prunectl.storage.journal import Record, read
+from prunectl.storage.locks import is_held
+from prunectl.storage.paths import StorePaths
+from prunectl.storage.studies import Study, Trial, current
+
+RESCAN_SECONDS = 30.0
+"""Between looks at every stage: results that come without a word in the scheduler's log are found then."""
+ACCURACIES = 14
+EVENTS = 200
+
+
+@dataclass
+class Tail:
+    """The event log of a running stage, as far as it was read."""
+
+    offset: int = 0
+    epoch: Record | None = None
+    """The last record of this type."""
+    accuracies: deque[float | None] = field(default_factory=lambda: deque(maxlen=ACCURACIES))
+
+    def catch_up(self, paths: StorePaths, key: str) -> bool:
+        """Read on; whether there was anything."""
+        records, offset = read(paths.stage(key).events, self.offset)
+        for record in records:
+            if record.get("type") == "epoch":
+                self.epoch = record
+                self.accuracies.append(record.get("accuracy"))
+        grown = offset != self.offset
+        self.offset = offset
+        return grown
+
+
+@dataclass
+class Change:
+    """What a look found that the one before did not."""
+
+    everything: bool = False
+    """Plans, or what concerns any trial: holds, failures, whether a scheduler is alive."""
+    stages: set[str] = field(default_factory=set)
+    """That are in another state."""
+    beat: bool = False
+    """The heartbeat, or the event log of a running stage."""
+
+    def __bool__(self) -> bool:
+        return self.everything or bool(self.stages) or self.beat
+
+
+class LiveStore:
+    """What the files of a store say. `look` brings it up to date; everything else is what it found."""
+
+    def __init__(self, paths: StorePaths) -> None:
+        self.paths = paths
+        self.history = History()
+        self.events: deque[Record] = deque(maxlen=EVENTS)
+        """The last records of the scheduler's log."""
+        self.studies: list[Study] = []
+        """The newest version of each plan."""
+        self.trials_of: dict[str, list[Trial]] = {}
+        """Trials whose path has the stage."""
+        self.steps: dict[str, int] = {}
+        """Of each stage of the plans."""
+        self.alive = False
+        """A scheduler holds the store."""
+        self.beat: dict[str, Any] = {}
+        """The last heartbeat, be it of a scheduler that is gone."""
+        self.done: set[str] = set()
+        self.begun: set[str] = set()
+        self.running: set[str] = set()
+        self.tails: dict[str, Tail] = {}
+        self._replays: dict[str, tuple[str, int]] = {}
+        self._plan_files: tuple[tuple[str, int], ...] | None = None
+        self._beat_mtime = 0
+        self._scanned = float("-inf")
+
+    def look(self, now: float) -> Change:
+        """Read what is new at Unix time `now`."""
+        change = Change()
+        self._look_at_plans(change)
+        records = self.history.catch_up(self.paths)
+        self.events.extend(records)
+        change.everything |= any(record["type"] not in ORDINARY for record in records)
+        change.beat |= bool(records)
+        self._look_at_heartbeat(change)
+        self._look_at_stages(change, records, now)
+        for key in self.running:
+            change.beat |= self.tails.setdefault(key, Tail()).catch_up(self.paths, key)
+        return change
+
+    def _look_at_plans(self, change: Change) -> None:
+        try:
+            with os.scandir(self.paths.plans) as entries:
+                files = tuple(
+                    sorted(
+                        (entry.name, entry.stat().st_mtime_ns)
+                        for entry in entries
+                        if entry.name.endswith(".json") and not entry.name.startswith(".")
+                    )
+                )
+        except OSError:
+            files = ()
+        if files == self._plan_files:
+            return
+        self._plan_files = files
+        self.studies = current(self.paths)
+        self.trials_of = defaultdict(list)
+        self.steps = {}
+        for study in self.studies:
+            self.steps.update((key, stage.steps) for key, stage in study.stages.items())
+            for trial in study.trials:
+                for key in trial.path:
+                    self.trials_of[key].append(trial)
+        self.trials_of = dict(self.trials_of)
+        self._scanned = float("-inf")
+        change.everything = True
+
+    def _look_at_heartbeat(self, change: Change) -> None:
+        alive = is_held(self.paths.scheduler_lock)
+        try:
+            mtime = self.paths.heartbeat.stat().st_mtime_ns
+        except OSError:
+            mtime = 0
+        if mtime != self._beat_mtime:
+            try:
+                self.beat = read_json(self.paths.heartbeat)
+            except (OSError, StoreError):
+                self.beat = {}
+            change.beat = True
+        change.everything |= alive != self.alive
+        self.alive, self._beat_mtime = alive, mtime
+
+    def _look_at_stages(self, change: Change, records: Iterable[Record], now: float) -> None:
+        candidates = {record["key"] for record in records if isinstance(record.get("key"), str)}
+        candidates |= self.running | self.history.dispatched
+        candidates |= set(self.beat.get("running", {}))
+        done, begun, running = set(self.done), set(self.begun), set(self.running)
+        if not 0 <= now - self._scanned <= RESCAN_SECONDS:
+            self._scanned = now
+            candidates |= set(self.steps)
+            # Results can be removed, by hand or by garbage collection; only this look would notice.
+            self.done.clear()
+            self.begun.clear()
+        self.running = set()
+        for key in candidates - self.done:
+            files = self.paths.stage(key)
+            if files.result.exists():
+                self.done.add(key)
+                self.tails.pop(key, None)
+            elif files.events.exists():
+                self.begun.add(key)
+                if is_held(files.lock):
+                    self.running.add(key)
+        change.stages |= (done ^ self.done) | (begun ^ self.begun) | (running ^ self.running)
+
+    def trials_for(self, key: str) -> list[Trial]:
+        """The trials that need a stage; for a replay those with a stage that starts from it."""
+        if key in self.steps:
+            return self.trials_of.get(key, [])
+        source = self.replay_of(key)
+        if source is None:
+            return []
+        found = {
+            trial.trial: trial
+            for study in self.studies
+            for trial in study.trials
+            if any(study.stages[name].weights == source for name in trial.path)
+        }
+        return list(found.values())
+
+    def replay_of(self, key: str) -> tuple[str, int] | None:
+        """(dense stage, step) that a stage which is in no plan replays."""
+        if key not in self._replays:
+            try:
+                weights = read_json(self.paths.stage(key).spec)["stage"]["weights"]
+                self._replays[key] = weights["stage"], weights["step"]
+            except (OSError, StoreError, KeyError, TypeError):
+                return None
+        return self._replays[key]
+
+
+ORDINARY = frozenset(
+    {
+        "dispatched",
+        "request",
+        "stage_done",
+        "stage_interrupted",
+        "worker_ended",
+        "worker_started",
+    }
+)
+"""Records that concern only the stage they name, whose state is looked up anyway."""
