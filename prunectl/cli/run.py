@@ -16,6 +16,7 @@ from prunectl.cli.options import DataOption, SetOption, StoreOption
 from prunectl.errors import ExitCode, PrunectlError, StoreError
 
 if TYPE_CHECKING:
+    from prunectl.core.settings import DataSettings
     from prunectl.plan.expand import Expansion
     from prunectl.scheduler.devices import Device
     from prunectl.scheduler.limits import Outcome
@@ -68,7 +69,7 @@ def run(
         if not paths.stage(key).result.exists()
     }
     chosen = _devices(devices, slots, expansions) if todo else []
-    _check_data({spec.data.name for spec in todo.values()}, data)
+    _check_data({spec.data for spec in todo.values()}, expansions, data)
     if todo and detach and not control.alive(paths):
         _record_plans(paths, expansions)
         typer.echo(background(paths))
@@ -111,14 +112,22 @@ def _devices(
     return parse(option or (said[0] if said else "all"), slots=slots)
 
 
-def _check_data(names: set[str], data: Path | None) -> None:
+def _check_data(
+    needed: set[DataSettings], expansions: Sequence[Expansion], data: Path | None
+) -> None:
     """Find the files of every data set before anything is queued, and fetch those that are missing."""
     from prunectl.core.datasets import data_root
     from prunectl.core.datasets.registry import ensure
 
     root = data_root(data)
-    for name in sorted(names):
-        ensure(name, root, progress=lambda text: typer.echo(text, err=True))
+    places = {found: place for one in expansions for found, place in one.places.items()}
+    # Variants that hold out other images are the same files.
+    once = {
+        (item.name, item.options, item.fingerprint): dict(item.options) | places[item]
+        for item in needed
+    }
+    for (name, _, fingerprint), options in sorted(once.items()):
+        ensure(name, root, options, fingerprint, progress=lambda text: typer.echo(text, err=True))
 
 
 def background(paths: StorePaths) -> str:

@@ -8,7 +8,6 @@ it is; blocks never show in the result.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -53,7 +52,7 @@ class Batches:
 
     def _fill(self, seed: int, iteration: int, start: int) -> None:
         done = 0
-        for epoch, first, last in self._parts(start, start + len(self._labels)):
+        for epoch, first, last in self.layout.parts(start, start + len(self._labels)):
             order, offsets = self._epoch(seed, iteration, epoch)
             chosen = order[first:last]
             into = slice(done, done + last - first)
@@ -66,14 +65,6 @@ class Batches:
                 how = self.augmentation
                 self._pixels[into] = augment(drawn, own, how.pad, how.padding, how.flip)
             done = into.stop
-
-    def _parts(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-        """The stretch of the stream as (epoch, first, last) within each epoch."""
-        while start < end:
-            epoch, first = divmod(start, self.layout.count)
-            last = min(self.layout.count, first + end - start)
-            yield epoch, first, last
-            start += last - first
 
     def _draw_epoch(
         self, seed: int, iteration: int, epoch: int

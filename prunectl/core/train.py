@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections.abc import Callable, Iterator
 from typing import Concatenate, Literal, ParamSpec, TypeVar
 
@@ -19,15 +20,16 @@ from torch import Tensor, nn
 from prunectl.core import schedule as schedules
 from prunectl.core import tasks
 from prunectl.core.augment import Normalizer
-from prunectl.core.batches import Batches
 from prunectl.core.capture import AHEAD, CaptureFailed, Graphs, Lane
 from prunectl.core.datasets.images import Images
+from prunectl.core.datasets.streamed import Streamed
 from prunectl.core.layout import Layout
 from prunectl.core.optimize import Optimizer, kernels
 from prunectl.core.randomness import generator
 from prunectl.core.rates import RateLog
 from prunectl.core.schedule import Schedule
 from prunectl.core.settings import NetworkSettings, TrainSettings
+from prunectl.core.source import open_source
 from prunectl.core.state import State, check, copied
 from prunectl.core.tasks import Metrics, Task
 from prunectl.core.zeros import Zeros
@@ -39,6 +41,8 @@ Builder = Callable[[torch.Generator | None], nn.Module]
 
 EVALUATION_BATCH = {"cpu": 250, "cuda": 2000}
 """Images evaluated at once; part of the numerics, because sums depend on it in their last bits."""
+EVALUATION_VALUES = {"cpu": 32 * 224 * 224 * 3, "cuda": 256 * 224 * 224 * 3}
+"""Values of input evaluated at once, which makes it fewer images where they are large; so part of them, too."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -64,7 +68,7 @@ class Trainer:
         self,
         network: NetworkSettings | Builder,
         settings: TrainSettings,
-        images: Images,
+        images: Images | Streamed,
         device: str | torch.device = "cpu",
         task: str = "classification",
         *,
@@ -91,10 +95,8 @@ class Trainer:
         settings, images = self.settings, self.images
         self.module = _placed(self._build(None), self.device)
         self.task: Task = tasks.find(task)(settings, images.classes)
-        self.batches = Batches(self.images.train_images, self.images.train_labels, settings)
-        channels, height, width = self.images.train_images.shape[1:]
-        shape = (channels, height, width)
-        self.normalize = Normalizer(settings.normalize, shape, self.device)
+        self.batches = open_source(self.images, settings)
+        self.normalize = Normalizer(settings.normalize, self.images.shape, self.device)
         self.parameters = {n: p for n, p in self.module.named_parameters() if p.requires_grad}
         self.optimizer = Optimizer(self.parameters, settings.optimizer)
         self._zeros = Zeros(self.parameters, kernels(self.parameters), self.optimizer.of)
@@ -279,14 +281,25 @@ class Trainer:
     def _step(self, pixels: Tensor, labels: Tensor) -> None:
         """Forward, backward, update, mask, accumulate. Must not read anything back from the device, nor change
         anything but tensors: a replay of it changes nothing else."""
-        with self._precision():
-            outputs = self._forward(self.normalize(pixels))
-        loss = self.task.loss(outputs, labels)
-        loss.backward()  # type: ignore[no-untyped-call]
+        total = len(labels)
+        size = self.settings.micro_batch or total
+        for start in range(0, total, size):
+            self._backward(pixels[start : start + size], labels[start : start + size], total)
         self.optimizer.step()
         with torch.no_grad():
             self._zeros.apply()
-            self._sums["loss"].add_(loss.detach(), alpha=len(labels))
+
+    def _backward(self, pixels: Tensor, labels: Tensor, total: int) -> None:
+        """Forward and backward of images that are part of a batch of `total`; gradients and metrics add up."""
+        count = len(labels)
+        with self._precision():
+            outputs = self._forward(self.normalize(pixels))
+        loss = self.task.loss(outputs, labels)
+        # Each part's mean weighs as much as it has images, so that the sum is the mean over the batch.
+        part = loss if count == total else loss * (count / total)
+        part.backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            self._sums["loss"].add_(loss.detach(), alpha=count)
             for name, value in self.task.training_sums(outputs.detach(), labels).items():
                 self._sums[name].add_(value)
 
@@ -328,21 +341,24 @@ class Trainer:
 
         Changes nothing that training depends on. Waits for the device once.
         """
-        images, labels = self.images.test_images, self.images.test_labels
-        if split == "validation":
-            if self.images.validation_images is None or self.images.validation_labels is None:
-                return None
-            images, labels = self.images.validation_images, self.images.validation_labels
+        parts = self.images.parts(split, self._evaluation_batch())
+        if parts is None:
+            return None
         training = self.module.training
         self.module.eval()
         for total in self._totals.values():
             total.zero_()
-        size = EVALUATION_BATCH.get(self.device.type, 1000)
-        pixels = images.permute(0, 2, 3, 1)
-        for start in range(0, len(labels), size):
-            self._measure(pixels[start : start + size], labels[start : start + size])
+        count = 0
+        for pixels, labels in parts:
+            self._measure(pixels, labels)
+            count += len(labels)
         self.module.train(training)
-        return self.task.metrics(_read(self._totals), len(labels))
+        return self.task.metrics(_read(self._totals), count)
+
+    def _evaluation_batch(self) -> int:
+        """Images evaluated at once: fewer where they are large."""
+        fit = EVALUATION_VALUES.get(self.device.type, 1 << 24) // math.prod(self.images.shape)
+        return max(1, min(EVALUATION_BATCH.get(self.device.type, 1000), fit))
 
     def _measure(self, pixels: Tensor, labels: Tensor) -> None:
         """Evaluate one batch, by its graph where there is one."""

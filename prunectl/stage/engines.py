@@ -7,7 +7,7 @@ from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 
-from prunectl.core.datasets import Images, load
+from prunectl.core.datasets import Images, Streamed, load
 from prunectl.core.devices import configure
 from prunectl.core.settings import DataSettings, NetworkSettings, TrainSettings
 from prunectl.core.train import Trainer
@@ -25,7 +25,7 @@ class Engines:
         self.fuse = fuse
         self._root = data_root
         self._keep = keep
-        self._images: OrderedDict[DataSettings, Images] = OrderedDict()
+        self._images: OrderedDict[DataSettings, Images | Streamed] = OrderedDict()
         self._idle: OrderedDict[_Kind, list[Trainer]] = OrderedDict()
 
     def borrow(self, spec: StageSpec) -> Trainer:
@@ -57,7 +57,7 @@ class Engines:
             # Trainers hold themselves in cycles, which Python would keep until it happens to look.
             gc.collect()
 
-    def _load(self, settings: DataSettings) -> Images:
+    def _load(self, settings: DataSettings) -> Images | Streamed:
         if settings not in self._images:
             self._images[settings] = load(settings, self._root)
         self._images.move_to_end(settings)
