@@ -120,16 +120,19 @@ class Stream:
     def take(self) -> Tensor:
         """The next request's images, uint8 [n, height, width, channels].
 
-        Raises DataError for a file that cannot be read, StopIteration where there are no more requests.
+        Raises DataError for a file that cannot be read, RuntimeError where a loading process died, StopIteration
+        where there are no more requests.
         """
         if not self.live:
             raise RuntimeError("another stream has begun")
         try:
             answer = next(self._answers)
-        except RuntimeError:
-            # A process of the loader's has died: what is left of it is of no use.
+        except (RuntimeError, OSError, EOFError) as error:
+            # A process of the loader's has died, which torch notices or the broken pipe to it tells first.
             self._loader.close()
-            raise
+            raise RuntimeError(
+                f"a process that loads images exited unexpectedly: {error}"
+            ) from error
         if isinstance(answer, DataError):
             raise answer
         assert isinstance(answer, Tensor)
