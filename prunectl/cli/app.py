@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from prunectl.cli import control, inspect, results, run, store
+from prunectl.cli import control, inspect, results, run, store, watch
 from prunectl.errors import ExitCode, PrunectlError
 
 app = typer.Typer(
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (run, inspect, results, control):
+for group in (run, watch, inspect, results, control):
     group.register(app)
 app.add_typer(store.app, name="store", rich_help_panel="Store")
 
