@@ -33,7 +33,8 @@ def watch(
         raise StoreError(
             f"there is no store {paths.root}; `prunectl run PLAN` makes one, --store names another place"
         )
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    # Textual draws on stderr.
+    if not (sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()):
         raise PrunectlError("watch needs a terminal")
     from prunectl.tui import open_viewer
 

@@ -185,7 +185,8 @@ def log_line(record: Record, iteration: int, goal: str) -> tuple[str, str] | Non
                 "bad" if dead else "warn",
             )
         case "begin":
-            return f"retraining starts from accuracy {n(record.get('accuracy_start'))}", ""
+            what = "retraining" if iteration else "training"
+            return f"{what} starts from accuracy {n(record.get('accuracy_start'))}", ""
         case "epoch":
             return (
                 f"epoch {record.get('epoch')}  accuracy {n(record.get('accuracy'))}  "

@@ -19,7 +19,7 @@ from prunectl.tui.columns import Cell, Column
 
 IDENTIFIER = 8
 """Digits of a trial's id that tables show."""
-SPARK = 14
+SPARK = 10
 
 Labels = Mapping[str, str]
 
@@ -149,20 +149,20 @@ RUNNING: tuple[Column[RunningRow], ...] = (
     Column("sparsity", "SPARS", 6, lambda r: Cell(t.sparsity(r.view.sparsity)), right=True,
            order=lambda r: float(r.view.sparsity)),
     Column("seed", "SEED", 4, lambda r: Cell(r.view.labels.get("seed", t.DASH)), right=True),
-    Column("phase", "PHASE", 8, lambda r: Cell(phase(r.view)), rank=3,
+    Column("phase", "PHASE", 8, lambda r: Cell(phase(r.view)), rank=6,
            order=lambda r: r.view.iteration),
     Column("progress", "PROGRESS", 10, lambda r: Cell(t.bar(_share(r.view), 10), "accent"),
            order=lambda r: _share(r.view)),
     Column("steps", "STEP", 11, _epoch, right=True, rank=4, order=lambda r: r.view.step),
     Column("curve", "TEST ACC", SPARK, lambda r: Cell(t.spark(r.view.accuracies, SPARK), "good"),
-           rank=5, order=lambda r: len(r.view.accuracies)),
+           rank=3, order=lambda r: len(r.view.accuracies)),
     Column("last", "LAST", 6, _last, right=True, order=lambda r: t.finite((r.view.accuracies or (None,))[-1])),
     Column("best", "BEST", 6, lambda r: Cell(t.number(_best(r.view))), right=True, rank=7,
            order=lambda r: _best(r.view)),
     Column("loss", "LOSS", 7, lambda r: Cell(t.number(r.view.loss, 4), "bad" if r.trouble == "diverged" else ""),
            right=True, rank=8, order=lambda r: t.finite(r.view.loss)),
     Column("eta", "ETA", 6, lambda r: Cell(t.duration(r.view.eta)), right=True, order=lambda r: r.view.eta),
-    Column("device", "DEVICE", 7, lambda r: Cell(r.view.device or t.DASH), rank=6),
+    Column("device", "DEVICE", 7, lambda r: Cell(r.view.device or t.DASH), rank=5),
 )  # fmt: skip
 
 
@@ -238,7 +238,7 @@ def why(view: TrialView) -> str:
     """What a trial waits for, or what became of it, in words."""
     if view.reason:
         return view.reason
-    words = {"done": "", "running": "running", "waiting": "a free slot"}
+    words = {"waiting": "for a free slot"}
     return words.get(view.state, view.state)
 
 
@@ -266,7 +266,7 @@ TRIALS: tuple[Column[TrialRow], ...] = (
            order=lambda r: r.seconds),
     Column("priority", "PRI", 3, lambda r: Cell(f"{r.view.priority:+d}" if r.view.priority else ""), right=True,
            order=lambda r: r.view.priority, rank=8),
-    Column("state", "WAITS FOR", 14, lambda r: Cell(why(r.view), t.STYLES.get(r.view.state, "")), flex=True),
+    Column("state", "STATE", 14, lambda r: Cell(why(r.view), t.STYLES.get(r.view.state, "")), flex=True),
 )  # fmt: skip
 
 
@@ -411,7 +411,7 @@ def _event_style(view: EventView) -> str:
 
 EVENTS: tuple[Column[EventRow], ...] = (
     Column("time", "TIME", 8, lambda r: Cell(t.clock(r.view.time), "dim"), order=lambda r: r.view.time),
-    Column("what", "WHAT", 16, lambda r: Cell(" · ".join(x for x in (r.what, r.view.text) if x),
+    Column("what", "WHAT", 16, lambda r: Cell(" · ".join(x for x in (r.view.text, r.what) if x),
            _event_style(r.view)), flex=True),
 )  # fmt: skip
 

@@ -11,13 +11,14 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Input, Static
 
 from prunectl.report.formats import to_markdown
 from prunectl.snapshot import Snapshot, TrialView
 from prunectl.storage.query import Result
 from prunectl.tui import status
 from prunectl.tui.asking import Request
+from prunectl.tui.widgets.keys import Keys
 from prunectl.tui.widgets.masthead import Masthead
 from prunectl.tui.widgets.table import KeyedTable
 
@@ -47,11 +48,13 @@ class View(Screen[None]):
     """A screen that shows snapshots."""
 
     NAME: ClassVar[str] = ""
-    HELP_NOTE: ClassVar[str] = ""
+    FOOTER: ClassVar[tuple[str, ...]] = ()
+    """Ids of the keys in the line at the bottom."""
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "Filter", key_display="/", id="view.filter",
                 tooltip="Rows with all words; !word leaves rows out"),
+        Binding("enter", "open", "Open", show=False, key_display="⏎", id="view.open"),
         Binding("escape", "back", "Clear the filter, or back", show=False, id="view.back"),
         Binding("comma", "sort(-1)", "Sort by the column before", show=False, key_display=",", id="view.sort-left"),
         Binding("full_stop", "sort(1)", "Sort by the next column", show=False, key_display=".", id="view.sort-right"),
@@ -76,7 +79,7 @@ class View(Screen[None]):
             id="filter",
             compact=True,
         )
-        yield Footer(compact=True, show_command_palette=False)
+        yield Keys(self.FOOTER)
         yield Static("", id="small")
 
     def content(self) -> ComposeResult:
@@ -146,6 +149,10 @@ class View(Screen[None]):
         """The table that keys mean."""
         focused = self.focused
         return focused if isinstance(focused, KeyedTable) else self.primary()
+
+    def action_open(self) -> None:
+        """Open what is under the cursor."""
+        self.table().action_open()
 
     def action_filter(self) -> None:
         """Type a filter."""

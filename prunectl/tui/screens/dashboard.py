@@ -27,11 +27,10 @@ class Dashboard(View):
     """The first view."""
 
     NAME = "Dashboard"
-    HELP_NOTE = "Rows keep their place; values change in them."
+    FOOTER = ("view.open", "view.filter", "app.pause", "trial.cancel", "trial.hold", "trial.retry", "app.help",
+              "app.quit")  # fmt: skip
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(
-            "enter", "open", "Open", key_display="⏎", id="dashboard.open", tooltip="Open the trial"
-        ),
+        Binding("enter", "open", "Open", key_display="⏎", id="view.open", tooltip="Open the trial"),
         *TRIAL_KEYS,
         Binding("F", "list", "Queue, failures or all trials", show=False, id="dashboard.list"),
         Binding(

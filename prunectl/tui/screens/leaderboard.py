@@ -50,8 +50,10 @@ class Leaderboard(View):
     """The second view."""
 
     NAME = "Leaderboard"
+    FOOTER = ("view.open", "view.filter", "leaderboard.delta", "leaderboard.mark", "leaderboard.export", "view.copy",
+              "app.help", "app.quit")  # fmt: skip
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "open", "Trials", key_display="⏎", id="leaderboard.open",
+        Binding("enter", "open", "Trials", key_display="⏎", id="view.open",
                 tooltip="Open the trials behind the cell"),
         Binding("d", "delta", "Δ/value", id="leaderboard.delta", tooltip="Changes from dense, or accuracies"),
         Binding("x", "mark", "Mark", id="leaderboard.mark", tooltip="Mark the method for the curves"),
@@ -72,6 +74,7 @@ class Leaderboard(View):
         self.marked: dict[str, set[str]] = {}
         """Methods marked for the curves, by board."""
         self._seen: object = None
+        self._seen_board = ""
         self._due = 0.0
         self._again = False
         self._reading = False
@@ -190,6 +193,9 @@ class Leaderboard(View):
             table.styles.height = min(needed, max(8, self.size.height - 22))
         else:
             table.styles.height = "1fr"
+        if self._seen_board != board.title:
+            self._seen_board = board.title
+            table.move_to(1 if len(table.rows) > 1 else 0)
         self._show_cell()
 
     def on_keyed_table_moved(self, message: KeyedTable.Moved) -> None:

@@ -56,6 +56,15 @@ class Sql(View):
     """The third view."""
 
     NAME = "SQL"
+    FOOTER = (
+        "sql.run",
+        "sql.recipes",
+        "sql.recopy",
+        "sql.export",
+        "view.copy",
+        "app.help",
+        "view.back",
+    )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+j,f5", "run_query", "Run", key_display="^j", id="sql.run", priority=True,
                 tooltip="Run the query (also F5)"),
@@ -67,8 +76,8 @@ class Sql(View):
         Binding("y", "copy", "Copy", id="view.copy"),
         Binding("escape", "back", "Stop/back", key_display="esc", id="view.back",
                 tooltip="Stop the query; then leave the editor"),
-        Binding("f1", "app.help", "Help", key_display="F1", id="sql.help"),
-        Binding("question_mark", "app.help", "Help", show=False, id="app.help"),
+        Binding("f1", "app.help", "Help", key_display="F1", id="app.help"),
+        Binding("question_mark", "app.help", "Help", show=False, id="sql.help"),
         Binding("slash", "filter", "Filter the rows", show=False, key_display="/", id="view.filter"),
     ]  # fmt: skip
 

@@ -27,9 +27,8 @@ from prunectl.tui.widgets.curve import Curve, Picture, Series
 from prunectl.tui.widgets.table import KeyedTable
 
 SETTINGS: tuple[Column[Setting], ...] = (
-    Column("name", "SETTING", 20, lambda s: Cell(s.name, "" if s.varied else "dim")),
-    Column("value", "VALUE", 14, lambda s: Cell(s.value, "accent" if s.varied else ""), flex=True),
-    Column("mark", "", 6, lambda s: Cell("← plan" if s.varied else "", "dim"), rank=1),
+    Column("name", "SETTING", 18, lambda s: Cell(s.name, "" if s.varied else "dim")),
+    Column("value", "VALUE", 14, lambda s: _value(s), flex=True),
 )
 LAYERS: tuple[Column[Layer], ...] = (
     Column("name", "LAYER", 12, lambda x: Cell(x.name), flex=True),
@@ -44,6 +43,12 @@ LOG: tuple[Column[LogLine], ...] = (
     Column("time", "TIME", 8, lambda x: Cell(t.clock(x.time), "dim")),
     Column("text", "WHAT", 20, lambda x: Cell(x.text, x.style), flex=True),
 )
+
+
+def _value(setting: Setting) -> Cell:
+    return Cell(f"{setting.value}  ← plan", "accent") if setting.varied else Cell(setting.value)
+
+
 METRICS = ("accuracy", "loss", "train_loss", "lr")
 PANELS = ("curve", "config", "layers", "log")
 
@@ -61,6 +66,8 @@ class TrialScreen(View):
     """Below the three views."""
 
     NAME = "Trial"
+    FOOTER = ("trial.next", "trial.panel", "trial.metric", "trial.cancel", "trial.retry", "view.copy", "app.help",
+              "view.back")  # fmt: skip
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("right_square_bracket", "step(1)", "Next", key_display="]", id="trial.next",
                 tooltip="Next trial of the list"),
@@ -212,7 +219,7 @@ class TrialScreen(View):
         log.apply(lines)
         log.describe("Log" + (" following" if self.follow else ""), "f follow · / search · o pager")
         if self.follow and (at_end or not log.has_focus):
-            log.move_to(len(log.rows) - 1)
+            log.call_after_refresh(log.move_to, len(log.rows) - 1)
 
     def _draw(self) -> None:
         points = self.detail.points

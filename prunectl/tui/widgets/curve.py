@@ -62,7 +62,7 @@ class Curve(Container, can_focus=True):
     def draw(self, picture: Picture, title: str, note: str = "") -> None:
         """Show it."""
         self.border_title = Content(title)
-        self.border_subtitle = Content(note)
+        self.border_subtitle = _key(picture, note)
         if picture == self._picture:
             return
         self._picture = picture
@@ -93,10 +93,9 @@ class Curve(Container, can_focus=True):
         for number, line in enumerate(drawn):
             xs, ys = zip(*_known(line), strict=True)
             colour = COLOURS[number % len(COLOURS)]
-            label = line.label if len(drawn) > 1 else None
             draw = plt.scatter if line.dots or len(xs) == 1 else plt.plot
             marker = ("o" if line.dots else "*") if plain else ("dot" if line.dots else "braille")
-            draw(list(xs), list(ys), marker=marker, color=colour, label=label)
+            draw(list(xs), list(ys), marker=marker, color=colour)
         if picture.ticks:
             places, names = zip(*picture.ticks, strict=True)
             plt.xticks(list(places), list(names))
@@ -106,6 +105,19 @@ class Curve(Container, can_focus=True):
         from typing import cast
 
         return cast("Viewer", self.app)
+
+
+def _key(picture: Picture, note: str) -> Content:
+    """The names of the curves in their colours."""
+    drawn = [line for line in picture.series if _known(line)]
+    parts = [
+        Content.styled(
+            f"{'∘' if line.dots else '━'} {line.label}  ", f"rgb{COLOURS[n % len(COLOURS)]}"
+        )
+        for n, line in enumerate(drawn)
+        if len(drawn) > 1
+    ]
+    return Content("").join([*parts, Content(note)])
 
 
 def _known(line: Series) -> list[tuple[float, float]]:

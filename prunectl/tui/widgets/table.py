@@ -61,7 +61,6 @@ class KeyedTable(ScrollView, Generic[T], can_focus=True):
         Binding("pagedown", "page(1)", "Page down", show=False, id="table.pagedown"),
         Binding("home,g", "edge(0)", "First row", show=False, id="table.first"),
         Binding("end,G", "edge(1)", "Last row", show=False, id="table.last"),
-        Binding("enter", "open", "Open", show=False, id="table.open"),
     ]
 
     class Moved(Message):
