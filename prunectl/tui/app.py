@@ -22,7 +22,7 @@ from prunectl.tui.asking import Asker, Request, asker
 from prunectl.tui.poller import INTERVAL, Poller, SnapshotReady, Source, WatchFailed
 from prunectl.tui.reading import Reader
 from prunectl.tui.rows import Study, TrialList, study_of
-from prunectl.tui.screens.base import Copies, View, keys_of
+from prunectl.tui.screens.base import Copies, View, keys_of, words_of
 from prunectl.tui.screens.dashboard import Dashboard
 from prunectl.tui.screens.dialogs import Choose, Confirm
 from prunectl.tui.screens.help import Help, Key
@@ -208,10 +208,9 @@ class Viewer(App[None]):
             if name in seen:
                 keys = seen[name].keys
                 shown = keys if shown in keys.split(" ") else f"{keys} {shown}"
-            does = binding.tooltip or binding.description
-            if does:
+            if does := words_of(binding):
                 seen[name] = Key(name, shown, does, where, not enabled)
-        order = {"here": 0, "this view": 1, "everywhere": 2}
+        order = {"this view": 0, "here": 1, "everywhere": 2}
         note = "read only: keys that change a run are off" if self.readonly else "esc: back"
         self.push_screen(Help(sorted(seen.values(), key=lambda key: order[key.where]), note))
 
@@ -221,15 +220,20 @@ class Viewer(App[None]):
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Every key that works now by its name, and Textual's own."""
+        seen = {"app.commands", "app.theme"}
         for where, binding, enabled in keys_of(screen):
-            if enabled and (binding.tooltip or binding.description) and binding.id:
-                group = binding.id.partition(".")[0]
-                action = binding.action
-                yield SystemCommand(
-                    f"{group}: {binding.description}",
-                    f"{binding.tooltip or where} ({self.get_key_display(binding)})",
-                    lambda action=action, node=screen: self._run_named(action, node),
-                )
+            words = words_of(binding)
+            if not enabled or not words or not binding.id or binding.action in seen:
+                continue
+            if binding.id in seen or binding.id.startswith("table."):
+                continue
+            seen |= {binding.id, binding.action}
+            action = binding.action
+            yield SystemCommand(
+                f"{binding.id.partition('.')[0]}: {words}",
+                f"{where}, key {self.get_key_display(binding)}",
+                lambda action=action, node=screen: self._run_named(action, node),
+            )
         yield SystemCommand(
             "app: Theme", "Preview a theme; TEXTUAL_THEME keeps one", self.action_theme
         )
@@ -312,4 +316,4 @@ class Viewer(App[None]):
 
 def _start(text: str) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= 48 else line[:47] + "…"
+    return line if len(line) <= 40 else line[:39] + "…"

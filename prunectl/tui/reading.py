@@ -15,6 +15,7 @@ from prunectl.storage import query
 from prunectl.storage.files import read_json
 from prunectl.storage.journal import Record, read
 from prunectl.storage.paths import StorePaths
+from prunectl.storage.replica import Replica
 from prunectl.tui.detail import Detail, detail_of
 
 PUBLISHED = """
@@ -106,6 +107,10 @@ class Reader:
         """The seeds of a cell, in order."""
         values = {"plan": plan, "cell": cell, "iteration": iteration}
         return tuple(SeedPoint(**row) for row in query.run(self.paths, SEEDS, values).dicts())
+
+    def replica(self) -> Replica:
+        """A private copy of the results."""
+        return Replica(self.paths)
 
     def logs(self) -> TrialLogs:
         """A reader of trials' logs."""

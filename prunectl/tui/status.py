@@ -69,34 +69,26 @@ def counts(snapshot: Snapshot) -> str:
 
 
 def status(snapshot: Snapshot | None, now: float, width: int, trouble: str = "") -> list[Part]:
-    """The second line, shortened from the left end of what matters least to fit `width`."""
+    """The second line. Where there is little room the bar goes first, then counts, then what to do."""
     if trouble:
-        return [("! ", "bad"), (f"cannot read the store: {trouble}"[: max(0, width - 3)], "bad")]
+        return _cut([("! ", "bad"), (f"cannot read the store: {trouble}", "bad")], width)
     if snapshot is None:
         return [("reading the store …", "dim")]
     head = scheduler(snapshot.scheduler, now, now - snapshot.time)
     hint = advice(snapshot)
-    done, steps = progress(snapshot)
-    share = done / steps if steps else 0.0
-    eta = snapshot.scheduler.eta
-    tail = f" · ETA {t.minutes(eta, now)}" if eta and snapshot.scheduler.alive else ""
-    summary = counts(snapshot) if snapshot.trials else "no trials"
-    parts = [*head]
     if hint:
-        parts.append((f" · {hint}", "warn" if snapshot.scheduler.alive else "dim"))
+        head = [*head, (f" · {hint}", "warn" if snapshot.scheduler.alive else "dim")]
+    done, steps = progress(snapshot)
     if not steps:
-        return _cut(parts, width)
-    numbers = f" {_percent(share)} %  {summary}{tail}"
-    room = width - width_of(parts) - len(numbers) - 3
-    if room < 8 and hint:
-        parts = [*head]
-        room = width - width_of(parts) - len(numbers) - 3
+        return _cut(head, width)
+    share = done / steps
+    known = t.finite(snapshot.scheduler.eta) is not None and snapshot.scheduler.alive
+    eta = f"  ETA {t.minutes(snapshot.scheduler.eta, now)}" if known else ""
+    numbers = f"  {_percent(share)} %{eta}  {counts(snapshot)}"
+    room = width - width_of(head) - len(numbers) - 2
     if room >= 6:
-        parts += [("  ", ""), (t.boxed(share, min(30, room)), "accent")]
-    else:
-        parts.append((" ", ""))
-    parts.append((numbers, ""))
-    return _cut(parts, width)
+        return [*head, ("  ", ""), (t.boxed(share, min(30, room)), "accent"), (numbers, "")]
+    return _cut([*head, (numbers, "")], width)
 
 
 def _percent(share: float) -> str:

@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Input, Static
+from textual.widgets import Input, Static, TextArea
 
 from prunectl.report.formats import to_markdown
 from prunectl.snapshot import Snapshot, TrialView
@@ -61,6 +61,7 @@ class View(Screen[None]):
         Binding("r", "reverse", "Reverse the order", show=False, id="view.reverse"),
         Binding("z", "zoom", "Zoom the panel", show=False, id="view.zoom"),
         Binding("y", "copy", "Copy", show=False, id="view.copy"),
+        Binding("ctrl+c", "app.leave", "Quit", show=False, id="view.quit", tooltip="Leave; a run goes on"),
     ]  # fmt: skip
 
     def __init__(self) -> None:
@@ -327,6 +328,15 @@ def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def keys_of(screen: Screen[Any]) -> Iterator[tuple[str, Binding, bool]]:
     """Where, which and whether enabled: the keys that work now, those of the focused panel first."""
     for active in screen.active_bindings.values():
-        where = "here" if active.node is not screen.app and active.node is not screen else (
-            "this view" if active.node is screen else "everywhere")  # fmt: skip
+        node = active.node
+        if not active.binding.id and not isinstance(node, TextArea):
+            continue  # Textual's own, which say nothing about this program
+        where = "this view" if node is screen else "everywhere" if node is screen.app else "here"
         yield where, active.binding, active.enabled
+
+
+def words_of(binding: Binding) -> str:
+    """What a key does, with the word of the line at the bottom."""
+    if not binding.tooltip or binding.tooltip.startswith(binding.description):
+        return binding.tooltip or binding.description
+    return f"{binding.description}: {binding.tooltip}"

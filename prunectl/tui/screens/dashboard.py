@@ -20,7 +20,7 @@ from prunectl.tui.widgets.table import KeyedTable
 
 LISTS = ("queue", "failures", "all")
 MINUTE = 60.0
-NO_TRIALS = "No trials yet. `prunectl run PLAN.toml` queues a plan, and this view follows it."
+NO_TRIALS = "No trials yet.\n`prunectl run PLAN.toml` queues a plan; this view will follow it."
 
 
 class Dashboard(View):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -139,11 +138,11 @@ class Sql(View):
             return
         self._copying = True
         self._title("copying the store …")
-        paths = self.viewer.paths
+        reader = self.viewer.reader
 
         def work() -> None:
             try:
-                replica = Replica(paths)
+                replica = reader.replica()
                 self.post_message(Copied(replica, tuple(replica.tables())))
             except PrunectlError as error:
                 self.post_message(Copied(None, (), str(error)))
@@ -197,7 +196,8 @@ class Sql(View):
             return
         self.running = True
         self.query_one("#result", KeyedTable).describe("Result", "running … esc stops")
-        started = time.monotonic()
+        clock = self.viewer.clock
+        started = clock()
 
         def work() -> None:
             result, trouble = None, ""
@@ -205,7 +205,7 @@ class Sql(View):
                 result = replica.run(sql, ROWS, q.parameters(sql))
             except PrunectlError as error:
                 trouble = str(error)
-            self.post_message(Asked(sql, result, trouble, time.monotonic() - started))
+            self.post_message(Asked(sql, result, trouble, clock() - started))
 
         self.run_worker(work, thread=True, group="query", exit_on_error=False)
 

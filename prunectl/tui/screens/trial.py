@@ -251,21 +251,33 @@ class TrialScreen(View):
         share = view.steps_done / view.steps if view.steps else 0.0
         last = self.detail.points[-1].accuracy if self.detail.points else None
         change = None if last is None or self.detail.dense is None else last - self.detail.dense
-        where = f"iteration {view.iteration}/{len(view.path) - 1}" if view.iteration else "dense"
+        where = f"it {view.iteration}/{len(view.path) - 1}" if view.iteration else "dense"
         name = f"{rows.method(view.labels, self.viewer.study)} seed {view.seed}"
         parts = [
-            f"{t.GLYPHS.get(view.state, '?')} {view.state}",
+            self._state(view, snapshot),
             name,
             where,
-            f"{t.boxed(share, 12)} {100 * share:.0f} %",
+            f"{t.boxed(share, 12)} {100 * share:.0f} %"
+            if self.has_class("-wide")
+            else f"{100 * share:.0f} %",
             f"test {t.number(last)}",
             f"Δ dense {t.signed(change)}",
         ]
         if view.eta is not None:
             parts.append(f"ETA {t.minutes(view.eta, self.viewer.clock())}")
-        if view.reason:
-            parts.insert(1, view.reason)
-        line.update(Content(" " + "   ".join(parts)))
+        line.update(Content(" " + ("   " if self.has_class("-wide") else "  ").join(parts)))
+
+    def _state(self, view: TrialView, snapshot: Snapshot | None) -> str:
+        """The state in words, and the key that helps."""
+        stage = (
+            next((r for r in snapshot.running if r.key in view.path), None) if snapshot else None
+        )
+        wrong = rows.trouble(stage) if stage else ""
+        if wrong:
+            return f"! {wrong} (c: cancel)"
+        text = f"{t.GLYPHS.get(view.state, '?')} {view.reason or view.state}"
+        keys = {"failed": " (R: retry)", "cancelled": " (R: retry)", "held": " (h: release)"}
+        return text + keys.get(view.state, "")
 
     # panels
 
