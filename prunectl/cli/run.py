@@ -40,7 +40,9 @@ def run(
         int | None, typer.Option(min=1, help="Stages at a time on each device.")
     ] = None,
     changes: SetOption = None,
-    plain: Annotated[bool, typer.Option("--plain", help="Lines instead of live bars.")] = False,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Without the terminal UI, in the foreground.")
+    ] = False,
     detach: Annotated[
         bool, typer.Option("--detach", help="Run in the background, and return at once.")
     ] = False,
@@ -70,9 +72,12 @@ def run(
     }
     chosen = _devices(devices, slots, expansions) if todo else []
     _check_data({spec.data for spec in todo.values()}, expansions, data)
-    if todo and detach and not control.alive(paths):
+    view = not plain and not detach and _on_terminal()
+    if todo and (detach or view) and not control.alive(paths):
         _record_plans(paths, expansions)
-        typer.echo(background(paths))
+        typer.echo(background(paths), err=True)
+        if view:
+            _watch(paths, expansions)
         return
     identifier = _register(paths, expansions, chosen)
     if not todo:
@@ -82,6 +87,8 @@ def run(
         for expansion in expansions:
             typer.echo(control.add_plan(paths, expansion.digest).text, err=True)
         typer.echo("added to the scheduler that is running; `prunectl status` shows it", err=True)
+        if view:
+            _watch(paths, expansions)
         return
     outcome = _schedule(paths, expansions, chosen, data, plain, share, fuse, identifier)
     _report(paths, expansions, outcome)
@@ -128,6 +135,25 @@ def _check_data(
     }
     for (name, _, fingerprint), options in sorted(once.items()):
         ensure(name, root, options, fingerprint, progress=lambda text: typer.echo(text, err=True))
+
+
+def _on_terminal() -> bool:
+    return all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
+
+
+def _watch(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
+    """The terminal UI; after it the table and the exit code of a run that has ended by then."""
+    from prunectl import control
+    from prunectl.tui import open_viewer
+    from prunectl.watch import Watcher
+
+    open_viewer(paths)
+    if control.alive(paths):
+        return
+    _print_rank(paths, expansions)
+    counts = Watcher(paths).snapshot().counts
+    if counts.get("failed") or counts.get("blocked"):
+        raise typer.Exit(ExitCode.TRIAL_FAILED)
 
 
 def background(paths: StorePaths) -> str:
@@ -209,7 +235,7 @@ def _schedule(
 
     keys = {key for expansion in expansions for key in expansion.stages}
     work = Work(expansions, {key for key in keys if paths.stage(key).result.exists()})
-    live = not plain and sys.stderr.isatty() and sys.stdout.isatty()
+    live = sys.stderr.isatty()
     display: Display = LiveDisplay(work) if live else PlainDisplay(work)
     scheduler = Scheduler(
         paths,
