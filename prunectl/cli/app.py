@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from prunectl.cli import control, inspect, results, run, store
+from prunectl.cli import bench, control, inspect, results, run, store
 from prunectl.errors import ExitCode, PrunectlError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 for group in (run, inspect, results, control):
     group.register(app)
+app.add_typer(bench.app, name="bench", rich_help_panel="Store")
 app.add_typer(store.app, name="store", rich_help_panel="Store")
 
 
