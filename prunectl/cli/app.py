@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from prunectl.cli import compare, control, inspect, results, run, status, store, watch
+from prunectl.cli import bench, compare, control, inspect, results, run, status, store, watch
 from prunectl.errors import ExitCode, PrunectlError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 for group in (run, watch, inspect, status, results, compare, control):
     group.register(app)
+app.add_typer(bench.app, name="bench", rich_help_panel="Store")
 app.add_typer(store.app, name="store", rich_help_panel="Store")
 
 
