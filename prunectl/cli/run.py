@@ -18,8 +18,12 @@ from prunectl.errors import ExitCode, PrunectlError, StoreError
 if TYPE_CHECKING:
     from prunectl.plan.expand import Expansion
     from prunectl.scheduler.devices import Device
-    from prunectl.scheduler.limits import Outcome
+    from prunectl.scheduler.limits import Failure, Outcome
     from prunectl.storage.paths import StorePaths
+
+
+LOG_LINES = 12
+"""Of a failed worker's log."""
 
 
 def register(app: typer.Typer) -> None:
@@ -46,6 +50,9 @@ def run(
     share: Annotated[
         bool, typer.Option("--share", help="Use devices that another run has leased, too.")
     ] = False,
+    checkpoint_every: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="Between checkpoints inside stages.")
+    ] = 60.0,
 ) -> None:
     """Run plans: what is done already is not done again, what was interrupted goes on."""
     from prunectl import control
@@ -76,7 +83,7 @@ def run(
             typer.echo(control.add_plan(paths, expansion.digest).text, err=True)
         typer.echo("added to the scheduler that is running; `prunectl status` shows it", err=True)
         return
-    outcome = _schedule(paths, expansions, chosen, data, plain, share, identifier)
+    outcome = _schedule(paths, expansions, chosen, data, plain, share, checkpoint_every, identifier)
     _report(paths, expansions, outcome)
 
 
@@ -184,6 +191,7 @@ def _schedule(
     data: Path | None,
     plain: bool,
     share: bool,
+    checkpoint_every: float,
     identifier: str,
 ) -> Outcome:
     from prunectl.cli.progress import Display, LiveDisplay, PlainDisplay, Work
@@ -203,6 +211,7 @@ def _schedule(
         ingest=ingest,
         share=share,
         run_id=identifier,
+        checkpoint_every=checkpoint_every,
         on_tick=display.tick,
         on_event=display.event,
     )
@@ -220,25 +229,42 @@ def _report(paths: StorePaths, expansions: Sequence[Expansion], outcome: Outcome
     """The ranked table, what went wrong, and the exit code that says so."""
     from prunectl.storage.ingest import ingest
 
-    if ingest(paths).busy:
-        typer.echo("results.duckdb is held by another program: the table may be behind", err=True)
+    try:
+        if ingest(paths).busy:
+            typer.echo("results.duckdb is held by another program: it may be behind", err=True)
+    except StoreError as error:
+        typer.echo(f"results.duckdb is behind: {error}", err=True)
     _print_rank(paths, expansions)
     counts = ", ".join(f"{count} {state}" for state, count in outcome.trials.items() if count)
     typer.echo(f"trials: {counts}", err=True)
     if outcome.failure is not None:
-        failure = outcome.failure
-        typer.echo(f"first failure: {failure.reason}: {failure.message}", err=True)
-        if failure.traceback:
-            typer.echo(failure.traceback.rstrip(), err=True)
-        typer.echo(f"its log: {paths.stage(failure.key).events}", err=True)
+        _report_failure(paths, outcome.failure)
     for reason in outcome.stopped.values():
         typer.echo(reason, err=True)
+    command = shlex.join(["prunectl", *sys.argv[1:]])
+    if outcome.broken is not None:
+        typer.echo(f"error: {outcome.broken}", err=True)
+        typer.echo(f"stopped, nothing is lost; then the same command goes on: {command}", err=True)
+        raise typer.Exit(ExitCode.STORE)
     if outcome.interrupted:
-        command = shlex.join(["prunectl", *sys.argv[1:]])
         typer.echo(f"stopped; the same command goes on: {command}", err=True)
         raise typer.Exit(ExitCode.INTERRUPTED)
     if not outcome.ok:
         raise typer.Exit(ExitCode.TRIAL_FAILED)
+
+
+def _report_failure(paths: StorePaths, failure: Failure) -> None:
+    """The first failure: its traceback, what its worker had said before, and how full its device was."""
+    typer.echo(f"first failure: {failure.reason}: {failure.message}", err=True)
+    if failure.log:
+        typer.echo("the last lines of its worker's log:", err=True)
+        for line in failure.log.splitlines()[-LOG_LINES:]:
+            typer.echo(f"  {line}", err=True)
+    if failure.traceback:
+        typer.echo(failure.traceback.rstrip(), err=True)
+    if failure.memory:
+        typer.echo(f"memory: {failure.memory}", err=True)
+    typer.echo(f"its log: {paths.stage(failure.key).events}", err=True)
 
 
 def _print_rank(paths: StorePaths, expansions: Sequence[Expansion]) -> None:

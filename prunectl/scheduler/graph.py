@@ -7,6 +7,7 @@ make it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -133,6 +134,24 @@ class StageGraph:
         if done:
             self._done.add(key)
         return done
+
+    def reopen(self, key: str) -> bool:
+        """Take back that a stage is done where its end, its mask or a replay's checkpoint is gone; whether it was
+        so.
+
+        Its result is set aside, not removed: the stage is computed again from its description.
+        """
+        files, node = self.paths.stage(key), self.nodes.get(key)
+        if node is None or not files.result.exists():
+            return False
+        needed = [files.final] if node.replay is None else [files.rewind(node.replay[1])]
+        if "mask" in node.spec["stage"]:
+            needed.append(files.mask)
+        if all(path.exists() for path in needed):
+            return False
+        files.result.rename(files.result.with_name(f"{files.result.name}.corrupt-{time.time_ns()}"))
+        self._done.discard(key)
+        return True
 
     def keep(self, key: str) -> list[int]:
         """Steps whose checkpoints the stage is asked to keep, ascending.
