@@ -74,6 +74,8 @@ def run(
         _record_plans(paths, expansions)
         typer.echo(background(paths))
         return
+    if todo:
+        _say_what_mixes(paths, expansions)
     identifier = _register(paths, expansions, chosen)
     if not todo:
         _already_done(paths, expansions)
@@ -96,6 +98,26 @@ def _distinct(expansions: Sequence[Expansion]) -> None:
                 "another plan of this run has the same name", "name", found=name
             )
         seen[name] = expansion.digest
+
+
+def _say_what_mixes(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
+    """A line for each version of the code whose numbers this run would be put beside."""
+    from prunectl.plan.identity import NUMERICS
+    from prunectl.storage.origins import mixture
+    from prunectl.storage.studies import current
+
+    names = {expansion.plan.content.name for expansion in expansions}
+    for study in current(paths):
+        numerics = {int(stage.spec.get("numerics", 0)) for stage in study.stages.values()}
+        if study.name in names and numerics - {NUMERICS}:
+            typer.echo(
+                f"note: {study.name} was run by a prunectl that computes other numbers (numerics "
+                f"{', '.join(map(str, sorted(numerics)))}, now {NUMERICS}): none of its stages is reused",
+                err=True,
+            )
+    keys = {key for expansion in expansions for key in expansion.stages}
+    for text in mixture(paths, keys):
+        typer.echo(f"note: {text}", err=True)
 
 
 def _devices(
@@ -151,10 +173,25 @@ def background(paths: StorePaths) -> str:
 def _record_plans(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
     from prunectl.storage.files import write_json
 
+    # Written anew each time: the version of a plan that was used last is the current one, whatever the clock says.
+    created = max(time.time(), _last_use(paths) + 1e-3)
     for expansion in expansions:
-        # Written anew each time: the version of a plan that was used last is the current one.
-        record = expansion.record() | {"created": time.time()}
-        write_json(paths.plan(expansion.digest), record)
+        write_json(paths.plan(expansion.digest), expansion.record() | {"created": created})
+
+
+def _last_use(paths: StorePaths) -> float:
+    """When a plan was recorded or run last, Unix seconds; later than now where the clock was set back."""
+    from prunectl.storage.files import read_json
+
+    last = 0.0
+    for folder, name in ((paths.plans, "created"), (paths.runs, "started")):
+        for path in folder.glob("*.json"):
+            try:
+                when = read_json(path)[name]
+            except (OSError, StoreError, KeyError, TypeError):
+                continue
+            last = max(last, when) if isinstance(when, int | float) else last
+    return last
 
 
 def _register(paths: StorePaths, expansions: Sequence[Expansion], devices: Sequence[Device]) -> str:
