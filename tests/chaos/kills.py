@@ -63,12 +63,15 @@ def rampage(
         while sum(tally.kills.values()) < kills:
             tally.attempts += 1
             process = study.start(plan, store, log)
-            victim = chance.choice(VICTIMS)
-            if _strike(process, store, victim, chance.uniform(0, span), chance):
+            victim = "worker"
+            # A scheduler replaces the workers it loses and goes on: they can be killed again.
+            while victim == "worker" and sum(tally.kills.values()) < kills:
+                victim = chance.choice(VICTIMS)
+                if not _strike(process, store, victim, chance.uniform(0, span), chance):
+                    break
                 tally.kills[victim] += 1
                 say(f"kill {sum(tally.kills.values())}: {victim} of study {tally.studies}")
-            if victim == "worker":
-                process.wait(300)  # the scheduler replaces it and goes on
+            process.wait(300)
             if not study.all_gone(store):
                 tally.problems.append(f"processes are left: {study.processes(store)}")
             if process.wait(300) == 0:
