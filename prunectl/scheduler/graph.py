@@ -50,13 +50,18 @@ class Node:
     @property
     def kind(self) -> tuple[str, str, int, str]:
         """(network, data set, batch, precision): stages of a kind take the same time per step."""
-        stage = self.spec["stage"]
-        return (
-            stage["network"]["name"],
-            stage["data"]["name"],
-            stage.get("train", {}).get("batch", 128),
-            self.flags[0],
-        )
+        return kind_of(self.spec["stage"])
+
+
+def kind_of(stage: dict[str, Any]) -> tuple[str, str, int, str]:
+    """(network, data set, batch, precision) of a stage's description in spec.json."""
+    train = stage.get("train", {})
+    return (
+        stage["network"]["name"],
+        stage["data"]["name"],
+        train.get("batch", 128),
+        train.get("precision", "fp32"),
+    )
 
 
 class StageGraph:
