@@ -38,7 +38,9 @@ Batches = Callable[[bool], Iterator[tuple[Tensor, Tensor]]]
 
 def images_of(work: Work) -> Images:
     """Patterns and noise, the same for everybody."""
-    return load(dense_stage(work).data, Path("."))
+    images = load(dense_stage(work).data, Path("."))
+    assert isinstance(images, Images)
+    return images
 
 
 def stage(work: Work, options: dict[str, Any]) -> Round:

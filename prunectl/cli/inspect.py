@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +12,11 @@ import typer
 from prunectl.cli.options import PlanArgument, SetOption, StoreOption
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from prunectl.plan.expand import Expansion
+    from prunectl.scheduler.devices import Device
+    from prunectl.scheduler.estimate import Cost
     from prunectl.scheduler.graph import Preview
     from prunectl.storage.paths import StorePaths
 
@@ -24,11 +29,17 @@ def register(app: typer.Typer) -> None:
 def show(
     plan: PlanArgument,
     store: StoreOption = None,
+    devices: Annotated[
+        str | None,
+        typer.Option(help="Devices to forecast for: all, cpu, or cuda:0,cuda:1."),
+    ] = None,
     changes: SetOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Show what a plan would run: trials, stages, the work they share, steps. Runs nothing, writes nothing."""
     from prunectl.cli.planning import read_plan
+    from prunectl.scheduler.devices import parse
+    from prunectl.scheduler.estimate import estimate
     from prunectl.scheduler.graph import StageGraph, preview
     from prunectl.storage.paths import StorePaths
     from prunectl.storage.studies import study_from
@@ -38,13 +49,20 @@ def show(
     graph = StageGraph(paths)
     graph.add(study_from(expansion.record() | {"created": 0.0}))
     counted = preview(graph)
+    run = expansion.plan.content.run
+    slots = run.slots_per_device if isinstance(run.slots_per_device, int) else None
+    chosen = parse(devices or run.devices or "all", slots=slots)
+    cost = estimate(paths, graph, chosen)
     if as_json:
-        typer.echo(json.dumps(_as_json(expansion, counted, paths), indent=1))
+        typer.echo(json.dumps(_as_json(expansion, counted, cost, paths), indent=1))
     else:
         _print(expansion, counted, paths)
+        _print_cost(cost, counted, chosen)
 
 
-def _as_json(expansion: Expansion, counted: Preview, paths: StorePaths) -> dict[str, Any]:
+def _as_json(
+    expansion: Expansion, counted: Preview, cost: Cost | None, paths: StorePaths
+) -> dict[str, Any]:
     record = expansion.record()
     return {
         "name": record["name"],
@@ -60,6 +78,7 @@ def _as_json(expansion: Expansion, counted: Preview, paths: StorePaths) -> dict[
             {"key": key, "dense": dense, "step": step, "steps": steps}
             for key, dense, step, steps in counted.replays
         ],
+        "cost": None if cost is None else dataclasses.asdict(cost),
         "store": str(paths.root),
         "trial_list": record["trials"],
         "stage_list": [{"key": key, **stage} for key, stage in record["stages"].items()],
@@ -100,6 +119,27 @@ def _print(expansion: Expansion, counted: Preview, paths: StorePaths) -> None:
             f"{steps:,} steps ({key[:8]})",
             markup=False,
         )
+
+
+def _print_cost(cost: Cost | None, counted: Preview, devices: Sequence[Device]) -> None:
+    from prunectl.cli.tables import console, duration, size
+
+    out = console()
+    if counted.stages == counted.done and not counted.replays:
+        return
+    if cost is None:
+        out.print("cost        not known: nothing like it has been run in this store yet")
+        return
+    names = ", ".join(f"{device.id} × {device.slots}" for device in devices)
+    out.print(
+        f"time        about {duration(cost.wall_seconds)} on {names}, "
+        f"{(cost.device_seconds or 0) / 3600:.3g} device-hours\n"
+        f"memory      {size(cost.memory)} for each worker\n"
+        f"disk        {size(cost.disk)}",
+        markup=False,
+    )
+    if cost.unmeasured:
+        out.print(f"            without {', '.join(cost.unmeasured)}: never run here", markup=False)
 
 
 def _rows(expansion: Expansion) -> list[tuple[tuple[str, ...], int]]:

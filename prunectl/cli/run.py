@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,8 +20,22 @@ if TYPE_CHECKING:
     from prunectl.core.settings import DataSettings
     from prunectl.plan.expand import Expansion
     from prunectl.scheduler.devices import Device
-    from prunectl.scheduler.limits import Outcome
+    from prunectl.scheduler.limits import Failure, Outcome
     from prunectl.storage.paths import StorePaths
+
+
+LOG_LINES = 12
+"""Of a failed worker's log."""
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a run goes about it; none of it changes what a stage is."""
+
+    share: bool
+    fuse: bool
+    checkpoint_every: float
+    """Seconds."""
 
 
 def register(app: typer.Typer) -> None:
@@ -55,6 +70,9 @@ def run(
             "--fuse", help="CUDA: fuse kernels with torch.compile; faster, with other last bits."
         ),
     ] = False,
+    checkpoint_every: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="Between checkpoints inside stages.")
+    ] = 60.0,
 ) -> None:
     """Run plans: what is done already is not done again, what was interrupted goes on."""
     from prunectl import control
@@ -79,6 +97,8 @@ def run(
         if view:
             _watch(paths, expansions)
         return
+    if todo:
+        _say_what_mixes(paths, expansions)
     identifier = _register(paths, expansions, chosen)
     if not todo:
         _already_done(paths, expansions)
@@ -90,7 +110,8 @@ def run(
         if view:
             _watch(paths, expansions)
         return
-    outcome = _schedule(paths, expansions, chosen, data, plain, share, fuse, identifier)
+    manner = Manner(share, fuse, checkpoint_every)
+    outcome = _schedule(paths, expansions, chosen, data, manner, identifier)
     _report(paths, expansions, outcome)
 
 
@@ -103,6 +124,26 @@ def _distinct(expansions: Sequence[Expansion]) -> None:
                 "another plan of this run has the same name", "name", found=name
             )
         seen[name] = expansion.digest
+
+
+def _say_what_mixes(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
+    """A line for each version of the code whose numbers this run would be put beside."""
+    from prunectl.plan.identity import NUMERICS
+    from prunectl.storage.origins import mixture
+    from prunectl.storage.studies import current
+
+    names = {expansion.plan.content.name for expansion in expansions}
+    for study in current(paths):
+        numerics = {int(stage.spec.get("numerics", 0)) for stage in study.stages.values()}
+        if study.name in names and numerics - {NUMERICS}:
+            typer.echo(
+                f"note: {study.name} was run by a prunectl that computes other numbers (numerics "
+                f"{', '.join(map(str, sorted(numerics)))}, now {NUMERICS}): none of its stages is reused",
+                err=True,
+            )
+    keys = {key for expansion in expansions for key in expansion.stages}
+    for text in mixture(paths, keys):
+        typer.echo(f"note: {text}", err=True)
 
 
 def _devices(
@@ -185,10 +226,25 @@ def background(paths: StorePaths) -> str:
 def _record_plans(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
     from prunectl.storage.files import write_json
 
+    # Written anew each time: the version of a plan that was used last is the current one, whatever the clock says.
+    created = max(time.time(), _last_use(paths) + 1e-3)
     for expansion in expansions:
-        # Written anew each time: the version of a plan that was used last is the current one.
-        record = expansion.record() | {"created": time.time()}
-        write_json(paths.plan(expansion.digest), record)
+        write_json(paths.plan(expansion.digest), expansion.record() | {"created": created})
+
+
+def _last_use(paths: StorePaths) -> float:
+    """When a plan was recorded or run last, Unix seconds; later than now where the clock was set back."""
+    from prunectl.storage.files import read_json
+
+    last = 0.0
+    for folder, name in ((paths.plans, "created"), (paths.runs, "started")):
+        for path in folder.glob("*.json"):
+            try:
+                when = read_json(path)[name]
+            except (OSError, StoreError, KeyError, TypeError):
+                continue
+            last = max(last, when) if isinstance(when, int | float) else last
+    return last
 
 
 def _register(paths: StorePaths, expansions: Sequence[Expansion], devices: Sequence[Device]) -> str:
@@ -223,9 +279,7 @@ def _schedule(
     expansions: Sequence[Expansion],
     devices: Sequence[Device],
     data: Path | None,
-    plain: bool,
-    share: bool,
-    fuse: bool,
+    manner: Manner,
     identifier: str,
 ) -> Outcome:
     from prunectl.cli.progress import Display, LiveDisplay, PlainDisplay, Work
@@ -243,9 +297,10 @@ def _schedule(
         [expansion.digest for expansion in expansions],
         data=data_root(data),
         ingest=ingest,
-        worker_command=[*WORKER, "--fuse"] if fuse else WORKER,
-        share=share,
+        worker_command=[*WORKER, "--fuse"] if manner.fuse else WORKER,
+        share=manner.share,
         run_id=identifier,
+        checkpoint_every=manner.checkpoint_every,
         on_tick=display.tick,
         on_event=display.event,
     )
@@ -263,25 +318,42 @@ def _report(paths: StorePaths, expansions: Sequence[Expansion], outcome: Outcome
     """The ranked table, what went wrong, and the exit code that says so."""
     from prunectl.storage.ingest import ingest
 
-    if ingest(paths).busy:
-        typer.echo("results.duckdb is held by another program: the table may be behind", err=True)
+    try:
+        if ingest(paths).busy:
+            typer.echo("results.duckdb is held by another program: it may be behind", err=True)
+    except StoreError as error:
+        typer.echo(f"results.duckdb is behind: {error}", err=True)
     _print_rank(paths, expansions)
     counts = ", ".join(f"{count} {state}" for state, count in outcome.trials.items() if count)
     typer.echo(f"trials: {counts}", err=True)
     if outcome.failure is not None:
-        failure = outcome.failure
-        typer.echo(f"first failure: {failure.reason}: {failure.message}", err=True)
-        if failure.traceback:
-            typer.echo(failure.traceback.rstrip(), err=True)
-        typer.echo(f"its log: {paths.stage(failure.key).events}", err=True)
+        _report_failure(paths, outcome.failure)
     for reason in outcome.stopped.values():
         typer.echo(reason, err=True)
+    command = shlex.join(["prunectl", *sys.argv[1:]])
+    if outcome.broken is not None:
+        typer.echo(f"error: {outcome.broken}", err=True)
+        typer.echo(f"stopped, nothing is lost; then the same command goes on: {command}", err=True)
+        raise typer.Exit(ExitCode.STORE)
     if outcome.interrupted:
-        command = shlex.join(["prunectl", *sys.argv[1:]])
         typer.echo(f"stopped; the same command goes on: {command}", err=True)
         raise typer.Exit(ExitCode.INTERRUPTED)
     if not outcome.ok:
         raise typer.Exit(ExitCode.TRIAL_FAILED)
+
+
+def _report_failure(paths: StorePaths, failure: Failure) -> None:
+    """The first failure: its traceback, what its worker had said before, and how full its device was."""
+    typer.echo(f"first failure: {failure.reason}: {failure.message}", err=True)
+    if failure.log:
+        typer.echo("the last lines of its worker's log:", err=True)
+        for line in failure.log.splitlines()[-LOG_LINES:]:
+            typer.echo(f"  {line}", err=True)
+    if failure.traceback:
+        typer.echo(failure.traceback.rstrip(), err=True)
+    if failure.memory:
+        typer.echo(f"memory: {failure.memory}", err=True)
+    typer.echo(f"its log: {paths.stage(failure.key).events}", err=True)
 
 
 def _print_rank(paths: StorePaths, expansions: Sequence[Expansion]) -> None:

@@ -33,9 +33,10 @@ from prunectl.stage.checkpoint import (
 )
 from prunectl.stage.engines import Engines
 from prunectl.stage.failures import ReplayDiffers, describe
+from prunectl.stage.memory import peak_memory
 from prunectl.stage.prepare import Start, counts, prepare
 from prunectl.stage.versions import versions
-from prunectl.storage.files import read_json, write_json
+from prunectl.storage.files import leftovers, read_json, write_json
 from prunectl.storage.journal import Journal, Record, read
 from prunectl.storage.locks import Lock
 from prunectl.storage.paths import StagePaths, StorePaths
@@ -76,6 +77,8 @@ def run(key: str, paths: StorePaths, engines: Engines, control: Control) -> Iter
         return
     spec = _read_spec(folder, key)
     with Lock(folder.lock):
+        for path in leftovers(folder.folder):
+            path.unlink(missing_ok=True)
         journal = Journal(folder.events)
         trainer = None
         try:
@@ -86,9 +89,9 @@ def run(key: str, paths: StorePaths, engines: Engines, control: Control) -> Iter
             # A trainer that failed is not given back: what is in it may be anything.
             if trainer is not None:
                 _let_go(engines, trainer)
-            journal.append(
-                "failed", durable=True, **describe(error, control.progress.get("step", 0))
-            )
+            failed = describe(error, control.progress.get("step", 0))
+            with contextlib.suppress(StoreError):  # on a full disk there is no room for it, either
+                journal.append("failed", durable=True, **failed)
             raise
         finally:
             journal.close()
@@ -335,6 +338,7 @@ class _Run:
             "epochs": len(epochs),
             "retrain_epochs": float(self.trainer.step / self.trainer.layout.per_epoch),
             "seconds": round(sum(record["seconds"] for record in epochs), 3),
+            "peak_memory": peak_memory(self.device),
             "device": self.device,
             "device_name": device_name(self.device),
             "mode": self.trainer.mode,

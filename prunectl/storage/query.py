@@ -65,6 +65,14 @@ def run(
     return _run(paths, sql, parameters, limit, patience)
 
 
+def refresh(paths: StorePaths) -> None:
+    """Read plans, runs and the scheduler's log into the database, if nobody holds it.
+
+    Raises StoreError where the folder cannot be written.
+    """
+    ingest.ingest(paths, ())
+
+
 def _prepare(paths: StorePaths) -> bool:
     """Make the database where there is none; whether a damaged one may be made anew."""
     if paths.database.exists():
