@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from prunectl.cli.asking import results_of
 from prunectl.cli.options import StoreOption
 from prunectl.errors import PrunectlError
 
@@ -65,9 +66,8 @@ def rank(
     """Rank strategies by accuracy at each sparsity: mean ± std (n), best ★, tied with it ≈."""
     from prunectl.report.formats import render
     from prunectl.report.leaderboard import cells, leaderboard
-    from prunectl.storage.paths import StorePaths
 
-    paths = StorePaths.locate(store)
+    paths = results_of(store)
     only = {"network": network, "dataset": dataset, "all_plans": all_plans}
     if form in (RankFormat.json, RankFormat.csv):
         typer.echo(render(cells(paths, plan, **only), form.value), nl=False)  # type: ignore[arg-type]
@@ -142,18 +142,16 @@ def sql(
     store: StoreOption = None,
 ) -> None:
     """Query the results with SQL, during a run or after it."""
-    from prunectl.storage.paths import StorePaths
-
     if schema:
         from prunectl.storage.schema import schema_text
 
         typer.echo(schema_text(), nl=False)
         return
-    paths = StorePaths.locate(store)
     if sum(item is not None for item in (query, recipe, file)) != 1:
         raise typer.BadParameter("give one of QUERY, --recipe, --file and --schema")
     if limit is None and form is SqlFormat.table:
         limit = TABLE_ROWS
+    paths = results_of(store)
     result = _ask(paths, query, recipe, file, parameter or [], limit)
     _write(result, form, out)
 
