@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from prunectl.cli import compare, control, inspect, results, run, status, store
+from prunectl.cli import compare, control, export, inspect, plot, results, run, status, store
 from prunectl.errors import ExitCode, PrunectlError
 
 app = typer.Typer(
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (run, inspect, status, results, compare, control):
+for group in (run, inspect, status, results, compare, plot, export, control):
     group.register(app)
 app.add_typer(store.app, name="store", rich_help_panel="Store")
 

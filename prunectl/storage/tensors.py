@@ -1,0 +1,63 @@
+"""Checkpoints without torch: their tensors as numpy arrays, once their checksum has been found right.
+
+The files are those of stage/checkpoint.py, which writes and reads them with torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prunectl.errors import StoreError
+from prunectl.storage.files import replacing
+
+if TYPE_CHECKING:
+    import numpy
+
+_TYPES = {
+    "BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64",
+    "F16": "float16", "F32": "float32", "F64": "float64",
+}  # fmt: skip
+"""Names of safetensors and what numpy and torch call them. numpy has no bfloat16, and no checkpoint has it."""
+
+Arrays = dict[str, "numpy.ndarray[Any, Any]"]
+
+
+def read_tensors(path: Path) -> tuple[Arrays, dict[str, str]]:
+    """The tensors of a checkpoint by name, and its metadata.
+
+    Raises StoreError where the file is missing, torn, or not what its checksum says.
+    """
+    import numpy
+    from safetensors import SafetensorError, deserialize, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata: dict[str, str] = dict(file.metadata() or {})
+        found = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
+    except FileNotFoundError:
+        raise StoreError(f"{path} is not there") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read: {error}") from error
+    digest = hashlib.sha256()
+    out: Arrays = {}
+    for name, tensor in sorted(found, key=lambda each: each[0]):
+        kind = _TYPES.get(tensor["dtype"])
+        if kind is None:
+            raise StoreError(f"{path}: {name} is of type {tensor['dtype']}, which numpy has not")
+        digest.update(f"{name} torch.{kind} {list(tensor['shape'])};".encode())
+        digest.update(tensor["data"])
+        out[name] = numpy.frombuffer(tensor["data"], dtype=kind).reshape(tensor["shape"])
+    if metadata.get("sha256") != digest.hexdigest():
+        raise StoreError(f"{path} is not what its checksum says")
+    return out, metadata
+
+
+def write_tensors(path: Path, tensors: Arrays, metadata: Mapping[str, str]) -> None:
+    """Write tensors as safetensors, atomically. Raises StoreError where the file cannot be written."""
+    from safetensors.numpy import save_file
+
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, dict(metadata))
