@@ -107,7 +107,9 @@ def styles(labels: Iterable[str]) -> dict[str, Style]:
             number = len(out)
             base = _PALETTE[number % len(_PALETTE)]
             marker = markers[number % len(markers)]
-            out[name] = Style(base.colour, marker, _PALETTE[(number + 2 * (number // 7)) % len(_PALETTE)].dashes)
+            out[name] = Style(
+                base.colour, marker, _PALETTE[(number + 2 * (number // 7)) % len(_PALETTE)].dashes
+            )
     return out
 
 

@@ -57,7 +57,8 @@ def read_tensors(path: Path) -> tuple[Arrays, dict[str, str]]:
 
 def write_tensors(path: Path, tensors: Arrays, metadata: Mapping[str, str]) -> None:
     """Write tensors as safetensors, atomically. Raises StoreError where the file cannot be written."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     with replacing(path) as temporary:
-        save_file(tensors, temporary, dict(metadata))
+        # save_file would make a file that nobody else may read.
+        temporary.write_bytes(save(tensors, dict(metadata)))
