@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from prunectl.cli.asking import results_of
 from prunectl.cli.options import StoreOption
 
 if TYPE_CHECKING:
@@ -50,9 +51,8 @@ def compare(
     """Compare with published results, as points from each one's own dense network, medians with medians."""
     from prunectl.report import compare as comparing
     from prunectl.report.formats import render
-    from prunectl.storage.paths import StorePaths
 
-    found = comparing.compare(StorePaths.locate(store), to.value, plan)
+    found = comparing.compare(results_of(store), to.value, plan)
     if form is not CompareFormat.table:
         typer.echo(render(found.table(), form.value), nl=False)
         return

@@ -1,15 +1,16 @@
-"""`show`: what a plan would run."""
+"""`show`: what a plan would run, and how to repeat a trial."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunectl.cli.options import PlanArgument, SetOption, StoreOption
+from prunectl.cli.options import SetOption, StoreOption
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +28,16 @@ def register(app: typer.Typer) -> None:
 
 
 def show(
-    plan: PlanArgument,
+    plan: Annotated[
+        Path | None, typer.Argument(help="A plan: a TOML file.", show_default=False)
+    ] = None,
+    trial: Annotated[
+        str | None,
+        typer.Option("--trial", help="How to repeat this trial instead: its id or the beginning."),
+    ] = None,
+    plan_text: Annotated[
+        bool, typer.Option("--plan-text", help="With --trial: only its plan, as TOML.")
+    ] = False,
     store: StoreOption = None,
     devices: Annotated[
         str | None,
@@ -37,6 +47,15 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Show what a plan would run: trials, stages, the work they share, steps. Runs nothing, writes nothing."""
+    if trial is not None:
+        if plan is not None or changes:
+            raise typer.BadParameter("--trial is of the store and goes without PLAN and --set")
+        from prunectl.cli.repeat import show_trial
+
+        show_trial(trial, store, as_json=as_json, plan_text=plan_text)
+        return
+    if plan is None or plan_text:
+        raise typer.BadParameter("give a PLAN, or --trial ID to see how a trial is repeated")
     from prunectl.cli.planning import read_plan
     from prunectl.scheduler.devices import parse
     from prunectl.scheduler.estimate import estimate

@@ -38,8 +38,8 @@ TRIAL = (
 )  # fmt: skip
 PLAN = ("digest", "plan", "file", "question", "axes", "overrides", "created", "text")
 RUN = (
-    "run", "plans", "started", "argv", "cwd", "git_commit", "git_dirty", "host", "devices", "packages", "python",
-    "prunectl",
+    "run", "plans", "started", "argv", "cwd", "git_commit", "git_dirty", "host", "devices", "driver", "packages",
+    "python", "platform", "prunectl",
 )  # fmt: skip
 
 _RESULT_NAMES = {"attempts": "attempt", "train_epochs": "retrain_epochs"}
@@ -178,8 +178,10 @@ def run_row(run_id: str, run: Data) -> Row:
         git.get("dirty"),
         run.get("host"),
         dumps(run.get("devices")),
+        run.get("driver"),
         dumps(run.get("packages")),
         run.get("python"),
+        run.get("platform"),
         run.get("prunectl"),
     )
 

@@ -28,8 +28,8 @@ CREATE TABLE paths (
 
 CREATE TABLE runs (
     run VARCHAR PRIMARY KEY, plans VARCHAR[], started TIMESTAMP, argv VARCHAR[], cwd VARCHAR,
-    git_commit VARCHAR, git_dirty BOOLEAN, host VARCHAR, devices JSON, packages JSON, python VARCHAR,
-    prunectl VARCHAR
+    git_commit VARCHAR, git_dirty BOOLEAN, host VARCHAR, devices JSON, driver VARCHAR, packages JSON,
+    python VARCHAR, platform VARCHAR, prunectl VARCHAR
 );
 
 CREATE TABLE stages (
