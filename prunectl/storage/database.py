@@ -37,6 +37,21 @@ READER = {
 """`BEGIN TRANSACTION READ ONLY` is no sandbox, this is: no files, no network, no settings."""
 
 
+_HELD = (
+    "Could not set lock",  # by another process
+    "different configuration",  # by this one, the other way
+    "Unique file handle conflict",  # by another thread, which is just opening or closing it
+    "database does not exist",  # being replaced: whoever asks has seen it a moment ago
+)
+"""What DuckDB says where the file is held for a moment."""
+
+_DAMAGED = re.compile(
+    r"not a valid DuckDB|[Cc]orrupt|[Cc]hecksum|WAL|[Ss]erializ|INTERNAL|Fatal|does not match|truncated",
+    re.S,
+)
+"""What it says of files that are not what they were. Anything else must not cost a rebuild."""
+
+
 @contextlib.contextmanager
 def opened(path: Path, *, write: bool, patience: float) -> Iterator[Connection]:
     """A connection to the file, closed at the end; waits up to `patience` seconds for whoever holds it.
@@ -65,7 +80,7 @@ def _connect(path: Path, write: bool, deadline: float) -> Connection:
             )
         except duckdb.Error as error:
             text = str(error)
-            if "Could not set lock" not in text and "different configuration" not in text:
+            if not any(sign in text for sign in _HELD):
                 raise _unusable(path, text) from error
             if time.monotonic() >= deadline:
                 holder = re.search(r"held in (.*?\(PID \d+\))", text)
@@ -83,7 +98,9 @@ def _unusable(path: Path, text: str) -> StoreError:
         )
     if "Permission denied" in text or "No space left" in text or "Read-only file system" in text:
         return StoreError(f"cannot open {path}: {text}")
-    return Damaged(f"{path} is damaged: {text}")
+    if _DAMAGED.search(text):
+        return Damaged(f"{path} is damaged: {text}")
+    return StoreError(f"cannot open {path}: {text}")
 
 
 def is_damage(error: duckdb.Error) -> bool:
