@@ -9,8 +9,9 @@ and stages are copied into them.
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -73,8 +74,11 @@ class Lane:
         by the next.
         """
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(
-            graph, pool=self._pool, stream=self.stream, capture_error_mode="thread_local"
+        with (
+            _without_collection(),
+            torch.cuda.graph(
+                graph, pool=self._pool, stream=self.stream, capture_error_mode="thread_local"
+            ),
         ):
             call()
         self._pool = graph.pool()
@@ -86,6 +90,18 @@ class Lane:
             self.stream.synchronize()
             self._free.append(self.stream)
             self.stream = None
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Python must not free another engine's graphs while one is being recorded."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class CaptureFailed(Exception):
@@ -142,7 +158,3 @@ class Graphs:
                 for tensor, value in before:
                     tensor.copy_(value)
         return own_pixels, own_labels, replay
-
-    def forget(self) -> None:
-        """Let go of all graphs."""
-        self._recorded.clear()

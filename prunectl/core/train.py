@@ -136,10 +136,9 @@ class Trainer:
 
     def close(self) -> None:
         """Let go of graphs, device memory and stream; the trainer is not to be used again."""
-        for graphs in (self._training, self._evaluation):
-            if graphs is not None:
-                graphs.forget()
         self.lane.close()
+        # Graphs and steps refer to each other: emptied, what they hold is free without waiting for the collector.
+        vars(self).clear()
 
     @property
     def layout(self) -> Layout:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -284,3 +286,14 @@ def test_streams_are_given_back_and_used_again(monkeypatch: pytest.MonkeyPatch) 
     for _ in range(50):
         capture.Lane(device).close()
     assert len(made) == 3
+
+
+def test_a_closed_trainer_holds_no_memory_though_something_holds_it() -> None:
+    made = captured(trainer())
+    finish(made)
+    held = weakref.ref(made.parameters["conv1.weight"])
+    graphs = weakref.ref(made._training)
+    made.close()
+    gc.collect()
+    assert held() is None
+    assert graphs() is None
