@@ -13,9 +13,9 @@ from prunectl.storage.replica import Table
 from prunectl.tui.columns import Cell, Column
 
 _PARAMETER = re.compile(r"^--\s*:(\w+)[ \t]*(.*)$", re.M)
-START = """-- ^j or F5 runs this; ^o goes to recipes, history and tables
-SELECT strategy, target_sparsity AS sparsity, n, round(mean, 2) AS mean, round(std, 2) AS std,
-       round(delta, 2) AS delta
+START = """-- ^j or F5 runs this; ^o: recipes, history, tables
+SELECT strategy, target_sparsity AS sparsity, n,
+       round(mean, 2) AS mean, round(delta, 2) AS delta
 FROM leaderboard
 WHERE n > 0
 ORDER BY sparsity, mean DESC
