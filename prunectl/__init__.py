@@ -1,3 +1,20 @@
 """Declarative experiments in neural network pruning: plan, train, prune, retrain, compare."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prunectl.notebook import open as open  # noqa: A004 - prunectl.open
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    # PEP 562: whoever only needs the version, such as a worker, loads neither DuckDB nor anything of ours. By its
+    # name and not by an import statement, because what is imported here every room of the package would know.
+    if name == "open":
+        from importlib import import_module
+
+        return import_module("prunectl.notebook").open
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

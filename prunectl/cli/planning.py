@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 def read_plan(file: Path, overrides: Sequence[str], paths: StorePaths) -> Expansion:
     """Load, expand and check a plan.
 
-    A version that the store knows has been checked before and is expanded without torch, in well under a second.
+    A version that the store knows has been checked before and is expanded without torch, in well under a second,
+    unless it prunes by filter ratios, whose sparsities have to be counted.
     Raises PlanError.
     """
     from prunectl.plan.expand import expand
@@ -22,7 +23,7 @@ def read_plan(file: Path, overrides: Sequence[str], paths: StorePaths) -> Expans
 
     plan = load(file, overrides)
     expansion = expand(plan, None)
-    if not paths.plan(expansion.digest).exists():
+    if not expansion.counted or not paths.plan(expansion.digest).exists():
         from prunectl.core.inspect import check
 
         expansion = expand(plan, check)

@@ -13,6 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import prunectl
+
 PACKAGES = ("torch", "torchvision", "numpy", "duckdb", "pydantic", "safetensors", "scipy")
 """Whose versions are recorded beside prunectl's own: what numbers or records depend on."""
 
@@ -32,12 +34,28 @@ def collect(identifier: str, plans: list[str], devices: list[str]) -> dict[str, 
         "cwd": os.getcwd(),
         "git": _git(Path.cwd()),
         "packages": {name: _version(name) for name in PACKAGES},
-        "prunectl": _version("prunectl"),
+        "prunectl": prunectl.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "host": socket.gethostname(),
         "devices": devices,
+        "driver": _driver() if any(device.startswith("cuda") for device in devices) else None,
     }
+
+
+def _driver() -> str | None:
+    """Version of NVIDIA's driver; None where NVML does not tell."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        try:
+            found = pynvml.nvmlSystemGetDriverVersion()
+        finally:
+            pynvml.nvmlShutdown()
+    except Exception:  # no module, no library, no driver: NVML has an error of its own for each
+        return None
+    return found.decode() if isinstance(found, bytes) else str(found)
 
 
 def _version(package: str) -> str | None:

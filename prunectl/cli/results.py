@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from prunectl.cli.asking import results_of
 from prunectl.cli.options import StoreOption
 from prunectl.errors import PrunectlError
 
@@ -59,16 +60,24 @@ def rank(
     delta: Annotated[
         bool, typer.Option("--delta", help="Points from the own dense network, paired by seed.")
     ] = False,
+    summary: Annotated[
+        bool,
+        typer.Option(
+            "--summary", help="A line per strategy: compression without loss, wins, search cost."
+        ),
+    ] = False,
     form: Annotated[RankFormat, typer.Option("--format", help="What to write.")] = RankFormat.table,
     store: StoreOption = None,
 ) -> None:
     """Rank strategies by accuracy at each sparsity: mean ± std (n), best ★, tied with it ≈."""
     from prunectl.report.formats import render
     from prunectl.report.leaderboard import cells, leaderboard
-    from prunectl.storage.paths import StorePaths
 
-    paths = StorePaths.locate(store)
+    paths = results_of(store)
     only = {"network": network, "dataset": dataset, "all_plans": all_plans}
+    if summary:
+        _summary(paths, leaderboard(paths, plan, **only), form)  # type: ignore[arg-type]
+        return
     if form in (RankFormat.json, RankFormat.csv):
         typer.echo(render(cells(paths, plan, **only), form.value), nl=False)  # type: ignore[arg-type]
         return
@@ -78,6 +87,33 @@ def rank(
         return
     for board in boards:
         typer.echo(render(board.table(delta=delta), form.value), nl=False)
+
+
+def _summary(paths: StorePaths, boards: list[Board], form: RankFormat) -> None:
+    from prunectl.cli.tables import console, table
+    from prunectl.report import summary
+    from prunectl.report.formats import render
+
+    found = [(board, summary.summarise(paths, board)) for board in boards]
+    if form in (RankFormat.json, RankFormat.csv):
+        typer.echo(render(summary.long_form(found), form.value), nl=False)
+        return
+    out = console()
+    for board, summaries in found:
+        made = summary.table(summaries)
+        if form is not RankFormat.table:
+            typer.echo(render(made, form.value), nl=False)
+            continue
+        out.print(f"{board.title}   {board.n}/{board.planned}", markup=False)
+        out.print(table(made.columns, made.rows))
+    if form is RankFormat.table:
+        out.print(
+            "no loss, −x points: the largest compression whose median is at most x points below the mean "
+            "dense accuracy (≥: nothing beyond was measured)\nwins–ties–losses: against every other method at "
+            "every sparsity, by the 95 % interval of the difference paired by seed"
+            if found
+            else "No results yet."
+        )
 
 
 def print_boards(boards: list[Board], *, delta: bool = False) -> None:
@@ -142,18 +178,16 @@ def sql(
     store: StoreOption = None,
 ) -> None:
     """Query the results with SQL, during a run or after it."""
-    from prunectl.storage.paths import StorePaths
-
     if schema:
         from prunectl.storage.schema import schema_text
 
         typer.echo(schema_text(), nl=False)
         return
-    paths = StorePaths.locate(store)
     if sum(item is not None for item in (query, recipe, file)) != 1:
         raise typer.BadParameter("give one of QUERY, --recipe, --file and --schema")
     if limit is None and form is SqlFormat.table:
         limit = TABLE_ROWS
+    paths = results_of(store)
     result = _ask(paths, query, recipe, file, parameter or [], limit)
     _write(result, form, out)
 
@@ -166,10 +200,11 @@ def _ask(
     parameters: list[str],
     limit: int | None,
 ) -> Result:
+    from prunectl.storage import cookbook
     from prunectl.storage import query as queries
 
     if recipe == "list":
-        listed = [(item.name, item.description) for item in queries.recipes(paths)]
+        listed = [(item.name, item.description) for item in cookbook.recipes(paths).values()]
         return queries.Result(("recipe", "description"), ("VARCHAR", "VARCHAR"), listed)
     values: dict[str, str] = {}
     for item in parameters:
@@ -178,7 +213,7 @@ def _ask(
             raise typer.BadParameter(f"--param needs name=value, found {item!r}")
         values[name] = value
     if recipe is not None:
-        return queries.run_recipe(paths, recipe, values, limit)
+        return cookbook.run_recipe(paths, recipe, values, limit)
     if file is not None:
         if str(file) == "-":
             query = typer.get_text_stream("stdin").read()
@@ -213,10 +248,12 @@ def _write(result: Result, form: SqlFormat, out: Path | None) -> None:
             typer.echo(f"{len(result.rows)} of >{len(result.rows)} rows", err=True)
         return
     from prunectl.cli.tables import console, table
-    from prunectl.report.formats import shown
+    from prunectl.report.formats import numeric, shown
 
     terminal = console()
-    made = table(result.columns, ([shown(value) for value in row] for row in result.rows))
+    rows = ([shown(value) for value in row] for row in result.rows)
+    left = [index for index, number in enumerate(numeric(result)) if not number]
+    made = table(result.columns, rows, left=left)
     terminal.print(made)
     count = len(result.rows)
     more = f"{count} of >{count}" if result.truncated else f"{count}"

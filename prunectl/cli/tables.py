@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,15 +21,17 @@ def console(*, stderr: bool = False) -> Console:
     return made
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 1) -> Table:
-    """A plain table: the first `left` columns to the left, the others to the right."""
+def table(
+    headings: Sequence[str], rows: Iterable[Sequence[object]], *, left: Container[int] = (0,)
+) -> Table:
+    """A plain table: the columns numbered `left` to the left, the others to the right."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, heading in enumerate(headings):
-        made.add_column(Text(heading), justify="left" if index < left else "right")
+        made.add_column(Text(heading), justify="left" if index in left else "right")
     for row in rows:
         made.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     return made
@@ -47,3 +49,14 @@ def duration(seconds: float | None) -> str:
     if whole < 86400:
         return f"{whole // 3600}h{whole % 3600 // 60:02d}"
     return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
+
+
+def size(count: float | None) -> str:
+    """``312 B``, ``4.2 MB``, ``1.3 GB`` (powers of 1000); a dash where it is not known."""
+    if count is None:
+        return "–"
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from prunectl.core.density import competitions, kept
 from prunectl.core.layers import Role, layers, prunable_layers
 from prunectl.core.networks import skeleton
 from prunectl.core.settings import NetworkSettings, PruneSettings
+from prunectl.core.wiring import readers
 from prunectl.errors import PrunectlError, UnknownName
 
 
@@ -123,11 +125,10 @@ def inspect(settings: NetworkSettings, exclude: tuple[str, ...] = ()) -> Anatomy
 
 
 def check(network: NetworkSettings, prune: PruneSettings) -> int:
-    """Weights `prune` would keep of the dense network: exactly for single weights, at most for channels.
+    """Weights `prune` would keep of the dense network: exactly, but for channels, where it is at most that many.
 
     What a worker would only find out when it prunes is raised here: UnknownName for a criterion or a layer,
-    ImpossibleDensity for a scope without room, and all that `inspect` raises. With ratios, whose count depends on
-    the layers in between, the answer is all prunable weights.
+    ImpossibleDensity for a scope without room, and all that `inspect` raises.
     """
     criteria.find(prune.criterion)
     anatomy = inspect(network, prune.exclude)
@@ -137,12 +138,35 @@ def check(network: NetworkSettings, prune: PruneSettings) -> int:
             if name not in {layer.name for layer in chosen}:
                 raise UnknownName("layer", name, [layer.name for layer in chosen])
             kept(1, ratio)
-        return anatomy.prunable
+        return _kept_by_ratios(chosen, dict(prune.ratios), _readers(network))
     sizes = {layer.parameter: layer.weights for layer in chosen}
     ends = [layer.parameter for layer in chosen if layer.role in ("first", "last")]
     count = kept(anatomy.prunable, prune.density)
     competitions(sizes, sizes, ends, prune.scope, count)
     return count
+
+
+def _kept_by_ratios(
+    chosen: list[LayerInfo], ratios: Mapping[str, str], reader: Mapping[str, str]
+) -> int:
+    """Weights whose filter is kept and whose input is: what `masks` leaves of the dense network."""
+    channels = {layer.name: layer.shape[0 if layer.kind == "conv" else 1] for layer in chosen}
+    left = {name: kept(channels[name], 1 - Fraction(ratio)) for name, ratio in ratios.items()}
+    inputs = {reader[name]: count for name, count in left.items() if name in reader}
+    total = 0
+    for layer in chosen:
+        out, into = layer.shape[:2]
+        if layer.kind == "dense":
+            total += out * left.get(layer.name, into)
+        else:
+            kernel = layer.weights // (out * into)
+            total += left.get(layer.name, out) * inputs.get(layer.name, into) * kernel
+    return total
+
+
+@lru_cache(maxsize=256)
+def _readers(settings: NetworkSettings) -> dict[str, str]:
+    return readers(skeleton(settings))
 
 
 def _misfit(settings: NetworkSettings, reason: str) -> NetworkMisfit:

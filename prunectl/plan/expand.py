@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
-from decimal import Decimal, localcontext
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from prunectl.core.density import ImpossibleDensity
-from prunectl.core.settings import NetworkSettings, PruneSettings
-from prunectl.errors import PrunectlError, UnknownName
-from prunectl.plan import resolve
+from prunectl.core.datasets.registry import OptionValue
+from prunectl.core.settings import DataSettings, NetworkSettings
+from prunectl.plan.grid import axes
 from prunectl.plan.identity import spec_to_dict, stage_key
+from prunectl.plan.ladders import UNKNOWN, Check, Ladder, ladders
 from prunectl.plan.load import LoadedPlan
-from prunectl.plan.resolve import Point
+from prunectl.plan.resolve import Point, points
 from prunectl.plan.spec import Mask, StageSpec, Weights
-
-Check = Callable[[NetworkSettings, PruneSettings], int]
-"""How many prunable weights a network keeps; `core.inspect.check` is one, and says what is impossible."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ class Trial:
     path: tuple[str, ...]
     """Keys of its stages: iteration 0, 1 …"""
     sparsities: tuple[str, ...]
-    """What each iteration aims at, as exact decimals; "0" first."""
+    """What each iteration aims at, as decimals; "0" first. Exact, but for filter ratios: see `ladders.Cut`."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +50,13 @@ class Expansion:
     stages: dict[str, StageSpec]
     epoch_steps: dict[str, float]
     """Steps per epoch, by stage."""
+    places: dict[DataSettings, dict[str, OptionValue]] = field(default_factory=dict)
+    """Where each data set lies on this machine, as far as the plan says: no stage's business."""
+
+    @property
+    def counted(self) -> bool:
+        """Whether all sparsities are known: those of filter ratios need a check."""
+        return not any(UNKNOWN in trial.sparsities for trial in self.trials)
 
     @property
     def steps(self) -> int:
@@ -88,7 +91,7 @@ class Expansion:
             "text": self.plan.text,
             "overrides": list(self.plan.overrides),
             "question": self.plan.question,
-            "axes": resolve.axes(self.plan),
+            "axes": axes(self.plan),
             "trials": [asdict(trial) for trial in self.trials],
             "stages": {
                 key: {
@@ -105,164 +108,98 @@ def expand(plan: LoadedPlan, check: Check | None) -> Expansion:
     """All trials and stages of a plan.
 
     `check` counts what is kept, to reject what cannot be pruned so before anything runs; None where the plan has been
-    through it before.
+    through it before and its sparsities do not depend on it (`Expansion.counted`).
 
     Raises PlanError with file and line.
     """
     trials: list[Trial] = []
     stages: dict[str, StageSpec] = {}
     epoch_steps: dict[str, float] = {}
+    places: dict[DataSettings, dict[str, OptionValue]] = {}
     cells: set[str] = set()
-    for point in resolve.points(plan):
-        for densities in _ladders(point):
-            if check is not None:
-                _check_ladder(plan, point, densities, check)
-            cell = _cell(plan, point, densities)
+    known: dict[tuple[NetworkSettings, int], list[Ladder]] = {}
+    for point in points(plan):
+        places[point.training.data] = point.training.place
+        about = (point.training.network, id(point.pruning))  # points share their pruning
+        if about not in known:
+            known[about] = ladders(plan, point.training.network, point.pruning, check)
+        for ladder in known[about]:
+            first = dict(_stages(point, ladder, 0))
+            cell = _cell(plan, point, first)
             if cell in cells:
                 continue
             cells.add(cell)
             for seed in plan.content.seeds:
-                path = []
-                for key, spec in _stages(point, densities, seed):
+                path = dict(_stages(point, ladder, seed)) if seed else first
+                for key, spec in path.items():
                     stages.setdefault(key, spec)
-                    epoch_steps.setdefault(key, float(point.layout.per_epoch))
-                    path.append(key)
-                trials.append(_trial(plan, point, densities, seed, cell, tuple(path)))
-    return Expansion(plan, tuple(trials), stages, epoch_steps)
+                    epoch_steps.setdefault(key, float(point.training.layout.per_epoch))
+                trials.append(_trial(plan, point, ladder, seed, cell, tuple(path)))
+    return Expansion(plan, tuple(trials), stages, epoch_steps, places)
 
 
-def _ladders(point: Point) -> Iterable[tuple[Decimal, ...]]:
-    """The densities of each trial: one ladder, or a trial per density where pruning is one-shot."""
-    densities = point.pruning.schedule.densities()
-    if point.pruning.schedule.kind == "one-shot":
-        return [(density,) for density in densities]
-    return [densities]
-
-
-def _stages(
-    point: Point, densities: tuple[Decimal, ...], seed: int
-) -> Iterator[tuple[str, StageSpec]]:
-    """The path of one trial: dense, then one stage per density."""
+def _stages(point: Point, ladder: Ladder, seed: int) -> Iterator[tuple[str, StageSpec]]:
+    """The path of one trial: dense, then one stage per cut."""
+    training = point.training
     dense = StageSpec(
-        network=point.network,
-        data=point.data,
-        train=point.train,
-        lr=point.dense_lr,
+        network=training.network,
+        data=training.data,
+        train=training.settings,
+        lr=training.lr,
         seed=seed,
     )
     dense_key = stage_key(dense)
     yield dense_key, dense
-    parent = dense_key
     how = point.retraining
-    for iteration, density in enumerate(densities, start=1):
+    if how is None:
+        return
+    parent = dense_key
+    for iteration, cut in enumerate(ladder, start=1):
         source = {"parent": parent, "dense": dense_key, "init": None}[how.source]
         spec = StageSpec(
-            network=point.network,
-            data=point.data,
-            train=point.train,
+            network=training.network,
+            data=training.data,
+            train=training.settings,
             lr=how.lr,
             seed=seed,
             iteration=iteration,
             weights=Weights(source, how.source_step),
-            mask=Mask(parent, _prune(point, density)),
-            optimizer_state=how.optimizer_state,  # type: ignore[arg-type]
-            batchnorm=how.batchnorm,  # type: ignore[arg-type]
+            mask=Mask(parent, cut.settings),
+            optimizer_state=how.optimizer_state,
+            batchnorm=how.batchnorm,
         )
         parent = stage_key(spec)
         yield parent, spec
 
 
-def _prune(point: Point, density: Decimal) -> PruneSettings:
-    pruning = point.pruning
-    return PruneSettings(
-        criterion=pruning.criterion,
-        scope=pruning.scope,
-        granularity=pruning.granularity,
-        density=_plain(density),
-        exclude=tuple(sorted(pruning.exclude)),
-    )
-
-
-def _plain(value: Decimal) -> str:
-    """A decimal without exponent or trailing zeros: one way to write each number."""
-    text = format(value, "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def _sparsity(density: Decimal) -> str:
-    with localcontext(prec=200):
-        return _plain(1 - density)
-
-
-def _cell(plan: LoadedPlan, point: Point, densities: tuple[Decimal, ...]) -> str:
+def _cell(plan: LoadedPlan, point: Point, path: dict[str, StageSpec]) -> str:
     """Identifies a trial without its seed: by the stages that seed 0 would have."""
-    keys = [key for key, _ in _stages(point, densities, 0)]
-    return _short(plan.content.name, point.strategy, point.recipe, point.dataset, *keys)
+    training = point.training
+    return _short(plan.content.name, point.strategy, training.label, training.dataset, *path)
 
 
 def _trial(
-    plan: LoadedPlan,
-    point: Point,
-    densities: tuple[Decimal, ...],
-    seed: int,
-    cell: str,
-    path: tuple[str, ...],
+    plan: LoadedPlan, point: Point, ladder: Ladder, seed: int, cell: str, path: tuple[str, ...]
 ) -> Trial:
+    criterion, scope, granularity = point.pruning.labels if point.pruning else ("", "", "")
     return Trial(
         trial=_short(cell, str(seed)),
         cell=cell,
         plan=plan.content.name,
-        network=point.network.name,
-        dataset=point.dataset,
-        recipe=point.recipe,
+        network=point.training.network.name,
+        dataset=point.training.dataset,
+        recipe=point.training.label,
         strategy=point.strategy,
-        schedule=point.pruning.schedule.label,
-        criterion=point.pruning.criterion,
-        scope=point.pruning.scope,
-        granularity=point.pruning.granularity,
-        retrain=point.retraining.label,
+        schedule=point.pruning.schedule.label if point.pruning else "dense",
+        criterion=criterion,
+        scope=scope,
+        granularity=granularity,
+        retrain=point.retraining.label if point.retraining else "",
         seed=seed,
         path=path,
-        sparsities=("0", *(_sparsity(density) for density in densities)),
+        sparsities=("0", *(cut.sparsity for cut in ladder)),
     )
 
 
 def _short(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-
-
-def _check_ladder(
-    plan: LoadedPlan, point: Point, densities: tuple[Decimal, ...], check: Check
-) -> None:
-    """Every step of a ladder must remove something, leave something, and be possible."""
-    network = point.network.name
-    before = _kept(plan, point, Decimal(1), check)
-    prunable = before
-    for density in densities:
-        kept = _kept(plan, point, density, check)
-        said = f"sparsity {_sparsity(density)} keeps {kept:,} of the {prunable:,} prunable weights"
-        if kept < 1:
-            raise plan.fail(f"{said} of {network}", "pruning.schedule")
-        if kept >= before:
-            raise plan.fail(
-                f"{said} of {network}, no fewer than the {before:,} before it", "pruning.schedule"
-            )
-        before = kept
-
-
-def _kept(plan: LoadedPlan, point: Point, density: Decimal, check: Check) -> int:
-    try:
-        return check(point.network, _prune(point, density))
-    except UnknownName as error:
-        raise plan.fail(
-            f"unknown {error.kind} of {point.network.name}",
-            "pruning.exclude",
-            found=error.found,
-            allowed=error.allowed,
-        ) from None
-    except ImpossibleDensity as error:
-        raise plan.fail(
-            f"sparsity {_sparsity(density)}: {error}", "pruning.schedule", found=point.network.name
-        ) from None
-    except PrunectlError as error:
-        raise plan.fail(str(error), "grid.network", found=point.network.name) from None

@@ -57,6 +57,10 @@ class LoadedPlan:
             suggestion=suggestion,
         )
 
+    def unknown(self, error: UnknownName, key: str) -> PlanError:
+        """An error about a name that no registry holds."""
+        return self.fail(f"unknown {error.kind}", key, found=error.found, allowed=error.allowed)
+
     def line(self, key: str) -> int | None:
         """Where the key stands; a recipe's or pruning's key may stand in the grid as an axis."""
         path = key.replace("[", ".").replace("]", "").split(".")
@@ -139,14 +143,16 @@ def recipe_names() -> list[str]:
 
 
 def recipe_data(name: str) -> dict[str, Any]:
-    """A shipped recipe's keys.
+    """A shipped recipe's keys, those of the recipe it is a variant of (its `base`) included.
 
     Raises UnknownName.
     """
     if name not in recipe_names():
         raise UnknownName("recipe", name, recipe_names())
     file = resources.files("prunectl.plan").joinpath("recipes", f"{name}.toml")
-    return tomli.loads(file.read_text(encoding="utf-8"))
+    data = tomli.loads(file.read_text(encoding="utf-8"))
+    base = data.pop("base", None)
+    return data if base is None else merged(recipe_data(base), data)
 
 
 def recipe(name: str) -> Recipe:

@@ -40,7 +40,10 @@ def explain(error: ValidationError, model: type[BaseModel], data: Any, prefix: P
     if kind == "value_error":
         return PlanError(str(item["ctx"]["error"]), key=key, found=_shown(found))
     message = item["msg"].replace("Input should", "should").replace("Tuple", "List")
-    return PlanError(message.replace("tuple", "list"), key=key, found=_shown(_value(data, place)))
+    value = _value(data, place)
+    return PlanError(
+        message.replace("tuple", "list"), key=key, found=None if value is None else _toml(value)
+    )
 
 
 def _most_telling(candidates: Sequence[Any], found: Any) -> Any:
@@ -49,10 +52,14 @@ def _most_telling(candidates: Sequence[Any], found: Any) -> Any:
     worded = [item for item in candidates if item["type"] == "value_error"]
     if isinstance(found, dict):
         inner = [item for item in candidates if item not in literal]
-        return (inner or candidates)[0]
+        return max(inner or candidates, key=lambda item: len(item["loc"]))
     if isinstance(found, str):
         return (worded or literal or candidates)[0]
     return candidates[0]
+
+
+_ALTERNATIVES = frozenset({"str", "int", "float", "bool"})
+"""What pydantic calls the plain types of a union, in the place of a key."""
 
 
 def _plain(loc: Place, data: Any) -> Place:
@@ -60,6 +67,8 @@ def _plain(loc: Place, data: Any) -> Place:
     out: list[str | int] = []
     inside = data
     for part in loc:
+        if isinstance(inside, dict) and part not in inside and part in _ALTERNATIVES:
+            continue
         if isinstance(inside, dict) and (part in inside or _is_key(part)):
             out.append(part)
             inside = inside.get(part)

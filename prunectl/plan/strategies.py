@@ -19,7 +19,21 @@ BUILT_IN = {
     "reinit": Strategy(weights_from="init", lr_window="from-start", retrain="full"),
 }
 
+DENSE = "dense"
+"""In a grid's `strategy`: the dense network alone, with nothing pruned."""
+
 _PARTIAL = re.compile(r"partial-rewind-(\d+(?:\.\d+)?)")
+
+
+def built_in(name: str) -> Strategy | None:
+    """The strategy that prunectl has under this name."""
+    match = _PARTIAL.fullmatch(name)
+    if match and float(match[1]) <= 100:
+        kept = round(1 - float(match[1]) / 100, 12)
+        return Strategy(
+            weights_from=DenseWeights(dense=kept), lr_window="from-start", retrain="full"
+        )
+    return BUILT_IN.get(name)
 
 
 def find(name: str, own: dict[str, Strategy]) -> Strategy:
@@ -27,14 +41,7 @@ def find(name: str, own: dict[str, Strategy]) -> Strategy:
 
     Raises UnknownName.
     """
-    if name in own:
-        return own[name]
-    if name in BUILT_IN:
-        return BUILT_IN[name]
-    match = _PARTIAL.fullmatch(name)
-    if match and float(match[1]) <= 100:
-        kept = round(1 - float(match[1]) / 100, 12)
-        return Strategy(
-            weights_from=DenseWeights(dense=kept), lr_window="from-start", retrain="full"
-        )
-    raise UnknownName("strategy", name, [*own, *BUILT_IN, "partial-rewind-50"])
+    found = own.get(name) or built_in(name)
+    if found is None:
+        raise UnknownName("strategy", name, [*own, *BUILT_IN, "partial-rewind-50", DENSE])
+    return found

@@ -58,14 +58,14 @@ def _jsonable(value: Any) -> Any:
 def to_markdown(result: Result) -> str:
     """A GitHub table; columns of numbers are aligned right."""
     heads = [_escaped(name, "|") for name in result.columns]
-    rules = ["---:" if numeric else "---" for numeric in _numeric(result)]
+    rules = ["---:" if number else "---" for number in numeric(result)]
     lines = [heads, rules, *([_escaped(shown(v), "|") for v in row] for row in result.rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def to_latex(result: Result) -> str:
     """A tabular of the package booktabs."""
-    align = "".join("r" if numeric else "l" for numeric in _numeric(result))
+    align = "".join("r" if number else "l" for number in numeric(result))
     heads = " & ".join(latex(name) for name in result.columns)
     lines = [" & ".join(latex(shown(value)) for value in row) + r" \\" for row in result.rows]
     return "\n".join(
@@ -103,7 +103,8 @@ def latex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text.replace("\n", " "))
 
 
-def _numeric(result: Result) -> list[bool]:
+def numeric(result: Result) -> list[bool]:
+    """Which columns hold numbers."""
     numbers = ("INT", "DOUBLE", "FLOAT", "DECIMAL", "HUGEINT", "NUMBER")
     return [any(word in kind.upper() for word in numbers) for kind in result.types]
 

@@ -211,7 +211,7 @@ def boards(rows: Iterable[Mapping[str, Any]]) -> list[Board]:
 
 def _board(key: tuple[str, ...], rows: list[Mapping[str, Any]], dense: Cell | None) -> Board:
     columns = tuple(sorted({row["target_sparsity"] for row in rows})) or (0.0,)
-    varied = [name for name in ROW_LABELS[1:] if len({row[name] for row in rows}) > 1]
+    varied = [name for name in ROW_LABELS[1:] if _distinguishes(name, rows)]
     methods: dict[tuple[Any, ...], dict[float, Cell]] = {}
     for row in rows:
         labels = tuple(row[name] for name in ROW_LABELS)
@@ -224,6 +224,12 @@ def _board(key: tuple[str, ...], rows: list[Mapping[str, Any]], dense: Cell | No
     made.sort(key=lambda row: (row.average_rank is None, row.average_rank or 0.0, row.label))
     named = dict(zip(BOARD_LABELS, key, strict=True))
     return Board(**named, columns=columns, dense=dense, rows=tuple(made))
+
+
+def _distinguishes(name: str, rows: list[Mapping[str, Any]]) -> bool:
+    """Whether some strategy comes with more than one value of this label: then it belongs to the method's name."""
+    pairs = {(row["strategy"], row[name]) for row in rows}
+    return len(pairs) > len({strategy for strategy, _ in pairs})
 
 
 def _row(labels: tuple[Any, ...], cells: dict[float, Cell], varied: list[str]) -> BoardRow:

@@ -23,11 +23,13 @@ class Rates:
 
     def __init__(self) -> None:
         self._seen: dict[Kind, deque[float]] = defaultdict(lambda: deque(maxlen=9))
+        self._medians: dict[Kind, float | None] = {}
 
     def learn(self, node: Node, seconds: float, steps: int) -> None:
         """A stage of this kind took so long for so many steps."""
         if steps > 0 and seconds > 0:
             self._seen[node.kind].append(seconds / steps)
+            self._medians.clear()
 
     def learn_from(self, graph: StageGraph, most: int = 9) -> None:
         """Read the results of stages that are done; at most `most` of a kind, so that thousands cost nothing."""
@@ -42,10 +44,11 @@ class Rates:
     def per_step(self, node: Node) -> float | None:
         """Seconds per step; of all kinds together where this one has never been measured; None before the first
         measurement."""
-        seen = self._seen.get(node.kind) or [
-            rate for rates in self._seen.values() for rate in rates
-        ]
-        return statistics.median(seen) if seen else None
+        kind = node.kind
+        if kind not in self._medians:
+            rates = self._seen.get(kind) or [rate for seen in self._seen.values() for rate in seen]
+            self._medians[kind] = statistics.median(rates) if rates else None
+        return self._medians[kind]
 
     def seconds(self, node: Node) -> float | None:
         """Seconds the whole stage takes."""

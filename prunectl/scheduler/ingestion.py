@@ -1,7 +1,7 @@
 """Bringing the database up to date beside the loop, at most once a second, and never in its way.
 
-Ingestion runs in a thread: where somebody has left the database open in a shell it waits and fails, and catches up
-later, while stages go on being dispatched.
+Ingestion runs in a thread: where somebody has left the database open in a shell it waits and fails, and
+catches up later, while stages go on being dispatched.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from prunectl.errors import PrunectlError
 from prunectl.storage.paths import StorePaths
 
 Ingest = Callable[[StorePaths, set[str]], object]
-"""Reads what the given stages and the scheduler's log have grown by into the database."""
+"""Reads what the given stages and the scheduler's log have grown by into the database. What it returns may
+say `busy` (nothing was read: again later) and `notes` (what a person should know), as `storage.ingest`'s
+report does."""
 
 
 class Ingestion:
@@ -62,15 +64,21 @@ class Ingestion:
 
     def _attempt(self, keys: set[str]) -> bool:
         try:
-            self._ingest(self._paths, keys)
+            report = self._ingest(self._paths, keys)
         except (
             Exception
         ) as error:  # whatever it is, the event logs are the truth and the run goes on
             expected = isinstance(error, PrunectlError | OSError)
             self.trouble = str(error) if expected else f"{type(error).__name__}: {error}"
             return False
-        self.trouble = None
-        return True
+        busy = bool(getattr(report, "busy", False))
+        notes = list(getattr(report, "notes", ()))
+        if busy:
+            notes.append(
+                f"{self._paths.database.name} is held by another program; it will catch up"
+            )
+        self.trouble = "; ".join(notes) or None
+        return not busy
 
     def close(self) -> None:
         """Ingest what is left, once, and end the thread."""

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 NEXT = 100
 """Stages of the queue that the heartbeat lists."""
 TRIALS = 200
+SHARE = 100
+"""A forecast may take a hundredth of the time."""
 
 
 @dataclass
@@ -70,7 +72,7 @@ class Pulse:
     def __init__(self, every: float) -> None:
         self._every = every
         self._forecast: Forecast | None = None
-        self._made = float("-inf")
+        self._due = 0.0
         self._wall = 0.0
 
     def heartbeat(self, scheduler: Scheduler, now: float) -> dict[str, Any]:
@@ -133,9 +135,12 @@ class Pulse:
         }
 
     def _eta(self, scheduler: Scheduler, now: float, upcoming: list[str]) -> dict[str, Any]:
-        if time.monotonic() - self._made >= self._every:
+        started = time.monotonic()
+        if started >= self._due:
             self._forecast = self._simulate(scheduler)
-            self._made, self._wall = time.monotonic(), now
+            self._wall = now
+            # Nothing is dispatched meanwhile: with many thousands of stages it is made more rarely.
+            self._due = started + max(self._every, SHARE * (time.monotonic() - started))
         forecast = self._forecast
         if forecast is None:
             return {"end": None, "trials": {}, "stages": {}}

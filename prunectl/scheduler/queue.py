@@ -1,8 +1,8 @@
 """Who runs next: a pure state machine without processes, clocks or files.
 
 Order: higher priority first, then the longest remaining chain (the stage that the most sequential work
-hangs on), then the order of adding. A stage that failed lets as many others go first as there are slots,
-and is tried again a bounded number of times. A stage that ran out of memory among neighbours is tried again
+hangs on), then the order of adding. A stage that failed lets some others go first and is tried again a
+bounded number of times. A stage that ran out of memory among neighbours is tried again
 among half as many, which costs it no attempt: only what fails alone counts against the stage.
 
 A shared stage runs while any trial that is neither cancelled nor stopped needs it, and rests while all of
@@ -24,6 +24,10 @@ from prunectl.scheduler.items import (
     State,
     measure_chains,
 )
+
+LATER = 3
+"""Dispatches that go before a failed stage is tried again, or one for each slot if those are more: so three
+different stages have shown that a study is hopeless before the first has used up its attempts."""
 
 Entry = tuple[tuple[int, float, int], int, str]
 
@@ -140,7 +144,7 @@ class Queue:
             if place.reserved is not None and not self._eligible(self.items[place.reserved]):
                 place.reserved = None
             limits = (self.items[key].crowd or place.slots for key in place.running)
-            if place.open and len(place.running) < min(limits, default=place.slots):
+            if place.open and len(place.running) < min((place.slots, *limits)):
                 free.append(name)
         return sorted(
             free, key=lambda name: len(self.places[name].running) / self.places[name].slots
@@ -185,6 +189,19 @@ class Queue:
                 ready.append(child)
         return ready
 
+    def reopen(self, key: str, children: Iterable[str]) -> None:
+        """A stage that was done has lost what its children start from: it is to be done again, before them."""
+        self.items[key].state = State.WAITING
+        self._counts = None
+        self._stale = True
+        for child in children:
+            other = self.items.get(child)
+            if other is not None and other.state is not State.DONE and key not in other.needs:
+                other.needs.add(key)
+                below = self._children.setdefault(key, [])
+                if child not in below:
+                    below.append(child)
+
     def interrupted(self, key: str) -> None:
         """The stage left its slot before its end, by no fault of its own."""
         self._push(self._leave(key, State.WAITING))
@@ -203,7 +220,7 @@ class Queue:
             self._block(item)
             return False
         slots = sum(place.slots for place in self.places.values())
-        item.earliest = self.dispatches + max(1, slots)
+        item.earliest = self.dispatches + max(LATER, slots)
         self._later.append(key)
         return True
 

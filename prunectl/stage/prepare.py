@@ -40,8 +40,7 @@ def prepare(
         return _replay_start(spec, trainer, paths)
     start = _pruned(spec, key, trainer, paths, journal) if spec.mask else _dense(spec, trainer)
     if spec.mask:
-        _load_weights(spec, trainer, paths)
-        trainer.set_masks(start.masks)
+        _load_weights(spec, start.masks, trainer, paths)
     scores = trainer.evaluate("test")
     assert scores is not None
     start.facts |= {"accuracy_start": scores.accuracy, "loss_start": scores.loss}
@@ -60,16 +59,16 @@ def _pruned(
     """The mask, scored on the parent's end weights, and how the parent does under it."""
     assert spec.mask is not None
     parent = read_state(paths, Weights(spec.mask.parent))
-    parent_folder = paths.stage(spec.mask.parent)
-    before = load_masks(parent_folder.mask) if parent_folder.mask.exists() else None
+    before = _read_masks(paths, spec.mask.parent)
     settings = spec.mask.settings
     draw = generator(spec.seed, "criterion", spec.iteration)
     masks = next_masks(trainer.module, parent.weights, before, settings, draw)
     if settings.granularity == "channel" or settings.ratios:
         masks |= dead_channels(trainer.module, masks)
     save_masks(paths.stage(key).mask, masks, key)
-    trainer.load(replace(parent, step=0, accumulators={}), optimizer=False)
+    # The masks first: those of whichever stage had this trainer before would zero weights of this one.
     trainer.set_masks(masks)
+    trainer.load(replace(parent, step=0, accumulators={}), optimizer=False)
     scores = trainer.evaluate("test")
     assert scores is not None
     facts = counts(spec, masks) | {"accuracy_pruned": scores.accuracy}
@@ -97,10 +96,13 @@ def counts(spec: StageSpec, masks: Masks | None) -> dict[str, Any]:
     }
 
 
-def _load_weights(spec: StageSpec, trainer: Trainer, paths: StorePaths) -> None:
+def _load_weights(
+    spec: StageSpec, masks: Masks | None, trainer: Trainer, paths: StorePaths
+) -> None:
     """Weights, BatchNorm and optimizer state as the strategy says; step 0 of this stage."""
     if spec.weights.stage is None:
         trainer.initialise(spec.seed, spec.iteration)
+        trainer.set_masks(masks)
         state = trainer.state()
     else:
         state = replace(read_state(paths, spec.weights), step=0, accumulators={})
@@ -140,6 +142,24 @@ def read_state(paths: StorePaths, source: Weights) -> State:
             raise MissingInput(f"{error}; it was set aside", source.stage) from error
     where = "its end" if source.step is None else f"step {source.step}"
     raise MissingInput(f"stage {source.stage[:12]} has no checkpoint of {where}", source.stage)
+
+
+def _read_masks(paths: StorePaths, key: str) -> Masks | None:
+    """A done stage's masks; None of a dense one.
+
+    Raises MissingInput where they should be there and are not, or were set aside as they could not be trusted:
+    weights that are gone must not come back.
+    """
+    folder = paths.stage(key)
+    try:
+        return load_masks(folder.mask)
+    except FileNotFoundError as error:
+        if "mask" in read_json(folder.spec)["stage"]:
+            raise MissingInput(f"stage {key[:12]} has lost its mask", key) from error
+        return None
+    except CorruptFile as error:
+        set_aside(folder.mask)
+        raise MissingInput(f"{error}; it was set aside", key) from error
 
 
 def _replay_start(spec: StageSpec, trainer: Trainer, paths: StorePaths) -> Start:

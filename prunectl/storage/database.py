@@ -76,7 +76,7 @@ def _connect(path: Path, write: bool, deadline: float) -> Connection:
 
 def _unusable(path: Path, text: str) -> StoreError:
     """The error for a file that cannot be opened for another reason than its being held."""
-    if found := re.search(r"version number (\d+), but .*? (?:version|versions) (\d+)", text):
+    if found := re.search(r"storage version number (\d+), but .* and (\d+)", text):
         return StoreError(
             f"{path} was written by a newer DuckDB (storage version {found[1]}; DuckDB "
             f"{duckdb.__version__} reads up to {found[2]}); update the package duckdb"

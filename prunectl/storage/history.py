@@ -9,7 +9,8 @@ pieces as they come. Records and their fields, beside the frame that `journal` d
     stage_done    key, seconds, accuracy, flag
     stage_interrupted  key, step
     stage_failed  key, reason (oom | exception | nonfinite | missing | lost | hung), message, traceback, attempt,
-                  final (false where it will be tried again), log (the worker's last lines, lost and hung only)
+                  final (false where it will be tried again), log (the worker's last lines), memory (in words)
+    reopened      key (was done, and its end or mask is gone: computed again), by (the stage that needs it)
     blocked       key (the one that failed), keys [dependants …], reason
     cancelled | held | released  trials [id …]
     retried       trials [id …], keys [stage keys whose failures are forgotten …]
@@ -18,7 +19,7 @@ pieces as they come. Records and their fields, beside the frame that `journal` d
     worker_started | worker_ended  worker, device, pid, reason
     study_stopped plan (digest), reason
     request       request {id, do, …}, ok, answer
-    run_ended     run, reason (finished | stopped | error), trials {state: count}
+    run_ended     run, reason (finished | stopped | disk | error), trials {state: count}
 """
 
 from __future__ import annotations
@@ -108,15 +109,21 @@ QUIET = frozenset({"worker_started", "request"})
 
 def describe(record: Record) -> str:
     """A record of the scheduler's log in words, without the trials it is about."""
+    try:
+        return _describe(record)
+    except (KeyError, TypeError):  # of another version
+        return str(record["type"])
+
+
+def _describe(record: Record) -> str:
     match record["type"]:
         case "run_started":
             return f"run {record['run']} started on {', '.join(record['devices'])}"
         case "run_ended":
             return f"run {record['run']} {record['reason']}"
         case "queued":
-            return (
-                f"{record['name']} queued: {record['done']} of {record['stages']} stages are done"
-            )
+            done = f"{record['done']} of {_count(record['stages'], 'stage')} done"
+            return f"{record['name']} queued: {done}"
         case "dispatched":
             attempt = f", attempt {record['attempt']}" if record["attempt"] > 1 else ""
             return f"started on {record['device']}{attempt}"
@@ -130,13 +137,13 @@ def describe(record: Record) -> str:
             what = f"{record['reason']}: {record.get('message') or ''}".rstrip(": ")
             return f"failed, {what}" if record.get("final") else f"to be tried again, {what}"
         case "blocked":
-            return f"{len(record['keys'])} stages are blocked ({record['reason']})"
+            return f"{_count(len(record['keys']), 'stage')} blocked ({record['reason']})"
         case "cancelled" | "held" | "released" | "retried" as kind:
-            count = len(record["trials"]) or len(record.get("keys", ()))
-            what = "trials" if record["trials"] else "stages"
-            return f"{kind} {count} {what}"
+            if record["trials"]:
+                return f"{kind} {_count(len(record['trials']), 'trial')}"
+            return f"{kind} {_count(len(record['keys']), 'stage')}"
         case "priority":
-            return f"priority of {len(record['values'])} trials set"
+            return f"priority of {_count(len(record['values']), 'trial')} set"
         case "drained" | "undrained" | "leased" as kind:
             return f"{record['device']} {kind} {record.get('reason', '')}".rstrip()
         case "worker_ended":
@@ -145,3 +152,7 @@ def describe(record: Record) -> str:
             return f"{record['name']} {record['reason']}"
         case kind:
             return str(kind)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -21,7 +21,7 @@ from prunectl.errors import StoreBusy
 from prunectl.storage import schema
 from prunectl.storage.database import Damaged, opened
 from prunectl.storage.files import replacing
-from prunectl.storage.loader import Loader
+from prunectl.storage.loader import Loader, Outdated
 from prunectl.storage.locks import Lock
 from prunectl.storage.paths import StorePaths
 
@@ -124,6 +124,9 @@ def _update(
                     pending = loader.pending(keys)
                 loader.load_stages(pending[:BATCH])
                 pending = pending[BATCH:]
+    except Outdated as error:
+        report.notes.append(f"{error}: the database is made anew from the files")
+        return False
     except Damaged as error:
         report.notes.append(f"{error}; {_set_aside(paths.database)} and made anew from the files")
         return False
@@ -131,6 +134,7 @@ def _update(
 
 
 def _rebuild(paths: StorePaths, report: IngestReport, patience: float) -> None:
+    _quiesce(paths.database, report, patience)  # here too: a minute's work would be in vain
     with replacing(paths.database) as temporary:
         with opened(temporary, write=True, patience=patience) as connection:
             schema.create(connection)

@@ -1,22 +1,28 @@
-"""The statements that put rows into an open results.duckdb, a batch of stages per transaction."""
+"""What is new in the files of a store, put into an open results.duckdb: a batch of stages per transaction."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from prunectl.errors import StoreError
-from prunectl.storage import journal, records
+from prunectl.storage import records
 from prunectl.storage.database import Connection
 from prunectl.storage.files import read_json
+from prunectl.storage.marks import Mark, head, numbered, stamp
 from prunectl.storage.paths import StorePaths
-from prunectl.storage.records import LogRows, Row
+from prunectl.storage.records import MALFORMED, LogRows, PlanRows, Row
+from prunectl.storage.statements import Statements
 
 SCHEDULER = "scheduler"
 """The scheduler's log in `events.log` and `ingested.source`."""
+
+
+class Outdated(Exception):
+    """The database holds what is no longer in the files, and has to be made anew."""
 
 
 class Report(Protocol):
@@ -28,45 +34,27 @@ class Report(Protocol):
     notes: list[str]
 
 
-@dataclass(frozen=True)
-class Mark:
-    """How far a source has been read."""
-
-    bytes: int = 0
-    next_seq: int = 0
-    stamp: str = ""
-    """Time and size of the whole files that were read: result.json, a plan, a run."""
-    rate_step: int | None = None
-    rate: float | None = None
-    """The last learning rate that was read, and the step it was logged for."""
-
-
-MARK = tuple(each.name for each in fields(Mark))
-
-
-def stamp(path: Path) -> str:
-    """Changes whenever the file is replaced; empty where there is none."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return ""
-    return f"{status.st_mtime_ns}:{status.st_size}"
-
-
 class Loader:
     """Reads what is new of a store into one open connection."""
 
     def __init__(self, paths: StorePaths, connection: Connection, report: Report) -> None:
         self.paths = paths
         self.connection = connection
+        self.tables = Statements(connection)
         self.report = report
 
     # What no stage knows
 
     def load_plans_and_runs(self) -> None:
-        """Plans, runs and the scheduler's log, in one transaction."""
+        """Plans, runs and the scheduler's log, in one transaction.
+
+        Raises Outdated where a plan or a run that was read is gone: what it brought in cannot be told apart.
+        """
+        marks = self.tables.marks("length(source) <> 64")
+        for source in marks:
+            if source != SCHEDULER and not (self.paths.root / source).exists():
+                raise Outdated(f"{source} was removed")
         self.connection.begin()
-        marks = self._marks("length(source) <> 64")
         self._load_plans(marks)
         self._load_runs(marks)
         self._load_scheduler_log(marks.get(SCHEDULER, Mark()))
@@ -83,75 +71,75 @@ class Loader:
             content = self._json(path)
             if isinstance(content, dict):
                 out[path.stem] = content, Mark(stamp=now)
+            elif content is not None:
+                self.tables.mark({source: Mark(stamp=now)})  # named once is enough
         return out
 
     def _json(self, path: Path) -> Any:
-        """The file's content; None, with a note, where it is missing or no JSON."""
+        """The file's content; None where it is missing, False, with a note, where it is no JSON object."""
         try:
-            return read_json(path)
+            content = read_json(path)
         except FileNotFoundError:
             return None
         except StoreError as error:
             self.report.notes.append(f"left out: {error}")
-            return None
+            return False
+        if isinstance(content, dict):
+            return content
+        self.report.notes.append(f"left out: {path} is no JSON object")
+        return False
 
     def _load_plans(self, marks: dict[str, Mark]) -> None:
         changed = self._changed(self.paths.plans, marks)
         if not changed:
             return
-        newest = self._scalar("SELECT max(created) FROM plans")
-        rows = {
-            digest: records.plan_row(digest, content) for digest, (content, _) in changed.items()
-        }
-        created = {digest: row[records.PLAN.index("created")] for digest, row in rows.items()}
-        self._put("plans", records.PLAN, rows.values())
+        newest = self.tables.scalar("SELECT max(created) FROM plans")
+        plans: list[PlanRows] = []
+        for digest, (content, mark) in changed.items():
+            try:
+                plans.append(PlanRows.of(digest, content))
+            except MALFORMED as error:
+                self.report.notes.append(f"left out: plans/{digest}.json is no plan: {error!r}")
+            self.tables.mark({f"plans/{digest}.json": mark})
         # In the order they were made: a trial's labels are those of the newest plan that has it.
-        for digest in sorted(changed, key=lambda each: (str(created[each] or ""), each)):
-            content, mark = changed[digest]
-            older = newest is not None and created[digest] is not None and created[digest] < newest
-            self._load_trials(digest, content.get("trials", []), keep_known=older)
-            self._load_planned_stages(content.get("stages", {}))
-            self._mark({f"plans/{digest}.json": mark})
+        for plan in sorted(plans, key=lambda plan: (str(plan.created or ""), plan.digest)):
+            older = newest is not None and plan.created is not None and plan.created < newest
+            self._load_plan(plan, keep_known=older)
 
-    def _load_trials(
-        self, digest: str, trials: Sequence[dict[str, Any]], *, keep_known: bool
-    ) -> None:
-        self.connection.execute("DELETE FROM plan_trials WHERE digest = $1", [digest])
-        members = [(digest, trial["trial"], i) for i, trial in enumerate(trials)]
-        self._put("plan_trials", ("digest", "trial", "position"), members)
-        ids = [trial["trial"] for trial in trials]
+    def _load_plan(self, plan: PlanRows, *, keep_known: bool) -> None:
+        put = self.tables.put
+        put("plans", records.PLAN, [plan.row])
+        self.connection.execute("DELETE FROM plan_trials WHERE digest = $1", [plan.digest])
+        members = [(plan.digest, trial, i) for i, trial in enumerate(plan.trials)]
+        put("plan_trials", ("digest", "trial", "position"), members)
+        chosen = list(plan.trials)
         if keep_known:
-            known = set(
-                self._column("SELECT trial FROM trials WHERE trial IN (SELECT unnest($1))", ids)
-            )
-            trials = [trial for trial in trials if trial["trial"] not in known]
-            ids = [trial["trial"] for trial in trials]
-        self.connection.execute("DELETE FROM paths WHERE trial IN (SELECT unnest($1))", [ids])
-        self._put("trials", (*records.TRIAL, "iterations"), map(records.trial_row, trials))
-        path_columns = ("trial", "iteration", "stage", "target_sparsity")
-        self._put(
-            "paths", path_columns, (row for trial in trials for row in records.path_rows(trial))
-        )
-
-    def _load_planned_stages(self, stages: dict[str, dict[str, Any]]) -> None:
-        rows = [
-            (*records.spec_row(key, stage.get("spec", {})), stage.get("epoch_steps"))
-            for key, stage in stages.items()
-        ]
-        self._put("stages", (*records.SPEC, "epoch_steps"), rows)
+            sql = "SELECT trial FROM trials WHERE trial IN (SELECT unnest($1))"
+            known = set(self.tables.column(sql, chosen))
+            chosen = [trial for trial in chosen if trial not in known]
+        self.connection.execute("DELETE FROM paths WHERE trial IN (SELECT unnest($1))", [chosen])
+        put("trials", (*records.TRIAL, "iterations"), [plan.trials[trial] for trial in chosen])
+        paths = [row for trial in chosen for row in plan.paths[trial]]
+        put("paths", ("trial", "iteration", "stage", "target_sparsity"), paths)
+        put("stages", (*records.SPEC, "epoch_steps"), plan.stages)
 
     def _load_runs(self, marks: dict[str, Mark]) -> None:
         changed = self._changed(self.paths.runs, marks)
-        rows = [records.run_row(name, content) for name, (content, _) in changed.items()]
-        self._put("runs", records.RUN, rows)
-        self._mark({f"runs/{name}.json": mark for name, (_, mark) in changed.items()})
+        rows = []
+        for name, (content, _) in changed.items():
+            try:
+                rows.append(records.run_row(name, content))
+            except MALFORMED as error:
+                self.report.notes.append(f"left out: runs/{name}.json is no run: {error!r}")
+        self.tables.put("runs", records.RUN, rows)
+        self.tables.mark({f"runs/{name}.json": mark for name, (_, mark) in changed.items()})
 
     def _load_scheduler_log(self, mark: Mark) -> None:
         rows = LogRows()
         moved = self._read_log(SCHEDULER, self.paths.scheduler_log, mark, rows)
         if moved is not None:
             self._put_log(rows)
-            self._mark({SCHEDULER: moved})
+            self.tables.mark({SCHEDULER: moved})
 
     # Stages
 
@@ -160,7 +148,7 @@ class Loader:
         gone are forgotten."""
         if keys is not None:
             return list(dict.fromkeys(keys))
-        marks = self._marks("length(source) = 64")
+        marks = self.tables.marks("length(source) = 64")
         try:
             with os.scandir(self.paths.stages) as entries:
                 found = sorted(entry.name for entry in entries if entry.is_dir())
@@ -188,9 +176,9 @@ class Loader:
         if not keys:
             return
         self.connection.begin()
-        marks = self._marks("source IN (SELECT unnest($1))", list(keys))
+        marks = self.tables.marks("source IN (SELECT unnest($1))", list(keys))
         known = set(
-            self._column(
+            self.tables.column(
                 "SELECT stage FROM stages WHERE network IS NOT NULL AND stage IN (SELECT unnest($1))",
                 list(keys),
             )
@@ -201,7 +189,11 @@ class Loader:
         moved: dict[str, Mark] = {}
         for key in keys:
             mark = marks.get(key, Mark())
-            now, result = self._read_stage(key, mark, rows)
+            try:
+                now, result = self._read_stage(key, mark, rows)
+            except MALFORMED as error:
+                self.report.notes.append(f"left out: stages/{key}: {error!r}")
+                continue
             if now is None and result is None:
                 continue
             self.report.stages += 1
@@ -211,10 +203,10 @@ class Loader:
             if result is not None:
                 results.append(result)
             moved[key] = now or mark
-        self._put("stages", records.SPEC, specs)
-        self._put("stages", records.RESULT, results)
+        self.tables.put("stages", records.SPEC, specs)
+        self.tables.put("stages", records.RESULT, results)
         self._put_log(rows)
-        self._mark(moved)
+        self.tables.mark(moved)
         self.connection.commit()
 
     def _read_stage(self, key: str, mark: Mark, rows: LogRows) -> tuple[Mark | None, Row | None]:
@@ -225,17 +217,17 @@ class Loader:
         moved = self._read_log(key, stage.events, mark, rows)
         if now == mark.stamp:
             return moved, None
-        content = self._json(stage.result) if now else None
-        if now and not isinstance(content, dict):
-            return moved, None
+        content = (self._json(stage.result) or None) if now else None
+        row = records.result_row(key, content)
         if content is not None and not mark.stamp:
             self.report.finished += 1
-        return replace(moved or mark, stamp=now), records.result_row(key, content)
+        return replace(moved or mark, stamp=now), row
 
     def _read_log(self, log: str, path: Path, mark: Mark, rows: LogRows) -> Mark | None:
         """Add the log's new records to `rows`; the new mark, or None where there are none.
 
-        A log that is shorter than before, or whose numbers do not go on, is another log: it is read anew.
+        A log that is shorter than before, begins otherwise, or whose numbers do not go on, is another log: it is
+        read anew.
         """
         try:
             size = path.stat().st_size
@@ -243,14 +235,13 @@ class Loader:
             size = 0
         if size == mark.bytes:
             return None
-        found, end = journal.read(path, mark.bytes) if size > mark.bytes else ([], 0)
-        found = [record for record in found if isinstance(record.get("seq"), int)]
-        if mark.bytes and (size < mark.bytes or (found and found[0]["seq"] != mark.next_seq)):
+        beginning = head(path)
+        found, end = numbered(path, mark.bytes) if size > mark.bytes else ([], 0)
+        same = size > mark.bytes and beginning == mark.head
+        if mark.bytes and not (same and (not found or found[0]["seq"] == mark.next_seq)):
             self._forget([log], keep_result=True)
-            found, end = journal.read(path)
-            found = [record for record in found if isinstance(record.get("seq"), int)]
+            found, end = numbered(path, 0)
             mark = Mark(stamp=mark.stamp)
-            rows.last_rate.pop(log, None)
         elif end == mark.bytes:
             return None
         if mark.rate_step is not None and mark.rate is not None:
@@ -258,7 +249,7 @@ class Loader:
         rows.add(log, found)
         self.report.records += len(found)
         next_seq = found[-1]["seq"] + 1 if found else mark.next_seq
-        return Mark(end, next_seq, mark.stamp, *rows.last_rate.get(log, (None, None)))
+        return Mark(end, next_seq, mark.stamp, beginning, *rows.last_rate.get(log, (None, None)))
 
     def _forget(self, logs: list[str], *, keep_result: bool = False) -> None:
         """Take out what the logs had brought in."""
@@ -269,42 +260,18 @@ class Loader:
                 f"DELETE FROM {table} WHERE {column} IN (SELECT unnest($1))", [logs]
             )
         if not keep_result:
-            self._put("stages", records.RESULT, [records.result_row(key, None) for key in logs])
-
-    # Statements
+            self.tables.put(
+                "stages", records.RESULT, [records.result_row(key, None) for key in logs]
+            )
 
     def _put_log(self, rows: LogRows) -> None:
-        self._put(
+        self.tables.put(
             "events",
             ("log", "seq", "attempt", "time", "type", "stage", "data"),
             rows.events.values(),
         )
-        self._put("epochs", ("stage", "epoch", *records.EPOCH, "time"), rows.epochs.values())
-        self._put("layers", ("stage", "position", "layer", "total", "kept"), rows.layers.values())
-        self._put("rates", ("stage", "first_step", "lr"), rows.rates.values())
-
-    def _put(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
-        """Insert rows, or overwrite these columns of the rows that have the same primary key."""
-        rows = list(rows)
-        if rows:
-            with self.connection.appender(
-                table, columns=list(columns), action="upsert"
-            ) as appender:
-                appender.append_rows(rows)
-
-    def _marks(self, which: str, *parameters: list[str]) -> dict[str, Mark]:
-        query = f"SELECT source, {', '.join(MARK)} FROM ingested WHERE {which}"
-        found = self.connection.execute(query, parameters).fetchall()
-        return {source: Mark(*rest) for source, *rest in found}
-
-    def _mark(self, marks: dict[str, Mark]) -> None:
-        rows = [(source, *astuple(mark)) for source, mark in marks.items()]
-        self._put("ingested", ("source", *MARK), rows)
-
-    def _scalar(self, query: str) -> Any:
-        # fetchall and not fetchone: a result that is not read to its end keeps the connection busy.
-        rows = self.connection.execute(query).fetchall()
-        return rows[0][0] if rows else None
-
-    def _column(self, query: str, values: list[str]) -> list[Any]:
-        return [row[0] for row in self.connection.execute(query, [values]).fetchall()]
+        self.tables.put("epochs", ("stage", "epoch", *records.EPOCH, "time"), rows.epochs.values())
+        self.tables.put(
+            "layers", ("stage", "position", "layer", "total", "kept"), rows.layers.values()
+        )
+        self.tables.put("rates", ("stage", "first_step", "lr"), rows.rates.values())

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from prunectl.core.settings import PruneSettings
+from prunectl.plan.spec import Mask
 from prunectl.storage.files import dumps
 
 Row = tuple[Any, ...]
@@ -25,8 +25,8 @@ SPEC = (
 RESULT = (
     "stage", "done", "flag", "kept", "prunable", "parameters", "kept_parameters", "macs", "macs_dense",
     "dead_layers", "accuracy_pruned", "accuracy_start", "accuracy", "top5", "loss", "best_accuracy",
-    "validation_accuracy", "train_accuracy", "train_loss", "train_epochs", "seconds", "device", "device_name",
-    "attempts", "versions", "started", "ended", "bytes",
+    "validation_accuracy", "train_accuracy", "train_loss", "train_epochs", "seconds", "peak_memory", "device",
+    "device_name", "attempts", "versions", "started", "ended", "bytes",
 )  # fmt: skip
 EPOCH = (
     "step", "lr", "train_loss", "train_accuracy", "loss", "accuracy", "top5", "validation_loss",
@@ -38,8 +38,8 @@ TRIAL = (
 )  # fmt: skip
 PLAN = ("digest", "plan", "file", "question", "axes", "overrides", "created", "text")
 RUN = (
-    "run", "plans", "started", "argv", "cwd", "git_commit", "git_dirty", "host", "devices", "packages", "python",
-    "prunectl",
+    "run", "plans", "started", "argv", "cwd", "git_commit", "git_dirty", "host", "devices", "driver", "packages",
+    "python", "platform", "prunectl",
 )  # fmt: skip
 
 _RESULT_NAMES = {"attempts": "attempt", "train_epochs": "retrain_epochs"}
@@ -65,7 +65,7 @@ def spec_row(key: str, spec: Data) -> Row:
     mask = stage.get("mask")
     weights = stage.get("weights", {})
     settings: Data = mask.get("settings", {}) if mask else {}
-    default = PruneSettings()
+    default = Mask("").settings
     chosen = [
         settings.get(name, getattr(default, name)) if mask else None
         for name in ("criterion", "scope", "granularity", "density")
@@ -130,6 +130,40 @@ def path_rows(trial: Data) -> list[Row]:
     return [(trial["trial"], k, stage, float(aim)) for k, (stage, aim) in enumerate(steps)]
 
 
+@dataclass(frozen=True)
+class PlanRows:
+    """All rows of one version of a plan."""
+
+    digest: str
+    created: datetime | None
+    row: Row
+    trials: dict[str, Row]
+    paths: dict[str, list[Row]]
+    stages: list[Row]
+    """As `SPEC` and the steps per epoch."""
+
+    @classmethod
+    def of(cls, digest: str, plan: Data) -> PlanRows:
+        """From a file of plans/. Raises one of `MALFORMED` where it is none."""
+        row = plan_row(digest, plan)
+        trials = plan["trials"]
+        return cls(
+            digest,
+            row[PLAN.index("created")],
+            row,
+            {trial["trial"]: trial_row(trial) for trial in trials},
+            {trial["trial"]: path_rows(trial) for trial in trials},
+            [
+                (*spec_row(key, stage["spec"]), stage.get("epoch_steps"))
+                for key, stage in plan["stages"].items()
+            ],
+        )
+
+
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
+"""What these functions raise for JSON that is not what it should be."""
+
+
 def run_row(run_id: str, run: Data) -> Row:
     """A start of a scheduler, as `RUN`."""
     git = run.get("git") or {}
@@ -144,8 +178,10 @@ def run_row(run_id: str, run: Data) -> Row:
         git.get("dirty"),
         run.get("host"),
         dumps(run.get("devices")),
+        run.get("driver"),
         dumps(run.get("packages")),
         run.get("python"),
+        run.get("platform"),
         run.get("prunectl"),
     )
 

@@ -19,7 +19,7 @@ from prunectl.errors import StoreError
 from prunectl.storage import glossary, student
 from prunectl.storage.database import Connection
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the tables and views; raised with every change of them."""
 
 

@@ -4,7 +4,7 @@
 CREATE TABLE store (schema_version INTEGER, prunectl VARCHAR, created TIMESTAMP);
 
 CREATE TABLE ingested (
-    source VARCHAR PRIMARY KEY, bytes BIGINT, next_seq BIGINT, stamp VARCHAR, rate_step BIGINT, rate DOUBLE
+    source VARCHAR PRIMARY KEY, bytes BIGINT, next_seq BIGINT, stamp VARCHAR, head VARCHAR, rate_step BIGINT, rate DOUBLE
 );
 
 CREATE TABLE plans (
@@ -28,8 +28,8 @@ CREATE TABLE paths (
 
 CREATE TABLE runs (
     run VARCHAR PRIMARY KEY, plans VARCHAR[], started TIMESTAMP, argv VARCHAR[], cwd VARCHAR,
-    git_commit VARCHAR, git_dirty BOOLEAN, host VARCHAR, devices JSON, packages JSON, python VARCHAR,
-    prunectl VARCHAR
+    git_commit VARCHAR, git_dirty BOOLEAN, host VARCHAR, devices JSON, driver VARCHAR, packages JSON,
+    python VARCHAR, platform VARCHAR, prunectl VARCHAR
 );
 
 CREATE TABLE stages (
@@ -41,7 +41,7 @@ CREATE TABLE stages (
     kept_parameters BIGINT, macs BIGINT, macs_dense BIGINT, dead_layers VARCHAR[],
     accuracy_pruned DOUBLE, accuracy_start DOUBLE, accuracy DOUBLE, top5 DOUBLE, loss DOUBLE,
     best_accuracy DOUBLE, validation_accuracy DOUBLE, train_accuracy DOUBLE, train_loss DOUBLE,
-    train_epochs DOUBLE, seconds DOUBLE, device VARCHAR, device_name VARCHAR, attempts INTEGER,
+    train_epochs DOUBLE, seconds DOUBLE, peak_memory BIGINT, device VARCHAR, device_name VARCHAR, attempts INTEGER,
     versions JSON, started TIMESTAMP, ended TIMESTAMP, bytes BIGINT
 );
 

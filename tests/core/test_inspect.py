@@ -7,6 +7,7 @@ import torch
 
 from prunectl.core.density import ImpossibleDensity
 from prunectl.core.inspect import NetworkMisfit, check, inspect
+from prunectl.core.masks import next_masks
 from prunectl.core.networks import build
 from prunectl.core.settings import NetworkSettings, PruneSettings
 from prunectl.errors import UnknownName
@@ -102,7 +103,9 @@ def test_a_misfit_found_only_by_running_names_the_layer(monkeypatch):
         ({"density": "0.107", "scope": "uniform", "granularity": "channel"}, 28_986),
         ({"density": "0.5", "exclude": ("first",)}, (270_896 - 432) // 2),
         ({"density": "0.000001"}, 0),
-        ({"ratios": (("stages.0.0.conv1", "0.5"),)}, 270_896),
+        ({"ratios": (("stages.0.0.conv1", "0.5"),)}, 270_896 - 2 * 8 * 144),
+        ({"ratios": (("stages.0.0.conv2", "0.5"),)}, 270_896 - 8 * 144),
+        ({"ratios": (("classifier", "0.25"),)}, 270_896 - 160),
     ],
 )
 def test_checking_a_density_before_anything_runs(prune, count):
@@ -128,3 +131,19 @@ def test_checking_finds_what_would_fail_later(prune, error):
 def test_unknown_networks():
     with pytest.raises(UnknownName, match="did you mean 'resnet-20'"):
         inspect(settings("resnet_20"))
+
+
+@pytest.mark.parametrize(
+    "prune",
+    [
+        {"ratios": (("conv1", "0.5"), ("conv2", "0.3"), ("conv3", "0.1"), ("classifier", "0.4"))},
+        {"ratios": (("conv1", "0.3"), ("conv3", "1"))},
+        {"ratios": (("conv1", "0.5"),), "exclude": ("conv2",)},
+        {"density": "0.37"},
+    ],
+)
+def test_what_is_counted_is_what_the_masks_keep(prune):
+    network = settings("convnet", (1, 8, 8))
+    built = build(network, torch.Generator().manual_seed(0))
+    masks = next_masks(built, built.state_dict(), None, PruneSettings(**prune))
+    assert check(network, PruneSettings(**prune)) == sum(int(m.sum()) for m in masks.values())

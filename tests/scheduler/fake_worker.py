@@ -165,6 +165,7 @@ class Worker:
         if self.settings.get("stillborn"):
             print("ImportError: no torch here", file=sys.stderr, flush=True)
             sys.exit(1)
+        print("a library says hello", flush=True)
         self.say(**{"is": "ready", "device_name": "fake"})
         buffer, beat = b"", time.monotonic()
         while True:

@@ -1,4 +1,31 @@
-from conftest import Plan, Store, dense, retrain
+"""Whole runs with real worker processes: what is run, in which order, and what becomes of failures."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from scheduler_lab import FakeLayer, Plan, Store, dense, retrain
+
+from prunectl.errors import StoreBusy, StoreError
+from prunectl.plan.identity import stage_key
+from prunectl.plan.replay import replay_of
+from prunectl.scheduler.devices import Device
+from prunectl.scheduler.forecast import Rates
+from prunectl.scheduler.graph import StageGraph
+from prunectl.scheduler.ingestion import Ingestion
+from prunectl.scheduler.leases import Leases
+from prunectl.storage import files
+from prunectl.storage.files import read_json
+from prunectl.storage.journal import read
+from prunectl.storage.locks import Lock
+from prunectl.storage.paths import StorePaths
+from prunectl.storage.studies import read_study
 
 
 def test_every_stage_once_in_order(store: Store) -> None:
@@ -18,3 +45,378 @@ def test_every_stage_once_in_order(store: Store) -> None:
     for row in plan.trials:
         for parent, child in zip(row["path"], row["path"][1:], strict=False):
             assert lines.index(("done", parent)) < lines.index(("start", child))
+    assert store.run(plan.digest).ran == 0, "what is done is not done again"
+
+
+def test_workers_stay_warm_and_number_no_more_than_slots(store: Store) -> None:
+    plan = Plan()
+    for seed in range(6):
+        plan.trial(dense(seed))
+    store.run(store.save(plan), slots=2)
+    assert len({line["pid"] for line in store.trace()}) <= 2
+
+
+def test_spec_is_written_before_the_worker_needs_it(store: Store) -> None:
+    plan = Plan()
+    start = dense()
+    plan.trial(start)
+    store.run(store.save(plan))
+    key = stage_key(start)
+    assert read_json(store.paths.stage(key).spec) == plan.stages[key]["spec"]
+
+
+def test_a_crash_is_tried_again_and_recorded(store: Store) -> None:
+    plan = Plan()
+    start = dense()
+    plan.trial(start, retrain(start, "0.5"))
+    store.fake(modes={stage_key(start): ["crash", "normal"]})
+    outcome = store.run(store.save(plan))
+    assert outcome.ok
+    (failure,) = store.log("stage_failed")
+    assert failure["reason"] == "lost"
+    assert "SIGSEGV" in failure["message"]
+    assert not failure["final"]
+    events, _ = read(store.paths.stage(stage_key(start)).events)
+    assert [(event["type"], event["attempt"]) for event in events] == [
+        ("start", 1),
+        ("failed", 1),
+        ("start", 2),
+        ("epoch", 2),
+        ("done", 2),
+    ]
+
+
+def test_retries_end_and_dependants_are_blocked_while_others_go_on(store: Store) -> None:
+    plan = Plan()
+    bad, good = dense(0), dense(1)
+    plan.trial(bad, retrain(bad, "0.5"))
+    plan.trial(good, retrain(good, "0.5"))
+    store.fake(modes={stage_key(bad): "exit"})
+    outcome = store.run(store.save(plan))
+    assert not outcome.ok
+    assert (outcome.trials["failed"], outcome.trials["done"]) == (1, 1)
+    assert (outcome.stages["failed"], outcome.stages["blocked"]) == (1, 1)
+    assert outcome.failure
+    assert outcome.failure.key == stage_key(bad)
+    assert "exit status 3" in outcome.failure.message
+    assert "the driver is gone" in outcome.failure.message, (
+        "the end of the worker's log explains it"
+    )
+    assert [record["attempt"] for record in store.log("stage_failed")] == [1, 2, 3]
+    (blocked,) = store.log("blocked")
+    assert blocked["keys"] == plan.trials[0]["path"][1:]
+    store.fake()
+    assert store.run(plan.digest).ok, "running the plan again tries its failures again"
+
+
+def test_a_hanging_worker_is_replaced(store: Store) -> None:
+    plan = Plan()
+    plan.trial(dense())
+    store.fake(modes={stage_key(dense()): ["hang", "normal"]})
+    assert store.run(store.save(plan)).ok
+    (failure,) = store.log("stage_failed")
+    assert failure["reason"] == "hung"
+    assert len({line["pid"] for line in store.trace("start")}) == 2
+
+
+def test_nonfinite_is_final_at_once(store: Store) -> None:
+    plan = Plan()
+    start = dense()
+    first = retrain(start, "0.5")
+    plan.trial(start, first, retrain(first, "0.2", 2))
+    store.fake(modes={stage_key(first): "nonfinite"})
+    outcome = store.run(store.save(plan))
+    assert outcome.stages["blocked"] == 1
+    assert [record["reason"] for record in store.log("stage_failed")] == ["nonfinite"]
+
+
+def test_done_is_what_the_disk_says(store: Store) -> None:
+    plan = Plan()
+    plan.trial(dense())
+    store.fake(modes={stage_key(dense()): ["liar", "normal"]})
+    assert store.run(store.save(plan)).ok
+    assert "no result" in store.log("stage_failed")[0]["message"]
+
+
+def test_the_same_exception_three_times_stops_the_study_and_only_that(store: Store) -> None:
+    bad, good = Plan("bad"), Plan("good")
+    broken = [dense(seed) for seed in range(8)]
+    for start in broken:
+        bad.trial(start)
+    fine = [dense(seed, steps=12) for seed in range(8)]
+    for start in fine:
+        good.trial(start)
+    store.fake(modes={stage_key(start): "exception" for start in broken})
+    outcome = store.run(store.save(bad), store.save(good), slots=1)
+    assert outcome.trials == {**outcome.trials, "blocked": 8, "done": 8}
+    assert "RuntimeError" in outcome.failure.traceback if outcome.failure else False
+    assert "broken at step 5" in outcome.stopped["bad"]
+    assert len(store.trace("failed")) <= 4
+    store.fake()
+    assert store.run(bad.digest).ok, "the next run begins anew"
+
+
+def test_isolated_failures_stop_nothing(store: Store) -> None:
+    plan = Plan()
+    starts = [dense(seed) for seed in range(8)]
+    for start in starts:
+        plan.trial(start)
+    store.fake(modes={stage_key(start): "exception" for start in starts[1:5]})
+    outcome = store.run(store.save(plan), slots=1)
+    assert (outcome.trials["done"], outcome.trials["failed"]) == (4, 4)
+    assert not outcome.stopped
+
+
+def test_a_worker_that_cannot_start_stops_the_study_with_its_words(store: Store) -> None:
+    plan = Plan()
+    for seed in range(6):
+        plan.trial(dense(seed))
+    store.fake(stillborn=True)
+    outcome = store.run(store.save(plan), slots=1)
+    assert "before it was ready: ImportError: no torch here" in outcome.stopped["study"]
+    assert outcome.trials["blocked"] == 6
+    missing = store.run(plan.digest, worker_command=["/nowhere/python"])
+    assert missing.trials["blocked"] == 6
+
+
+def test_out_of_memory_is_tried_again_among_fewer(store: Store) -> None:
+    device = Device("cuda:0", "cuda", "fake gpu", 4, uuid="GPU-a")
+    plan = Plan()
+    starts = [dense(seed) for seed in range(8)]
+    for start in starts:
+        plan.trial(start)
+    store.fake(seconds=0.01, modes={stage_key(start): "oom-crowded" for start in starts[:2]})
+    outcome = store.run(store.save(plan), devices=[device], layer=FakeLayer([device]))
+    assert outcome.ok
+    crowds: dict[str, list[int]] = {}
+    for line in store.trace("start"):
+        crowds.setdefault(line["key"], []).append(line["beside"])
+    assert max(len(tries) for tries in crowds.values()) >= 2
+    assert {record["reason"] for record in store.log("stage_failed")} == {"oom"}
+    assert not any(record["final"] for record in store.log("stage_failed"))
+    assert {line["cuda"] for line in store.trace()} == {"GPU-a"}
+    assert len({line["pid"] for line in store.trace()}) >= 2, "the worker was replaced"
+
+
+def test_stages_with_other_flags_share_no_worker(store: Store) -> None:
+    plan = Plan()
+    precise = [dense(seed) for seed in range(2)]
+    quick = [replace(spec, train=replace(spec.train, precision="tf32")) for spec in precise]
+    for start in precise + quick:
+        plan.trial(start)
+    device = Device("cuda:0", "cuda", "fake gpu", 4, uuid="GPU-a")
+    for devices in ([Device("cpu", "cpu", "fake", 1)], [device]):
+        (store.paths.root / "trace.jsonl").unlink(missing_ok=True)
+        for key in plan.stages:
+            store.paths.stage(key).result.unlink(missing_ok=True)
+        assert store.run(store.save(plan), devices=devices).ok
+        pids = {
+            spec.train.precision: {
+                line["pid"] for line in store.trace("start") if line["key"] == stage_key(spec)
+            }
+            for spec in (precise[0], quick[0])
+        }
+        assert not pids["fp32"] & pids["tf32"]
+
+
+def test_a_checkpoint_that_was_not_kept_is_replayed(store: Store) -> None:
+    plan = Plan()
+    start = dense()
+    key = stage_key(start)
+    for density in ("0.5", "0.2"):
+        plan.trial(start, retrain(start, density, rewind=(key, 3)))
+    store.fake(modes={key: "forgetful"})
+    outcome = store.run(store.save(plan))
+    assert outcome.ok
+    replay = stage_key(replay_of(start, key, 3))
+    lines = [(line["what"], line["key"]) for line in store.trace()]
+    assert lines.count(("start", replay)) == 1
+    for row in plan.trials:
+        assert lines.index(("done", replay)) < lines.index(("start", row["path"][1]))
+    more = Plan(digest="second")
+    more.trial(start, retrain(start, "0.5", rewind=(key, 3)))
+    more.trial(start, retrain(start, "0.5", rewind=(key, 7)))
+    assert store.run(store.save(more)).ok
+    starts = [line["key"] for line in store.trace("start")]
+    assert starts.count(replay) == 1, "a replay is kept like any stage"
+    assert stage_key(replay_of(start, key, 7)) in starts
+
+
+def test_ingest_gets_every_stage_and_its_troubles_stop_nothing(store: Store) -> None:
+    plan = Plan()
+    for seed in range(3):
+        plan.trial(dense(seed))
+    seen: set[str] = set()
+    threads = set()
+    calls = 0
+
+    def ingest(paths: StorePaths, keys: set[str]) -> object:
+        nonlocal calls
+        calls += 1
+        threads.add(threading.current_thread())
+        if calls == 1:
+            raise StoreBusy("somebody has the database open")
+        if calls == 2:
+            raise ZeroDivisionError("a bug")
+        if calls == 3:
+            return SimpleNamespace(busy=True, notes=[])
+        seen.update(keys)
+        return None
+
+    store.fake(seconds=0.01)
+    assert store.run(store.save(plan), ingest=ingest).ok
+    assert seen == set(plan.stages)
+    assert threading.main_thread() not in threads
+    assert not any(thread.is_alive() for thread in threads)
+
+
+def test_ticks_and_events_tell_the_story(store: Store) -> None:
+    plan = Plan()
+    start = dense()
+    plan.trial(start, retrain(start, "0.5"))
+    store.fake(seconds=0.03)
+    ticks: list[dict[str, Any]] = []
+    events: list[dict[str, Any]] = []
+    store.run(store.save(plan), on_tick=ticks.append, on_event=events.append)
+    kinds = [event["type"] for event in events]
+    assert kinds[0] == "run_started"
+    assert kinds[-1] == "run_ended"
+    assert kinds.count("stage_done") == 2
+    assert [record["type"] for record in store.log()] == kinds
+    busy = [
+        tick["running"][stage_key(start)] for tick in ticks if stage_key(start) in tick["running"]
+    ]
+    assert any(row["step"] > 0 and row["loss"] == 1.0 for row in busy)
+    assert ticks[-1]["queue"]["stages"]["done"] == 2
+    assert ticks[-1]["ended"]
+    assert read_json(store.paths.heartbeat)["time"] == ticks[-1]["time"]
+    assert any(tick["eta"]["end"] for tick in ticks), "after the first stage the end is known"
+
+
+def test_a_live_scheduler_keeps_others_out_and_a_dead_one_does_not(store: Store) -> None:
+    plan = Plan()
+    plan.trial(dense())
+    store.save(plan)
+    with Lock(store.paths.scheduler_lock), pytest.raises(StoreBusy):
+        store.run(plan.digest)
+    assert store.run(plan.digest).ok
+    with pytest.raises(StoreError, match="no plan"):
+        store.run("nothing")
+    assert store.log("run_ended")[-1]["reason"] == "error"
+
+
+def test_a_stage_that_another_process_holds_is_left_until_it_is_free(store: Store) -> None:
+    plan = Plan()
+    plan.trial(dense())
+    lock = Lock(store.paths.stage(stage_key(dense())).lock)
+    lock.acquire()
+    timer = threading.Timer(0.3, lock.release)
+    timer.start()
+    assert store.run(store.save(plan)).ok
+    timer.join()
+    assert len(store.trace("start")) == 1
+    assert not store.log("stage_failed")
+
+
+def test_a_leased_device_is_waited_for(store: Store, tmp_path: Path) -> None:
+    device = Device("cuda:0", "cuda", "fake gpu", 1, uuid="GPU-a")
+    plan = Plan()
+    plan.trial(dense())
+    store.save(plan)
+    other = Leases(tmp_path / "leases", note="another study")
+    assert other.take(device) is None
+    ticks: list[dict[str, Any]] = []
+    timer = threading.Timer(0.4, other.close)
+    timer.start()
+    assert store.run(plan.digest, devices=[device], on_tick=ticks.append).ok
+    timer.join()
+    assert (ticks[0]["devices"][0]["state"], ticks[-1]["devices"][0]["state"]) == ("leased", "open")
+    assert "another study" in ticks[0]["devices"][0]["reason"]
+    assert "another study" in store.log("leased")[0]["reason"]
+
+
+def test_sharing_skips_leases(store: Store, tmp_path: Path) -> None:
+    device = Device("cuda:0", "cuda", "fake gpu", 1, uuid="GPU-a")
+    plan = Plan()
+    plan.trial(dense())
+    other = Leases(tmp_path / "leases")
+    other.take(device)
+    assert store.run(store.save(plan), devices=[device], share=True).ok
+    other.close()
+
+
+def test_a_checkpoint_that_vanished_is_made_again(store: Store) -> None:
+    plan = Plan()
+    start = dense()
+    key = stage_key(start)
+    child = retrain(start, "0.5", rewind=(key, 3))
+    plan.trial(start, child)
+    store.fake(modes={stage_key(child): ["missing", "normal"]})
+
+    def vanish(event: dict[str, Any]) -> None:
+        if event["type"] == "dispatched" and event["key"] == stage_key(child):
+            store.paths.stage(key).rewind(3).unlink(missing_ok=True)
+
+    assert store.run(store.save(plan), on_event=vanish).ok
+    lines = [line["key"] for line in store.trace("done")]
+    assert lines == [key, stage_key(replay_of(start, key, 3)), stage_key(child)]
+
+
+def test_a_full_disk_ends_the_run_and_the_next_goes_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What only tells of the run may fail; a stage that cannot be written ends it, and is not to blame."""
+    plan = Plan()
+    plan.trial(dense(), retrain(dense(), "0.5"))
+    store.save(plan)
+    store.fake(seconds=0.02)
+    left = {"spec.json": 1, "heartbeat.json": 2}
+
+    def full(action: str, path: Path) -> None:
+        if left.get(path.name):
+            left[path.name] -= 1
+            raise OSError(28, "No space left on device")
+
+    ticks: list[dict[str, Any]] = []
+    monkeypatch.setattr(files, "hook", full)
+    outcome = store.run(plan.digest, on_tick=ticks.append)
+    assert not outcome.ok
+    assert not outcome.interrupted
+    assert "spec.json: No space left" in (outcome.broken or "")
+    assert store.log("run_ended")[-1]["reason"] == "disk"
+    outcome = store.run(plan.digest, on_tick=ticks.append)
+    assert outcome.ok
+    assert any("No space left" in (tick["trouble"] or "") for tick in ticks)
+    assert not store.log("stage_failed")
+
+
+def test_ingestion_waits_its_turn_and_comes_to_an_end(store: Store) -> None:
+    calls: list[set[str]] = []
+    ingestion = Ingestion(store.paths, lambda _, keys: calls.append(keys), every=0.2)
+    for index in range(50):
+        ingestion.changed([str(index)])
+        time.sleep(0.005)
+    ingestion.close()
+    assert len(calls) <= 4
+    assert set().union(*calls) == {str(index) for index in range(50)}
+
+
+def test_rates_are_medians_of_a_kind(store: Store) -> None:
+    plan = Plan()
+    specs = [dense(seed) for seed in range(3)] + [dense(0, name="other-net")]
+    for spec in specs:
+        plan.trial(spec)
+    graph = StageGraph(store.paths)
+    graph.add(read_study(store.paths, store.save(plan)))
+    first, *_, other = (graph.nodes[stage_key(spec)] for spec in specs)
+    rates = Rates()
+    assert rates.seconds(first) is None
+    for spec, seconds in zip(specs[:3], (1.0, 2.0, 30.0), strict=True):
+        files.write_json(
+            store.paths.stage(stage_key(spec)).result, {"seconds": seconds, "steps": 10}
+        )
+    rates.learn_from(graph)
+    assert rates.seconds(first) == 2.0
+    assert rates.seconds(other) == 2.0, "never measured: like all others"
+    rates.learn(other, 7.0, 10)
+    assert rates.seconds(other) == 7.0

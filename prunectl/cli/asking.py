@@ -1,0 +1,22 @@
+"""Before a command that answers from the database: bring it up to date, and say where that was not possible."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from prunectl.storage.paths import StorePaths
+
+
+def results_of(store: Path | None) -> StorePaths:
+    """The store to ask, with its database up to date; what stands in the way of that goes to stderr."""
+    from prunectl.storage.fresh import catch_up
+    from prunectl.storage.paths import StorePaths
+
+    paths = StorePaths.locate(store)
+    for note in catch_up(paths):
+        typer.echo(note, err=True)
+    return paths

@@ -1,0 +1,87 @@
+"""`export` and `import`: networks and whole studies out of a store, and studies into another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prunectl.cli.asking import results_of
+from prunectl.cli.options import StoreOption
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command(rich_help_panel="Results")(export)
+    app.command("import", rich_help_panel="Results")(import_)
+
+
+def export(
+    trial: Annotated[
+        str | None,
+        typer.Argument(help="A trial: its id or the beginning of it.", show_default=False),
+    ] = None,
+    iteration: Annotated[
+        int | None,
+        typer.Option("--iteration", "-k", min=0, help="Default: the last one that is done."),
+    ] = None,
+    study: Annotated[
+        str | None, typer.Option("--study", help="A plan's name: all of it, as a folder.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="FILE.safetensors, or the study's folder.")
+    ] = None,
+    store: StoreOption = None,
+) -> None:
+    """Write a network's weights and mask as safetensors, or a study as a folder for `prunectl import`."""
+    if (trial is None) == (study is None):
+        raise typer.BadParameter("give either a TRIAL or --study PLAN")
+    if study is not None:
+        if iteration is not None:
+            raise typer.BadParameter("--iteration belongs to a TRIAL")
+        _export_study(study, out or Path(study), store)
+        return
+    from prunectl.report.export import export_network
+    from prunectl.storage.paths import StorePaths
+
+    assert trial is not None
+    for file in export_network(StorePaths.locate(store), trial, iteration, out):
+        typer.echo(str(file))
+
+
+def _export_study(plan: str, folder: Path, store: Path | None) -> None:
+    from prunectl.report.export import export_tables
+    from prunectl.storage import parcel
+
+    paths = results_of(store)
+    manifest = parcel.pack(paths, plan, folder)
+    export_tables(paths, plan, folder / "tables")
+    parcel.seal(folder, manifest)
+    size = sum(entry["bytes"] for entry in manifest["files"].values())
+    missing = manifest["stages_missing"]
+    typer.echo(
+        f"{manifest['stages']} done stages, {size / 1e6:.1f} MB"
+        + (f"; {missing} are not done and were left out" if missing else ""),
+        err=True,
+    )
+    typer.echo(str(folder))
+
+
+def import_(
+    folder: Annotated[Path, typer.Argument(help="What `export --study` made.", show_default=False)],
+    store: StoreOption = None,
+) -> None:
+    """Take in a study from another store: what is done here already stays as it is."""
+    from prunectl.storage import ingest, parcel
+    from prunectl.storage.paths import StorePaths
+
+    paths = StorePaths.locate(store)
+    taken = parcel.take(folder, paths)
+    for note in taken.notes:
+        typer.echo(note, err=True)
+    typer.echo(
+        f"{taken.plan}: {taken.stages} stages taken, {taken.known} were here already", err=True
+    )
+    if ingest.ingest(paths).busy:
+        typer.echo("results.duckdb is held by another program; it will catch up", err=True)

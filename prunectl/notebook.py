@@ -1,0 +1,100 @@
+"""A store from Python: SQL and the tables of the command line as data frames, with no connection left open.
+
+    import prunectl
+    store = prunectl.open("store")
+    store.sql("SELECT strategy, avg(accuracy) FROM iterations GROUP BY ALL")
+    store.rank("wrn"); store.iterations("wrn"); store.recipe("seeds-missing", plan="wrn")
+
+Every call opens the database, reads, and closes it again, because a connection that stays open in a notebook would
+keep the run that it looks at from recording into the database.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from prunectl.storage import cookbook, query
+from prunectl.storage.fresh import catch_up
+from prunectl.storage.paths import StorePaths
+from prunectl.storage.query import Parameters, Result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from prunectl.report.plots import Kind
+
+Table: TypeAlias = Any
+"""A pandas.DataFrame where pandas is installed, else a list with a dictionary per row."""
+
+
+class Store:
+    """A store to ask. Has nothing open; may be kept as long as one likes, also while a run goes on."""
+
+    def __init__(self, paths: StorePaths) -> None:
+        self._paths = paths
+
+    def __repr__(self) -> str:
+        return f"prunectl.open({str(self._paths.root)!r})"
+
+    @property
+    def root(self) -> Path:
+        """The folder."""
+        return self._paths.root
+
+    def sql(self, query_: str, /, parameters: Parameters = None, limit: int | None = None) -> Table:
+        """The answer to SQL that only reads; `parameters` fill `$name` or `$1`.
+
+        Raises QueryError for what the database refuses, StoreBusy where another process keeps holding the file,
+        StoreError where there is nothing to read.
+        """
+        return _table(query.run(self._fresh(), query_, parameters, limit))
+
+    def recipe(self, name: str, /, **parameters: str) -> Table:
+        """The answer to one of the queries that `prunectl sql -r list` names. Raises UnknownName, else as `sql`."""
+        values: Mapping[str, str] = {key: str(value) for key, value in parameters.items()}
+        return _table(cookbook.run_recipe(self._fresh(), name, values))
+
+    def rank(
+        self, plan: str | None = None, *, network: str | None = None, dataset: str | None = None
+    ) -> Table:
+        """One row per cell of a plan (the last one used, unless named): what `prunectl rank` shows.
+
+        Raises ControlError for a plan the store does not have.
+        """
+        from prunectl.report.leaderboard import cells
+
+        return _table(cells(self._fresh(), plan, network=network, dataset=dataset))
+
+    def iterations(self, plan: str | None = None) -> Table:
+        """The per-iteration results, one row per trial and finished iteration, of a plan or of all."""
+        sql = """SELECT * FROM iterations WHERE $plan IS NULL OR plan = $plan
+            ORDER BY plan, network, dataset, strategy, schedule, seed, trial, iteration"""
+        return _table(query.run(self._fresh(), sql, {"plan": plan}))
+
+    def plot(self, plan: str | None = None, kind: Kind = "accuracy", **options: Any) -> Figure:
+        """A figure, as `prunectl plot` draws it; `options` are those of `report.plots.plot`."""
+        from prunectl.report.plots import plot
+
+        return plot(self._fresh(), plan, kind, **options)
+
+    def _fresh(self) -> StorePaths:
+        for note in catch_up(self._paths):
+            warnings.warn(note, stacklevel=3)
+        return self._paths
+
+
+def open(store: str | os.PathLike[str] | None = None) -> Store:  # noqa: A001 - reads prunectl.open
+    """The store in this folder (PRUNECTL_STORE, then ./store, unless given). Nothing is read yet."""
+    return Store(StorePaths.locate(Path(store) if store is not None else None))
+
+
+def _table(result: Result) -> Table:
+    try:
+        import pandas
+    except ImportError:
+        return result.dicts()
+    return pandas.DataFrame.from_records(result.rows, columns=list(result.columns))

@@ -1,0 +1,104 @@
+"""What `[pruning]` may say: which weights go, and in which steps."""
+
+from __future__ import annotations
+
+from decimal import Decimal, localcontext
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from prunectl.plan.tables import Fraction01, Int, Table
+
+
+class PruningSchedule(Table):
+    """In one cut or step by step, to a list of sparsities or down a ladder of constant rate.
+
+    Under `ratios`, which say themselves what goes, it is the kind and the number of cuts alone.
+    """
+
+    kind: Literal["one-shot", "iterative"]
+    sparsities: tuple[Fraction01, ...] = ()
+    rate: Fraction01 | None = None
+    until: Fraction01 | None = None
+    iterations: Annotated[Int, Field(ge=1, le=1000)] | None = None
+
+    @model_validator(mode="after")
+    def _one_way_to_say_it(self) -> PruningSchedule:
+        ends = (self.until is not None) + (self.iterations is not None)
+        if self.sparsities:
+            if self.rate is not None or ends:
+                raise ValueError("give either `sparsities` or `rate` with `until` or `iterations`")
+            if any(b <= a for a, b in zip(self.sparsities, self.sparsities[1:], strict=False)):
+                raise ValueError("sparsities must increase")
+        elif ends != 1 or (self.rate is None and self.until is not None):
+            raise ValueError("needs `sparsities`, or `rate` with one of `until` and `iterations`")
+        return self
+
+    @property
+    def levels(self) -> bool:
+        """Whether it says sparsities, as a list or by a rate."""
+        return bool(self.sparsities) or self.rate is not None
+
+    def densities(self) -> tuple[Decimal, ...]:
+        """Fractions of the dense count kept at iteration 1, 2 …, exact: (1 − rate)ᵏ, or 1 − sparsity."""
+        if self.sparsities:
+            return tuple(1 - Decimal(repr(sparsity)) for sparsity in self.sparsities)
+        assert self.rate is not None
+        step = 1 - Decimal(repr(self.rate))
+        out = [step]
+        # Decimal's usual 28 digits would end the ladder of rate 0.15 being exact at k = 14.
+        with localcontext(prec=200):
+            while (
+                len(out) < self.iterations
+                if self.iterations is not None
+                else 1 - out[-1] < Decimal(repr(self.until))
+            ):
+                out.append(out[-1] * step)
+        return tuple(out)
+
+    @property
+    def label(self) -> str:
+        """For tables: the kind, and the rate of an iterative ladder."""
+        if self.kind == "one-shot" or not self.levels:
+            return self.kind
+        if self.rate is not None:
+            return f"iterative {self.rate:g}"
+        return "iterative " + ",".join(f"{sparsity:g}" for sparsity in self.sparsities)
+
+
+class Pruning(Table):
+    """Which weights go, and in which steps."""
+
+    schedule: PruningSchedule
+    criterion: str = "magnitude"
+    scope: Literal["global", "layerwise", "uniform"] = "global"
+    granularity: Literal["weight", "channel"] = "weight"
+    exclude: tuple[str, ...] = ()
+    ratios: str | dict[str, Fraction01] | None = None
+    """Filters that go by layer (Li et al. 2017): the name of a shipped set, or layer → fraction dropped per cut."""
+
+    @model_validator(mode="after")
+    def _ratios_or_levels(self) -> Pruning:
+        if self.ratios is None:
+            if not self.schedule.levels:
+                raise ValueError(
+                    "the schedule needs `sparsities` or a `rate`: `iterations` alone are for `ratios`"
+                )
+            return self
+        if self.schedule.levels:
+            raise ValueError(
+                "`ratios` say what goes: their schedule is { kind = …, iterations = … } and no more"
+            )
+        if {"scope", "granularity"} & self.model_fields_set:
+            raise ValueError("`ratios` name whole filters layer by layer: no scope, no granularity")
+        if not self.ratios:
+            raise ValueError("`ratios` name no layer")
+        return self
+
+    @property
+    def labels(self) -> tuple[str, str, str]:
+        """For tables: criterion, scope, granularity (of ratios: the name of their set)."""
+        if self.ratios is None:
+            return self.criterion, self.scope, self.granularity
+        name = self.ratios if isinstance(self.ratios, str) else "own"
+        return self.criterion, "layerwise", f"filters {name}"

@@ -1,0 +1,146 @@
+"""What a strategy comes to under one recipe: where weights come from, which rates are followed, for how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from prunectl.core.layout import Layout
+from prunectl.core.schedule import Schedule, constant, last_value, length, window
+from prunectl.errors import UnknownName
+from prunectl.plan import strategies
+from prunectl.plan.load import LoadedPlan
+from prunectl.plan.schema import ConstantRate, DenseWeights, Strategy, WindowFrom
+from prunectl.plan.training import Training
+from prunectl.plan.units import Length
+
+
+@dataclass(frozen=True)
+class Retraining:
+    """What a strategy comes to under one recipe: all lengths in steps."""
+
+    steps: int
+    source: str
+    """``parent``, ``dense`` or ``init``."""
+    source_step: int | None
+    """Step of the dense run the weights come from; None for its end and for the other sources."""
+    lr: Schedule
+    optimizer_state: Literal["fresh", "carried"]
+    batchnorm: Literal["source", "parent"]
+    label: str
+    """The length as the plan or the recipe says it."""
+
+
+def retraining(plan: LoadedPlan, training: Training, name: str, axis: Any) -> Retraining:
+    """The plan's strategy `name` under a recipe; `axis` is the grid's length of retraining, if it has one.
+
+    Raises PlanError with file and line for what is impossible.
+    """
+    dense, layout = training.lr, training.layout
+    try:
+        strategy = strategies.find(name, plan.content.strategies)
+    except UnknownName as error:
+        raise plan.unknown(error, "grid.strategy") from None
+    key = f"strategies.{name}" if name in plan.content.strategies else "grid.strategy"
+    total = length(dense)
+    said, said_at = _length_of_retraining(plan, training, strategy, name, axis, key)
+    steps = total if said == "full" else said.to_steps(layout)
+    if steps < 1:
+        raise plan.fail("retraining needs at least one step", said_at, found=str(said))
+    if "rewound" in (strategy.weights_from, strategy.lr_window) and steps > total:
+        raise plan.fail(
+            f"{name} rewinds by the length of retraining, which cannot exceed the {total} steps "
+            "of training",
+            said_at,
+            found=f"{said} = {steps} steps",
+        )
+    source, source_step = _source(plan, strategy, steps, total, layout, key)
+    state = strategy.optimizer_state or training.recipe.optimizer_state
+    return Retraining(
+        steps=steps,
+        source=source,
+        source_step=source_step,
+        lr=_window(plan, strategy, steps, dense, layout, key),
+        optimizer_state="fresh" if source == "init" else state,
+        batchnorm=strategy.batchnorm,
+        label=str(said),
+    )
+
+
+def _length_of_retraining(
+    plan: LoadedPlan, training: Training, strategy: Strategy, name: str, axis: Any, key: str
+) -> tuple[Any, str]:
+    """The strategy's own, the plan's axis, the recipe's default: the first of them that is there.
+
+    So an axis of lengths leaves alone what is a full training by definition, such as ``reinit``.
+    """
+    if strategy.retrain is not None:
+        return strategy.retrain, f"{key}.retrain" if key.startswith("strategies") else key
+    if axis is not None:
+        return axis, "grid.retrain"
+    recipe = training.recipe
+    if name in recipe.retrain:
+        return recipe.retrain[name], f"recipe.retrain.{name}"
+    raise plan.fail(
+        f"the recipe has no length of retraining for {name}: set recipe.retrain.{name}, "
+        "grid.retrain or the strategy's own `retrain`",
+        key,
+        found=name,
+        allowed=sorted(recipe.retrain),
+        suggestion="",
+    )
+
+
+def _source(
+    plan: LoadedPlan, strategy: Strategy, steps: int, total: int, layout: Layout, key: str
+) -> tuple[str, int | None]:
+    wanted = strategy.weights_from
+    if wanted == "parent" or wanted == "init":
+        return wanted, None
+    if isinstance(wanted, DenseWeights):
+        point = wanted.dense
+        step = point.to_steps(layout) if isinstance(point, Length) else round(point * total)
+    else:
+        step = total - steps
+    if step > total:
+        raise plan.fail(
+            f"the rewind point lies past the {total} steps of training",
+            f"{key}.weights_from",
+            found=f"step {step}",
+        )
+    return "dense", None if step == total else step
+
+
+def _window(
+    plan: LoadedPlan,
+    strategy: Strategy,
+    steps: int,
+    dense: Schedule,
+    layout: Layout,
+    key: str,
+) -> Schedule:
+    wanted = strategy.lr_window
+    if isinstance(wanted, ConstantRate):
+        return constant(wanted.constant, steps)
+    if wanted == "last-value":
+        last = last_value(dense)
+        if last == 0:
+            raise plan.fail(
+                "the schedule ends at a learning rate of 0, with which nothing is learned: use a "
+                "strategy with lr_window = { constant = … }",
+                key,
+                found="lr_window = last-value",
+            )
+        return constant(last, steps)
+    total = length(dense)
+    if isinstance(wanted, WindowFrom):
+        first = wanted.start.to_steps(layout)
+    else:
+        first = total - steps if wanted == "rewound" else 0
+    if first + steps > total:
+        raise plan.fail(
+            f"the window of the schedule ends at step {first + steps}, but training has {total}",
+            key,
+            found=f"{steps} steps from step {first}",
+        )
+    return window(dense, first, steps)

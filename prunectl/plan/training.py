@@ -1,0 +1,235 @@
+"""How a grid point's network is trained: its recipe looked up and resolved, lengths in steps, rates as segments."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from prunectl.core.datasets import registry as datasets
+from prunectl.core.layout import Layout
+from prunectl.core.networks import registry as networks
+from prunectl.core.schedule import Schedule, constant, decaying, stepwise, warmed_up
+from prunectl.core.settings import (
+    AugmentSettings,
+    DataSettings,
+    NetworkSettings,
+    NormalizeSettings,
+    OptimizerSettings,
+    TrainSettings,
+)
+from prunectl.errors import DataError, PlanError, UnknownName
+from prunectl.plan.grid import Combination
+from prunectl.plan.load import LoadedPlan, check, merged, recipe_data
+from prunectl.plan.schema import LearningRates, Recipe
+
+
+@dataclass(frozen=True)
+class Training:
+    """A network, its data and its dense training."""
+
+    network: NetworkSettings
+    dataset: str
+    """As the plan names it; a variant of its own has a name of its own."""
+    data: DataSettings
+    place: dict[str, datasets.OptionValue]
+    """Where the data lies on this machine, as far as the plan says; part of no stage."""
+    settings: TrainSettings
+    lr: Schedule
+    layout: Layout
+    recipe: Recipe
+    label: str
+    """The recipe's name, and what the plan changes of it."""
+
+
+Described = tuple[str, dict[str, datasets.OptionValue], datasets.Description]
+"""Registry name, complete options and description of a data set the plan names."""
+
+
+def training(
+    plan: LoadedPlan, combination: Combination, describe: Callable[[str], Described]
+) -> Training:
+    """Resolve the recipe for one network and data set; `describe` is `described` of this plan, or remembers it.
+
+    Raises PlanError with file and line.
+    """
+    network, dataset = combination.network, combination.dataset
+    label, own = _recipe_table(plan, combination)
+    recipe = check(Recipe, own, ("recipe",))
+    if isinstance(recipe, PlanError):
+        raise recipe.at(plan.file, plan.line(recipe.key or "recipe"))
+    try:
+        networks.find(network)
+    except UnknownName as error:
+        raise plan.unknown(error, "grid.network") from None
+    kind, said, info = describe(dataset)
+    options, place = datasets.divide(kind, said)
+    settings = _settings(plan, recipe, info)
+    layout = _layout(plan, recipe, settings, dataset, info)
+    if recipe.evaluate != "end":
+        settings = replace(settings, evaluate_every=recipe.evaluate.to_steps(layout))
+    constants = recipe.network
+    return Training(
+        network=NetworkSettings(
+            name=network,
+            shape=info.shape,
+            classes=info.classes,
+            shortcut=constants.shortcut,
+            bn_momentum=constants.bn_momentum,
+            bn_eps=constants.bn_eps,
+            initializer=constants.initializer,
+        ),
+        dataset=dataset,
+        data=DataSettings(
+            name=kind,
+            fingerprint=info.fingerprint,
+            options=tuple(sorted(options.items())),
+            validation_from=recipe.validation.taken_from,
+            validation_count=recipe.validation.count,
+        ),
+        place=place,
+        settings=settings,
+        lr=_schedule(plan, recipe, layout),
+        layout=layout,
+        recipe=recipe,
+        label=label,
+    )
+
+
+def _recipe_table(plan: LoadedPlan, combination: Combination) -> tuple[str, dict[str, Any]]:
+    """The base recipe under the plan's own keys and the grid's values, and the label of the result."""
+    own = combination.changed(plan.content.recipe, "recipe")
+    base = own.pop("base", None)
+    if isinstance(base, dict):
+        if combination.network not in base:
+            allowed = sorted(base)
+            raise plan.fail(
+                "no recipe for it", "recipe.base", found=combination.network, allowed=allowed
+            )
+        base = base[combination.network]
+    if base is None:
+        changed = combination.changed({}, "recipe")
+        return " ".join(["own", *_said(changed)]), own
+    if not isinstance(base, str):
+        raise plan.fail("a recipe's name, or a table of them by network", "recipe.base", found=base)
+    try:
+        shipped = recipe_data(base)
+    except UnknownName as error:
+        raise plan.unknown(error, "recipe.base") from None
+    return " ".join([base, *_said(own)]), merged(shipped, own)
+
+
+def _said(table: dict[str, Any], *path: str) -> list[str]:
+    """A plan's changes of a recipe as ``key=value`` words."""
+    out: list[str] = []
+    for name, value in table.items():
+        if isinstance(value, dict):
+            out += _said(value, *path, name)
+        else:
+            out.append(f"{'.'.join((*path, name))}={value}".replace(" ", ""))
+    return out
+
+
+def described(plan: LoadedPlan, name: str) -> Described:
+    """Look a data set up; a folder of the user's own is listed and hashed. Raises PlanError."""
+    own = plan.content.datasets
+    options = dict(own.get(name, {}))
+    kind = options.pop("kind", None) if name in own else name
+    key = f"datasets.{name}" if name in own else "grid.dataset"
+    if not isinstance(kind, str):
+        raise plan.fail("needs `kind`, the data set it is a variant of", key)
+    try:
+        datasets.find(kind)
+    except UnknownName as error:
+        allowed = [*own, *error.allowed] if name not in own else error.allowed
+        at = f"{key}.kind" if name in own else key
+        raise plan.fail(f"unknown {error.kind}", at, found=kind, allowed=allowed) from None
+    try:
+        return kind, datasets.complete(kind, options), datasets.describe(kind, options)
+    except UnknownName as error:
+        allowed = ["kind", *error.allowed]
+        key = f"{key}.{error.found}"
+        raise plan.fail(f"unknown {error.kind}", key, found=error.found, allowed=allowed) from None
+    except DataError as error:
+        raise plan.fail(str(error), key) from None
+
+
+def _layout(
+    plan: LoadedPlan,
+    recipe: Recipe,
+    settings: TrainSettings,
+    dataset: str,
+    info: datasets.Description,
+) -> Layout:
+    """How the images that are not held out fill epochs."""
+    split = recipe.validation
+    available = info.test if split.taken_from == "test" else info.train
+    if split.count >= available:
+        raise plan.fail(
+            f"{dataset} has {available} images to take it from",
+            "recipe.validation.count",
+            found=str(split.count),
+        )
+    held_out = split.count if split.taken_from == "train" else 0
+    try:
+        return Layout(settings, info.train - held_out)
+    except ValueError as error:
+        raise plan.fail(str(error), "recipe.batch", found=str(recipe.batch)) from None
+
+
+def _schedule(plan: LoadedPlan, recipe: Recipe, layout: Layout) -> Schedule:
+    """The learning rates of the whole dense training."""
+    rates: LearningRates = recipe.schedule
+    total = recipe.length.to_steps(layout)
+    if total < 1:
+        raise plan.fail("training needs at least one step", "recipe.length", found=recipe.length)
+    if rates.kind == "step":
+        milestones = [milestone.to_steps(layout) for milestone in rates.milestones]
+        if any(b <= a for a, b in itertools.pairwise([0, *milestones, total])):
+            raise plan.fail(
+                f"milestones must increase and lie inside the {total} steps of training",
+                "recipe.schedule.milestones",
+                found=", ".join(str(milestone) for milestone in rates.milestones),
+            )
+        schedule = stepwise(rates.lr, total, milestones, rates.gamma)
+    elif rates.kind == "constant":
+        schedule = constant(rates.lr, total)
+    else:
+        schedule = decaying(rates.kind, rates.lr, rates.end, total)
+    warmup = rates.warmup.to_steps(layout)
+    if warmup > total:
+        raise plan.fail(
+            f"longer than training ({total} steps)",
+            "recipe.schedule.warmup",
+            found=str(rates.warmup),
+        )
+    return warmed_up(schedule, warmup)
+
+
+def _settings(plan: LoadedPlan, recipe: Recipe, info: datasets.Description) -> TrainSettings:
+    normalize = NormalizeSettings(kind=recipe.normalize.kind)
+    if recipe.normalize.kind == "channel":
+        mean = info.mean if recipe.normalize.mean == "dataset" else recipe.normalize.mean
+        std = info.std if recipe.normalize.std == "dataset" else recipe.normalize.std
+        if len(mean) != info.shape[0] or len(std) != info.shape[0] or min(std, default=0) <= 0:
+            raise plan.fail(
+                f"needs a mean and a positive std for each of the {info.shape[0]} channels",
+                "recipe.normalize",
+                found=f"mean {list(mean)}, std {list(std)}",
+            )
+        normalize = NormalizeSettings("channel", tuple(mean), tuple(std))
+    micro = recipe.micro_batch or 0
+    return TrainSettings(
+        batch=recipe.batch,
+        straddle=recipe.batches == "straddle",
+        drop_last=recipe.last_batch == "drop",
+        # No less than the batch is the whole batch: one stage, not two.
+        micro_batch=0 if micro >= recipe.batch else micro,
+        optimizer=OptimizerSettings(**recipe.optimizer.model_dump()),  # type: ignore[attr-defined]
+        label_smoothing=recipe.label_smoothing,
+        augment=AugmentSettings(**recipe.augment.model_dump()),  # type: ignore[attr-defined]
+        normalize=normalize,
+        precision=recipe.precision,
+        deterministic=recipe.deterministic,
+    )

@@ -1,0 +1,123 @@
+"""Where the weights that are left stand: the density of each layer, a panel per method, a line per sparsity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from prunectl.errors import ControlError
+from prunectl.report import layout
+from prunectl.report.leaderboard import Board
+from prunectl.storage import query
+from prunectl.storage.paths import StorePaths
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SHOWN = 5
+"""Sparsities of a panel at the most: the least, the greatest, and evenly between."""
+
+NAMED = 24
+"""Layers up to which every one is named."""
+
+Profile = list[tuple[str, float]]
+"""Layers in order with the fraction of their weights that is kept, averaged over seeds."""
+
+_LAYERS = """
+SELECT p.cell, p.iteration, l.layer, avg(l.kept / l.total) AS density
+FROM points p JOIN layers l USING (stage)
+WHERE p.done AND p.plan = $plan AND p.network = $network AND p.dataset = $dataset AND p.recipe = $recipe
+  AND p.schedule = $schedule
+GROUP BY p.cell, p.iteration, l.position, l.layer
+ORDER BY p.cell, p.iteration, l.position
+"""
+
+
+def layers_of(paths: StorePaths, board: Board) -> dict[tuple[str, int], Profile]:
+    """The profile of each (cell, iteration) of the board."""
+    names = ("plan", "network", "dataset", "recipe", "schedule")
+    out: dict[tuple[str, int], Profile] = {}
+    found = query.run(paths, _LAYERS, {name: getattr(board, name) for name in names})
+    for cell, iteration, layer, density in found.rows:
+        out.setdefault((cell, iteration), []).append((layer, density))
+    return out
+
+
+def draw_layers(
+    boards: Sequence[Board], profiles: Sequence[Mapping[tuple[str, int], Profile]]
+) -> Figure:
+    """The figure. Raises ControlError where no layer was counted."""
+    panels = [
+        (board, row, lines)
+        for board, known in zip(boards, profiles, strict=True)
+        for row in board.rows
+        if (lines := _lines(row.cells, known))
+    ]
+    if not panels:
+        raise ControlError("nothing to draw yet: no pruned stage of these has counted its layers")
+    with layout.settings():
+        sheet = layout.Sheet(len(panels))
+        for axes, (board, row, lines) in zip(sheet.panels, panels, strict=True):
+            title = (
+                [sheet.title(boards, board)] if len(boards) > 1 else [board.network, board.dataset]
+            )
+            axes.set_title(" · ".join([*title, row.label]))
+            _panel(axes, lines)
+        seeds = sorted({c.n for _, row, _ in panels for c in row.cells.values() if c.n})
+        n = f"n = {seeds[0]}" if len(seeds) == 1 else f"n = {seeds[0]} to {seeds[-1]}"
+        sheet.finish(f"mean over the seeds ({n}); dotted: the same density in every layer")
+        return sheet.figure
+
+
+def _lines(
+    cells: Mapping[float, object], known: Mapping[tuple[str, int], Profile]
+) -> dict[float, Profile]:
+    """Up to `SHOWN` sparsities with their profiles."""
+    from prunectl.report.leaderboard import Cell
+
+    found = {
+        sparsity: known[cell.cell, cell.iteration]
+        for sparsity, cell in sorted(cells.items())
+        if isinstance(cell, Cell) and (cell.cell, cell.iteration) in known
+    }
+    names = list(found)
+    if len(names) > SHOWN:
+        picks = {round(i * (len(names) - 1) / (SHOWN - 1)) for i in range(SHOWN)}
+        names = [name for i, name in enumerate(names) if i in picks]
+    return {name: found[name] for name in names}
+
+
+def _panel(axes: Axes, lines: Mapping[float, Profile]) -> None:
+    import matplotlib as mpl
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
+    # Cividis runs from dark to light evenly, also in greyscale; its lightest end is too light for a line.
+    shades = mpl.colormaps["cividis"]
+    for index, (sparsity, profile) in enumerate(lines.items()):
+        colour = shades(0.85 * index / max(1, len(lines) - 1))
+        style = list(layout.styles(f"{i}" for i in range(7)).values())[index]
+        shown = [100 * density if density else float("nan") for _, density in profile]
+        axes.plot(
+            range(len(profile)), shown, label=f"sparsity {sparsity:.4g}",
+            **(style.line() | {"color": colour, "markersize": 4.0, "linewidth": 1.2}),
+        )  # fmt: skip
+        axes.axhline(
+            100 * (1 - sparsity), color=colour, linewidth=0.7, linestyle=layout.DENSE_DASHES
+        )
+        # A layer without a weight left has no place on a logarithmic axis: it stands at the bottom.
+        dead = [i for i, (_, density) in enumerate(profile) if not density]
+        if dead:
+            axes.plot(
+                dead, [0.02] * len(dead), linestyle="none", marker="x", color=colour,
+                transform=axes.get_xaxis_transform(),
+            )  # fmt: skip
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_ylabel("weights kept of the layer")
+    names = [layer for layer, _ in next(iter(lines.values()))]
+    step = max(1, round(len(names) / NAMED))
+    places = range(0, len(names), step)
+    axes.set_xticks(places, [names[i] for i in places], rotation=60, ha="right", fontsize=6.5,
+                    rotation_mode="anchor")  # fmt: skip

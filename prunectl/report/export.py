@@ -1,0 +1,143 @@
+"""What leaves the store for other programs: a network's weights and mask, and a study's results as tables.
+
+An exported network is two safetensors files, `NAME.safetensors` with its parameters and buffers by name and, after
+the dense iteration, `NAME.mask.safetensors` with a boolean tensor for each prunable layer: True where a weight is
+kept. Pruned weights are zero in the first. Both carry as metadata, all text: network (settings, JSON), data,
+normalize (JSON), plan, trial, cell, strategy and the other labels, seed, iteration, stage, target_sparsity,
+sparsity, accuracy and top5 (percent), flag. To load one, with prunectl and torch:
+
+    with safe_open("NAME.safetensors", "pt") as file:
+        settings = NetworkSettings(**json.loads(file.metadata()["network"]))
+    network = build(settings)
+    network.load_state_dict(load_file("NAME.safetensors"))
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prunectl.errors import ControlError, StoreError
+from prunectl.report.formats import save
+from prunectl.storage import query
+from prunectl.storage.files import dumps, read_json
+from prunectl.storage.paths import StorePaths
+from prunectl.storage.studies import LABELS
+from prunectl.storage.tensors import check, write_tensors
+from prunectl.storage.trials import Found, find_trial
+
+TABLES = {
+    "iterations": "SELECT * FROM iterations WHERE {own} ORDER BY trial, iteration",
+    "leaderboard": "SELECT * FROM leaderboard WHERE plan = $plan ORDER BY ALL",
+    "epochs": "SELECT * FROM epochs WHERE {stages} ORDER BY stage, epoch",
+    "layers": "SELECT * FROM layers WHERE {stages} ORDER BY stage, position",
+    "stages": "SELECT * FROM stages WHERE {stages} ORDER BY stage",
+}
+"""Tables of a study: one file each as Parquet, and as CSV for programs without it."""
+
+_OWN = (
+    "trial IN (SELECT trial FROM plan_trials JOIN current_plans USING (digest) WHERE plan = $plan)"
+)
+
+
+def export_network(
+    paths: StorePaths, trial: str, iteration: int | None = None, out: Path | None = None
+) -> list[Path]:
+    """Write weights and mask of one iteration (the last one done, unless given); the files.
+
+    `trial` is an id or its beginning; `out` is the first file's name. Raises ControlError for a trial or an
+    iteration there is not, StoreError where a checkpoint is missing or not what its checksum says.
+    """
+    found = find_trial(paths, trial)
+    chosen = _iteration(paths, found, iteration)
+    key = found.trial.path[chosen]
+    stage = paths.stage(key)
+    try:
+        tensors = check(stage.final).arrays
+    except FileNotFoundError:
+        raise StoreError(f"{stage.final} is not there") from None
+    weights = {
+        name.removeprefix("weights/"): tensor
+        for name, tensor in tensors.items()
+        if name.startswith("weights/")
+    }
+    metadata = _metadata(found, chosen, read_json(stage.result))
+    file = out or Path(f"{_name(found, chosen)}.safetensors")
+    if file.suffix != ".safetensors":
+        file = file.with_name(file.name + ".safetensors")
+    written = [file]
+    write_tensors(file, weights, metadata)
+    if stage.mask.exists():
+        written.append(file.with_suffix(".mask.safetensors"))
+        write_tensors(written[-1], check(stage.mask).arrays, metadata)
+    return written
+
+
+def _iteration(paths: StorePaths, found: Found, wanted: int | None) -> int:
+    path = found.trial.path
+    done = [k for k, key in enumerate(path) if paths.stage(key).result.exists()]
+    if wanted is None:
+        if not done:
+            raise ControlError(f"no iteration of trial {found.trial.trial} is done")
+        return done[-1]
+    if wanted not in range(len(path)):
+        raise ControlError(
+            f"trial {found.trial.trial} has the iterations 0 … {len(path) - 1}, not {wanted}"
+        )
+    if wanted not in done:
+        raise ControlError(f"iteration {wanted} of trial {found.trial.trial} is not done")
+    return wanted
+
+
+def _name(found: Found, iteration: int) -> str:
+    trial = found.trial
+    words = (trial.plan, trial.labels["network"], trial.labels["strategy"], f"seed{trial.seed}")
+    return "-".join((*words, trial.trial[:8], f"k{iteration}")).replace("/", "-").replace(" ", "-")
+
+
+def _metadata(found: Found, iteration: int, result: dict[str, Any]) -> dict[str, str]:
+    """Everything as text: safetensors has no other metadata."""
+    trial = found.trial
+    key = trial.path[iteration]
+    body = found.study.stages[key].body
+    kept, prunable = result["kept"], result["prunable"]
+    values: dict[str, Any] = {
+        "format": "pt",
+        **{name: trial.labels[name] for name in LABELS if name != "network"},
+        "network": dumps(body["network"]),
+        "data": dumps(body["data"]),
+        "normalize": dumps(body.get("train", {}).get("normalize", {})),
+        "plan": trial.plan,
+        "plan_digest": found.study.digest,
+        "trial": trial.trial,
+        "cell": trial.cell,
+        "seed": trial.seed,
+        "iteration": iteration,
+        "stage": key,
+        "target_sparsity": trial.sparsities[iteration],
+        "sparsity": repr(1 - kept / prunable),
+        "kept": kept,
+        "prunable": prunable,
+        "accuracy": result.get("accuracy"),
+        "top5": result.get("top5"),
+        "flag": result.get("flag"),
+    }
+    return {name: str(value) for name, value in values.items() if value is not None}
+
+
+def export_tables(paths: StorePaths, plan: str, folder: Path) -> list[Path]:
+    """Write the results of a plan's current version as Parquet and CSV; the files.
+
+    Raises ControlError for a plan the store does not have, StoreError where a file cannot be written.
+    """
+    known = {row[0] for row in query.run(paths, "SELECT plan FROM current_plans").rows}
+    if plan not in known:
+        raise StoreError(f"the database has no plan {plan!r}")
+    written = []
+    stages = f"stage IN (SELECT stage FROM paths WHERE {_OWN})"
+    for name, sql in TABLES.items():
+        result = query.run(paths, sql.format(own=_OWN, stages=stages), {"plan": plan})
+        for suffix in (".parquet", ".csv"):
+            written.append(folder / f"{name}{suffix}")
+            save(result, written[-1])
+    return written

@@ -1,0 +1,207 @@
+"""How figures look: sizes, colours, markers, the axis of compression, panels with one legend and one caption."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from prunectl.report.leaderboard import Board
+
+DENSE_DASHES = (0, (1, 2))
+LEGEND_LINE = 0.19
+"""Inches of a legend's or caption's line."""
+
+_SETTINGS: dict[str, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same figure on every machine
+    "font.size": 8.5,
+    "axes.titlesize": 9,
+    "axes.labelsize": 8.5,
+    "legend.fontsize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "0.9",
+    "grid.linewidth": 0.6,
+    "figure.dpi": 100,
+    "savefig.dpi": 200,
+    "svg.hashsalt": "prunectl",  # ids inside an SVG are random otherwise
+    "pdf.fonttype": 42,  # text that stays text; journals refuse type 3
+    "path.simplify": False,
+}
+
+
+@contextlib.contextmanager
+def settings() -> Iterator[None]:
+    """Matplotlib's own defaults and ours, whatever the user's settings are, which come back afterwards."""
+    import matplotlib as mpl
+
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_SETTINGS)  # type: ignore[arg-type,unused-ignore]
+        yield
+
+
+@dataclass(frozen=True)
+class Style:
+    """What tells a method from the others: any one of the three is enough."""
+
+    colour: str
+    marker: str
+    dashes: tuple[int, tuple[float, ...]] | str
+
+    def line(self) -> dict[str, Any]:
+        """Arguments of `Axes.plot`."""
+        return {
+            "color": self.colour, "marker": self.marker, "linestyle": self.dashes, "linewidth": 1.4,
+            "markersize": 4.5, "markeredgecolor": "white", "markeredgewidth": 0.5, "zorder": 3,
+        }  # fmt: skip
+
+
+_SOLID: tuple[str, tuple[int, tuple[float, ...]], tuple[int, tuple[float, ...]]] = (
+    "solid", (0, (5, 1.5)), (0, (1.2, 1.2))
+)  # fmt: skip
+
+# Okabe and Ito 2008, "Color Universal Design": told apart with every common colour vision; their yellow is left
+# out, for it vanishes on white.
+_PALETTE = (
+    Style("#0072B2", "o", _SOLID[0]),
+    Style("#D55E00", "s", _SOLID[1]),
+    Style("#009E73", "^", (0, (4, 1.2, 1, 1.2))),
+    Style("#CC79A7", "D", _SOLID[2]),
+    Style("#56B4E9", "v", (0, (7, 2))),
+    Style("#E69F00", "P", (0, (4, 1, 1, 1, 1, 1))),
+    Style("#000000", "X", (0, (2, 1))),
+)
+
+_OWN = {
+    "lr-rewind": 0,
+    "weight-rewind": 1,
+    "fine-tune": 2,
+    "reinit": 3,
+    "weight-rewind-low-lr": 4,
+}
+"""Strategies that look the same in every figure."""
+
+
+def styles(labels: Iterable[str]) -> dict[str, Style]:
+    """A style for each method, in the order of a legend; after seven they come again with other markers."""
+    names = sorted(set(labels), key=lambda name: (_OWN.get(name, len(_OWN)), name))
+    taken = {_OWN[name] for name in names if name in _OWN}
+    free = [index for index in range(len(_PALETTE)) if index not in taken]
+    markers = "<>*hdp8"
+    out: dict[str, Style] = {}
+    for name in names:
+        if name in _OWN:
+            out[name] = _PALETTE[_OWN[name]]
+        elif free:
+            out[name] = _PALETTE[free.pop(0)]
+        else:
+            number = len(out)
+            base = _PALETTE[number % len(_PALETTE)]
+            marker = markers[number % len(markers)]
+            out[name] = Style(
+                base.colour, marker, _PALETTE[(number + 2 * (number // 7)) % len(_PALETTE)].dashes
+            )
+    return out
+
+
+def grey(style: Style | None) -> dict[str, Any]:
+    """A published line behind the one of ours that has this style."""
+    return {
+        "color": "0.62", "marker": style.marker if style else ".", "linewidth": 1.0, "markersize": 3.2,
+        "linestyle": style.dashes if style else "solid", "markerfacecolor": "white",
+        "markeredgewidth": 0.7, "zorder": 2,
+    }  # fmt: skip
+
+
+def compression_axis(axes: Axes) -> None:
+    """A logarithmic horizontal axis with ticks such as 1×, 2×, 4×."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    left, right = axes.dataLim.x0, axes.dataLim.x1
+    left = min(left, 1.0 if left < 2 else left)
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(left / 1.06, right * 1.06)
+    powers = range(math.ceil(math.log2(left) - 1e-9), math.floor(math.log2(right * 1.06)) + 1)
+    step = max(1, math.ceil(len(powers) / 9))
+    axes.xaxis.set_major_locator(FixedLocator([2.0**k for k in powers if k % step == 0]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
+
+
+def name_end(axes: Axes, x: float, y: float, compression: float, style: Style) -> None:
+    """Write the compression beside the last point of a line."""
+    axes.annotate(
+        f"{compression:.3g}×", (x, y), xytext=(5, 0), textcoords="offset points", fontsize=7,
+        color=style.colour, va="center", zorder=4, annotation_clip=False,
+    )  # fmt: skip
+
+
+class Sheet:
+    """A figure of equal panels in rows, with one legend and one caption below them."""
+
+    WIDTH, HEIGHT = 4.2, 3.0
+    """Inches of a panel."""
+
+    def __init__(self, count: int) -> None:
+        from matplotlib.figure import Figure
+
+        self.columns = min(count, 3 if count > 4 else 2)
+        self.rows = math.ceil(count / self.columns)
+        width = self.WIDTH * self.columns + (0.8 if self.columns == 1 else 0)
+        self.figure: Figure = Figure(figsize=(width, self.HEIGHT * self.rows), layout="constrained")
+        self._grid = self.figure.subplots(self.rows, self.columns, squeeze=False)
+        every = list(self._grid.flat)
+        self.panels: list[Axes] = every[:count]
+        for axes in every[count:]:
+            axes.set_visible(False)
+
+    def title(self, boards: Sequence[Board], board: Board) -> str:
+        """What the panel shows, leaving out what all panels share but for network, data set and schedule."""
+        names = ["network", "dataset", "schedule"]
+        for name in ("recipe", "plan"):
+            if len({getattr(each, name) for each in boards}) > 1:
+                names.append(name)
+        return " · ".join(str(getattr(board, name)) for name in names)
+
+    def finish(self, caption: str, *, legend: bool = True) -> None:
+        """Put legend and caption below the panels; the figure grows by their height."""
+        entries: dict[str, Any] = {}
+        if legend:
+            for axes in self.panels:
+                handles, labels = axes.get_legend_handles_labels()
+                entries |= dict(zip(labels, handles, strict=True))
+        width, height = self.figure.get_size_inches()
+        lines = [line for text in caption.splitlines() for line in wrapped(text, width)]
+        per_row = max(1, int(width // 1.6))
+        legend_rows = math.ceil(len(entries) / per_row)
+        below = LEGEND_LINE * (len(lines) + legend_rows) + 0.15
+        self.figure.set_size_inches(width, height + below)
+        total = height + below
+        layout: Any = self.figure.get_layout_engine()
+        layout.set(rect=(0, below / total, 1, height / total))
+        if entries:
+            self.figure.legend(
+                list(entries.values()), list(entries), loc="lower center", ncols=min(per_row, len(entries)),
+                bbox_to_anchor=(0.5, (LEGEND_LINE * len(lines) + 0.06) / total), frameon=False,
+                handlelength=3.2, borderaxespad=0, borderpad=0, labelspacing=0.3,
+            )  # fmt: skip
+        self.figure.text(
+            0.5, 0.05 / total, "\n".join(lines), ha="center", va="bottom", fontsize=7, color="0.3",
+            linespacing=1.4,
+        )  # fmt: skip
+
+
+def wrapped(text: str, inches: float) -> list[str]:
+    """Lines of the caption that fit the width: about 15 characters of 7 points to the inch."""
+    import textwrap
+
+    return textwrap.wrap(text, max(30, int(inches * 15)))

@@ -1,0 +1,136 @@
+"""Measured numbers in the form that ours and the published ones share, and both read from the store."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from prunectl.storage import query
+from prunectl.storage.paths import StorePaths
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The median accuracy of n networks; accuracies in percent (BLEU for gnmt), sparsity from 0 to 1."""
+
+    network: str
+    dataset: str
+    structure: str
+    """unstructured, or structured with whatever the publication adds."""
+    schedule: str
+    kind: str
+    """one-shot or iterative."""
+    prune_step: float | None
+    """Fraction removed per iteration; None where it is not stated or does not apply."""
+    strategy: str
+    sparsity: float
+    retrain_epochs: float | None
+    """Epochs of each retraining; None where the publication has one length."""
+    n: int
+    median: float
+    low: float | None
+    high: float | None
+    """The spread: minimum and maximum, or 10th and 90th percentile."""
+    dense: float
+    """Mean accuracy of the dense networks of the same study."""
+    label: str = ""
+    """Figure of the publication; plan and recipe of ours."""
+    criterion: str = "magnitude"
+
+    @property
+    def delta(self) -> float:
+        """Change from the dense networks, percentage points."""
+        return self.median - self.dense
+
+    @property
+    def compression(self) -> float:
+        """Prunable weights of the dense network / weights kept."""
+        return 1 / (1 - self.sparsity)
+
+
+FULL_EPOCHS = {"resnet": 72_000 * 128 / 50_000, "wrn": 80_000 * 128 / 50_000}
+REWOUND_EPOCHS = {"resnet": 64_000 * 128 / 50_000, "wrn": 72_000 * 128 / 50_000}
+"""Mikler's lengths of retraining, which the table leaves out: all of training, or without its first 8,000 steps
+(`weight-rewind`); batches of 128 out of 50,000 images."""
+
+
+def published(paths: StorePaths, source: str) -> list[Sample]:
+    """The publication's pruned networks."""
+    rows = query.run(
+        paths,
+        "SELECT * FROM published WHERE source = $1 AND method <> 'dense' ORDER BY ALL",
+        [source],
+    ).dicts()
+    return [
+        Sample(
+            network=row["network"], dataset=row["dataset"], structure=row["structure"],
+            schedule=row["schedule"], kind=row["schedule"], prune_step=row["prune_step"],
+            strategy=row["method"], sparsity=row["sparsity"],
+            retrain_epochs=row["retrain_epochs"] or _unstated_epochs(source, row["network"], row["method"]),
+            n=row["n"] or 1, median=row["median"], low=row["low"], high=row["high"], dense=row["dense"],
+            label=row["figure"] or source,
+        )
+        for row in rows
+        if row["median"] is not None and row["dense"] is not None
+    ]  # fmt: skip
+
+
+def _unstated_epochs(source: str, network: str, method: str) -> float | None:
+    if source != "mikler2021":
+        return None
+    lengths = REWOUND_EPOCHS if method == "weight-rewind" else FULL_EPOCHS
+    return lengths[network.split("-")[0]]
+
+
+_OURS = """
+SELECT l.*, d.mean AS dense, d.n AS dense_n
+FROM leaderboard l
+LEFT JOIN leaderboard d ON d.iteration = 0 AND d.plan = l.plan AND d.network = l.network
+     AND d.dataset = l.dataset AND d.recipe = l.recipe
+WHERE l.iteration > 0 AND l.n > 0 AND ($plan IS NULL OR l.plan = $plan)
+ORDER BY ALL
+"""
+
+
+def measured(
+    paths: StorePaths, plan: str | None = None
+) -> tuple[list[Sample], list[tuple[Sample, str]]]:
+    """Our cells as samples; apart, those that no publication here can have, with the reason."""
+    samples: list[Sample] = []
+    strange: list[tuple[Sample, str]] = []
+    for row in query.run(paths, _OURS, {"plan": plan}).dicts():
+        if row["dense"] is None or row["sparsity"] is None:
+            continue
+        kind, step = schedule_kind(row["schedule"])
+        sample = Sample(
+            network=row["network"], dataset=row["dataset"],
+            structure=structure(row["granularity"]),
+            schedule=row["schedule"], kind=kind, prune_step=step, strategy=row["strategy"],
+            sparsity=row["sparsity"], retrain_epochs=row["retrain_epochs"], n=row["n"],
+            median=row["median"], low=row["min"], high=row["max"], dense=row["dense"],
+            label=f"{row['plan']} {row['recipe']}", criterion=row["criterion"],
+        )  # fmt: skip
+        if row["granularity"] == "weight" and (row["criterion"], row["scope"]) != (
+            "magnitude",
+            "global",
+        ):
+            strange.append((sample, "the publications prune weights by global magnitude"))
+        else:
+            samples.append(sample)
+    return samples, strange
+
+
+def structure(granularity: str) -> str:
+    """``filters renda2020-a`` as "structured-a", single weights as "unstructured", all else as "structured"."""
+    if granularity == "weight":
+        return "unstructured"
+    found = re.fullmatch(r"filters renda2020-([ab])", granularity)
+    return f"structured-{found[1]}" if found else "structured"
+
+
+def schedule_kind(label: str) -> tuple[str, float | None]:
+    """``iterative 0.2`` as ("iterative", 0.2)."""
+    found = re.match(r"([a-z]+(?:-[a-z]+)*)(?:.*?(\d*\.\d+))?", label)
+    if not found:
+        return label, None
+    return found[1], float(found[2]) if found[2] else None

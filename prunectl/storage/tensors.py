@@ -1,0 +1,90 @@
+"""Checkpoints without torch: their tensors as numpy arrays, once their checksum has been found right.
+
+The files are those of stage/checkpoint.py, which writes and reads them with torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prunectl.errors import StoreError
+from prunectl.storage.files import replacing
+
+if TYPE_CHECKING:
+    import numpy
+
+_TYPES = {
+    "BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64",
+    "F16": "float16", "F32": "float32", "F64": "float64",
+}  # fmt: skip
+"""Names of safetensors and what numpy and torch call them. numpy has no bfloat16, and no checkpoint has it."""
+
+Arrays = dict[str, "numpy.ndarray[Any, Any]"]
+
+
+class BadFile(StoreError):
+    """The file is torn, or its content is not what its checksum says."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A file whose checksum holds."""
+
+    checksum: str
+    arrays: Arrays
+    metadata: Mapping[str, str]
+
+    @property
+    def stage(self) -> str | None:
+        """Key of the stage that it says it is of."""
+        return self.metadata.get("stage")
+
+    def masks(self) -> Arrays:
+        """The boolean tensors of weights (of more than one dimension), flat."""
+        return {
+            name: array.reshape(-1)
+            for name, array in self.arrays.items()
+            if array.dtype == bool and array.ndim > 1
+        }
+
+
+def check(path: Path) -> Checked:
+    """Read a checkpoint or mask and compute its checksum again.
+
+    Raises FileNotFoundError as is, BadFile where it is not what it was.
+    """
+    import numpy
+    from safetensors import SafetensorError, deserialize, safe_open
+
+    content = path.read_bytes()
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata: dict[str, str] = dict(file.metadata() or {})
+        found = deserialize(content)  # type: ignore[no-untyped-call]
+    except (SafetensorError, OSError, ValueError) as error:
+        raise BadFile(f"{path} cannot be read: {error}") from error
+    digest = hashlib.sha256()
+    arrays: Arrays = {}
+    for name, tensor in sorted(found, key=lambda each: each[0]):
+        kind = _TYPES.get(tensor["dtype"])
+        if kind is None:
+            raise BadFile(f"{path}: {name} is of type {tensor['dtype']}, which numpy has not")
+        digest.update(f"{name} torch.{kind} {list(tensor['shape'])};".encode())
+        digest.update(tensor["data"])
+        arrays[name] = numpy.frombuffer(tensor["data"], dtype=kind).reshape(tensor["shape"])
+    if metadata.get("sha256") != digest.hexdigest():
+        raise BadFile(f"{path} is not what its checksum says")
+    return Checked(digest.hexdigest(), arrays, metadata)
+
+
+def write_tensors(path: Path, tensors: Arrays, metadata: Mapping[str, str]) -> None:
+    """Write tensors as safetensors, atomically. Raises StoreError where the file cannot be written."""
+    from safetensors.numpy import save
+
+    with replacing(path) as temporary:
+        # save_file would make a file that nobody else may read.
+        temporary.write_bytes(save(tensors, dict(metadata)))

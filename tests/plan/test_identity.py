@@ -1,0 +1,261 @@
+"""Stage keys: pinned for ever, moved by every field, blind to defaults, to order and to how a plan is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+from collections.abc import Iterator
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import pytest
+
+from prunectl.core.schedule import Segment, decaying, stepwise, window
+from prunectl.core.settings import (
+    AugmentSettings,
+    DataSettings,
+    NetworkSettings,
+    NormalizeSettings,
+    OptimizerSettings,
+    PruneSettings,
+    TrainSettings,
+)
+from prunectl.plan.identity import (
+    NUMERICS,
+    canonical,
+    spec_from_dict,
+    spec_to_dict,
+    stage_key,
+    to_json,
+)
+from prunectl.plan.replay import replay_of
+from prunectl.plan.spec import Mask, StageSpec, Weights
+
+CIFAR = DataSettings("cifar10", "md5-c58f30108f718f92721af3b95e74349a", (), "test", 2000)
+DENSE = StageSpec(
+    network=NetworkSettings(
+        "resnet-20", (3, 32, 32), 10, "projection-everywhere", 0.003, 1e-5, "renda2020"
+    ),
+    data=CIFAR,
+    train=TrainSettings(
+        straddle=True,
+        evaluate_every=391,
+        optimizer=OptimizerSettings(weight_decay=2e-4),
+        augment=AugmentSettings(4, "zero", True),
+        normalize=NormalizeSettings("image"),
+    ),
+    lr=stepwise(0.1, 71108, [35547, 53125], 0.1),
+    seed=0,
+)
+KEY = stage_key(DENSE)
+
+
+def retrained(
+    prune: PruneSettings, *, parent: str = KEY, iteration: int = 1, **changes: Any
+) -> StageSpec:
+    fields: dict[str, Any] = {
+        "iteration": iteration,
+        "weights": Weights(parent),
+        "mask": Mask(parent, prune),
+        "optimizer_state": "carried",
+    }
+    return dataclasses.replace(DENSE, **(fields | changes))
+
+
+PRUNED = retrained(
+    PruneSettings(density="0.8"), lr=window(DENSE.lr, 12514, 58594), weights=Weights(KEY, 12514)
+)
+PINNED = {
+    "dense": (
+        DENSE,
+        "fd6b0530aefc31029a98ac0168f80e7740cf91ec9dba4d99957b748e6fafcc16",
+    ),
+    "small": (
+        StageSpec(
+            NetworkSettings("lenet-5", (1, 28, 28), 10),
+            DataSettings("mnist", "f", (("a", 1), ("b", "x"))),
+            TrainSettings(),
+            decaying("cosine", 0.1, 0.0, 100),
+            3,
+        ),
+        "40c388ce64708bdd35b2ae37e2116d1016296ccaf06d11eab7577f60fa41cb33",
+    ),
+    "pruned": (
+        PRUNED,
+        "f5845c081eb15e075a6cee3a27b0051d6d3b80d9d5123a628f886cee63da3771",
+    ),
+    "carried": (
+        retrained(
+            PruneSettings(density="0.64"),
+            parent=stage_key(PRUNED),
+            iteration=2,
+            batchnorm="parent",
+        ),
+        "35bd58a50ad107df2f973c9f45951d69beb0bcccb18477d965866743af3c3f5d",
+    ),
+    "filter ratios": (
+        retrained(PruneSettings(ratios=(("stages.0.0.conv1", "0.125"),))),
+        "64a2d1d9bf4ab95b6beb05da2c10a1f50a07d29c5af5f0c8678cb25b2c28e125",
+    ),
+    "channels": (
+        retrained(
+            PruneSettings("random", "uniform", "channel", "0.5", ("first",)),
+            weights=Weights(),
+            optimizer_state="fresh",
+        ),
+        "426ae89a229cf6f140bba2f92f145bb304b3b458f0f8e04cc6474beb983174e8",
+    ),
+    "replay": (
+        replay_of(DENSE, KEY, 12514),
+        "6349e2a30bd581290eacda744ceac3ba0576dabdf8094d253beedab8e7f1a736",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PINNED)
+def test_keys_are_pinned_for_ever(name: str) -> None:
+    """A change here orphans every result there is: raise NUMERICS if it is meant, else undo it."""
+    spec, key = PINNED[name]
+    assert stage_key(spec) == key
+
+
+def test_what_is_hashed() -> None:
+    assert json.loads(to_json(PRUNED)) == {
+        "data": {
+            "fingerprint": "md5-c58f30108f718f92721af3b95e74349a",
+            "name": "cifar10",
+            "validation_count": 2000,
+            "validation_from": "test",
+        },
+        "iteration": 1,
+        "lr": [
+            {"lr": 0.1, "steps": 23033},
+            {"lr": 0.01, "steps": 17578},
+            {"lr": 0.001, "steps": 17983},
+        ],
+        "mask": {"parent": KEY, "settings": {"density": "0.8"}},
+        "network": {
+            "bn_momentum": 0.003,
+            "classes": 10,
+            "initializer": "renda2020",
+            "name": "resnet-20",
+            "shape": [3, 32, 32],
+            "shortcut": "projection-everywhere",
+        },
+        "optimizer_state": "carried",
+        "seed": 0,
+        "train": {
+            "augment": {"flip": True, "pad": 4},
+            "evaluate_every": 391,
+            "normalize": {"kind": "image"},
+            "optimizer": {"weight_decay": 0.0002},
+            "straddle": True,
+        },
+        "weights": {"stage": KEY, "step": 12514},
+    }
+
+
+ADDED = {
+    "tuple[str, ...]": ("x",),
+    "tuple[float, ...]": (0.5,),
+    "tuple[tuple[str, str], ...]": (("x", "y"),),
+    "tuple[tuple[str, str | int | float], ...]": (("x", 1),),
+}
+
+
+def _variants(value: Any, kind: Any) -> Iterator[tuple[str, Any]]:
+    """The value with one thing in it changed, for each thing there is, and where that is."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        hints = get_type_hints(type(value))
+        for item in dataclasses.fields(value):
+            for place, other in _variants(getattr(value, item.name), hints[item.name]):
+                changed = dataclasses.replace(value, **{item.name: other})
+                yield f"{type(value).__name__}.{item.name} {place}", changed
+    elif get_origin(kind) is Literal:
+        yield from ((str(other), other) for other in get_args(kind) if other != value)
+    elif isinstance(value, bool):
+        yield "flipped", not value
+    elif isinstance(value, int):
+        yield "plus one", value + 1
+    elif isinstance(value, float):
+        yield "plus an ulp", value * (1 + 2**-52) + 5e-324
+    elif isinstance(value, str):
+        yield "longer", value + "x"
+    elif isinstance(value, tuple):
+        if Ellipsis in get_args(kind):
+            yield "doubled", (*value, *(value or ADDED[str(kind)]))
+            if len(value) > 1:
+                yield "reversed", value[::-1]
+        for index, inner in enumerate(value):
+            for place, other in _variants(inner, None):
+                yield f"[{index}] {place}", (*value[:index], other, *value[index + 1 :])
+    elif value is None:
+        given = {"str | None": "x", "int | None": 7, str(Mask | None): Mask("x")}
+        yield "given", given[str(kind)]
+    else:
+        raise AssertionError(f"no variant of {value!r}")
+
+
+FULL = retrained(
+    PruneSettings("random", "uniform", "channel", "0.5", ("first",), (("conv", "0.1"),)),
+    data=dataclasses.replace(CIFAR, options=(("a", 1), ("b", "x"))),
+    lr=(Segment(0.1, 5, "linear", 0.2, 10, 1), Segment(0.2, 5)),
+    weights=Weights(KEY, 3),
+)
+
+
+@pytest.mark.parametrize("spec", [DENSE, FULL], ids=["dense", "pruned"])
+def test_every_field_moves_the_key(spec: StageSpec) -> None:
+    variants = dict(_variants(spec, StageSpec))
+    keys = {place: stage_key(variant) for place, variant in variants.items()}
+    assert len(keys) > 35
+    assert len(set(keys.values())) == len(keys)
+    assert stage_key(spec) not in keys.values()
+    for variant in variants.values():
+        assert spec_from_dict(json.loads(json.dumps(spec_to_dict(variant)))) == variant
+
+
+def test_defaults_are_left_out() -> None:
+    assert canonical(PruneSettings()) == {}
+    assert canonical(TrainSettings()) == {}
+    assert canonical(TrainSettings(optimizer=OptimizerSettings(momentum=0.9))) == {}
+    assert set(canonical(PINNED["small"][0])) == {"network", "data", "train", "lr", "seed"}
+
+
+def test_a_new_option_with_a_default_keeps_every_key() -> None:
+    wider = dataclasses.make_dataclass(
+        "TrainSettings",
+        [("new_option", bool, dataclasses.field(default=False))],
+        bases=(TrainSettings,),
+        frozen=True,
+    )
+    fields = {
+        item.name: getattr(DENSE.train, item.name) for item in dataclasses.fields(DENSE.train)
+    }
+    assert stage_key(dataclasses.replace(DENSE, train=wider(**fields))) == KEY
+    assert stage_key(dataclasses.replace(DENSE, train=wider(**fields, new_option=True))) != KEY
+
+
+def test_the_order_of_a_dictionary_does_not_matter() -> None:
+    def shuffled(value: Any) -> Any:
+        if isinstance(value, dict):
+            items = [(name, shuffled(inner)) for name, inner in value.items()]
+            random.Random(1).shuffle(items)
+            return dict(items)
+        return [shuffled(inner) for inner in value] if isinstance(value, list) else value
+
+    for spec, key in PINNED.values():
+        assert stage_key(spec_from_dict(shuffled(spec_to_dict(spec)))) == key
+
+
+def test_other_numerics_are_refused() -> None:
+    data = spec_to_dict(DENSE)
+    assert data["numerics"] == NUMERICS == 1
+    for numerics in (NUMERICS + 1, None):
+        with pytest.raises(ValueError, match=f"numerics {numerics}, but this prunectl computes 1"):
+            spec_from_dict(data | {"numerics": numerics})
+
+
+def test_rates_that_are_not_numbers_have_no_key() -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        stage_key(dataclasses.replace(DENSE, lr=(Segment(float("nan"), 1),)))

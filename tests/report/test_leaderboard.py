@@ -1,0 +1,238 @@
+"""The views against statistics computed apart, and the boards that are laid out from them."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from storemaker import StoreMaker
+
+from prunectl.errors import ControlError
+from prunectl.report import leaderboard as boards_
+from prunectl.report import stats
+from prunectl.report.formats import render
+from prunectl.report.leaderboard import leaderboard
+from prunectl.storage import query
+from prunectl.storage.database import opened
+from prunectl.storage.ingest import ingest
+
+STRATEGIES = ("fine-tune", "weight-rewind", "lr-rewind")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """Three strategies, five seeds, three sparsities; the last stage of one trial is not done, one diverged."""
+    made = StoreMaker(tmp_path_factory.mktemp("store"))
+    digest = made.plan("demo", strategies=STRATEGIES, seeds=5)
+    made.run(digests=(digest,))
+    keys = list(made.stages)
+    for key in keys[:-1]:
+        made.finish(key)
+    made.finish(keys[2], flag="diverged", loss=None)
+    ingest(made.paths)
+    return made
+
+
+def by_seed(paths):
+    """Accuracies by seed, by (strategy, sparsity)."""
+    out = {}
+    sql = "SELECT strategy, target_sparsity, seed, accuracy FROM points WHERE accuracy IS NOT NULL"
+    for strategy, sparsity, seed, accuracy in query.run(paths, sql).rows:
+        out.setdefault((strategy, sparsity), {})[seed] = accuracy
+    return out
+
+
+def check_views(paths):
+    """Every cell of the two views, computed again from the points."""
+    rows = boards_.cells(paths, "demo").dicts()
+    points = by_seed(paths)
+    dense = points.get(("dense", 0.0), {})
+    columns = {}
+    for row in rows:
+        own = points.get((row["strategy"], row["target_sparsity"]), {})
+        assert row["n"] == len(own)
+        if not own:
+            continue
+        values = list(own.values())
+        expected = stats.interval(values)
+        assert row["mean"] == pytest.approx(expected.mean)
+        assert (row["std"], row["ci"]) == pytest.approx((expected.std, expected.half), abs=1e-6)
+        assert row["median"] == pytest.approx(stats.median(values))
+        change = stats.paired(own, dense)
+        assert row["delta_n"] == (change.n if change else 0)
+        if change:
+            assert row["delta"] == pytest.approx(change.mean, abs=1e-8)
+            assert (row["delta_std"], row["delta_ci"]) == pytest.approx(
+                (change.std, change.half), abs=1e-6
+            )
+        if row["iteration"]:
+            columns.setdefault(row["target_sparsity"], []).append((row, own))
+    for column in columns.values():
+        check_column(column)
+
+
+def check_column(column):
+    complete = [each for each in column if each[0]["n"] == each[0]["planned"]]
+    leader, best = max(complete or column, key=lambda each: each[0]["mean"])
+    if sum(row["mean"] == leader["mean"] for row, _ in column) > 1:
+        return
+    for row, own in column:
+        assert row["best"] == (bool(complete) and row is leader)
+        assert row["rank"] == 1 + sum(other["mean"] > row["mean"] for other, _ in column)
+        gap = stats.paired(own, best)
+        assert row["tied"] == (row is not leader and stats.tied(own, best))
+        if row is not leader and gap:
+            assert row["pairs"] == gap.n
+            assert row["gap"] == pytest.approx(gap.mean, abs=1e-8)
+            expected = gap.n_needed if row["tied"] else None
+            # Beyond a few hundred the 9 digits of the view may round to the next n.
+            assert row["n_needed"] == (expected and pytest.approx(expected, abs=1))
+
+
+def test_the_views_are_the_statistics(store):
+    check_views(store.paths)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_the_views_are_the_statistics_for_any_numbers(store, seed):
+    """Accuracies drawn at random, some of them missing, straight into a copy of the tables."""
+    draw = random.Random(seed)
+    with opened(store.paths.database, write=True, patience=5) as connection:
+        keys = [row[0] for row in connection.execute("SELECT stage FROM stages").fetchall()]
+        before = connection.execute("SELECT stage, done, accuracy FROM stages").fetchall()
+        with connection.appender(
+            "stages", columns=["stage", "done", "accuracy"], action="upsert"
+        ) as appender:
+            for key in keys:
+                done = draw.random() < 0.9
+                appender.append_row(key, done, round(draw.gauss(90, 1), 2) if done else None)
+    try:
+        check_views(store.paths)
+    finally:
+        with (
+            opened(store.paths.database, write=True, patience=5) as connection,
+            connection.appender(
+                "stages", columns=["stage", "done", "accuracy"], action="upsert"
+            ) as appender,
+        ):
+            appender.append_rows(before)
+
+
+def test_a_board_has_methods_by_sparsities(store):
+    (board,) = leaderboard(store.paths)
+    assert board.title == "demo · resnet-20 · cifar10 · mikler2021-resnet · iterative 0.2"
+    assert board.columns == (0.2, 0.36, 0.488)
+    assert sorted(row.label for row in board.rows) == sorted(STRATEGIES)
+    assert (board.n, board.planned) == (44, 45)
+    places = [row.average_rank for row in board.rows]
+    assert places == sorted(places)
+    assert board.dense.n == board.dense.planned == 5, (
+        "once per stage, not once per trial that shares it"
+    )
+
+
+def test_every_column_has_one_best_and_it_is_complete(store):
+    (board,) = leaderboard(store.paths)
+    for column in board.columns:
+        best = [row.cells[column] for row in board.rows if row.cells[column].best]
+        assert len(best) == 1
+        assert best[0].complete
+
+
+def test_cells_say_what_they_rest_on(store):
+    (board,) = leaderboard(store.paths)
+    cells = {row.strategy: row.cells for row in board.rows}
+    assert "(4/5)" in cells["lr-rewind"][0.488].text()
+    flagged = [c for row in cells.values() for c in row.values() if c.flagged]
+    assert [cell.flagged for cell in flagged] == [1]
+    assert flagged[0].text().endswith("!")
+    assert cells["fine-tune"][0.2].values["search_epochs"] == 3
+    assert cells["fine-tune"][0.488].values["search_epochs"] == 9
+
+
+def test_before_the_first_seed_there_is_only_the_plan(tmp_path):
+    made = StoreMaker(tmp_path)
+    made.plan()
+    (board,) = leaderboard(made.paths)
+    assert {cell.text() for row in board.rows for cell in row.cells.values()} == {"– (0/3)"}
+    assert {cell.delta_text() for row in board.rows for cell in row.cells.values()} == {"–"}
+    assert board.dense.text() == "– (0/3)"
+
+
+def test_one_seed_has_no_spread_and_no_interval(tmp_path):
+    made = StoreMaker(tmp_path)
+    made.plan(seeds=1)
+    made.finish_all()
+    (board,) = leaderboard(made.paths)
+    texts = [cell.text() for row in board.rows for cell in row.cells.values()]
+    assert all("±" not in text and "(1)" in text for text in texts)
+    assert sum("★" in text for text in texts) == sum("≈" in text for text in texts) == 3
+
+
+def test_one_shot_has_a_trial_per_sparsity_and_one_dense_network_per_seed(tmp_path):
+    made = StoreMaker(tmp_path)
+    made.plan(schedule="one-shot", sparsities=("0.5", "0.8"), seeds=2)
+    made.finish_all()
+    (board,) = leaderboard(made.paths)
+    assert (board.columns, len(board.rows), board.dense.n) == ((0.5, 0.8), 2, 2)
+    assert all(cell.n == 2 for row in board.rows for cell in row.cells.values())
+
+
+def test_networks_and_schedules_are_boards_apart_and_plans_are_asked_for(tmp_path):
+    made = StoreMaker(tmp_path)
+    made.plan("one", network="resnet-20", created=1.0)
+    made.plan("two", network="resnet-56", created=2.0)
+    made.finish_all()
+    assert [board.plan for board in leaderboard(made.paths)] == ["two"]
+    assert [board.network for board in leaderboard(made.paths, "one")] == ["resnet-20"]
+    assert len(leaderboard(made.paths, all_plans=True)) == 2
+    assert leaderboard(made.paths, all_plans=True, network="vgg-16") == []
+    with pytest.raises(ControlError, match="it has: one, two; did you mean 'one'"):
+        leaderboard(made.paths, "onee")
+
+
+def test_cells_that_no_label_tells_apart_get_rows_of_their_own(store):
+    rows = boards_.cells(store.paths).dicts()
+    twins = [{**row, "cell": "f" * 16} for row in rows if row["strategy"] == "fine-tune"]
+    (board,) = boards_.boards([*rows, *twins])
+    labels = [row.label for row in board.rows]
+    assert "fine-tune" in labels
+    assert any(label.startswith("fine-tune · ") for label in labels)
+    assert sum(len(row.cells) for row in board.rows) == 12
+
+
+def test_what_the_plan_varies_is_in_the_label(store):
+    rows = boards_.cells(store.paths).dicts()
+    others = [{**row, "criterion": "random", "cell": "e" * 16} for row in rows if row["iteration"]]
+    (board,) = boards_.boards([*rows, *others])
+    assert "lr-rewind · random" in {row.label for row in board.rows}
+
+
+def test_the_board_as_markdown(tmp_path):
+    made = StoreMaker(tmp_path)
+    made.plan(strategies=("lr-rewind", "reinit"), sparsities=("0.2",), seeds=2)
+    for key in made.stages:
+        labels = made.stages[key]["labels"]["strategy"]
+        seed = made.stages[key]["spec"]["stage"]["seed"]
+        base = {"dense": 92.0, "lr-rewind": 91.9, "reinit": 85.0}[labels]
+        made.finish(key, accuracy=base + 0.1 * seed)
+    ingest(made.paths)
+    (board,) = leaderboard(made.paths)
+    assert render(board.table(), "md") == (
+        "| method | 0.2 |\n"
+        "| --- | ---: |\n"
+        "| dense | 92.05 ± 0.07 (2) |\n"
+        "| lr-rewind | 91.95 ± 0.07 (2) ★ |\n"
+        "| reinit | 85.05 ± 0.07 (2) |\n"
+    )
+    assert [row[1] for row in board.table(delta=True).rows[1:]] == ["−0.10 ± 0.00", "−7.00 ± 0.00"]
+
+
+def test_the_cost_of_a_search_is_that_of_the_seeds_that_are_done(store):
+    """The unfinished last stage of one trial does not make its cell look cheaper."""
+    sql = "SELECT n, planned, search_epochs FROM leaderboard WHERE iteration > 0 AND n < planned"
+    [(n, planned, cost)] = query.run(store.paths, sql).rows
+    assert (n, planned) == (4, 5)
+    sql = "SELECT avg(search_epochs) FROM iterations WHERE iteration = 3 AND strategy = $strategy"
+    assert cost == query.run(store.paths, sql, {"strategy": STRATEGIES[-1]}).rows[0][0]

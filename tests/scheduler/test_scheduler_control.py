@@ -1,0 +1,272 @@
+"""Requests: obeyed and logged by a live scheduler, recorded for the next one where there is none."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from scheduler_lab import FakeLayer, Plan, Store, dense, eventually, retrain
+
+from prunectl import control
+from prunectl.errors import ControlError
+from prunectl.plan.identity import stage_key
+from prunectl.scheduler.devices import Device
+from prunectl.scheduler.limits import Outcome
+from prunectl.scheduler.loop import Scheduler
+from prunectl.storage.files import write_json, write_text
+from prunectl.storage.history import History
+
+
+class Live:
+    """A scheduler in a thread of this process."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler = scheduler
+        self.outcome: Outcome | None = None
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def _run(self) -> None:
+        self.outcome = self.scheduler.run()
+
+    def join(self) -> Outcome:
+        self.thread.join(10)
+        assert self.outcome is not None
+        return self.outcome
+
+
+@contextmanager
+def live(store: Store, *plans: str, **options: Any) -> Iterator[Live]:
+    """Run plans beside the test; stopped at the end if they are not done by then."""
+    runner = Live(store.scheduler(*plans, **options))
+    eventually(lambda: control.alive(store.paths))
+    try:
+        yield runner
+    finally:
+        if runner.thread.is_alive() and control.alive(store.paths):
+            control.send(store.paths, "stop", now=True)
+        runner.thread.join(10)
+
+
+@pytest.fixture
+def plan(store: Store) -> Plan:
+    """Two trials that share a dense stage, which stands still half-way, and one on its own."""
+    plan = Plan()
+    shared, alone = dense(0), dense(1)
+    plan.trial(shared, retrain(shared, "0.5"), strategy="fine-tune")
+    plan.trial(shared, retrain(shared, "0.2"), strategy="lr-rewind")
+    plan.trial(alone, strategy="lr-rewind")
+    store.save(plan)
+    store.fake(modes={stage_key(spec): "slow" for spec in (shared, alone)})
+    return plan
+
+
+def started(store: Store, count: int) -> None:
+    eventually(lambda: len(store.trace("start")) >= count)
+
+
+def names(plan: Plan) -> list[str]:
+    return [row["trial"] for row in plan.trials]
+
+
+def test_a_shared_stage_survives_one_cancel_and_not_two(store: Store, plan: Plan) -> None:
+    a, b, c = names(plan)
+    with live(store, plan.digest) as runner:
+        started(store, 2)
+        answer = control.change_trials(store.paths, "cancel", [a])
+        assert (answer.ok, answer.by, answer.text) == (True, "scheduler", "cancelled 1 trial")
+        time.sleep(0.1)
+        assert store.trace("interrupted") == []
+        control.change_trials(store.paths, "cancel", [b[:6], c])
+        outcome = runner.join()
+    assert len(store.trace("interrupted")) == 2
+    assert outcome.trials["cancelled"] == 3
+    assert outcome.ok
+    assert not outcome.interrupted
+    assert [record["trials"] for record in store.log("cancelled")] == [[a], [b, c]]
+    assert not list(store.paths.requests.iterdir())
+    store.fake()
+    again = store.run(plan.digest)
+    assert again.ran == 0, "a cancel persists"
+    assert control.change_trials(store.paths, "retry", [a]).by == "store"
+    again = store.run(plan.digest)
+    assert (again.trials["done"], again.trials["cancelled"]) == (1, 2)
+
+
+def test_holding_checkpoints_and_frees_the_slot_until_release(store: Store, plan: Plan) -> None:
+    with live(store, plan.digest) as runner:
+        started(store, 2)
+        control.change_trials(store.paths, "hold", ["all"])
+        eventually(lambda: len(store.trace("interrupted")) == 2)
+        store.fake()
+        time.sleep(0.3)
+        assert runner.thread.is_alive(), "held in this run: it waits"
+        key = stage_key(dense(0))
+        for pid in {line["pid"] for line in store.trace("start")}:
+            os.kill(pid, 9)  # fakes read their modes when they start
+        control.change_trials(store.paths, "release", ["all"])
+        outcome = runner.join()
+    assert outcome.ok
+    assert outcome.trials["done"] == 3
+    assert [line["what"] for line in store.trace() if line["key"] == key] == [
+        "start",
+        "interrupted",
+        "start",
+        "done",
+    ]
+
+
+def test_holds_of_an_earlier_run_do_not_keep_a_run_waiting(store: Store, plan: Plan) -> None:
+    store.fake()
+    a, *_ = names(plan)
+    answer = control.change_trials(store.paths, "hold", [a])
+    assert "the next run obeys" in answer.text
+    outcome = store.run(plan.digest)
+    assert (outcome.trials["held"], outcome.trials["done"]) == (1, 2)
+    assert outcome.ok
+
+
+def test_priorities_are_set_changed_and_remembered(store: Store, plan: Plan) -> None:
+    a, _, c = names(plan)
+    control.change_trials(store.paths, "priority", [c], value=5)
+    control.change_trials(store.paths, "priority", [a, c], change=-2)
+    history = History()
+    history.catch_up(store.paths)
+    assert history.priority == {a: -2, c: 3}
+    store.fake()
+    store.run(plan.digest, slots=1)
+    assert store.trace("start")[0]["key"] == stage_key(dense(1))
+    with pytest.raises(ControlError, match="either"):
+        control.change_trials(store.paths, "priority", [c])
+
+
+def test_failed_trials_are_tried_again_on_request(store: Store, plan: Plan) -> None:
+    held = stage_key(dense(0))
+    store.fake(modes={stage_key(dense(1)): "nonfinite", held: "slow"})
+    with live(store, plan.digest):
+        eventually(lambda: store.log("stage_failed"))
+        assert [trial.trial for trial in control.find_trials(store.paths, ["state=failed"])] == [
+            names(plan)[2]
+        ]
+        answer = control.change_trials(store.paths, "retry", ["state=failed"])
+        assert answer.trials == (names(plan)[2],)
+        eventually(lambda: len(store.log("stage_failed")) == 2)
+    assert store.log("retried")[0]["keys"] == [stage_key(dense(1))]
+
+
+def test_a_plan_is_added_to_a_live_scheduler(store: Store, plan: Plan) -> None:
+    more = Plan("more")
+    more.trial(dense(2))
+    with live(store, plan.digest):
+        started(store, 2)
+        answer = control.add_plan(store.paths, store.save(more))
+        assert answer.ok
+        assert answer.text == "more: 1 trials, 1 stages, 0 of them done"
+        assert not control.add_plan(store.paths, "nothing").ok
+        control.change_trials(store.paths, "cancel", ["plan=study"])
+        eventually(lambda: store.done(dense(2)))
+
+
+def test_stop_is_obeyed_and_asks_for_a_scheduler(store: Store, plan: Plan) -> None:
+    with live(store, plan.digest) as runner:
+        started(store, 2)
+        assert control.stop(store.paths).ok
+        assert runner.join().interrupted
+    assert len(store.trace("interrupted")) == 2
+    with pytest.raises(ControlError, match="no scheduler"):
+        control.stop(store.paths)
+
+
+def test_what_was_asked_of_a_dead_scheduler(store: Store, plan: Plan) -> None:
+    """Its cancel is obeyed by the next one; its stop is not."""
+    store.fake()
+    control.send(store.paths, "cancel", trials=names(plan)[:1])
+    control.send(store.paths, "stop", now=True)
+    write_text(store.paths.requests / "stray.json", "{")
+    outcome = store.run(plan.digest)
+    assert outcome.trials["cancelled"] == 1
+    assert outcome.trials["done"] == 2
+    assert not list(store.paths.requests.iterdir())
+
+
+def test_a_request_that_was_logged_is_not_obeyed_twice(store: Store, plan: Plan) -> None:
+    store.fake()
+    name = control.send(store.paths, "priority", trials=names(plan)[:1], change=1)
+    request = control.pending(store.paths)[0]
+    store.run(plan.digest)
+    write_json(store.paths.requests / f"{name}.json", request)
+    store.run(plan.digest)
+    assert len(store.log("priority")) == 1
+    assert not control.pending(store.paths)
+
+
+def test_nonsense_is_answered_and_removed(store: Store, plan: Plan) -> None:
+    with live(store, plan.digest):
+        for do in ("dance", "cancel", "add-plan"):
+            assert not control.request(store.paths, do).ok
+        answer = control.drain(store.paths, "cuda:9")
+        assert not answer.ok
+        assert "cuda:9" in answer.text
+
+
+def test_no_answer_takes_the_request_back(store: Store) -> None:
+    from prunectl.storage.locks import Lock
+
+    with Lock(store.paths.scheduler_lock):
+        answer = control.request(store.paths, "stop", timeout=0.1)
+    assert (answer.ok, answer.by) == (False, "nobody")
+    assert not control.pending(store.paths)
+
+
+def test_a_drained_device_is_left_at_once_and_used_again(store: Store, plan: Plan) -> None:
+    devices = [
+        Device(f"cuda:{index}", "cuda", "fake gpu", 1, uuid=f"GPU-{index}") for index in range(2)
+    ]
+    lease = os.environ["PRUNECTL_LEASES"]
+    with live(store, plan.digest, devices=devices, layer=FakeLayer(devices)) as runner:
+        started(store, 2)
+        assert control.drain(store.paths, "cuda:1").ok
+        eventually(lambda: len(store.trace("interrupted")) == 1)
+        eventually(lambda: not held(f"{lease}/GPU-1.lock"))
+        assert held(f"{lease}/GPU-0.lock")
+        time.sleep(0.2)
+        assert len(runner.scheduler.work.running) == 1
+        assert control.undrain(store.paths, "cuda:1").text == "cuda:1 is used again"
+        started(store, 3)
+        assert store.trace("start")[-1]["cuda"] == "GPU-1"
+
+
+def held(path: str) -> bool:
+    from pathlib import Path
+
+    from prunectl.storage.locks import is_held
+
+    return is_held(Path(path))
+
+
+def test_selectors(store: Store, plan: Plan) -> None:
+    def chosen(*selectors: str) -> list[int]:
+        found = [trial.trial for trial in control.find_trials(store.paths, selectors)]
+        return [names(plan).index(name) for name in found]
+
+    a, b, _ = names(plan)
+    assert chosen(a) == chosen(a[:5]) == chosen(a.upper()) == [0]
+    assert chosen(b, a) == [0, 1]
+    assert chosen("all") == [0, 1, 2]
+    assert chosen("strategy=lr-rewind") == [1, 2]
+    assert chosen("strategy=lr-rewind,seed=1") == [2]
+    for wrong, words in (
+        ("0", "begins 3 trials"),
+        ("ff", "no trial"),
+        ("", "begins 3"),
+        ("strategy=magic", "no trial"),
+        ("colour=red", "no label"),
+        ("state=odd", "state=odd"),
+    ):
+        with pytest.raises(ControlError, match=words):
+            chosen(wrong)

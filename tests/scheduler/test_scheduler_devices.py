@@ -1,0 +1,237 @@
+"""Devices without any: fake files of the kernel's, a fake driver, a fake NVML, and real leases."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from scheduler_lab import FakeLayer
+
+from prunectl.errors import StoreError, UnknownName
+from prunectl.scheduler.cuda import CudaLayer, ask_driver
+from prunectl.scheduler.devices import CpuLayer, Device, parse, usable_cores
+from prunectl.scheduler.leases import Leases, leased
+
+CPU = Device("cpu", "cpu", "fake cpu", 8)
+GPUS = [Device(f"cuda:{index}", "cuda", "fake gpu", 1, f"GPU-{index}") for index in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("all", ["cuda:0", "cuda:1"]),
+        ("cuda", ["cuda:0", "cuda:1"]),
+        ("cpu", ["cpu"]),
+        ("cuda:1,cuda:0", ["cuda:1", "cuda:0"]),
+        ("CUDA:1, cpu", ["cuda:1", "cpu"]),
+        ("cuda:1,all", ["cuda:1", "cuda:0"]),
+    ],
+)
+def test_devices_by_name(text: str, ids: list[str]) -> None:
+    assert [device.id for device in parse(text, FakeLayer([*GPUS, CPU]))] == ids
+
+
+def test_devices_there_are_not() -> None:
+    assert parse("all", FakeLayer([CPU])) == [CPU]
+    for text in ("cuda:0", "cuda", "gpu", ""):
+        with pytest.raises(UnknownName, match="device"):
+            parse(text, FakeLayer([CPU]))
+
+
+def test_slots_and_lanes() -> None:
+    gpu, cpu = parse("cuda:0,cpu", FakeLayer([*GPUS, CPU]), slots=3)
+    assert (gpu.slots, gpu.lanes) == (3, 3)
+    assert (cpu.slots, cpu.lanes) == (3, 1), "one process per slot"
+    with pytest.raises(ValueError, match="slot"):
+        parse("cpu", FakeLayer([CPU]), slots=0)
+
+
+def test_workers_see_their_device_only() -> None:
+    assert GPUS[1].environment()["CUDA_VISIBLE_DEVICES"] == "GPU-1"
+    assert CPU.environment()["CUDA_VISIBLE_DEVICES"] == ""
+    assert CPU.environment()["OMP_NUM_THREADS"] == "1"
+    assert CPU.environment()["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+
+
+def write(root: Path, files: Mapping[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def test_cores_are_physical_and_within_the_cgroups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    topology = "devices/system/cpu/cpu{}/topology/thread_siblings_list"
+    sys_folder = write(
+        tmp_path / "sys", {topology.format(i): f"{i % 4},{i % 4 + 4}" for i in range(8)}
+    )
+    proc = write(tmp_path / "proc", {"self/cgroup": "0::/user/job\n"})
+    assert usable_cores(proc, sys_folder) == 4
+    write(sys_folder, {"fs/cgroup/user/job/cpu.max": "max 100000"})
+    assert usable_cores(proc, sys_folder) == 4
+    write(sys_folder, {"fs/cgroup/user/cpu.max": "250000 100000"})
+    assert usable_cores(proc, sys_folder) == 2, "an outer group's limit counts too"
+    write(sys_folder, {"fs/cgroup/user/job/cpu.max": "50000 100000"})
+    assert usable_cores(proc, sys_folder) == 1
+    first = write(tmp_path / "v1", {"self/cgroup": "4:cpu,cpuacct:/job\n1:name=systemd:/x\n"})
+    quota = {"cpu.cfs_quota_us": "300000", "cpu.cfs_period_us": "100000"}
+    other = write(
+        tmp_path / "sys1", {f"fs/cgroup/cpu/job/{name}": text for name, text in quota.items()}
+    )
+    assert usable_cores(first, other) == 3
+    assert usable_cores(tmp_path / "none", tmp_path / "none") == 8
+
+
+def test_cpu_usage_is_measured_between_calls(tmp_path: Path) -> None:
+    proc = write(
+        tmp_path,
+        {
+            "stat": "cpu  100 0 100 800 0 0 0 0 0 0\ncpu0 1",
+            "meminfo": "MemTotal: 1000 kB\nMemAvailable: 250 kB\nHugePages_Total: 0",
+            "cpuinfo": "processor: 0\nmodel name\t: Fast One\n",
+        },
+    )
+    layer = CpuLayer(proc)
+    (device,) = layer.devices()
+    assert device.name == "Fast One"
+    assert layer.usage(device).utilisation is None
+    write(proc, {"stat": "cpu  150 0 125 825 0 0 0 0 0 0\n"})
+    usage = layer.usage(device)
+    assert usage.utilisation == 75
+    assert (usage.memory_used, usage.memory_total) == (768000, 1024000)
+
+
+class FakeNvml:
+    """Knows two boards, in another order than CUDA."""
+
+    NVML_TEMPERATURE_GPU = 0
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self, known: list[str]) -> None:
+        self.known = known
+
+    def nvmlDeviceGetHandleByUUID(self, name: str) -> str:
+        if name not in self.known:
+            raise self.NVMLError
+        return name
+
+    def nvmlDeviceGetMemoryInfo(self, handle: str) -> Any:
+        return SimpleNamespace(used=5, total=10)
+
+    def nvmlDeviceGetUtilizationRates(self, handle: str) -> Any:
+        return SimpleNamespace(gpu=42)
+
+    def nvmlDeviceGetTemperature(self, handle: str, sensor: int) -> int:
+        return 61
+
+    def nvmlDeviceGetPowerUsage(self, handle: str) -> int:
+        raise self.NVMLError  # laptops do not tell
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: str) -> list[Any]:
+        return [SimpleNamespace(pid=7, usedGpuMemory=None)]
+
+
+def test_cuda_devices_keep_cudas_order_and_are_known_by_uuid() -> None:
+    raw = [f"{index:032x}" for index in (2, 1)]
+    uuids = [f"00000000-0000-0000-0000-{index:012x}" for index in (2, 1)]
+    nvml = FakeNvml([f"GPU-{uuids[0]}", f"MIG-{uuids[1]}"])
+    found = [(raw[0], "big", 100), (raw[1], "slice", 50)]
+    layer = CudaLayer({}, nvml, lambda environment: found)
+    first, second = layer.devices()
+    assert (first.id, first.name, first.uuid) == ("cuda:0", "big", f"GPU-{uuids[0]}")
+    assert (second.id, second.uuid, second.memory) == ("cuda:1", f"MIG-{uuids[1]}", 50)
+    usage = layer.usage(first)
+    assert (usage.utilisation, usage.temperature, usage.power) == (42, 61, None)
+    assert (usage.memory_used, usage.processes) == (5, ((7, 0),))
+    blind = CudaLayer({}, False, lambda environment: found)
+    assert blind.devices()[0].uuid == f"GPU-{uuids[0]}"
+    assert blind.usage(blind.devices()[0]).memory_total == 100
+
+
+def test_the_driver_is_asked_with_our_environment() -> None:
+    hidden = ask_driver({**os.environ, "CUDA_VISIBLE_DEVICES": ""})
+    assert hidden == []
+
+
+HOLD = (
+    "import sys; from pathlib import Path\n"
+    "from prunectl.scheduler.leases import Leases\n"
+    "from prunectl.scheduler.devices import Device\n"
+    "leases = Leases(Path(sys.argv[1]), note='somebody')\n"
+    "print(leases.take(Device('cuda:0', 'cuda', 'gpu', 1, 'GPU-0')), flush=True)\n"
+    "sys.stdin.read()\n"
+)
+
+
+def test_a_lease_is_one_schedulers_until_it_dies(tmp_path: Path) -> None:
+    where = tmp_path / "shared"
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(where)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert other.stdout
+    assert other.stdout.readline() == "None\n"
+    mine = Leases(where)
+    assert "somebody" in (mine.take(GPUS[0]) or "")
+    assert mine.take(GPUS[1]) is None
+    assert mine.take(CPU) is None, "the CPU is not leased"
+    assert leased(GPUS[0], where)
+    os.kill(other.pid, 9)
+    other.communicate()
+    assert not leased(GPUS[0], where)
+    assert mine.take(GPUS[0]) is None
+    mine.give_back(GPUS[0])
+    assert not leased(GPUS[0], where)
+    mine.close()
+    assert not leased(GPUS[1], where)
+
+
+def test_the_folder_of_leases_is_for_everybody(tmp_path: Path) -> None:
+    where = tmp_path / "shared"
+    before = os.umask(0o077)
+    try:
+        leases = Leases(where)
+        leases.take(GPUS[0])
+    finally:
+        os.umask(before)
+    assert where.stat().st_mode & 0o7777 == 0o1777
+    assert (where / "GPU-0.lock").stat().st_mode & 0o777 == 0o666
+    leases.close()
+
+
+def test_a_lease_survives_the_removal_of_its_file(tmp_path: Path) -> None:
+    leases = Leases(tmp_path)
+    leases.take(GPUS[0])
+    (tmp_path / "GPU-0.lock").unlink()
+    assert not leased(GPUS[0], tmp_path)
+    leases.refresh()
+    assert leased(GPUS[0], tmp_path)
+    leases.close()
+
+
+def test_a_lease_is_never_written_through_a_link(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    where = tmp_path / "shared"
+    where.mkdir()
+    (where / "GPU-0.lock").symlink_to(victim)
+    leases = Leases(where)
+    with pytest.raises(StoreError):
+        leases.take(GPUS[0])
+    assert victim.read_text() == "precious"
+    (tmp_path / "link").symlink_to(where)
+    with pytest.raises(StoreError):
+        Leases(tmp_path / "link").take(GPUS[1])

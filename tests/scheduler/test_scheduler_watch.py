@@ -1,0 +1,261 @@
+"""The watcher: states computed from files and locks, and nothing built that has not changed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from scheduler_lab import Plan, Store, dense, eventually, retrain
+
+from prunectl import control
+from prunectl.plan.identity import spec_to_dict, stage_key
+from prunectl.plan.replay import replay_of
+from prunectl.snapshot import STATES, Snapshot, TrialView
+from prunectl.storage.files import write_json
+from prunectl.storage.journal import Journal
+from prunectl.storage.live import RESCAN_SECONDS
+from prunectl.storage.locks import Lock
+from prunectl.watch import Watcher
+
+
+class Clock:
+    now = 1e9
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def plan(store: Store) -> Plan:
+    """Two seeds, each a dense stage with two trials: one prunes once, one twice."""
+    plan = Plan()
+    for seed in range(2):
+        start = dense(seed)
+        first = retrain(start, "0.5")
+        plan.trial(start, first, strategy="once")
+        plan.trial(start, first, retrain(first, "0.2", 2), strategy="twice")
+    store.save(plan)
+    return plan
+
+
+def trial(snapshot: Snapshot, number: int) -> TrialView:
+    return snapshot.trials[number]
+
+
+def finish(store: Store, key: str) -> None:
+    write_json(store.paths.stage(key).result, {"key": key})
+
+
+def test_an_empty_store(store: Store) -> None:
+    snapshot = Watcher(store.paths).snapshot()
+    assert (snapshot.trials, snapshot.plans, snapshot.counts) == ((), (), {})
+    assert not snapshot.scheduler.alive
+    assert snapshot.scheduler.age is None
+
+
+def test_states_follow_files_and_locks(store: Store, plan: Plan) -> None:
+    clock = Clock()
+    watcher = Watcher(store.paths, clock)
+    snapshot = watcher.snapshot()
+    assert [view.state for view in snapshot.trials] == ["waiting"] * 4
+    assert trial(snapshot, 0).reason == "no scheduler is running"
+    assert snapshot.counts == {"waiting": 4}
+    assert watcher.poll() is None
+
+    shared, first = plan.trials[1]["path"][:2]
+    files = store.paths.stage(shared)
+    lock = Lock(files.lock)
+    lock.acquire()
+    journal = Journal(files.events)
+    journal.append("epoch", epoch=1, step=4, accuracy=50.0, loss=1.0)
+    clock.now += RESCAN_SECONDS + 1
+    snapshot = watcher.snapshot()
+    assert [view.state for view in snapshot.trials] == ["running"] * 2 + ["waiting"] * 2
+    (running,) = snapshot.running
+    assert (running.key, running.step, running.steps) == (shared, 4, 10)
+    assert running.trials == (plan.trials[0]["trial"], plan.trials[1]["trial"])
+    assert running.labels["seed"] == "0"
+    journal.append("epoch", epoch=2, step=8, accuracy=60.0, loss=0.5)
+    later = watcher.poll()
+    assert later
+    assert later.running[0].accuracies == (50.0, 60.0)
+    assert later.running[0].epoch
+    assert later.running[0].epoch["epoch"] == 2
+
+    lock.release()
+    snapshot = watcher.snapshot()
+    assert [view.state for view in snapshot.trials][:2] == ["interrupted"] * 2
+    assert snapshot.running == ()
+
+    for key in (shared, first):
+        finish(store, key)
+    clock.now += RESCAN_SECONDS + 1
+    snapshot = watcher.snapshot()
+    assert [view.state for view in snapshot.trials] == ["done", "waiting", "waiting", "waiting"]
+    assert trial(snapshot, 1).iteration == 2
+    assert (trial(snapshot, 1).steps_done, trial(snapshot, 1).steps) == (15, 20)
+    assert snapshot.plans[0].stages_done == 2
+    assert (snapshot.plans[0].steps_done, snapshot.plans[0].steps) == (15, 40)
+    files.result.unlink()
+    clock.now += RESCAN_SECONDS + 1
+    assert trial(watcher.snapshot(), 0).state == "interrupted", "nothing is believed for ever"
+    assert set(snapshot.counts) <= set(STATES)
+
+
+def test_coverage_counts_seeds(store: Store, plan: Plan) -> None:
+    watcher = Watcher(store.paths)
+    rows = {(row.labels["strategy"], row.sparsity): row for row in watcher.snapshot().coverage}
+    assert set(rows) == {("once", "0.2"), ("twice", "0.2"), ("twice", "0.4")}
+    assert {(row.done, row.total) for row in rows.values()} == {(0, 2)}
+    store.run(plan.digest)
+    rows = {(row.labels["strategy"], row.sparsity): row for row in watcher.snapshot().coverage}
+    assert {(row.done, row.total) for row in rows.values()} == {(2, 2)}
+
+
+def test_a_live_run_from_start_to_end(store: Store, plan: Plan) -> None:
+    store.fake(seconds=0.02)
+    watcher = Watcher(store.paths)
+    seen: list[Snapshot] = []
+    store.run(plan.digest, on_tick=lambda tick: seen.append(watcher.snapshot()))
+    live = [snapshot for snapshot in seen if snapshot.running]
+    assert live
+    view = live[-1]
+    assert view.scheduler.alive
+    assert view.scheduler.run
+    assert view.plans[0].active
+    assert view.devices[0].id == "cpu"
+    assert view.devices[0].utilisation == 50.0
+    assert all(row.device == "cpu" and row.worker for row in view.running)
+    assert any(row.eta is not None for snapshot in live for row in snapshot.running)
+    assert any(snapshot.scheduler.eta for snapshot in live)
+    for snapshot in seen:
+        states = Counter(view.state for view in snapshot.trials)
+        assert snapshot.counts == dict(states)
+        assert sum(states.values()) == 4
+    last = watcher.snapshot()
+    assert last.counts == {"done": 4}
+    assert not last.scheduler.alive
+    assert last.scheduler.ended
+    assert not last.running
+    texts = [event.text for event in last.events]
+    assert texts[0].startswith("run ")
+    assert "study queued: 0 of 6 stages done" in texts
+    assert "done, 90.00 %" in texts
+    assert texts[-1].endswith("finished")
+
+
+def test_a_killed_scheduler_leaves_nothing_running(
+    store: Store, plan: Plan, processes: list[subprocess.Popen[str]]
+) -> None:
+    store.fake(modes={stage_key(dense(seed)): "slow" for seed in range(2)})
+    process = store.process(plan.digest)
+    processes.append(process)
+    watcher = Watcher(store.paths)
+    eventually(lambda: len(watcher.snapshot().running) == 2)
+    assert watcher.snapshot().scheduler.pid == process.pid
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    eventually(lambda: not watcher.snapshot().running)
+    snapshot = watcher.snapshot()
+    assert not snapshot.scheduler.alive
+    assert snapshot.scheduler.ended is None
+    assert snapshot.counts == {"interrupted": 4}
+
+
+def test_what_people_asked_for_shows_with_its_reason(store: Store, plan: Plan) -> None:
+    names = [row["trial"] for row in plan.trials]
+    watcher = Watcher(store.paths)
+    watcher.snapshot()
+    control.change_trials(store.paths, "cancel", [names[0]])
+    control.change_trials(store.paths, "hold", [names[1]])
+    control.change_trials(store.paths, "priority", [names[3]], value=2)
+    snapshot = watcher.snapshot()
+    assert [view.state for view in snapshot.trials] == ["cancelled", "held", "waiting", "waiting"]
+    assert [view.trial for view in snapshot.queue] == [names[3], names[2], names[1]]
+    assert snapshot.queue[-1].reason == "held"
+    assert trial(snapshot, 3).priority == 2
+    assert [event.text for event in snapshot.events] == [
+        "cancelled 1 trial",
+        "held 1 trial",
+        "priority of 1 trial set",
+    ]
+
+
+def test_failures_and_stopped_studies(store: Store, plan: Plan) -> None:
+    watcher = Watcher(store.paths)
+    store.fake(modes={stage_key(dense(0)): "nonfinite"})
+    store.run(plan.digest)
+    snapshot = watcher.snapshot()
+    assert [view.state for view in snapshot.trials] == ["failed", "failed", "done", "done"]
+    assert trial(snapshot, 0).reason == "nonfinite: weights are not finite"
+    (failure,) = snapshot.failures
+    assert failure.key == stage_key(dense(0))
+    assert failure.trials == (plan.trials[0]["trial"], plan.trials[1]["trial"])
+    assert "FloatingPointError" in failure.traceback
+    assert {row.failed for row in snapshot.coverage} == {1}
+    other = Plan("other")
+    for seed in range(4):
+        other.trial(dense(seed + 5))
+    store.fake(modes={key: "exception" for key in other.stages})
+    store.run(store.save(other), slots=1)
+    snapshot = watcher.snapshot()
+    assert snapshot.plans[0].stopped
+    assert {view.state for view in snapshot.trials if view.plan == "other"} == {"blocked"}
+
+
+def test_replays_are_shown_with_the_trials_that_wait_for_them(store: Store) -> None:
+    plan = Plan()
+    start = dense()
+    key = stage_key(start)
+    plan.trial(start, retrain(start, "0.5", rewind=(key, 3)))
+    store.save(plan)
+    finish(store, key)
+    spec = replay_of(start, key, 3)
+    files = store.paths.stage(stage_key(spec))
+    write_json(files.spec, spec_to_dict(spec))
+    Journal(files.events).append("start", step=0)
+    Journal(store.paths.scheduler_log).append(
+        "dispatched", key=stage_key(spec), device="cpu", worker=1, attempt=1
+    )
+    with Lock(files.lock), Lock(store.paths.scheduler_lock):
+        write_json(store.paths.heartbeat, {"time": 1.0, "plans": [plan.digest]})
+        snapshot = Watcher(store.paths).snapshot()
+    (running,) = snapshot.running
+    assert running.replay
+    assert running.trials == (plan.trials[0]["trial"],)
+    assert snapshot.trials[0].reason == f"replay of {key[:8]} to step 3"
+
+
+def test_unchanged_trials_are_not_built_anew(store: Store) -> None:
+    plan = Plan()
+    for seed in range(50):
+        plan.trial(dense(seed))
+    watcher = Watcher(store.paths)
+    store.save(plan)
+    before = watcher.snapshot()
+    key = stage_key(dense(3))
+    finish(store, key)
+    Journal(store.paths.scheduler_log).append("stage_done", key=key, accuracy=None)
+    after = watcher.poll()
+    assert after
+    fresh = [new for old, new in zip(before.trials, after.trials, strict=True) if new is not old]
+    assert [view.path for view in fresh] == [(key,)]
+    assert fresh[0].state == "done"
+
+
+def test_watching_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, prunectl.watch, prunectl.control\n"
+        "heavy = {'torch', 'duckdb', 'textual', 'numpy', 'pydantic', 'pynvml'} & set(sys.modules)\n"
+        "print(sorted(heavy))\n"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"

@@ -1,0 +1,111 @@
+"""Tiny plans run through the real worker code, in this process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prunectl.core.inspect import check
+from prunectl.plan.expand import Expansion, expand
+from prunectl.plan.identity import spec_to_dict
+from prunectl.plan.load import loads
+from prunectl.plan.spec import StageSpec
+from prunectl.stage.checkpoint import load_masks, load_state
+from prunectl.stage.engines import Engines
+from prunectl.stage.run import Control, run
+from prunectl.storage.files import write_json
+from prunectl.storage.journal import Record, read
+from prunectl.storage.paths import StorePaths
+
+TINY = """
+name = "tiny"
+seeds = [0]
+[grid]
+network = ["convnet"]
+dataset = ["toy"]
+strategy = ["fine-tune", "weight-rewind", "lr-rewind"]
+[datasets.toy]
+kind = "synthetic"
+channels = 1
+height = 8
+width = 8
+classes = 4
+train = 200
+test = 50
+[recipe]
+length = "6ep"
+batch = 32
+schedule = { kind = "step", lr = 0.05, milestones = ["3ep", "5ep"] }
+augment = { pad = 1, flip = true }
+[recipe.retrain]
+fine-tune = "full"
+weight-rewind = "5ep"
+lr-rewind = "full"
+[pruning]
+schedule = { kind = "iterative", rate = 0.5, iterations = 3 }
+"""
+
+
+class Laboratory:
+    """A store, a plan and a worker's engines; `run` does stages as a worker would."""
+
+    def __init__(self, root: Path, *overrides: str, text: str = TINY) -> None:
+        self.paths = StorePaths(root)
+        self.plan: Expansion = expand(loads(text, overrides=overrides), check)
+        self.engines = Engines(root / "data", "cpu")
+
+    def spec(self, key: str) -> StageSpec:
+        return self.plan.stages[key]
+
+    def path(self, strategy: str, seed: int = 0) -> tuple[str, ...]:
+        """Keys of a trial's stages."""
+        return next(t.path for t in self.plan.trials if t.strategy == strategy and t.seed == seed)
+
+    def write(self, key: str, spec: StageSpec | None = None) -> None:
+        write_json(self.paths.stage(key).spec, spec_to_dict(spec or self.spec(key)))
+
+    def run(
+        self, key: str, spec: StageSpec | None = None, *, keep: tuple[int, ...] = (0, 7)
+    ) -> dict[str, Any]:
+        """Run one stage to its end; its result."""
+        self.write(key, spec)
+        control = Control(keep=frozenset(keep))
+        for _ in run(key, self.paths, self.engines, control):
+            pass
+        assert control.outcome == "done"
+        return self.result(key)
+
+    def run_trial(self, strategy: str) -> list[dict[str, Any]]:
+        """Run a trial's stages; their results."""
+        return [self.run(key) for key in self.path(strategy)]
+
+    def result(self, key: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.paths.stage(key).result.read_text())
+        return found
+
+    def events(self, key: str, kind: str = "") -> list[Record]:
+        records, _ = read(self.paths.stage(key).events)
+        return [record for record in records if kind in ("", record["type"])]
+
+    def final(self, key: str) -> Any:
+        return load_state(self.paths.stage(key).final)
+
+    def masks(self, key: str) -> Any:
+        return load_masks(self.paths.stage(key).mask)
+
+
+@pytest.fixture
+def laboratory(tmp_path: Path) -> Callable[..., Laboratory]:
+    """Makes laboratories, each with a store of its own."""
+    made = 0
+
+    def make(*overrides: str, text: str = TINY) -> Laboratory:
+        nonlocal made
+        made += 1
+        return Laboratory(tmp_path / f"store-{made}", *overrides, text=text)
+
+    return make

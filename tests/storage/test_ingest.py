@@ -1,0 +1,414 @@
+"""From files to tables: exactly once, whatever was killed, torn, damaged or held in between."""
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+
+import duckdb
+import pytest
+from storemaker import START, StoreMaker, tables
+
+from prunectl.errors import StoreBusy, StoreError
+from prunectl.storage import database, loader, query, schema, statements
+from prunectl.storage.ingest import ingest, rebuild
+from prunectl.storage.journal import Journal
+
+
+@pytest.fixture(autouse=True)
+def _bare_tables(monkeypatch):
+    """Without comments and published results, which take most of the time of making a file."""
+    monkeypatch.setattr(schema, "_comment", lambda connection: None)
+    monkeypatch.setattr(schema, "_load_published", lambda connection: None)
+
+
+@pytest.fixture
+def maker(tmp_path):
+    made = StoreMaker(tmp_path / "a store's folder")
+    digest = made.plan()
+    made.run(digests=(digest,))
+    made.scheduler("run_started", run="r1")
+    return made
+
+
+def rows(maker, sql, *parameters):
+    return query.run(maker.paths, sql, list(parameters)).rows
+
+
+def test_a_stage_is_read_as_it_grows(maker):
+    key = next(iter(maker.stages))
+    ingest(maker.paths)
+    maker.log(key, range(1, 3))
+    report = ingest(maker.paths, [key])
+    assert (report.stages, report.records, report.finished) == (1, 4, 0)
+    assert rows(maker, "SELECT epoch FROM epochs ORDER BY epoch") == [(1,), (2,)]
+    assert rows(maker, "SELECT done, accuracy FROM stages WHERE stage = $1", key) == [(False, None)]
+    assert rows(maker, "SELECT * FROM iterations") == []
+    maker.finish(key)
+    assert ingest(maker.paths, [key]).finished == 1
+    assert rows(maker, "SELECT DISTINCT accuracy FROM iterations") == [(maker.numbers(key)[1],)]
+
+
+def test_nothing_new_changes_nothing(maker):
+    maker.finish_all()
+    ingest(maker.paths)
+    before = tables(maker.paths)
+    report = ingest(maker.paths)
+    assert (report.stages, report.records) == (0, 0)
+    ingest(maker.paths, list(maker.stages))
+    assert tables(maker.paths) == before
+
+
+def test_rebuilding_gives_identical_tables(maker):
+    """Read in many small steps, or at once from the files: the same."""
+    for key in list(maker.stages)[::4]:
+        maker.log(key, range(1, 2))
+        ingest(maker.paths, [key])
+        maker.log(key, range(1, 4), first=False)
+        ingest(maker.paths, [key])
+        maker.finish(key)
+        maker.scheduler("dispatched", key=key)
+    ingest(maker.paths)
+    before = tables(maker.paths)
+    rebuild(maker.paths)
+    assert tables(maker.paths) == before
+    maker.paths.database.unlink()
+    query.run(maker.paths, "SELECT 1")
+    assert tables(maker.paths) == before
+    assert not list(maker.paths.root.glob(".*.tmp*"))
+
+
+def test_the_latest_attempt_of_an_epoch_wins(maker):
+    key = next(iter(maker.stages))
+    journal = Journal(maker.paths.stage(key).events)
+    for epoch in (1, 2, 3):
+        journal.append("epoch", epoch=epoch, step=epoch, accuracy=10.0, rates=[[epoch - 1, 0.1]])
+    journal.close()
+    ingest(maker.paths)
+    journal = Journal(maker.paths.stage(key).events)
+    journal.append("epoch", epoch=2, step=2, accuracy=20.0, rates=[[1, 0.1]])
+    journal.close()
+    ingest(maker.paths)
+    found = rows(maker, "SELECT epoch, attempt, accuracy FROM epochs ORDER BY epoch")
+    assert found == [(1, 1, 10.0), (2, 2, 20.0), (3, 1, 10.0)]
+    assert rows(maker, "SELECT first_step, lr FROM schedules WHERE stage = $1", key) == [(0, 0.1)]
+
+
+def test_schedules_are_the_exact_rates_after_any_resume(maker):
+    """The rate changes at step 586 of 1173, in the middle of an epoch."""
+    key = next(iter(maker.stages))
+    maker.log(key, range(1, 3))
+    ingest(maker.paths)
+    maker.log(key, range(2, 4))
+    ingest(maker.paths)
+    expected = [(0, 0.1), (586, 0.01)]
+    sql = "SELECT first_step, lr FROM schedules WHERE stage = $1 ORDER BY first_step"
+    assert rows(maker, sql, key) == expected
+
+
+def test_a_torn_line_waits_and_a_torn_record_is_left_out(maker):
+    key = next(iter(maker.stages))
+    maker.log(key, range(1, 2))
+    events = maker.paths.stage(key).events
+    whole = events.read_bytes()
+    events.write_bytes(whole[:-7])
+    ingest(maker.paths)
+    assert rows(maker, "SELECT count(*) FROM epochs") == [(0,)]
+    events.write_bytes(whole)
+    ingest(maker.paths)
+    assert rows(maker, "SELECT count(*) FROM epochs") == [(1,)]
+    with events.open("ab") as file:
+        file.write(b'{"seq": 3, "type": "epo')
+    maker.log(key, range(2, 4))
+    ingest(maker.paths)
+    assert rows(maker, "SELECT epoch, attempt FROM epochs ORDER BY 1") == [(1, 1), (2, 2), (3, 2)]
+    assert rows(maker, "SELECT count(*) FROM events WHERE stage = $1", key) == [(4,)]
+
+
+def test_a_log_that_is_another_one_is_read_anew(maker):
+    key = next(iter(maker.stages))
+    maker.log(key)
+    ingest(maker.paths)
+    events = maker.paths.stage(key).events
+    for content in ([range(1, 2)], [range(1, 2), range(2, 4), range(3, 4)]):
+        events.unlink()
+        for epochs in content:
+            maker.log(key, epochs)
+        ingest(maker.paths)
+        before = tables(maker.paths)
+        rebuild(maker.paths)
+        assert tables(maker.paths) == before
+
+
+def test_a_stage_that_is_gone_is_forgotten(maker):
+    maker.finish_all()
+    ingest(maker.paths)
+    gone = list(maker.stages)[-1]
+    stage = maker.paths.stage(gone)
+    for path in stage.folder.iterdir():
+        path.unlink()
+    stage.folder.rmdir()
+    ingest(maker.paths)
+    assert rows(maker, "SELECT count(*) FROM epochs WHERE stage = $1", gone) == [(0,)]
+    assert rows(maker, "SELECT done FROM stages WHERE stage = $1", gone) == [(False,)]
+    before = tables(maker.paths)
+    rebuild(maker.paths)
+    assert tables(maker.paths) == before
+
+
+def test_malformed_files_are_left_out_and_named(maker):
+    maker.finish_all()
+    key = next(iter(maker.stages))
+    (maker.paths.plans / "bad.json").write_text("{")
+    (maker.paths.plans / "odd.json").write_text('{"name": "odd", "trials": [{}], "stages": {}}')
+    (maker.paths.runs / "list.json").write_text("[]")
+    maker.paths.stage(key).result.write_text("[1]")
+    with maker.paths.stage(key).events.open("ab") as file:
+        file.write(b'"text"\n[1]\n{"type":"epoch"}\n{"seq":99,"type":"epoch"}\n')
+    report = ingest(maker.paths)
+    for name in ("bad.json", "odd.json", "list.json", f"{key}/result.json"):
+        assert any(name in note for note in report.notes)
+    assert ingest(maker.paths).notes == [], "once is enough"
+    assert rows(maker, "SELECT count(*) FROM stages WHERE done") == [(len(maker.stages) - 1,)]
+
+
+def test_a_plan_that_is_gone_is_forgotten(maker):
+    ingest(maker.paths)
+    digest = maker.plan("other", seeds=5)
+    ingest(maker.paths)
+    maker.paths.plan(digest).unlink()
+    assert "was removed" in ingest(maker.paths).notes[0]
+    assert rows(maker, "SELECT DISTINCT plan FROM leaderboard") == [("demo",)]
+    assert rows(maker, "SELECT count(*) FROM trials") == [(6,)]
+
+
+def test_numbers_that_are_none_are_null(maker):
+    key = next(iter(maker.stages))
+    maker.finish(key, loss=None, flag="diverged", top5=None)
+    ingest(maker.paths)
+    assert rows(maker, "SELECT loss, top5, flag FROM stages WHERE done") == [
+        (None, None, "diverged")
+    ]
+
+
+def test_times_are_utc(maker):
+    ingest(maker.paths)
+    maker.plan("iso", created="2025-10-09T10:53:20+02:00")
+    ingest(maker.paths)
+    found = rows(maker, "SELECT DISTINCT epoch(created) FROM plans")
+    assert found == [(START,)]
+
+
+def test_plans_runs_and_the_scheduler_are_followed(maker):
+    ingest(maker.paths)
+    maker.scheduler("stage_failed", key="k", reason="oom", message="out of memory")
+    maker.run("r2", started=START + 5)
+    ingest(maker.paths, [])
+    found = rows(maker, "SELECT type, stage, data->>'reason' FROM events ORDER BY seq")
+    assert found == [("run_started", None, None), ("stage_failed", "k", "oom")]
+    assert rows(maker, "SELECT run, git_commit FROM runs ORDER BY 1") == [
+        ("r1", "abc"),
+        ("r2", "abc"),
+    ]
+
+
+# The version of a plan
+
+
+def test_only_the_version_last_used_counts(maker):
+    """A plan that lost a seed, then run as it was before."""
+    old = maker.plan("p", seeds=3, version="1", created=START + 10)
+    new = maker.plan("p", seeds=2, version="2", created=START + 20)
+    ingest(maker.paths)
+    sql = "SELECT digest FROM current_plans WHERE plan = 'p'"
+    planned = "SELECT DISTINCT planned FROM leaderboard WHERE plan = 'p'"
+    assert (rows(maker, sql), rows(maker, planned)) == ([(new,)], [(2,)])
+    maker.run("again", digests=(old,), started=START + 30)
+    ingest(maker.paths)
+    assert (rows(maker, sql), rows(maker, planned)) == ([(old,)], [(3,)])
+
+
+def test_a_trial_has_the_labels_of_the_newest_plan_that_has_it(maker):
+    def add(version, label, created):
+        digest = maker.plan("q", version=version, created=created)
+        path = maker.paths.plan(digest)
+        content = json.loads(path.read_text())
+        for trial in content["trials"]:
+            trial["retrain"] = label
+        path.write_text(json.dumps(content))
+
+    add("2", "new", START + 20)
+    ingest(maker.paths)
+    add("1", "old", START + 10)
+    ingest(maker.paths)
+    before = tables(maker.paths)
+    assert rows(maker, "SELECT DISTINCT retrain FROM trials") == [("new",)]
+    rebuild(maker.paths)
+    assert tables(maker.paths) == before
+
+
+# What holds or breaks the file
+
+
+def test_a_held_file_is_reported_and_caught_up_with(maker):
+    ingest(maker.paths)
+    maker.finish_all()
+    with duckdb.connect(str(maker.paths.database), read_only=True):
+        report = ingest(maker.paths, patience=0.05)
+        assert report.busy
+        with pytest.raises(StoreBusy):
+            rebuild(maker.paths, patience=0.05)
+    assert not ingest(maker.paths).busy
+    assert rows(maker, "SELECT count(*) FROM stages WHERE done") == [(len(maker.stages),)]
+
+
+def _hold(path, ready, done):
+    with duckdb.connect(str(path)):
+        ready.set()
+        done.wait(20)
+
+
+def test_another_process_that_holds_it_is_named(maker):
+    ingest(maker.paths)
+    context = multiprocessing.get_context("spawn")
+    ready, done = context.Event(), context.Event()
+    holder = context.Process(target=_hold, args=(maker.paths.database, ready, done))
+    holder.start()
+    try:
+        assert ready.wait(20)
+        assert ingest(maker.paths, patience=0.05).busy
+        with pytest.raises(StoreBusy, match=rf"PID {holder.pid}"):
+            query.run(maker.paths, "SELECT 1", patience=0.05)
+    finally:
+        done.set()
+        holder.join()
+    assert query.run(maker.paths, "SELECT 1").rows == [(1,)]
+
+
+def damage_everything(path):
+    path.write_bytes(b"no database" * 1000)
+
+
+def damage_a_block(path):
+    data = bytearray(path.read_bytes())
+    data[12288 + 500] ^= 0xFF
+    data[4096 + 20] ^= 0xFF
+    data[8192 + 20] ^= 0xFF
+    path.write_bytes(bytes(data))
+
+
+def damage_the_log(path):
+    log = path.with_name(path.name + ".wal")
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("PRAGMA disable_checkpoint_on_shutdown")
+        connection.execute(
+            "INSERT INTO events SELECT 'x', i, 1, NULL, 'x', 'x', NULL FROM range(1000) t(i)"
+        )
+    data = bytearray(log.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    log.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("damage", [damage_everything, damage_a_block, damage_the_log])
+@pytest.mark.parametrize("reader", [True, False])
+def test_a_damaged_file_is_set_aside_and_made_anew(maker, damage, reader):
+    maker.finish_all()
+    ingest(maker.paths)
+    before = tables(maker.paths)
+    damage(maker.paths.database)
+    if not reader:
+        report = ingest(maker.paths)
+        assert any("set aside as results.duckdb.damaged-" in note for note in report.notes)
+    assert tables(maker.paths) == before
+    assert list(maker.paths.root.glob("results.duckdb.damaged-*"))
+
+
+def test_a_file_by_a_newer_duckdb_is_refused_and_kept(maker, monkeypatch):
+    maker.paths.root.mkdir(exist_ok=True)
+    maker.paths.database.touch()
+    text = (
+        "IO Error: Trying to read a database file with storage version number 99, but we can only read "
+        "storage versions between 64 and 69."
+    )
+
+    def refuse(*_, **__):
+        raise duckdb.IOException(text)
+
+    monkeypatch.setattr(database.duckdb, "connect", refuse)
+    with pytest.raises(StoreError, match=r"storage version 99.*up to 69"):
+        ingest(maker.paths)
+    assert maker.paths.database.exists()
+
+
+def test_killed_at_any_write_it_goes_on(maker, monkeypatch):
+    """Stopped before each statement in turn; what was committed is kept, what was not is read again."""
+    ingest(maker.paths)
+    maker.finish_all()
+    original = statements.Statements.put
+    for allowed in range(4):
+        left = allowed
+
+        def put(self, *arguments):
+            nonlocal left
+            if left == 0:
+                raise KeyboardInterrupt
+            left -= 1
+            original(self, *arguments)
+
+        monkeypatch.setattr(statements.Statements, "put", put)
+        with pytest.raises(KeyboardInterrupt):
+            ingest(maker.paths)
+    monkeypatch.setattr(statements.Statements, "put", original)
+    ingest(maker.paths)
+    before = tables(maker.paths)
+    rebuild(maker.paths)
+    assert tables(maker.paths) == before
+
+
+INGEST_FOR_EVER = """
+import sys
+from pathlib import Path
+from prunectl.storage.ingest import ingest
+from prunectl.storage.paths import StorePaths
+print("ready", flush=True)
+while True:
+    ingest(StorePaths(Path(sys.argv[1])))
+"""
+
+
+def test_kill_9_at_any_moment_loses_nothing(maker):
+    """A process that ingests without pause is killed again and again while logs grow."""
+    for round_, key in enumerate(list(maker.stages)[:5]):
+        victim = subprocess.Popen(
+            [sys.executable, "-c", INGEST_FOR_EVER, str(maker.paths.root)], stdout=subprocess.PIPE
+        )
+        assert victim.stdout.readline() == b"ready\n"
+        maker.log(key, range(1, 3))
+        time.sleep(0.11 * round_)
+        maker.finish(key)
+        time.sleep(0.03)
+        victim.kill()
+        victim.communicate()
+    assert ingest(maker.paths).notes == []
+    before = tables(maker.paths)
+    assert json.loads(before["epochs"])
+    rebuild(maker.paths)
+    assert tables(maker.paths) == before
+
+
+def test_a_rebuild_that_fails_leaves_the_old_file(maker, monkeypatch):
+    maker.finish_all()
+    ingest(maker.paths)
+    before = tables(maker.paths)
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loader.Loader, "load_stages", fail)
+        with pytest.raises(KeyboardInterrupt):
+            rebuild(maker.paths)
+    assert tables(maker.paths) == before
+    assert [name for name in os.listdir(maker.paths.root) if name.startswith(".")] == []

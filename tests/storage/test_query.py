@@ -1,0 +1,190 @@
+"""Questions only read, say what is wrong, and find or make the database."""
+
+import threading
+import time
+
+import duckdb
+import pytest
+from storemaker import StoreMaker
+
+from prunectl.errors import QueryError, StoreError, UnknownName
+from prunectl.storage import query
+from prunectl.storage.cookbook import parse, recipes, run_recipe
+from prunectl.storage.ingest import ingest
+from prunectl.storage.paths import StorePaths
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    made = StoreMaker(tmp_path_factory.mktemp("filled"), epochs=182)
+    digests = (made.plan("demo", strategies=("fine-tune", "weight-rewind", "lr-rewind")),)
+    made.epochs = 3
+    made.run(digests=digests)
+    keys = list(made.stages)
+    for key in keys[:-1]:
+        made.finish(key, retrain_epochs=182.0)
+    made.finish(keys[1], dead_layers=["layer3"])
+    made.scheduler("stage_failed", key=keys[-1], reason="oom", message="CUDA out of memory")
+    ingest(made.paths)
+    return made.paths
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory):
+    paths = StorePaths(tmp_path_factory.mktemp("empty"))
+    ingest(paths)
+    return paths
+
+
+def test_answers_have_names_types_and_rows(filled):
+    found = query.run(filled, "SELECT $n::INTEGER AS a, 'x' AS b", {"n": 7})
+    assert (found.columns, found.types, found.rows) == (
+        ("a", "b"),
+        ("INTEGER", "VARCHAR"),
+        [(7, "x")],
+    )
+    assert found.dicts() == [{"a": 7, "b": "x"}]
+    assert not found.truncated
+
+
+def test_a_limit_says_that_there_is_more(filled):
+    assert query.run(filled, "SELECT * FROM range(5)", limit=5).truncated is False
+    found = query.run(filled, "SELECT * FROM range(5)", limit=3)
+    assert (len(found.rows), found.truncated) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("sql", "doing"),
+    [
+        ("DELETE FROM epochs", "writes"),
+        ("INSERT INTO rates VALUES ('x', 1, 0.1)", "writes"),
+        ("CREATE TABLE x (a INTEGER)", "writes"),
+        ("WITH d AS (DELETE FROM epochs RETURNING *) SELECT * FROM d", "writes"),
+        ("COPY epochs TO '/tmp/x.csv'", "reads or writes files"),
+        ("SELECT * FROM read_text('/etc/passwd')", "reads or writes files"),
+        ("ATTACH '/tmp/other.duckdb'", "reads or writes files"),
+        ("INSTALL httpfs; LOAD httpfs", "files"),
+        ("SET threads = 4", "changes settings"),
+    ],
+)
+def test_what_does_not_read_is_refused_with_a_sentence(filled, sql, doing):
+    with pytest.raises(QueryError, match=rf"this statement .*{doing}.* only read the store"):
+        query.run(filled, sql)
+
+
+def test_sql_mistakes_come_with_their_place(filled):
+    with pytest.raises(QueryError, match=r"(?s)nope.*LINE 1: SELECT nope.*\^"):
+        query.run(filled, "SELECT nope FROM epochs")
+    with pytest.raises(QueryError, match="parameters"):
+        query.run(filled, "SELECT $missing")
+
+
+def test_a_store_that_is_not_there_is_said_so(tmp_path):
+    with pytest.raises(StoreError, match="holds no results"):
+        query.run(StorePaths(tmp_path / "nowhere"), "SELECT 1")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_stage_folders_without_a_database_are_read_first(tmp_path):
+    made = StoreMaker(tmp_path)
+    made.plan()
+    made.finish_all()
+    found = query.run(made.paths, "SELECT count(*) FROM stages WHERE done")
+    assert found.rows == [(len(made.stages),)]
+
+
+def test_readers_and_the_writer_take_turns(tmp_path):
+    """Two readers, each at up to 50 Hz, against twenty ingestions: nobody fails."""
+    made = StoreMaker(tmp_path)
+    made.plan()
+    made.finish_all()
+    ingest(made.paths)
+    failures = []
+    stop = threading.Event()
+
+    def read():
+        try:
+            while not stop.is_set():
+                assert query.run(made.paths, "SELECT count(*) FROM epochs", patience=60).rows
+                time.sleep(0.02)
+        except Exception as error:
+            failures.append(error)
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    reports = [ingest(made.paths, list(made.stages)[:1], patience=60) for _ in range(20)]
+    stop.set()
+    for reader in readers:
+        reader.join()
+    assert failures == []
+    assert not any(report.busy for report in reports)
+
+
+def test_parquet_keeps_types(filled, tmp_path):
+    found = query.run(
+        filled, "SELECT stage, dead_layers, seconds, started, spec FROM stages ORDER BY 1"
+    )
+    query.write_parquet(found, tmp_path / "it's.parquet")
+    with duckdb.connect(":memory:") as connection:
+        back = connection.execute(
+            "SELECT * FROM read_parquet($1)", [str(tmp_path / "it's.parquet")]
+        ).fetchall()
+    assert back == found.rows
+
+
+# Recipes
+
+EMPTY_IN_THE_EXAMPLE = {"dead-layers", "ours-vs-published"}
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_every_recipe_answers(name, filled, empty):
+    recipe = recipes()[name]
+    assert recipe.description
+    assert run_recipe(empty, name).rows == []
+    found = run_recipe(filled, name)
+    assert bool(found.rows) != (name in EMPTY_IN_THE_EXAMPLE - {"ours-vs-published"})
+
+
+def test_there_are_at_least_a_dozen():
+    assert len(recipes()) >= 12
+
+
+def test_recipe_parameters(filled):
+    found = run_recipe(filled, "cost-to-reach", {"loss": "0.1"})
+    assert len(found.rows) < len(run_recipe(filled, "cost-to-reach", {"loss": "10"}).rows)
+    assert len(run_recipe(filled, "slowest-stages", {"count": "2"}).rows) == 2
+    with pytest.raises(QueryError, match="no parameter 'x'; it has: count"):
+        run_recipe(filled, "slowest-stages", {"x": "2"})
+    with pytest.raises(UnknownName, match="did you mean 'leaderboard'"):
+        run_recipe(filled, "leaderbord")
+
+
+def test_numbers_of_some_recipes(filled):
+    missing = run_recipe(filled, "seeds-missing").dicts()
+    assert [row["iteration"] for row in missing] == [3]
+    failures = run_recipe(filled, "failures-by-reason").dicts()
+    assert [(f["reason"], f["failures"], f["done_since"]) for f in failures] == [("oom", 1, 0)]
+    shared = run_recipe(filled, "shared-stages").dicts()[0]
+    assert (shared["stages_without_sharing"], shared["stages"]) == (36, 30)
+    rates = run_recipe(filled, "learning-rates").dicts()
+    assert {(r["first_step"], r["lr"]) for r in rates} == {(0, 0.1), (586, 0.01)}
+
+
+def test_a_users_recipe_stands_beside_ours_and_may_replace_one(tmp_path):
+    made = StoreMaker(tmp_path)
+    made.plan()
+    made.paths.recipes.mkdir()
+    (made.paths.recipes / "mine.sql").write_text(
+        "-- Twice\n-- :n\n-- :m 3\nSELECT 2 * $n::INT * $m::INT AS x"
+    )
+    (made.paths.recipes / "runs.sql").write_text("-- Other\nSELECT 1")
+    assert run_recipe(made.paths, "mine", {"n": "4"}).rows == [(24,)]
+    assert run_recipe(made.paths, "runs").rows == [(1,)]
+    with pytest.raises(QueryError, match="needs n"):
+        run_recipe(made.paths, "mine")
+
+
+def test_a_recipe_without_comments_has_no_description():
+    assert parse("x", "SELECT 1").description == ""

@@ -1,0 +1,126 @@
+"""The tables are described, versioned, and shipped with the published results."""
+
+import csv
+import gzip
+from importlib.resources import files
+from pathlib import Path
+
+import duckdb
+import pytest
+from storemaker import StoreMaker
+
+from prunectl.errors import StoreError
+from prunectl.storage import glossary, handbook, ingest, query, schema
+from prunectl.storage.cookbook import recipes
+
+ROOT = Path(__file__).parents[2]
+
+ITERATIONS = [
+    "trial", "iteration", "stage", "cell", "plan", "network", "dataset", "recipe", "strategy", "schedule",
+    "criterion", "scope", "granularity", "seed", "target_sparsity", "sparsity", "compression", "kept", "prunable",
+    "parameters", "macs", "accuracy_pruned", "accuracy_start", "accuracy", "top5", "best_accuracy",
+    "validation_accuracy", "loss", "flag", "retrain_epochs", "search_epochs", "seconds", "device",
+]  # fmt: skip
+EPOCHS = [
+    "stage", "epoch", "step", "lr", "train_loss", "train_accuracy", "loss", "accuracy", "validation_accuracy",
+    "seconds",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def connection():
+    with duckdb.connect(":memory:", config={"threads": "1"}) as made:
+        schema.create(made)
+        yield made
+
+
+def columns(connection, table):
+    rows = connection.execute(
+        "SELECT column_name FROM duckdb_columns() WHERE table_name = $1", [table]
+    ).fetchall()
+    return [row[0] for row in rows]
+
+
+def test_the_promised_columns_are_there(connection):
+    assert set(ITERATIONS) <= set(columns(connection, "iterations"))
+    assert set(EPOCHS) <= set(columns(connection, "epochs"))
+
+
+def test_everything_is_described_and_nothing_else(connection):
+    tables = connection.execute(
+        "SELECT table_name, comment FROM duckdb_tables() WHERE NOT internal"
+    ).fetchall()
+    views = connection.execute(
+        "SELECT view_name, comment FROM duckdb_views() WHERE NOT internal"
+    ).fetchall()
+    assert dict(tables) == glossary.TABLES
+    assert dict(views) == glossary.VIEWS
+    described = connection.execute(
+        "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE NOT internal"
+    ).fetchall()
+    assert all(comment for _, _, comment in described)
+    assert set(glossary.COLUMNS) <= {column for _, column, _ in described}
+    assert set(glossary.PARTICULAR) <= {f"{table}.{column}" for table, column, _ in described}
+
+
+def test_primary_keys_are_the_only_indexes(connection):
+    assert connection.execute("SELECT count(*) FROM duckdb_indexes()").fetchall() == [(0,)]
+
+
+def test_published_is_what_the_file_says(connection):
+    packed = (files("prunectl.storage") / "published.csv.gz").read_bytes()
+    assert packed[4:8] == bytes(4), "no time stamp: the same content packs to the same bytes"
+    rows = list(csv.DictReader(gzip.decompress(packed).decode().splitlines()))
+    assert len(rows) == 7905
+    count, first, total = connection.execute(
+        "SELECT count(*), count(DISTINCT source), sum(median) FROM published"
+    ).fetchall()[0]
+    assert (count, first) == (7905, 3)
+    assert total == pytest.approx(sum(float(row["median"]) for row in rows if row["median"]))
+
+
+def test_a_newer_file_is_refused_with_both_versions(tmp_path):
+    maker = StoreMaker(tmp_path)
+    maker.plan()
+    ingest.ingest(maker.paths)
+    with duckdb.connect(str(maker.paths.database)) as connection:
+        connection.execute(
+            f"UPDATE store SET schema_version = {schema.SCHEMA + 1}, prunectl = '9.9'"
+        )
+    before = maker.paths.database.read_bytes()
+    for call in (lambda: ingest.ingest(maker.paths), lambda: query.run(maker.paths, "SELECT 1")):
+        with pytest.raises(
+            StoreError, match=rf"version {schema.SCHEMA + 1}.*9\.9.*up to {schema.SCHEMA}"
+        ):
+            call()
+    assert maker.paths.database.read_bytes() == before
+
+
+@pytest.mark.parametrize("reader", [True, False])
+def test_an_older_file_is_made_anew_from_the_files(tmp_path, reader):
+    maker = StoreMaker(tmp_path)
+    maker.plan()
+    maker.finish_all()
+    ingest.ingest(maker.paths)
+    with duckdb.connect(str(maker.paths.database)) as connection:
+        connection.execute(
+            "UPDATE store SET schema_version = 0; DROP VIEW ranking; DELETE FROM epochs"
+        )
+    if not reader:
+        assert "older version" in ingest.ingest(maker.paths).notes[0]
+    assert query.run(maker.paths, "SELECT count(*) FROM epochs").rows == [(len(maker.stages) * 3,)]
+    assert len(query.run(maker.paths, "SELECT * FROM ranking").rows) == 6
+
+
+def test_the_readme_is_up_to_date():
+    """python -m prunectl.storage.handbook > store/README.md"""
+    assert (ROOT / "store/README.md").read_text(encoding="utf-8") == handbook.readme()
+
+
+def test_the_default_store_has_the_packages_recipes():
+    """cp prunectl/storage/recipes/*.sql store/recipes/"""
+    shipped = {name: recipe.sql for name, recipe in recipes().items()}
+    tracked = {
+        path.stem: path.read_text(encoding="utf-8") for path in ROOT.glob("store/recipes/*.sql")
+    }
+    assert tracked == shipped
