@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 
-from prunectl.storage.paths import StorePaths
 from prunectl.storage.query import Result
 from prunectl.storage.replica import Table
 from prunectl.tui.columns import Cell, Column
@@ -20,22 +18,6 @@ FROM leaderboard
 WHERE n > 0
 ORDER BY sparsity, mean DESC
 """
-
-
-def recipes(paths: StorePaths) -> dict[str, str]:
-    """SQL by name: those in the package, then the store's own, which replace them."""
-    out: dict[str, str] = {}
-    shipped = files("prunectl.storage") / "recipes"
-    if shipped.is_dir():
-        for file in shipped.iterdir():
-            if file.name.endswith(".sql"):
-                out[file.name.removesuffix(".sql")] = file.read_text(encoding="utf-8")
-    for path in paths.recipes.glob("*.sql"):
-        try:
-            out[path.stem] = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            continue
-    return dict(sorted(out.items()))
 
 
 def parameters(sql: str) -> dict[str, str]:

@@ -304,6 +304,10 @@ class MadeReader:
             SeedPoint(seed, f"t{seed}", 92.0 + seed, 0.1, None, seed < 2) for seed in range(3)
         )
 
+    def recipes(self) -> dict[str, str]:
+        """Two."""
+        return {"best-per-cell": "SELECT 1", "time-per-strategy": "SELECT 2"}
+
     def replica(self) -> MadeReplica:
         """The copy."""
         return self.made_replica
