@@ -486,7 +486,7 @@ def test_sql_runs_tells_errors_and_keeps_its_history() -> None:
         assert "Binder Error" in stage.text()
         assert stage.reader.made_replica.asked[-1][1] == {"plan": "study"}
         assert len(stage.view.history) == 2  # type: ignore[attr-defined]
-        await stage.press("ctrl+o", *["down"] * 3, "enter")
+        await stage.press("ctrl+o", *["down"] * 4, "enter")
         assert editor.has_focus
         assert "wrong" in editor.text
         await stage.press("escape", "1")
