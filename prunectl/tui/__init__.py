@@ -14,13 +14,14 @@ OVER_SSH_FPS = "20"
 """Repaints a second at the most where each of them travels; Textual's own is 60."""
 
 
-def open_viewer(paths: StorePaths, *, readonly: bool = False, plain_curves: bool = False) -> None:
-    """Show a store until the user leaves, then say on stderr how it was left.
+def open_viewer(paths: StorePaths, *, readonly: bool = False, plain_curves: bool = False) -> bool:
+    """Show a store until the user leaves, then say on stderr how it was left; whether a run goes on.
 
-    A run that a scheduler of its own process is at goes on. `plain_curves` draws without braille.
+    `plain_curves` draws without braille. Exits where the viewer itself failed.
     """
     if "SSH_CONNECTION" in os.environ:
         os.environ.setdefault("TEXTUAL_FPS", OVER_SSH_FPS)
+    from prunectl import control
     from prunectl.tui.app import Viewer
 
     viewer = Viewer(paths, readonly=readonly, plain_curves=plain_curves)
@@ -30,6 +31,7 @@ def open_viewer(paths: StorePaths, *, readonly: bool = False, plain_curves: bool
     print(farewell(paths), file=sys.stderr)
     if viewer.return_code:
         sys.exit(viewer.return_code)
+    return control.alive(paths)
 
 
 def farewell(paths: StorePaths) -> str:

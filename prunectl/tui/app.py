@@ -29,6 +29,7 @@ from prunectl.tui.screens.help import Help, Key
 from prunectl.tui.screens.leaderboard import Leaderboard
 from prunectl.tui.screens.sql import Sql
 from prunectl.tui.screens.trial import TrialScreen
+from prunectl.tui.status import counts
 from prunectl.tui.widgets.masthead import Masthead
 
 
@@ -117,7 +118,10 @@ class Viewer(App[None]):
 
     def on_snapshot_ready(self, message: SnapshotReady) -> None:
         """Give the newest snapshot to the view that is shown."""
+        ended = self.snapshot is not None and self.snapshot.scheduler.alive
         self.snapshot, self.trouble = message.snapshot, ""
+        if ended and not message.snapshot.scheduler.alive:
+            self.notify(f"The scheduler has ended: {counts(message.snapshot)}.", markup=False)
         if not self.paused:
             self._give()
         self._tick()
@@ -142,7 +146,7 @@ class Viewer(App[None]):
 
     def _tick(self) -> None:
         view = self.view
-        if view is not None and view.is_mounted:
+        if view is not None:
             view.tick()
 
     def refresh_view(self, view: View) -> None:
@@ -150,10 +154,6 @@ class Viewer(App[None]):
         if self.snapshot is not None and (view.snapshot is None or not self.paused):
             self._give()
         self._tick()
-
-    def on_event_key(self) -> None:
-        """Someone is there."""
-        self.poller.attend()
 
     async def on_event(self, event: events.Event) -> None:
         """Keys make the watcher look often again."""

@@ -5,37 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 
-from prunectl.storage.paths import StorePaths
 from prunectl.storage.query import Result
 from prunectl.storage.replica import Table
 from prunectl.tui.columns import Cell, Column
 
 _PARAMETER = re.compile(r"^--\s*:(\w+)[ \t]*(.*)$", re.M)
-START = """-- ^j or F5 runs this; ^o goes to recipes, history and tables
-SELECT strategy, target_sparsity AS sparsity, n, round(mean, 2) AS mean, round(std, 2) AS std,
-       round(delta, 2) AS delta
+START = """-- ^j or F5 runs this; ^o: recipes, history, tables
+SELECT strategy, target_sparsity AS sparsity, n,
+       round(mean, 2) AS mean, round(delta, 2) AS delta
 FROM leaderboard
 WHERE n > 0
 ORDER BY sparsity, mean DESC
 """
-
-
-def recipes(paths: StorePaths) -> dict[str, str]:
-    """SQL by name: those in the package, then the store's own, which replace them."""
-    out: dict[str, str] = {}
-    shipped = files("prunectl.storage") / "recipes"
-    if shipped.is_dir():
-        for file in shipped.iterdir():
-            if file.name.endswith(".sql"):
-                out[file.name.removesuffix(".sql")] = file.read_text(encoding="utf-8")
-    for path in paths.recipes.glob("*.sql"):
-        try:
-            out[path.stem] = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            continue
-    return dict(sorted(out.items()))
 
 
 def parameters(sql: str) -> dict[str, str]:

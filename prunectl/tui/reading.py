@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from prunectl.errors import StoreError
 from prunectl.report.leaderboard import Board, leaderboard
 from prunectl.snapshot import TrialView
-from prunectl.storage import query
+from prunectl.storage import cookbook, query
 from prunectl.storage.files import read_json
 from prunectl.storage.journal import Record, read
 from prunectl.storage.paths import StorePaths
@@ -107,6 +108,13 @@ class Reader:
         """The seeds of a cell, in order."""
         values = {"plan": plan, "cell": cell, "iteration": iteration}
         return tuple(SeedPoint(**row) for row in query.run(self.paths, SEEDS, values).dicts())
+
+    def recipes(self) -> dict[str, str]:
+        """SQL by name: those in the package, then the store's own, which replace them."""
+        try:
+            return {name: recipe.sql for name, recipe in cookbook.recipes(self.paths).items()}
+        except StoreError:  # an unreadable file of the user's must not take the view away
+            return {name: recipe.sql for name, recipe in cookbook.recipes().items()}
 
     def replica(self) -> Replica:
         """A private copy of the results."""

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import textual._wait
+
 from prunectl.control import Answer
 from prunectl.errors import QueryError
 from prunectl.report.leaderboard import BOARD_LABELS, ROW_LABELS, boards
@@ -302,6 +304,10 @@ class MadeReader:
             SeedPoint(seed, f"t{seed}", 92.0 + seed, 0.1, None, seed < 2) for seed in range(3)
         )
 
+    def recipes(self) -> dict[str, str]:
+        """Two."""
+        return {"best-per-cell": "SELECT 1", "time-per-strategy": "SELECT 2"}
+
     def replica(self) -> MadeReplica:
         """The copy."""
         return self.made_replica
@@ -348,6 +354,10 @@ def records(iteration: int) -> list[dict[str, Any]]:
 # the viewer
 
 
+# A pilot waits after each key until the process is idle, which it looks at this often, s.
+textual._wait.SLEEP_GRANULARITY = 0.004
+
+
 class Given:
     """A source of snapshots: what is put in comes out, in turn."""
 
@@ -379,7 +389,7 @@ class Stage:
             ask=self._ask,
             reader=self.reader,  # type: ignore[arg-type]
             clock=lambda: NOW,
-            interval=0.02,
+            interval=10.0,
         )
         self.pilot: Any = None
 
@@ -402,14 +412,13 @@ class Stage:
 
     async def settle(self) -> None:
         """Wait until all is shown."""
-        for _ in range(200):
+        for _ in range(2000):
             if self.source.waiting or self.app.snapshot is None:
-                await asyncio.sleep(0.01)
-        await self.pilot.pause()
-        await self.app.workers.wait_for_complete()
-        await self.pilot.pause()
-        await self.app.workers.wait_for_complete()
-        await self.pilot.pause()
+                await asyncio.sleep(0.005)
+        for _ in range(3):
+            await self.pilot.pause(0.01)
+            await self.app.workers.wait_for_complete()
+        await self.pilot.pause(0.01)
 
     async def press(self, *keys: str) -> None:
         """Press keys and wait until all is shown."""

@@ -68,3 +68,21 @@ def test_help_and_question_look_as_they_did() -> None:
         compare("cancel-80x24", stage.text())
 
     stage.play(story, (80, 24))
+
+
+@pytest.mark.skipif(
+    textual.__version__ != PINNED, reason="other versions of Textual draw otherwise"
+)
+def test_colours_are_what_they_were() -> None:
+    stage = Stage(STATES["running"]())
+
+    async def story(stage: Stage) -> None:
+        for key, name in (("1", "dashboard"), ("2", "leaderboard")):
+            await stage.press(key)
+            picture = stage.app.export_screenshot(title="prunectl")
+            path = GOLDEN / f"{name}-running.svg"
+            if os.environ.get("PRUNECTL_GOLDEN") == "write":
+                path.write_text(picture, encoding="utf-8")
+            assert picture == path.read_text(encoding="utf-8"), f"{path.name} has changed"
+
+    stage.play(story)

@@ -486,7 +486,7 @@ def test_sql_runs_tells_errors_and_keeps_its_history() -> None:
         assert "Binder Error" in stage.text()
         assert stage.reader.made_replica.asked[-1][1] == {"plan": "study"}
         assert len(stage.view.history) == 2  # type: ignore[attr-defined]
-        await stage.press("ctrl+o", *["down"] * 3, "enter")
+        await stage.press("ctrl+o", *["down"] * 4, "enter")
         assert editor.has_focus
         assert "wrong" in editor.text
         await stage.press("escape", "1")
@@ -530,7 +530,8 @@ def test_nan_and_hostile_texts_break_nothing(size: tuple[int, int]) -> None:
         assert "[red]no[/red]" in text or size[0] == 80
         assert "\x1b" not in text
         for _ in range(16):
-            await stage.press("full_stop")
+            stage.table("trials").shift_sort(1)
+        await stage.settle()
         await stage.press("2", "3", "escape", "1")
         stage.app.open_trial(spoiled().trials[3].trial)
         await stage.settle()
@@ -583,3 +584,31 @@ def test_textual_is_loaded_only_to_watch() -> None:
         "assert not {'textual', 'torch', 'duckdb', 'plotext'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_themes_of_all_kinds_draw() -> None:
+    stage = Stage(made.busy())
+
+    async def story(stage: Stage) -> None:
+        stage.app.open_trial(LR0.trial)
+        await stage.settle()
+        for theme in ("dracula", "ansi-light", "textual-light"):
+            stage.app.theme = theme
+            await stage.pilot.pause()
+        await stage.press("2")
+        for theme in ("ansi-dark", "textual-dark"):
+            stage.app.theme = theme
+            await stage.pilot.pause()
+        assert "METHOD" in stage.text()
+
+    stage.play(story)
+
+
+def test_the_end_of_the_run_is_told() -> None:
+    stage = Stage(made.busy())
+
+    async def story(stage: Stage) -> None:
+        await stage.change(made.left())
+        assert "The scheduler has ended: 8/9 done" in stage.text()
+
+    stage.play(story)

@@ -68,6 +68,7 @@ class View(Screen[None]):
         super().__init__()
         self.snapshot: Snapshot | None = None
         """The one shown."""
+        self._composed = False
 
     # parts
 
@@ -92,6 +93,11 @@ class View(Screen[None]):
         return ""
 
     @property
+    def ready(self) -> bool:
+        """Whether all its parts are there: neither before they are mounted nor while they are taken down."""
+        return self._composed and bool(self.query(Masthead))
+
+    @property
     def viewer(self) -> Viewer:
         """The program."""
         return cast("Viewer", self.app)
@@ -100,7 +106,7 @@ class View(Screen[None]):
 
     def take(self, snapshot: Snapshot) -> None:
         """Show a snapshot."""
-        if snapshot is not self.snapshot and self.is_mounted:
+        if snapshot is not self.snapshot and self.ready:
             self.snapshot = snapshot
             self.show(snapshot)
 
@@ -109,6 +115,8 @@ class View(Screen[None]):
 
     def tick(self) -> None:
         """The lines on top, once a second and with every snapshot."""
+        if not self.ready:
+            return
         viewer = self.viewer
         head = self.query_one(Masthead)
         latest = viewer.snapshot
@@ -119,11 +127,20 @@ class View(Screen[None]):
         line = status.status(latest, now, max(0, head.size.width - 2), viewer.trouble)
         head.show(status.context(latest, max(0, head.size.width - 60)), banner, line)
 
+    def on_mount(self) -> None:
+        """Show what is known. What a view does when it is mounted comes before this."""
+        self._composed = True
+        self._lay_out_for(self.size.width, self.size.height)
+        self.viewer.refresh_view(self)
+
     # size
 
     def on_resize(self, event: events.Resize) -> None:
         """Choose the layout."""
-        width, height = event.size
+        if self.ready:
+            self._lay_out_for(*event.size)
+
+    def _lay_out_for(self, width: int, height: int) -> None:
         small = width < SMALLEST[0] or height < SMALLEST[1]
         self.set_class(small, "-small")
         wide = width >= WIDE[0] and height >= WIDE[1]

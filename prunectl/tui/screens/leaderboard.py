@@ -79,6 +79,8 @@ class Leaderboard(View):
         self._again = False
         self._reading = False
         self._seeds: dict[tuple[str, str, int], tuple[SeedPoint, ...]] = {}
+        self._fresh: set[tuple[str, str, int]] = set()
+        """Cells whose seeds were asked for since the last read of the tables."""
 
     def content(self) -> ComposeResult:
         table: KeyedTable[Line] = KeyedTable(
@@ -150,7 +152,7 @@ class Leaderboard(View):
             self._again = True
             return
         self.boards = message.boards
-        self._seeds.clear()
+        self._fresh.clear()
         self._lay_out()
 
     def _say(self, text: str) -> None:
@@ -219,7 +221,8 @@ class Leaderboard(View):
                 line.label if line.reference else f"{line.label} @ {sparsity:.4g}"
             )
             panel.update(Content("\n".join(b.words(line, sparsity, cell, seeds or ()))))
-            if seeds is None:
+            if key not in self._fresh:
+                self._fresh.add(key)
                 self._ask_seeds(key)
         self._show_curve(board, line)
 

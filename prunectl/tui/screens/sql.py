@@ -172,7 +172,7 @@ class Sql(View):
 
     def _list(self) -> None:
         listed = self.query_one("#entries", KeyedTable)
-        listed.apply(q.entries(q.recipes(self.viewer.paths), self.history, self.tables))
+        listed.apply(q.entries(self.viewer.reader.recipes(), self.history, self.tables))
         listed.describe("Recipes, history, tables", "⏎ into the editor")
 
     def _say(self, text: str) -> None:

@@ -51,7 +51,7 @@ class Keys(Widget):
 
     def render_line(self, y: int) -> Strip:
         base = self.rich_style
-        key_style = base + self.get_component_rich_style("keys--key", partial=True)
+        key_style = base + self.get_component_rich_style("keys--key")
         segments = [Segment(" ", base)]
         for _, key, does in self.shown:
             segments += [Segment(key, key_style), Segment(f" {does}  ", base)]

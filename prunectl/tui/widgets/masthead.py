@@ -76,7 +76,7 @@ class Masthead(Widget):
     def _style(self, name: str, base: Style) -> Style:
         if not name:
             return base
-        return base + self.get_component_rich_style(f"masthead--{name}", partial=True)
+        return base + self.get_component_rich_style(f"masthead--{name}")
 
     def on_click(self, event: events.Click) -> None:
         """A tab was meant."""

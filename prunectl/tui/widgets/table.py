@@ -221,11 +221,22 @@ class KeyedTable(ScrollView, Generic[T], can_focus=True):
         if self.sort_column is not None:
             heading = next((c.heading for c in self.columns if c.name == self.sort_column), "")
             note = f"by {heading} {'↓' if self.reverse else '↑'}" + (f" · {note}" if note else "")
+        if sideways := self._sideways():
+            note = f"{sideways} · {note}" if note else sideways
         said = (self.title, note)
         if said != self._said:
             self._said = said
             self.border_title = Content(one_line(self.title))
             self.border_subtitle = Content(one_line(note))
+
+    def _sideways(self) -> str:
+        """Which columns are shown, where there are more."""
+        if not self._cells:
+            return ""
+        shown, count = len(self._layout()) - 1, len(self.columns) - 1
+        if shown >= count:
+            return ""
+        return f"←→ columns {self.first_column}–{self.first_column + shown - 1} of {count}"
 
     def describe(self, title: str, note: str = "") -> None:
         """Set the texts on the edge."""
@@ -283,9 +294,14 @@ class KeyedTable(ScrollView, Generic[T], can_focus=True):
             return Strip.blank(width, base)
         return self._row(self.rows[index], index == self.cursor, part, width, base)
 
+    def _ink(self, name: str) -> Style:
+        """Colour and weight of a style, blended with what is behind it; the ground stays as it is."""
+        full = self.get_component_rich_style(name)
+        return Style(color=full.color, bold=full.bold, italic=full.italic, underline=full.underline)
+
     def _heading(self, width: int, base: Style) -> Strip:
-        style = base + self.get_component_rich_style("table--header", partial=True)
-        marked = base + self.get_component_rich_style("table--sorted", partial=True)
+        style = base + self._ink("table--header")
+        marked = base + self._ink("table--sorted")
         segments = []
         for column, wide in self._layout():
             text = column.heading
@@ -299,7 +315,7 @@ class KeyedTable(ScrollView, Generic[T], can_focus=True):
         return Strip(segments).adjust_cell_length(width, style)
 
     def _nothing(self, y: int, width: int, base: Style) -> Strip:
-        style = base + self.get_component_rich_style("table--empty", partial=True)
+        style = base + self._ink("table--empty")
         if self.query_text:
             lines = [f"0 of {len(self.items)} match {self.query_text!r}; esc clears the filter"]
         else:
@@ -312,7 +328,7 @@ class KeyedTable(ScrollView, Generic[T], can_focus=True):
         cursor = base
         if current:
             name = "table--cursor" if self.has_focus else "table--cursor-blur"
-            highlight = self.get_component_rich_style(name, partial=True)
+            highlight = self.get_component_rich_style(name)
             cursor = base if self._cells else base + highlight
         segments = []
         for column, wide in self._layout():
@@ -322,7 +338,7 @@ class KeyedTable(ScrollView, Generic[T], can_focus=True):
                 style = base + highlight
             shown, name = (cell.text, cell.style) if part == 0 else (cell.below, "dim")
             if name:
-                style = style + self.get_component_rich_style(f"table--{name}", partial=True)
+                style = style + self._ink(f"table--{name}")
             segments.append(Segment(_fit(one_line(shown), wide, column.right), style))
             segments.append(Segment(" ", cursor))
         return Strip(segments).adjust_cell_length(width, cursor)
@@ -395,6 +411,7 @@ class KeyedTable(ScrollView, Generic[T], can_focus=True):
             return
         self.column = max(1, min(self.column + step, len(self.columns) - 1))
         self._keep_column()
+        self._caption()
         self.refresh()
         self.post_message(self.Moved(self))
 
