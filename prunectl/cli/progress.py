@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from prunectl.cli.tables import duration
+from prunectl.cli.terminal import leave_if_closed
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -119,6 +120,7 @@ class PlainDisplay:
         """Nothing: a line a second would bury the others."""
 
     def event(self, record: Record) -> None:
+        leave_if_closed()
         if record["type"] == "stage_done":
             self.work.finish(record["key"])
         text = describe(record, self.work)
@@ -154,6 +156,7 @@ class LiveDisplay:
         self.bars.stop()
 
     def tick(self, heartbeat: Record) -> None:
+        leave_if_closed()
         running: dict[str, Record] = heartbeat["running"]
         for key in [key for key in self.running if key not in running]:
             self.bars.remove_task(self.running.pop(key))
@@ -179,6 +182,7 @@ class LiveDisplay:
         )
 
     def event(self, record: Record) -> None:
+        leave_if_closed()
         if record["type"] == "stage_done":
             self.work.finish(record["key"])
         elif (text := describe(record, self.work)) is not None:

@@ -316,8 +316,10 @@ def _schedule(
 
 def _report(paths: StorePaths, expansions: Sequence[Expansion], outcome: Outcome) -> None:
     """The ranked table, what went wrong, and the exit code that says so."""
+    from prunectl.cli.terminal import leave_if_closed
     from prunectl.storage.ingest import ingest
 
+    leave_if_closed()
     try:
         if ingest(paths).busy:
             typer.echo("results.duckdb is held by another program: it may be behind", err=True)

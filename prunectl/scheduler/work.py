@@ -19,7 +19,7 @@ from prunectl.scheduler.limits import Failure, Limits
 from prunectl.scheduler.pulse import Running
 from prunectl.scheduler.queue import Queue
 from prunectl.scheduler.workers import Message, Pool, Worker
-from prunectl.storage.files import read_json, write_json
+from prunectl.storage.files import DISK, read_json, write_json
 from prunectl.storage.journal import Journal
 from prunectl.storage.locks import Lock, is_held
 from prunectl.storage.paths import StorePaths
@@ -149,10 +149,10 @@ class Work:
         try:
             _write_spec(files.spec, node.spec)
             worker = self._pool.place(device, key, self.graph.keep(key), node.flags, node.kind)
-        except DiskError as error:
-            self._cannot_write(key, str(error))
-            return
         except (OSError, StoreError) as error:
+            if isinstance(error, DiskError) or getattr(error, "errno", None) in DISK:
+                self._cannot_write(key, str(error))
+                return
             self._failed(key, {"reason": "exception", "message": f"could not be started: {error}"})
             return
         self.running[key] = Running(

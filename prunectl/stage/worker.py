@@ -15,6 +15,7 @@ The end of its input means that the scheduler is gone: the worker leaves at once
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -123,7 +124,8 @@ class Worker:
                 ended["step"] = slot.control.progress.get("step", 0)
         except Exception as error:
             failure = describe(error, slot.control.progress.get("step", 0))
-            sys.stderr.write(f"stage {slot.key}\n{failure['traceback']}")
+            with contextlib.suppress(OSError):  # the log may lie on a disk that is full
+                sys.stderr.write(f"stage {slot.key}\n{failure['traceback']}")
             ended = {"is": "failed", "key": slot.key, **failure}
         del self.slots[slot.key]
         self.say(**ended)

@@ -17,16 +17,19 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--span", type=float, default=6.0, help="seconds in which a kill strikes")
     parser.add_argument("--writes", action="store_true", help="die before every write of a worker")
+    parser.add_argument("--every", type=int, default=1, help="of those writes only every n-th")
+    parser.add_argument("--short", action="store_true", help="a study of three stages")
     parser.add_argument("--scheduler-writes", metavar="N,N…", help="numbers of calls, or `all`")
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-    from tests.chaos import faults, kills
+    from tests.chaos import faults, kills, study
 
     problems: list[str] = []
     with tempfile.TemporaryDirectory(prefix="prunectl-chaos-") as name:
         folder = Path(name)
         os.environ["PRUNECTL_LEASES"] = str(folder / "leases")
+        study.write_plan(folder, options.short)
         reference = kills.whole(folder) if options.kills or options.scheduler_writes else None
         if options.kills and reference is not None:
             started = time.monotonic()
@@ -40,10 +43,10 @@ def main() -> int:
             )
             problems += tally.problems
         if options.writes:
-            for twice in (False, True):
+            for twice in (False, True)[: 1 if options.short else 2]:
                 place = folder / f"writes-{twice}"
                 place.mkdir()
-                deaths, said = faults.worker_deaths(place, twice=twice)
+                deaths, said = faults.worker_deaths(place, options.every, twice)
                 _say(f"{deaths} deaths of workers before their writes, fsyncs and renames")
                 problems += said
         if options.scheduler_writes and reference is not None:

@@ -122,10 +122,8 @@ def nothing(number: int, what: str) -> None:
     """A hook that lets everything pass."""
 
 
-def worker_deaths(
-    folder: Path, numbers: Iterable[int] | None = None, twice: bool = False
-) -> tuple[int, list[str]]:
-    """Kill a worker before each of its calls (or those of the given numbers), and let another go on.
+def worker_deaths(folder: Path, every: int = 1, twice: bool = False) -> tuple[int, list[str]]:
+    """Kill a worker before each of its calls (or `every` second, third …), and let another go on.
 
     `twice` kills the second one, too, at the same distance from its own start. How many deaths there were, and
     what was not as it should be.
@@ -134,7 +132,7 @@ def worker_deaths(
     calls = bench.calls(folder / "whole")
     reference = study.files(folder / "whole")
     deaths, problems = 0, []
-    for number in numbers or range(1, len(calls) + 1):
+    for number in range(every, len(calls) + 1, every):
         store = folder / f"worker-{number}"
         bench.prepare(store)
         for _ in range(2 if twice else 1):
@@ -157,7 +155,7 @@ def scheduler_deaths(
     folder: Path, reference: study.Facts, numbers: Iterable[int] | None = None
 ) -> tuple[int, list[str]]:
     """The same for the scheduler's calls, by the real command; without numbers until it outlives them."""
-    plan = study.write_plan(folder)
+    plan = folder / "chaos.toml"
     deaths, problems = 0, []
     for number in numbers or range(1, 10_000):
         store, log = folder / f"scheduler-{number}", folder / f"scheduler-{number}.log"

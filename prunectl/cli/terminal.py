@@ -1,0 +1,26 @@
+"""A terminal that was closed under a run: writing to it fails, and a run must not end by that."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+
+def leave_if_closed() -> None:
+    """Point stdout and stderr elsewhere where their terminal is gone."""
+    for descriptor in (1, 2):
+        if _is_closed_terminal(descriptor):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, descriptor)
+            os.close(nowhere)
+
+
+def _is_closed_terminal(descriptor: int) -> bool:
+    """After a hang-up it is still a character device, which no longer answers as a terminal."""
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return False
+    if not stat.S_ISCHR(status.st_mode) or os.isatty(descriptor):
+        return False
+    return status.st_rdev != os.stat(os.devnull).st_rdev

@@ -1,0 +1,170 @@
+"""Ctrl-C, a closed terminal, a full disk, a store that cannot be written: the real command, and how it goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prunectl.storage.journal import read
+from prunectl.storage.paths import StagePaths, StorePaths
+from prunectl.storage.verify import verify
+from tests.cli.conftest import TINY, prunectl
+
+ROOT = Path(__file__).parents[2]
+LONG = TINY.replace('"4ep"', '"4000ep"').replace("seeds = [0, 1]", "seeds = [0]")
+
+
+def begin(plan: Path, store: Path, **options: Any) -> subprocess.Popen[str]:
+    """The command in the background."""
+    words = ["run", str(plan), "--store", str(store), "--plain", "--devices", "cpu"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "prunectl.cli", *words],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        text=True,
+        start_new_session=True,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+    )
+
+
+def stages(store: Path) -> list[StagePaths]:
+    return [StagePaths(folder) for folder in StorePaths(store).stages.glob("*")]
+
+
+def epochs(store: Path) -> int:
+    """Evaluations logged so far, by all attempts."""
+    return sum(
+        record["type"] == "epoch" for stage in stages(store) for record in read(stage.events)[0]
+    )
+
+
+def eventually(condition: Callable[[], Any], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def long(tmp_path: Path) -> Path:
+    """A plan whose dense network takes minutes."""
+    file = tmp_path / "long.toml"
+    file.write_text(LONG)
+    return file
+
+
+def left(store: Path) -> list[int]:
+    """Processes that name the store."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            if str(store) in words:
+                found.append(int(folder.name))
+    return found
+
+
+def test_ctrl_c_finishes_the_epoch_and_the_same_command_goes_on(long: Path, tmp_path: Path) -> None:
+    """Once with Ctrl-C, then on to a second stop by two signals, which takes no time for an epoch."""
+    store = tmp_path / "store"
+    process = begin(long, store)
+    eventually(lambda: epochs(store) > 3, process)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "the same command goes on: prunectl run" in said
+    (stage,) = stages(store)
+    records, _ = read(stage.events)
+    assert records[-1]["type"] == "interrupted"
+    assert records[-1]["step"] == records[-3]["step"] > 0, "at the end of an epoch"
+    assert not left(store)
+    done = epochs(store)
+
+    process = begin(long, store)
+    eventually(lambda: epochs(store) > done + 3, process)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert not left(store)
+    start = [record for record in read(stage.events)[0] if record["type"] == "start"][1]
+    assert start["resumed"]
+    assert start["step"] == records[-1]["step"]
+    assert not verify(StorePaths(store)).problems
+
+
+def test_a_closed_terminal_stops_it_as_ctrl_c_does(long: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ["PYTHONPATH"] = str(ROOT)
+        words = ["run", str(long), "--store", str(store), "--plain", "--devices", "cpu"]
+        os.execv(sys.executable, [sys.executable, "-m", "prunectl.cli", *words])
+    deadline = time.monotonic() + 120
+    while epochs(store) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 130
+    (stage,) = stages(store)
+    assert read(stage.events)[0][-1]["type"] == "interrupted"
+    assert not left(store)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 32 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=32m", "none", str(place)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("only root may mount a small file system")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_full_disk_stops_it_and_with_room_it_goes_on(
+    plan: Path, small_disk: Path, tmp_path: Path
+) -> None:
+    store = small_disk / "store"
+    options = ("--store", store, "--plain", "--devices", "cpu", "--set", "seeds=[0]")
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(30 << 20))  # room for some checkpoints of 0.4 MB, not for all
+    done = prunectl("run", plan, *options)
+    assert done.returncode == 3, done.stderr
+    assert "No space left" in done.stderr
+    assert "the same command goes on" in done.stderr
+    assert "Traceback" not in done.stderr
+    ballast.unlink()
+    kept = {
+        stage.result: stage.result.read_bytes() for stage in stages(store) if stage.result.exists()
+    }
+    done = prunectl("run", plan, *options)
+    assert done.returncode == 0, done.stderr
+    assert all(path.read_bytes() == content for path, content in kept.items())
+    assert not verify(StorePaths(store)).problems
+
+
+def test_a_store_that_cannot_be_written_can_be_read(plan: Path, small_disk: Path) -> None:
+    store = small_disk / "store"
+    options = ("--store", store, "--devices", "cpu", "--set", "seeds=[0]")
+    strategy = ("--set", 'grid.strategy=["fine-tune"]')
+    assert prunectl("run", plan, *options, *strategy).returncode == 0
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    done = prunectl("run", plan, *options)
+    assert done.returncode == 3
+    assert "Read-only file system" in done.stderr
+    assert "Traceback" not in done.stderr
+    for command in (("status",), ("rank",), ("sql", "SELECT count(*) FROM iterations")):
+        done = prunectl(*command, "--store", store)
+        assert done.returncode == 0, done.stderr
