@@ -10,6 +10,7 @@ add-plan {plan}; drain, undrain {device}. All have id, time (Unix seconds) and b
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import secrets
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from prunectl.errors import ControlError, StoreBusy
+from prunectl.errors import ControlError, QueryError, StoreBusy, StoreError
 from prunectl.storage.files import read_json, write_json
 from prunectl.storage.history import History
 from prunectl.storage.journal import Journal, Record
@@ -52,22 +53,31 @@ def alive(paths: StorePaths) -> bool:
 # which trials
 
 
-def find_trials(paths: StorePaths, selectors: Sequence[str]) -> list[Trial]:
-    """The trials that any of the selectors names, in the order of their plans.
+def find_trials(
+    paths: StorePaths, selectors: Sequence[str], where: str | None = None
+) -> list[Trial]:
+    """The trials that any of the selectors names, or all, and that the SQL condition `where` is true of, in the
+    order of their plans.
 
     A selector is an id, the beginning of one, `all`, or conditions joined by commas:
     `strategy=lr-rewind,seed=0`. Conditions are on the labels of trials, `plan`, `seed`, `cell`, and `state`
-    (failed, cancelled or held).
+    (failed, cancelled or held). `where` is on the columns of `trials`, or on those of `iterations`: then a trial
+    is meant that has such an iteration.
 
-    Raises ControlError for a selector that names no trial, or that begins the ids of several.
+    Raises ControlError for a selector that names no trial, or that begins the ids of several, and for a
+    condition that the database refuses or that is true of none.
     """
     studies = current(paths)
     trials = {trial.trial: trial for study in studies for trial in study.trials}
     history = History()
     history.catch_up(paths)
     chosen: set[str] = set()
-    for selector in selectors:
+    for selector in selectors if where is None else (selectors or ["all"]):
         chosen |= _select(selector, trials, history)
+    if where is not None:
+        chosen &= _where(paths, where)
+        if not chosen:
+            raise ControlError(f"--where {where!r} is true of no trial")
     return [trial for name, trial in trials.items() if name in chosen]
 
 
@@ -86,6 +96,25 @@ def _select(selector: str, trials: dict[str, Trial], history: History) -> set[st
     if not found or not selector:
         raise ControlError(f"no trial matches {selector!r}")
     return found
+
+
+def _where(paths: StorePaths, condition: str) -> set[str]:
+    from prunectl.storage import query  # DuckDB is loaded only where it is asked
+
+    with contextlib.suppress(StoreError):  # what it lacks is added, if it can be written
+        query.refresh(paths)
+    refused: list[QueryError] = []
+    for table in ("trials", "iterations"):
+        try:
+            sql = f"SELECT DISTINCT trial FROM {table} WHERE (\n{condition}\n)"
+            return {row[0] for row in query.run(paths, sql).rows}
+        except QueryError as error:
+            refused.append(error)
+    if "not found" in str(
+        refused[0]
+    ):  # no column of trials, so what is wrong with iterations tells more
+        refused.reverse()
+    raise ControlError(f"--where {condition!r}: {refused[0]}") from refused[0]
 
 
 def _condition(name: str, value: str, history: History) -> Callable[[Trial], bool]:
@@ -192,6 +221,7 @@ def change_trials(
     do: TrialAction,
     selectors: Sequence[str],
     *,
+    where: str | None = None,
     value: int | None = None,
     change: int | None = None,
     timeout: float = ANSWER_SECONDS,
@@ -199,9 +229,10 @@ def change_trials(
     """Cancel, hold, release, retry or prioritise trials: by the live scheduler, or in the log for the next
     one.
 
-    For `priority`, `value` sets and `change` adds. Raises ControlError for selectors that name nothing.
+    The trials are those of `find_trials`. For `priority`, `value` sets and `change` adds.
+    Raises ControlError for selectors that name nothing.
     """
-    trials = [trial.trial for trial in find_trials(paths, selectors)]
+    trials = [trial.trial for trial in find_trials(paths, selectors, where)]
     fields: dict[str, Any] = {"trials": trials}
     if do == "priority":
         if (value is None) == (change is None):

@@ -5,7 +5,8 @@
     ├── UnknownName       a name that no registry holds
     ├── DataError         data files are missing or not what they claim to be
     ├── StoreError        the store cannot be read, written or trusted
-    │   └── StoreBusy     another process holds it
+    │   ├── StoreBusy     another process holds it
+    │   └── DiskError     the disk is full or read-only
     ├── QueryError        SQL that the database refuses
     └── ControlError      a request that names nothing, or comes at the wrong time
 
@@ -122,6 +123,10 @@ class StoreError(PrunectlError):
 
 class StoreBusy(StoreError):
     """Another process holds what this one needs."""
+
+
+class DiskError(StoreError):
+    """The disk is full, read-only or failing: no fault of what was being written, and nothing else will fare better."""
 
 
 class QueryError(StoreError):

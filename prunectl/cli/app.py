@@ -10,7 +10,19 @@ import sys
 
 import typer
 
-from prunectl.cli import compare, control, export, inspect, plot, results, run, status, store
+from prunectl.cli import (
+    bench,
+    compare,
+    control,
+    export,
+    inspect,
+    plot,
+    results,
+    run,
+    status,
+    store,
+    watch,
+)
 from prunectl.errors import ExitCode, PrunectlError
 
 app = typer.Typer(
@@ -21,8 +33,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (run, inspect, status, results, compare, plot, export, control):
+for group in (run, watch, inspect, status, results, compare, plot, export, control):
     group.register(app)
+app.add_typer(bench.app, name="bench", rich_help_panel="Store")
 app.add_typer(store.app, name="store", rich_help_panel="Store")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,9 +14,19 @@ if TYPE_CHECKING:
     from prunectl.control import Answer, TrialAction
 
 Trials = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(
         help="Trials: an id or its beginning, `all`, or conditions such as strategy=lr-rewind,seed=0.",
+        show_default=False,
+    ),
+]
+
+Where = Annotated[
+    str | None,
+    typer.Option(
+        "--where",
+        metavar="SQL",
+        help="Only trials of which this holds, by columns of trials or iterations: \"strategy = 'fine-tune'\".",
         show_default=False,
     ),
 ]
@@ -27,33 +38,34 @@ def register(app: typer.Typer) -> None:
         app.command(rich_help_panel="Control")(command)
 
 
-def cancel(trials: Trials, store: StoreOption = None) -> None:
+def cancel(trials: Trials = None, where: Where = None, store: StoreOption = None) -> None:
     """Stop trials and leave them, until `retry`; what others share goes on."""
-    _change("cancel", trials, store)
+    _change("cancel", trials, where, store)
 
 
-def hold(trials: Trials, store: StoreOption = None) -> None:
+def hold(trials: Trials = None, where: Where = None, store: StoreOption = None) -> None:
     """Pause trials, until `release`."""
-    _change("hold", trials, store)
+    _change("hold", trials, where, store)
 
 
-def release(trials: Trials, store: StoreOption = None) -> None:
+def release(trials: Trials = None, where: Where = None, store: StoreOption = None) -> None:
     """Let held trials go on."""
-    _change("release", trials, store)
+    _change("release", trials, where, store)
 
 
-def retry(trials: Trials, store: StoreOption = None) -> None:
+def retry(trials: Trials = None, where: Where = None, store: StoreOption = None) -> None:
     """Try failed and cancelled trials again."""
-    _change("retry", trials, store)
+    _change("retry", trials, where, store)
 
 
 def priority(
-    trials: Trials,
     value: Annotated[int, typer.Option("--to", help="Higher runs first; the default is 0.")],
+    trials: Trials = None,
+    where: Where = None,
     store: StoreOption = None,
 ) -> None:
     """Run trials earlier or later than the others."""
-    _change("priority", trials, store, value)
+    _change("priority", trials, where, store, value)
 
 
 def stop(
@@ -83,14 +95,21 @@ def undrain(device: str, store: StoreOption = None) -> None:
     _tell(control.undrain(StorePaths.locate(store), device))
 
 
-def _change(do: TrialAction, trials: list[str], store: object, value: int | None = None) -> None:
-    from pathlib import Path
-
+def _change(
+    do: TrialAction,
+    trials: list[str] | None,
+    where: str | None,
+    store: Path | None,
+    value: int | None = None,
+) -> None:
     from prunectl import control
+    from prunectl.errors import ControlError
     from prunectl.storage.paths import StorePaths
 
-    assert store is None or isinstance(store, Path)
-    _tell(control.change_trials(StorePaths.locate(store), do, trials, value=value))
+    if not trials and where is None:
+        raise ControlError("which trials? Name some, `all`, or a condition: --where SQL")
+    paths = StorePaths.locate(store)
+    _tell(control.change_trials(paths, do, trials or (), where=where, value=value))
 
 
 def _tell(answer: Answer) -> None:

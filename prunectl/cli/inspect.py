@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
@@ -12,7 +13,11 @@ import typer
 from prunectl.cli.options import SetOption, StoreOption
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from prunectl.plan.expand import Expansion
+    from prunectl.scheduler.devices import Device
+    from prunectl.scheduler.estimate import Cost
     from prunectl.scheduler.graph import Preview
     from prunectl.storage.paths import StorePaths
 
@@ -34,6 +39,10 @@ def show(
         bool, typer.Option("--plan-text", help="With --trial: only its plan, as TOML.")
     ] = False,
     store: StoreOption = None,
+    devices: Annotated[
+        str | None,
+        typer.Option(help="Devices to forecast for: all, cpu, or cuda:0,cuda:1."),
+    ] = None,
     changes: SetOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
@@ -48,6 +57,8 @@ def show(
     if plan is None or plan_text:
         raise typer.BadParameter("give a PLAN, or --trial ID to see how a trial is repeated")
     from prunectl.cli.planning import read_plan
+    from prunectl.scheduler.devices import parse
+    from prunectl.scheduler.estimate import estimate
     from prunectl.scheduler.graph import StageGraph, preview
     from prunectl.storage.paths import StorePaths
     from prunectl.storage.studies import study_from
@@ -57,13 +68,20 @@ def show(
     graph = StageGraph(paths)
     graph.add(study_from(expansion.record() | {"created": 0.0}))
     counted = preview(graph)
+    run = expansion.plan.content.run
+    slots = run.slots_per_device if isinstance(run.slots_per_device, int) else None
+    chosen = parse(devices or run.devices or "all", slots=slots)
+    cost = estimate(paths, graph, chosen)
     if as_json:
-        typer.echo(json.dumps(_as_json(expansion, counted, paths), indent=1))
+        typer.echo(json.dumps(_as_json(expansion, counted, cost, paths), indent=1))
     else:
         _print(expansion, counted, paths)
+        _print_cost(cost, counted, chosen)
 
 
-def _as_json(expansion: Expansion, counted: Preview, paths: StorePaths) -> dict[str, Any]:
+def _as_json(
+    expansion: Expansion, counted: Preview, cost: Cost | None, paths: StorePaths
+) -> dict[str, Any]:
     record = expansion.record()
     return {
         "name": record["name"],
@@ -79,6 +97,7 @@ def _as_json(expansion: Expansion, counted: Preview, paths: StorePaths) -> dict[
             {"key": key, "dense": dense, "step": step, "steps": steps}
             for key, dense, step, steps in counted.replays
         ],
+        "cost": None if cost is None else dataclasses.asdict(cost),
         "store": str(paths.root),
         "trial_list": record["trials"],
         "stage_list": [{"key": key, **stage} for key, stage in record["stages"].items()],
@@ -91,7 +110,10 @@ def _print(expansion: Expansion, counted: Preview, paths: StorePaths) -> None:
     out = console()
     plan = expansion.plan
     out.print(f"{plan.content.name}  {plan.question}".rstrip(), markup=False)
-    headings = ("network", "data set", "recipe", "strategy", "retrain", "schedule", "sparsities")
+    headings = (
+        *("network", "data set", "recipe", "strategy", "retrain"),
+        *("schedule", "pruning", "sparsities"),
+    )
     rows = _rows(expansion)
     varied = [i for i in range(len(headings)) if len({row[i] for row, _ in rows}) > 1]
     for i, heading in enumerate(headings):
@@ -118,18 +140,43 @@ def _print(expansion: Expansion, counted: Preview, paths: StorePaths) -> None:
         )
 
 
+def _print_cost(cost: Cost | None, counted: Preview, devices: Sequence[Device]) -> None:
+    from prunectl.cli.tables import console, duration, size
+
+    out = console()
+    if counted.stages == counted.done and not counted.replays:
+        return
+    if cost is None:
+        out.print("cost        not known: nothing like it has been run in this store yet")
+        return
+    names = ", ".join(f"{device.id} × {device.slots}" for device in devices)
+    out.print(
+        f"time        about {duration(cost.wall_seconds)} on {names}, "
+        f"{(cost.device_seconds or 0) / 3600:.3g} device-hours\n"
+        f"memory      {size(cost.memory)} for each worker\n"
+        f"disk        {size(cost.disk)}",
+        markup=False,
+    )
+    if cost.unmeasured:
+        out.print(f"            without {', '.join(cost.unmeasured)}: never run here", markup=False)
+
+
 def _rows(expansion: Expansion) -> list[tuple[tuple[str, ...], int]]:
     """What distinguishes the trials, but for their seeds, and how many trials each line stands for."""
     counts: Counter[tuple[str, ...]] = Counter()
     levels: dict[tuple[str, ...], set[str]] = {}
     for trial in expansion.trials:
         recipe, retrain = trial.recipe, trial.retrain
-        row = (trial.network, trial.dataset, recipe, trial.strategy, retrain, trial.schedule)
+        pruning = " ".join((trial.criterion, trial.scope, trial.granularity)).strip()
+        names = (trial.network, trial.dataset, recipe, trial.strategy, retrain)
+        row = (*names, trial.schedule, pruning)
         counts[row] += 1
         levels.setdefault(row, set()).update(trial.sparsities[1:])
     return [((*row, _levels(levels[row])), count) for row, count in counts.items()]
 
 
 def _levels(sparsities: set[str]) -> str:
+    if not sparsities:
+        return "none"
     ordered = sorted(float(sparsity) for sparsity in sparsities)
     return f"{len(ordered)}: {ordered[0]:.4g} … {ordered[-1]:.4g}"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,10 +17,25 @@ from prunectl.cli.options import DataOption, SetOption, StoreOption
 from prunectl.errors import ExitCode, PrunectlError, StoreError
 
 if TYPE_CHECKING:
+    from prunectl.core.settings import DataSettings
     from prunectl.plan.expand import Expansion
     from prunectl.scheduler.devices import Device
-    from prunectl.scheduler.limits import Outcome
+    from prunectl.scheduler.limits import Failure, Outcome
     from prunectl.storage.paths import StorePaths
+
+
+LOG_LINES = 12
+"""Of a failed worker's log."""
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a run goes about it; none of it changes what a stage is."""
+
+    share: bool
+    fuse: bool
+    checkpoint_every: float
+    """Seconds."""
 
 
 def register(app: typer.Typer) -> None:
@@ -39,13 +55,24 @@ def run(
         int | None, typer.Option(min=1, help="Stages at a time on each device.")
     ] = None,
     changes: SetOption = None,
-    plain: Annotated[bool, typer.Option("--plain", help="Lines instead of live bars.")] = False,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Without the terminal UI, in the foreground.")
+    ] = False,
     detach: Annotated[
         bool, typer.Option("--detach", help="Run in the background, and return at once.")
     ] = False,
     share: Annotated[
         bool, typer.Option("--share", help="Use devices that another run has leased, too.")
     ] = False,
+    fuse: Annotated[
+        bool,
+        typer.Option(
+            "--fuse", help="CUDA: fuse kernels with torch.compile; faster, with other last bits."
+        ),
+    ] = False,
+    checkpoint_every: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="Between checkpoints inside stages.")
+    ] = 60.0,
 ) -> None:
     """Run plans: what is done already is not done again, what was interrupted goes on."""
     from prunectl import control
@@ -62,11 +89,16 @@ def run(
         if not paths.stage(key).result.exists()
     }
     chosen = _devices(devices, slots, expansions) if todo else []
-    _check_data({spec.data.name for spec in todo.values()}, data)
-    if todo and detach and not control.alive(paths):
+    _check_data({spec.data for spec in todo.values()}, expansions, data)
+    view = not plain and not detach and _on_terminal()
+    if todo and (detach or view) and not control.alive(paths):
         _record_plans(paths, expansions)
-        typer.echo(background(paths))
+        typer.echo(background(paths), err=True)
+        if view:
+            _watch(paths, expansions)
         return
+    if todo:
+        _say_what_mixes(paths, expansions)
     identifier = _register(paths, expansions, chosen)
     if not todo:
         _already_done(paths, expansions)
@@ -75,8 +107,11 @@ def run(
         for expansion in expansions:
             typer.echo(control.add_plan(paths, expansion.digest).text, err=True)
         typer.echo("added to the scheduler that is running; `prunectl status` shows it", err=True)
+        if view:
+            _watch(paths, expansions)
         return
-    outcome = _schedule(paths, expansions, chosen, data, plain, share, identifier)
+    manner = Manner(share, fuse, checkpoint_every)
+    outcome = _schedule(paths, expansions, chosen, data, manner, identifier)
     _report(paths, expansions, outcome)
 
 
@@ -89,6 +124,26 @@ def _distinct(expansions: Sequence[Expansion]) -> None:
                 "another plan of this run has the same name", "name", found=name
             )
         seen[name] = expansion.digest
+
+
+def _say_what_mixes(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
+    """A line for each version of the code whose numbers this run would be put beside."""
+    from prunectl.plan.identity import NUMERICS
+    from prunectl.storage.origins import mixture
+    from prunectl.storage.studies import current
+
+    names = {expansion.plan.content.name for expansion in expansions}
+    for study in current(paths):
+        numerics = {int(stage.spec.get("numerics", 0)) for stage in study.stages.values()}
+        if study.name in names and numerics - {NUMERICS}:
+            typer.echo(
+                f"note: {study.name} was run by a prunectl that computes other numbers (numerics "
+                f"{', '.join(map(str, sorted(numerics)))}, now {NUMERICS}): none of its stages is reused",
+                err=True,
+            )
+    keys = {key for expansion in expansions for key in expansion.stages}
+    for text in mixture(paths, keys):
+        typer.echo(f"note: {text}", err=True)
 
 
 def _devices(
@@ -105,14 +160,41 @@ def _devices(
     return parse(option or (said[0] if said else "all"), slots=slots)
 
 
-def _check_data(names: set[str], data: Path | None) -> None:
+def _check_data(
+    needed: set[DataSettings], expansions: Sequence[Expansion], data: Path | None
+) -> None:
     """Find the files of every data set before anything is queued, and fetch those that are missing."""
     from prunectl.core.datasets import data_root
     from prunectl.core.datasets.registry import ensure
 
     root = data_root(data)
-    for name in sorted(names):
-        ensure(name, root, progress=lambda text: typer.echo(text, err=True))
+    places = {found: place for one in expansions for found, place in one.places.items()}
+    # Variants that hold out other images are the same files.
+    once = {
+        (item.name, item.options, item.fingerprint): dict(item.options) | places[item]
+        for item in needed
+    }
+    for (name, _, fingerprint), options in sorted(once.items()):
+        ensure(name, root, options, fingerprint, progress=lambda text: typer.echo(text, err=True))
+
+
+def _on_terminal() -> bool:
+    return all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
+
+
+def _watch(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
+    """The terminal UI; after it the table and the exit code of a run that has ended by then."""
+    from prunectl import control
+    from prunectl.tui import open_viewer
+    from prunectl.watch import Watcher
+
+    open_viewer(paths)
+    if control.alive(paths):
+        return
+    _print_rank(paths, expansions)
+    counts = Watcher(paths).snapshot().counts
+    if counts.get("failed") or counts.get("blocked"):
+        raise typer.Exit(ExitCode.TRIAL_FAILED)
 
 
 def background(paths: StorePaths) -> str:
@@ -144,10 +226,25 @@ def background(paths: StorePaths) -> str:
 def _record_plans(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
     from prunectl.storage.files import write_json
 
+    # Written anew each time: the version of a plan that was used last is the current one, whatever the clock says.
+    created = max(time.time(), _last_use(paths) + 1e-3)
     for expansion in expansions:
-        # Written anew each time: the version of a plan that was used last is the current one.
-        record = expansion.record() | {"created": time.time()}
-        write_json(paths.plan(expansion.digest), record)
+        write_json(paths.plan(expansion.digest), expansion.record() | {"created": created})
+
+
+def _last_use(paths: StorePaths) -> float:
+    """When a plan was recorded or run last, Unix seconds; later than now where the clock was set back."""
+    from prunectl.storage.files import read_json
+
+    last = 0.0
+    for folder, name in ((paths.plans, "created"), (paths.runs, "started")):
+        for path in folder.glob("*.json"):
+            try:
+                when = read_json(path)[name]
+            except (OSError, StoreError, KeyError, TypeError):
+                continue
+            last = max(last, when) if isinstance(when, int | float) else last
+    return last
 
 
 def _register(paths: StorePaths, expansions: Sequence[Expansion], devices: Sequence[Device]) -> str:
@@ -182,18 +279,17 @@ def _schedule(
     expansions: Sequence[Expansion],
     devices: Sequence[Device],
     data: Path | None,
-    plain: bool,
-    share: bool,
+    manner: Manner,
     identifier: str,
 ) -> Outcome:
     from prunectl.cli.progress import Display, LiveDisplay, PlainDisplay, Work
     from prunectl.core.datasets import data_root
-    from prunectl.scheduler.loop import Scheduler
+    from prunectl.scheduler.loop import WORKER, Scheduler
     from prunectl.storage.ingest import ingest
 
     keys = {key for expansion in expansions for key in expansion.stages}
     work = Work(expansions, {key for key in keys if paths.stage(key).result.exists()})
-    live = not plain and sys.stderr.isatty() and sys.stdout.isatty()
+    live = sys.stderr.isatty()
     display: Display = LiveDisplay(work) if live else PlainDisplay(work)
     scheduler = Scheduler(
         paths,
@@ -201,8 +297,10 @@ def _schedule(
         [expansion.digest for expansion in expansions],
         data=data_root(data),
         ingest=ingest,
-        share=share,
+        worker_command=[*WORKER, "--fuse"] if manner.fuse else WORKER,
+        share=manner.share,
         run_id=identifier,
+        checkpoint_every=manner.checkpoint_every,
         on_tick=display.tick,
         on_event=display.event,
     )
@@ -220,25 +318,42 @@ def _report(paths: StorePaths, expansions: Sequence[Expansion], outcome: Outcome
     """The ranked table, what went wrong, and the exit code that says so."""
     from prunectl.storage.ingest import ingest
 
-    if ingest(paths).busy:
-        typer.echo("results.duckdb is held by another program: the table may be behind", err=True)
+    try:
+        if ingest(paths).busy:
+            typer.echo("results.duckdb is held by another program: it may be behind", err=True)
+    except StoreError as error:
+        typer.echo(f"results.duckdb is behind: {error}", err=True)
     _print_rank(paths, expansions)
     counts = ", ".join(f"{count} {state}" for state, count in outcome.trials.items() if count)
     typer.echo(f"trials: {counts}", err=True)
     if outcome.failure is not None:
-        failure = outcome.failure
-        typer.echo(f"first failure: {failure.reason}: {failure.message}", err=True)
-        if failure.traceback:
-            typer.echo(failure.traceback.rstrip(), err=True)
-        typer.echo(f"its log: {paths.stage(failure.key).events}", err=True)
+        _report_failure(paths, outcome.failure)
     for reason in outcome.stopped.values():
         typer.echo(reason, err=True)
+    command = shlex.join(["prunectl", *sys.argv[1:]])
+    if outcome.broken is not None:
+        typer.echo(f"error: {outcome.broken}", err=True)
+        typer.echo(f"stopped, nothing is lost; then the same command goes on: {command}", err=True)
+        raise typer.Exit(ExitCode.STORE)
     if outcome.interrupted:
-        command = shlex.join(["prunectl", *sys.argv[1:]])
         typer.echo(f"stopped; the same command goes on: {command}", err=True)
         raise typer.Exit(ExitCode.INTERRUPTED)
     if not outcome.ok:
         raise typer.Exit(ExitCode.TRIAL_FAILED)
+
+
+def _report_failure(paths: StorePaths, failure: Failure) -> None:
+    """The first failure: its traceback, what its worker had said before, and how full its device was."""
+    typer.echo(f"first failure: {failure.reason}: {failure.message}", err=True)
+    if failure.log:
+        typer.echo("the last lines of its worker's log:", err=True)
+        for line in failure.log.splitlines()[-LOG_LINES:]:
+            typer.echo(f"  {line}", err=True)
+    if failure.traceback:
+        typer.echo(failure.traceback.rstrip(), err=True)
+    if failure.memory:
+        typer.echo(f"memory: {failure.memory}", err=True)
+    typer.echo(f"its log: {paths.stage(failure.key).events}", err=True)
 
 
 def _print_rank(paths: StorePaths, expansions: Sequence[Expansion]) -> None:

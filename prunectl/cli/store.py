@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Annotated
+
 import typer
 
 from prunectl.cli.options import StoreOption
@@ -34,3 +37,62 @@ def rebuild(store: StoreOption = None) -> None:
         f"{report.finished} finished stages, {report.records} records in {report.seconds:.1f} s",
         err=True,
     )
+
+
+@app.command()
+def verify(store: StoreOption = None) -> None:
+    """Check every checksum and every count, and the database against the files. Exit status 3 for problems."""
+    from prunectl.cli.tables import size
+    from prunectl.errors import ExitCode
+    from prunectl.storage.paths import StorePaths
+    from prunectl.storage.verify import verify as look
+
+    found = look(StorePaths.locate(store))
+    for note in found.notes:
+        typer.echo(f"note: {note}", err=True)
+    for problem in found.problems:
+        typer.echo(problem)
+    typer.echo(
+        f"{found.stages} stages, {found.done} of them done; {found.files} checkpoints and masks, "
+        f"{size(found.bytes)}: {len(found.problems) or 'no'} problem{'s'[: len(found.problems) != 1]}",
+        err=True,
+    )
+    if found.problems:
+        raise typer.Exit(ExitCode.STORE)
+
+
+@app.command()
+def gc(
+    store: StoreOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what it would free.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking.")] = False,
+) -> None:
+    """Remove what nothing needs: superseded checkpoints, corrupt and temporary files. Never a result."""
+    from collections import defaultdict
+
+    from prunectl.cli.tables import size
+    from prunectl.errors import ControlError
+    from prunectl.storage import gc as collector
+    from prunectl.storage.paths import StorePaths
+
+    paths = StorePaths.locate(store)
+    found = collector.removable(paths)
+    groups: dict[str, list[int]] = defaultdict(list)
+    for each in found:
+        groups[each.why].append(each.bytes)
+    for why, sizes in groups.items():
+        typer.echo(f"{size(sum(sizes)):>10}  {len(sizes)} {why}")
+    if not found:
+        typer.echo("nothing to remove", err=True)
+        return
+    total = size(sum(each.bytes for each in found))
+    if dry_run:
+        typer.echo(f"{total} could be freed; nothing was removed", err=True)
+        return
+    if not yes:
+        if not sys.stdin.isatty():
+            raise ControlError(f"{total} can be freed; --yes removes it, --dry-run only tells")
+        typer.confirm(f"Remove these {len(found)} files, {total}?", abort=True, err=True)
+    typer.echo(f"{size(collector.remove(paths, found))} freed", err=True)

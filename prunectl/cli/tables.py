@@ -49,3 +49,14 @@ def duration(seconds: float | None) -> str:
     if whole < 86400:
         return f"{whole // 3600}h{whole % 3600 // 60:02d}"
     return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
+
+
+def size(count: float | None) -> str:
+    """``312 B``, ``4.2 MB``, ``1.3 GB`` (powers of 1000); a dash where it is not known."""
+    if count is None:
+        return "–"
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

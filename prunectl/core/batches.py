@@ -8,7 +8,6 @@ it is; blocks never show in the result.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -48,11 +47,12 @@ class Batches:
             start, end = first, first + len(self._labels)
             self._fill(seed, iteration, start)
             self._held = (seed, iteration, start, end)
-        return self._pixels[first - start :][:size], self._labels[first - start :][:size]
+        place = slice(first - start, first - start + size)
+        return self._pixels[place], self._labels[place]
 
     def _fill(self, seed: int, iteration: int, start: int) -> None:
         done = 0
-        for epoch, first, last in self._parts(start, start + len(self._labels)):
+        for epoch, first, last in self.layout.parts(start, start + len(self._labels)):
             order, offsets = self._epoch(seed, iteration, epoch)
             chosen = order[first:last]
             into = slice(done, done + last - first)
@@ -66,21 +66,22 @@ class Batches:
                 self._pixels[into] = augment(drawn, own, how.pad, how.padding, how.flip)
             done = into.stop
 
-    def _parts(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-        """The stretch of the stream as (epoch, first, last) within each epoch."""
-        while start < end:
-            epoch, first = divmod(start, self.layout.count)
-            last = min(self.layout.count, first + end - start)
-            yield epoch, first, last
-            start += last - first
-
     def _draw_epoch(
         self, seed: int, iteration: int, epoch: int
     ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor] | None]:
         """An epoch's order and offsets, on the device."""
         count, device = self.layout.count, self.labels.device
-        order = epoch_order(seed, iteration, epoch, count).to(device)
+        order = _uploaded(epoch_order(seed, iteration, epoch, count), device)
         if not (self.augmentation.pad or self.augmentation.flip):
             return order, None
         drawn = epoch_offsets(seed, iteration, epoch, count, self.augmentation.pad)
-        return order, (drawn.down.to(device), drawn.right.to(device), drawn.flip.to(device))
+        parts = (drawn.down, drawn.right, drawn.flip)
+        down, right, flip = (_uploaded(part, device) for part in parts)
+        return order, (down, right, flip)
+
+
+def _uploaded(tensor: Tensor, device: torch.device) -> Tensor:
+    """On the device, without waiting for what it still has to do."""
+    if device.type == "cpu":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)

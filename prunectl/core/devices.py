@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+from functools import cache
+from pathlib import Path
+
 import torch
 
 from prunectl.core.settings import TrainSettings
@@ -16,6 +20,7 @@ def configure(device: str | torch.device, settings: TrainSettings) -> None:
         # One thread per worker, one worker per core: small batches lose more to waiting than they gain, and sums
         # split between threads would depend on how many there are.
         torch.set_num_threads(1)
+        keep_freed_memory()
     torch.use_deterministic_algorithms(settings.deterministic)
     # Deterministic mode would also fill every new tensor, to show up reads of memory nobody wrote.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -23,3 +28,50 @@ def configure(device: str | torch.device, settings: TrainSettings) -> None:
     torch.backends.cudnn.benchmark = not settings.deterministic
     torch.backends.cuda.matmul.allow_tf32 = settings.precision == "tf32"
     torch.backends.cudnn.allow_tf32 = settings.precision == "tf32"
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+
+
+@cache
+def keep_freed_memory() -> bool:
+    """Tell glibc to keep what the process frees instead of giving it back; whether it listened.
+
+    A training step frees and takes the same activations again. Given back in between, their pages are cleared and
+    mapped anew at every step: 23,000 page faults for ResNet-20 at batch 128, a tenth of its time.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return False  # no glibc
+    # Older versions take no more than 32 MiB; and with only the other one set they would map every large tensor.
+    kept = mallopt(M_MMAP_THRESHOLD, 1 << 30) or mallopt(M_MMAP_THRESHOLD, 32 << 20)
+    return bool(kept) and bool(mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def emulation(device: str | torch.device, settings: TrainSettings) -> str | None:
+    """In words, that the device computes in bf16 without instructions for it; None where it has them or need not."""
+    if settings.precision != "bf16" or _has_bf16(torch.device(device).type):
+        return None
+    return (
+        "bf16 is emulated on this device, which is slow: it is computed all the same, "
+        "because another precision would be another stage"
+    )
+
+
+@cache
+def _has_bf16(kind: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether products of bf16 are instructions: avx512_bf16 or amx_bf16 on x86, bf16 on Arm, from Ampere on."""
+    if kind == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return True  # not Linux: nothing is known, so nothing is said
+    flags = {
+        flag
+        for line in lines
+        if line.partition(":")[0].strip() in ("flags", "Features")
+        for flag in line.partition(":")[2].split()
+    }
+    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})

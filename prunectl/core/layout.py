@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from fractions import Fraction
 
 from prunectl.core.settings import TrainSettings
@@ -40,3 +41,11 @@ class Layout:
         epoch, index = divmod(step, self._per_epoch)
         first = index * self.batch
         return epoch * self.count + first, min(self.batch, self.count - first)
+
+    def parts(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+        """The stretch `start` … `end` − 1 of the stream as (epoch, first, last), each within its epoch."""
+        while start < end:
+            epoch, first = divmod(start, self.count)
+            last = min(self.count, first + end - start)
+            yield epoch, first, last
+            start += last - first

@@ -7,6 +7,7 @@ of a longer one, a stage resumes at any step, and CPU and GPUs see the same batc
     ("init", iteration)             fresh weights
     ("order", iteration, epoch)     the order of the training images
     ("augment", iteration, epoch)   crops and flips, one of each per image drawn
+    ("crop", iteration, epoch, k)   random resized crops of the k-th 1024 images drawn
     ("criterion", iteration)        criteria that score at random
     ("validation", …)               which images are held out; with seed 0, so that all trials hold out the same
 """
@@ -19,6 +20,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from prunectl.core import crops
+
+CROP_BLOCK = 1024
+"""Images whose crops are drawn from one stream: an epoch of a million has too many to draw them all at once."""
 
 
 def generator(seed: int, *purpose: str | int) -> torch.Generator:
@@ -53,3 +59,17 @@ def epoch_offsets(seed: int, iteration: int, epoch: int, n: int, pad: int) -> Of
     source = generator(seed, "augment", iteration, epoch)
     down, right = torch.randint(0, 2 * pad + 1, (2, n), generator=source)
     return Offsets(down, right, torch.randint(0, 2, (n,), generator=source) == 1)
+
+
+def crop_draws(seed: int, iteration: int, epoch: int, first: int, last: int) -> Tensor:
+    """What `crops.box` needs for the images drawn `first` … `last` − 1 in an epoch: float64 [n, crops.DRAWS]."""
+    blocks = range(first // CROP_BLOCK, -(-last // CROP_BLOCK))
+    drawn = [
+        torch.rand(
+            (CROP_BLOCK, crops.DRAWS),
+            dtype=torch.float64,
+            generator=generator(seed, "crop", iteration, epoch, block),
+        )
+        for block in blocks
+    ]
+    return torch.cat(drawn)[first - blocks.start * CROP_BLOCK :][: last - first]

@@ -2,44 +2,32 @@
 
 from __future__ import annotations
 
-import numpy as np
-import torch
 from torch import Tensor
 
 ROOM = 1024
-"""Steps recorded on the device between two readings."""
+"""Changes recorded on the device between two readings."""
 
 
 class RateLog:
-    """Notes the rate of every step on the device, so that nothing waits; the host reads it in long stretches."""
+    """Copies the rate on the device whenever it has been changed, so that nothing waits; the host reads it later."""
 
     def __init__(self, rate: Tensor) -> None:
-        self._rate = rate.view(1)
+        self._rate = rate
         self._values = rate.new_zeros(ROOM)
-        self._places = torch.arange(ROOM, device=rate.device)
-        self._next = torch.zeros(1, dtype=torch.int64, device=rate.device)
-        self._noted = 0
-        self._first = 0
+        self._steps: list[int] = []
         self._runs: list[tuple[int, float]] = []
         self._last: float | None = None
 
-    def note(self) -> None:
-        """Part of the step: write down the rate as it is now (a choice, not an indexed write: those are slow where
-        kernels must be deterministic)."""
-        torch.where(self._places == self._next, self._rate, self._values, out=self._values)
-        self._next.add_(1)
-
-    def counted(self) -> None:
-        """The host's side of `note`."""
-        self._noted += 1
-        if self._noted == ROOM:
+    def changed(self, step: int) -> None:
+        """The rate has just been set for step number `step`: write down what it is now, in the device's order."""
+        if len(self._steps) == len(self._values):
             self._read()
+        self._values[len(self._steps)].copy_(self._rate)
+        self._steps.append(step)
 
-    def restart(self, step: int) -> None:
-        """The next step noted is number `step`, and its rate is reported whatever it is."""
-        self._next.zero_()
-        self._noted, self._first, self._last = 0, step, None
-        self._runs = []
+    def restart(self) -> None:
+        """Forget everything: the next change is reported whatever it is."""
+        self._steps, self._runs, self._last = [], [], None
 
     def take(self) -> list[tuple[int, float]]:
         """The changes since the last taking, as (step, rate): the rate holds from that step on.
@@ -51,13 +39,12 @@ class RateLog:
         return runs
 
     def _read(self) -> None:
-        values = self._values[: self._noted].cpu().numpy()
-        changes = np.flatnonzero(np.diff(values)) + 1
-        for index in [0, *changes.tolist()] if len(values) else []:
-            rate = float(str(values[index]))
+        if not self._steps:
+            return
+        values = self._values[: len(self._steps)].cpu().numpy()
+        for step, value in zip(self._steps, values, strict=True):
+            rate = float(str(value))
             if rate != self._last:
-                self._runs.append((self._first + index, rate))
+                self._runs.append((step, rate))
                 self._last = rate
-        self._next.zero_()
-        self._first += self._noted
-        self._noted = 0
+        self._steps = []

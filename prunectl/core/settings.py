@@ -46,7 +46,8 @@ class DataSettings:
     fingerprint: str
     """Identifies the content; the registry's constant, or computed for a folder of the user's own."""
     options: tuple[tuple[str, str | int | float], ...] = ()
-    """Options of the data set as sorted (name, value) pairs: the shape of ``synthetic``, a folder's path."""
+    """Options of the data set that say what the images are, as sorted (name, value) pairs: the shape of
+    ``synthetic``, the size of a folder's images. Where files lie is not among them."""
     validation_from: Literal["none", "test", "train"] = "none"
     """Where the validation split is taken from. Renda et al. hold out 2,000 of CIFAR's 10,000 test images."""
     validation_count: int = 0
@@ -70,13 +71,22 @@ class OptimizerSettings:
 
 @dataclass(frozen=True)
 class AugmentSettings:
-    """Random changes of the training images: pad and crop back at a random offset, then flip."""
+    """Random changes of the training images: a random part of the picture, or pad and crop back at a random
+    offset; then flip."""
 
     pad: int = 0
     padding: Literal["zero", "reflect"] = "zero"
     """Raw pixels are padded, before normalising."""
     flip: bool = False
     """Mirror left-right with probability 1/2."""
+    crop: Literal["none", "random-resized"] = "none"
+    """``random-resized`` takes a random part of the picture as its file has it, scaled to the data set's shape;
+    ``none`` takes what evaluation takes."""
+    scale: tuple[float, float] = (0.08, 1.0)
+    """Area of a random part, over the picture's. 0.08 and the ratios are those of TensorFlow's reference ResNets
+    (from memory: unverified) and of torchvision's."""
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    """Width over height of a random part."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +110,9 @@ class TrainSettings:
     """Batches run across epoch borders (shuffle → repeat → batch), all of full size."""
     drop_last: bool = False
     """Without `straddle`: leave out the epoch's last, short batch."""
+    micro_batch: int = 0
+    """Images that pass through the network at once, where a batch does not fit the device; 0 is the whole batch.
+    The step's gradient is still the mean over the batch, but BatchNorm normalises each micro-batch by itself."""
     evaluate_every: int = 0
     """Steps between evaluations; 0 evaluates at the end only. The end is always evaluated."""
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)

@@ -29,7 +29,13 @@ class Zeros:
         self._kernels = tuple(kernels)
         self._momenta = momenta
         self._masks: dict[str, Tensor] = {}
+        self._pairs: tuple[list[Tensor], list[Tensor]] = ([], [])
         self._active = False
+
+    @property
+    def variant(self) -> tuple[str, ...]:
+        """Names the parameters that `apply` multiplies: it launches the same kernels while this stays the same."""
+        return tuple(self._masks) if self._active else ()
 
     def set(self, masks: Mapping[str, Tensor] | None) -> None:
         """Take over new masks (bool, True is kept), or none; parameters without a mask stay whole.
@@ -51,14 +57,14 @@ class Zeros:
                 buffer.copy_(masks[name])
             else:
                 buffer.fill_(1)
+        self._pairs = [self._parameters[name] for name in self._masks], [*self._masks.values()]
         self._active = True
         self.clear()
 
     def apply(self) -> None:
         """Part of the step: multiply the weights by their masks, all in one call."""
         if self._active:
-            weights = [self._parameters[name] for name in self._masks]
-            torch._foreach_mul_(weights, [*self._masks.values()])
+            torch._foreach_mul_(*self._pairs)
 
     def clear(self) -> None:
         """Make pruned weights and their momenta exactly +0, also where they are not finite (∞·0 is not 0)."""

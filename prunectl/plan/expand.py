@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from prunectl.core.datasets.registry import OptionValue
+from prunectl.core.settings import DataSettings, NetworkSettings
 from prunectl.plan.grid import axes
 from prunectl.plan.identity import spec_to_dict, stage_key
 from prunectl.plan.ladders import UNKNOWN, Check, Ladder, ladders
@@ -48,6 +50,8 @@ class Expansion:
     stages: dict[str, StageSpec]
     epoch_steps: dict[str, float]
     """Steps per epoch, by stage."""
+    places: dict[DataSettings, dict[str, OptionValue]] = field(default_factory=dict)
+    """Where each data set lies on this machine, as far as the plan says: no stage's business."""
 
     @property
     def counted(self) -> bool:
@@ -111,20 +115,27 @@ def expand(plan: LoadedPlan, check: Check | None) -> Expansion:
     trials: list[Trial] = []
     stages: dict[str, StageSpec] = {}
     epoch_steps: dict[str, float] = {}
+    places: dict[DataSettings, dict[str, OptionValue]] = {}
     cells: set[str] = set()
+    known: dict[tuple[NetworkSettings, int], list[Ladder]] = {}
     for point in points(plan):
-        for ladder in ladders(plan, point.training.network, point.pruning, check):
-            paths = {seed: dict(_stages(point, ladder, seed)) for seed in (0, *plan.content.seeds)}
-            cell = _cell(plan, point, paths[0])
+        places[point.training.data] = point.training.place
+        about = (point.training.network, id(point.pruning))  # points share their pruning
+        if about not in known:
+            known[about] = ladders(plan, point.training.network, point.pruning, check)
+        for ladder in known[about]:
+            first = dict(_stages(point, ladder, 0))
+            cell = _cell(plan, point, first)
             if cell in cells:
                 continue
             cells.add(cell)
             for seed in plan.content.seeds:
-                for key, spec in paths[seed].items():
+                path = dict(_stages(point, ladder, seed)) if seed else first
+                for key, spec in path.items():
                     stages.setdefault(key, spec)
                     epoch_steps.setdefault(key, float(point.training.layout.per_epoch))
-                trials.append(_trial(plan, point, ladder, seed, cell, tuple(paths[seed])))
-    return Expansion(plan, tuple(trials), stages, epoch_steps)
+                trials.append(_trial(plan, point, ladder, seed, cell, tuple(path)))
+    return Expansion(plan, tuple(trials), stages, epoch_steps, places)
 
 
 def _stages(point: Point, ladder: Ladder, seed: int) -> Iterator[tuple[str, StageSpec]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from functools import lru_cache
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -19,23 +20,36 @@ NUMERICS = 1
 """Raised when the same settings are to give other numbers (initialisation, data order, masks, the step)."""
 
 
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
+class _Nothing:
+    """The default of a field that has none."""
+
+
+@lru_cache
+def _fields(kind: type[Any]) -> tuple[tuple[str, Any], ...]:
+    """Names and defaults of a dataclass's fields."""
+    out: list[tuple[str, Any]] = []
+    for item in dataclasses.fields(kind):
+        default = _Nothing() if item.default is dataclasses.MISSING else item.default
+        if item.default_factory is not dataclasses.MISSING:
+            default = item.default_factory()
+        out.append((item.name, default))
+    return tuple(out)
+
+
 def canonical(value: object) -> Any:
     """A dataclass tree as JSON-able data without the fields that have their default."""
+    if isinstance(value, tuple | list):
+        return [item if type(item) in _PLAIN else canonical(item) for item in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         out: dict[str, Any] = {}
-        for item in dataclasses.fields(value):
-            content = getattr(value, item.name)
-            if item.default is not dataclasses.MISSING:
-                unchanged = content == item.default
-            elif item.default_factory is not dataclasses.MISSING:
-                unchanged = content == item.default_factory()
-            else:
-                unchanged = False
-            if not unchanged:
-                out[item.name] = canonical(content)
+        for name, default in _fields(type(value)):
+            content = getattr(value, name)
+            if content != default:
+                out[name] = content if type(content) in _PLAIN else canonical(content)
         return out
-    if isinstance(value, tuple | list):
-        return [canonical(item) for item in value]
     return value
 
 

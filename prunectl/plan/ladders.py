@@ -109,8 +109,11 @@ def _kept(plan: LoadedPlan, network: NetworkSettings, cut: Cut, check: Check) ->
     try:
         return check(network, cut.settings)
     except UnknownName as error:
-        named = error.found in cut.settings.exclude
-        key = "pruning.exclude" if named else f"pruning.ratios.{error.found}"
+        in_ratios = error.found in dict(cut.settings.ratios)
+        if in_ratios and error.found in cut.settings.exclude:
+            message = "a layer with a ratio is excluded"
+            raise plan.fail(message, "pruning.exclude", found=error.found) from None
+        key = f"pruning.ratios.{error.found}" if in_ratios else "pruning.exclude"
         raise plan.fail(
             f"unknown {error.kind} of {network.name}",
             key,

@@ -52,10 +52,14 @@ def _most_telling(candidates: Sequence[Any], found: Any) -> Any:
     worded = [item for item in candidates if item["type"] == "value_error"]
     if isinstance(found, dict):
         inner = [item for item in candidates if item not in literal]
-        return (inner or candidates)[0]
+        return max(inner or candidates, key=lambda item: len(item["loc"]))
     if isinstance(found, str):
         return (worded or literal or candidates)[0]
     return candidates[0]
+
+
+_ALTERNATIVES = frozenset({"str", "int", "float", "bool"})
+"""What pydantic calls the plain types of a union, in the place of a key."""
 
 
 def _plain(loc: Place, data: Any) -> Place:
@@ -63,6 +67,8 @@ def _plain(loc: Place, data: Any) -> Place:
     out: list[str | int] = []
     inside = data
     for part in loc:
+        if isinstance(inside, dict) and part not in inside and part in _ALTERNATIVES:
+            continue
         if isinstance(inside, dict) and (part in inside or _is_key(part)):
             out.append(part)
             inside = inside.get(part)

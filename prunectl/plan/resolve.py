@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from prunectl.plan.grid import Combination, combinations
 from prunectl.plan.load import LoadedPlan, check
 from prunectl.plan.pruning import Pruning
 from prunectl.plan.retraining import Retraining, retraining
-from prunectl.plan.training import Training, training
+from prunectl.plan.training import Training, described, training
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,11 @@ def points(plan: LoadedPlan) -> Iterator[Point]:
     _names(plan)
     trainings: dict[tuple[str, str, str], Training] = {}
     prunings: dict[str, Pruning] = {}
+    describe = functools.cache(functools.partial(described, plan))
     for found in combinations(plan):
         about = (found.network, found.dataset, found.about("recipe"))
         if about not in trainings:
-            trainings[about] = training(plan, found)
+            trainings[about] = training(plan, found, describe)
         if found.strategy == strategies.DENSE:
             yield Point(trainings[about], None, found.strategy, None)
             continue

@@ -18,7 +18,7 @@ Count = Annotated[Int, Field(ge=0)]
 Constant = Annotated[Number, Field(ge=0)]
 
 
-def _table_of(settings: type[Any]) -> type[Table]:
+def _table_of(settings: type[Any], **checks: Any) -> type[Table]:
     """A table with the fields, types and defaults of a settings dataclass, so that each is written once."""
     hints = get_type_hints(settings)
     fields: dict[str, Any] = {}
@@ -28,12 +28,31 @@ def _table_of(settings: type[Any]) -> type[Table]:
             {int: Count, float: Constant, bool: Bool}.get(kind, kind),
             item.default,
         )
-    made: type[Table] = create_model(settings.__name__, __base__=Table, **fields)
+    validators: dict[str, Any] = {
+        name: model_validator(mode="after")(check) for name, check in checks.items()
+    }
+    made: type[Table] = create_model(
+        settings.__name__, __base__=Table, __validators__=validators, **fields
+    )
     return made
 
 
+def _one_crop(table: Any) -> Any:
+    if table.crop == "none":
+        if (table.scale, table.ratio) != (AugmentSettings.scale, AugmentSettings.ratio):
+            raise ValueError('scale and ratio belong to crop = "random-resized"')
+    elif table.pad:
+        raise ValueError('pad belongs to crop = "none"')
+    low, high = table.scale
+    if not 0 < low <= high <= 1:
+        raise ValueError("scale is two fractions of the picture's area, the smaller first")
+    if not 0 < table.ratio[0] <= table.ratio[1]:
+        raise ValueError("ratio is two ratios of width to height, the smaller first")
+    return table
+
+
 OptimizerTable = _table_of(OptimizerSettings)
-AugmentTable = _table_of(AugmentSettings)
+AugmentTable = _table_of(AugmentSettings, one_crop=_one_crop)
 
 
 class LearningRates(Table):
@@ -95,6 +114,8 @@ class Recipe(Table):
     batch: Annotated[Int, Field(ge=1)] = 128
     batches: Literal["epoch", "straddle"] = "epoch"
     last_batch: Literal["keep", "drop"] = "keep"
+    micro_batch: Annotated[Int, Field(ge=1)] | None = None
+    """Images that pass through the network at once; the whole batch unless it is given."""
     evaluate: Annotated[
         Literal["end"] | Length,
         BeforeValidator(lambda value: value if value == "end" else Length.parse(value)),

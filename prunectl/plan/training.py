@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,6 +33,8 @@ class Training:
     dataset: str
     """As the plan names it; a variant of its own has a name of its own."""
     data: DataSettings
+    place: dict[str, datasets.OptionValue]
+    """Where the data lies on this machine, as far as the plan says; part of no stage."""
     settings: TrainSettings
     lr: Schedule
     layout: Layout
@@ -40,8 +43,14 @@ class Training:
     """The recipe's name, and what the plan changes of it."""
 
 
-def training(plan: LoadedPlan, combination: Combination) -> Training:
-    """Resolve the recipe for one network and data set.
+Described = tuple[str, dict[str, datasets.OptionValue], datasets.Description]
+"""Registry name, complete options and description of a data set the plan names."""
+
+
+def training(
+    plan: LoadedPlan, combination: Combination, describe: Callable[[str], Described]
+) -> Training:
+    """Resolve the recipe for one network and data set; `describe` is `described` of this plan, or remembers it.
 
     Raises PlanError with file and line.
     """
@@ -54,7 +63,8 @@ def training(plan: LoadedPlan, combination: Combination) -> Training:
         networks.find(network)
     except UnknownName as error:
         raise plan.unknown(error, "grid.network") from None
-    kind, options, info = _dataset(plan, dataset)
+    kind, said, info = describe(dataset)
+    options, place = datasets.divide(kind, said)
     settings = _settings(plan, recipe, info)
     layout = _layout(plan, recipe, settings, dataset, info)
     if recipe.evaluate != "end":
@@ -78,6 +88,7 @@ def training(plan: LoadedPlan, combination: Combination) -> Training:
             validation_from=recipe.validation.taken_from,
             validation_count=recipe.validation.count,
         ),
+        place=place,
         settings=settings,
         lr=_schedule(plan, recipe, layout),
         layout=layout,
@@ -120,10 +131,8 @@ def _said(table: dict[str, Any], *path: str) -> list[str]:
     return out
 
 
-def _dataset(
-    plan: LoadedPlan, name: str
-) -> tuple[str, dict[str, datasets.OptionValue], datasets.Description]:
-    """Registry name, complete options and description of a data set the plan names."""
+def described(plan: LoadedPlan, name: str) -> Described:
+    """Look a data set up; a folder of the user's own is listed and hashed. Raises PlanError."""
     own = plan.content.datasets
     options = dict(own.get(name, {}))
     kind = options.pop("kind", None) if name in own else name
@@ -210,10 +219,13 @@ def _settings(plan: LoadedPlan, recipe: Recipe, info: datasets.Description) -> T
                 found=f"mean {list(mean)}, std {list(std)}",
             )
         normalize = NormalizeSettings("channel", tuple(mean), tuple(std))
+    micro = recipe.micro_batch or 0
     return TrainSettings(
         batch=recipe.batch,
         straddle=recipe.batches == "straddle",
         drop_last=recipe.last_batch == "drop",
+        # No less than the batch is the whole batch: one stage, not two.
+        micro_batch=0 if micro >= recipe.batch else micro,
         optimizer=OptimizerSettings(**recipe.optimizer.model_dump()),  # type: ignore[attr-defined]
         label_smoothing=recipe.label_smoothing,
         augment=AugmentSettings(**recipe.augment.model_dump()),  # type: ignore[attr-defined]

@@ -156,20 +156,19 @@ class _Neighbours:
 
     def _alike(self, sample: Sample) -> tuple[list[Sample], str]:
         """All published samples of the same condition but for sparsity and length; else the reason."""
-        structure = sample.structure.split("-")[0]
         condition = (
-            sample.network, sample.dataset, structure, sample.kind, sample.prune_step, sample.strategy,
+            sample.network, sample.dataset, sample.structure, sample.kind, sample.prune_step, sample.strategy,
         )  # fmt: skip
         if condition not in self._known:
-            self._known[condition] = self._search(sample, structure)
+            self._known[condition] = self._search(sample)
         return self._known[condition]
 
-    def _search(self, sample: Sample, structure: str) -> tuple[list[Sample], str]:
+    def _search(self, sample: Sample) -> tuple[list[Sample], str]:
         place = (sample.network, sample.dataset)
         left = [each for each in self._theirs if (each.network, each.dataset) == place]
         if not left:
             return [], "network and data set not in the publication"
-        left = [each for each in left if each.structure.split("-")[0] == structure]
+        left = [each for each in left if _same_structure(sample, each)]
         if not left:
             return [], "kind of pruning not in the publication for this network"
         left = [each for each in left if _same_schedule(self._source, sample, each)]
@@ -184,6 +183,13 @@ def near(a: float, b: float) -> bool:
     if a <= 0 or b <= 0:
         return a == b
     return abs(math.log(a / b)) <= math.log(1 + TOLERANCE) + 1e-9
+
+
+def _same_structure(ours: Sample, theirs: Sample) -> bool:
+    # Ratios of one's own have no name; they are beside whichever of the published sets comes nearest.
+    return theirs.structure == ours.structure or (
+        ours.structure == "structured" and theirs.structure.startswith("structured")
+    )
 
 
 def _same_schedule(source: str, ours: Sample, theirs: Sample) -> bool:

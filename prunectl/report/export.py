@@ -23,7 +23,7 @@ from prunectl.storage import query
 from prunectl.storage.files import dumps, read_json
 from prunectl.storage.paths import StorePaths
 from prunectl.storage.studies import LABELS
-from prunectl.storage.tensors import read_tensors, write_tensors
+from prunectl.storage.tensors import check, write_tensors
 from prunectl.storage.trials import Found, find_trial
 
 TABLES = {
@@ -52,7 +52,10 @@ def export_network(
     chosen = _iteration(paths, found, iteration)
     key = found.trial.path[chosen]
     stage = paths.stage(key)
-    tensors, _ = read_tensors(stage.final)
+    try:
+        tensors = check(stage.final).arrays
+    except FileNotFoundError:
+        raise StoreError(f"{stage.final} is not there") from None
     weights = {
         name.removeprefix("weights/"): tensor
         for name, tensor in tensors.items()
@@ -66,7 +69,7 @@ def export_network(
     write_tensors(file, weights, metadata)
     if stage.mask.exists():
         written.append(file.with_suffix(".mask.safetensors"))
-        write_tensors(written[-1], read_tensors(stage.mask)[0], metadata)
+        write_tensors(written[-1], check(stage.mask).arrays, metadata)
     return written
 
 

@@ -104,7 +104,7 @@ def measured(
         kind, step = schedule_kind(row["schedule"])
         sample = Sample(
             network=row["network"], dataset=row["dataset"],
-            structure="structured" if row["granularity"] == "channel" else "unstructured",
+            structure=structure(row["granularity"]),
             schedule=row["schedule"], kind=kind, prune_step=step, strategy=row["strategy"],
             sparsity=row["sparsity"], retrain_epochs=row["retrain_epochs"], n=row["n"],
             median=row["median"], low=row["min"], high=row["max"], dense=row["dense"],
@@ -118,6 +118,14 @@ def measured(
         else:
             samples.append(sample)
     return samples, strange
+
+
+def structure(granularity: str) -> str:
+    """``filters renda2020-a`` as "structured-a", single weights as "unstructured", all else as "structured"."""
+    if granularity == "weight":
+        return "unstructured"
+    found = re.fullmatch(r"filters renda2020-([ab])", granularity)
+    return f"structured-{found[1]}" if found else "structured"
 
 
 def schedule_kind(label: str) -> tuple[str, float | None]:

@@ -37,7 +37,7 @@ def _do(scheduler: Scheduler, request: dict[str, Any]) -> str:
     match request["do"]:
         case "cancel" | "hold" | "release" | "retry" | "priority" as do:
             return _change(scheduler, do, request)
-        case "stop" if request["time"] < scheduler.started:
+        case "stop" if request["id"] in scheduler.asked_before:
             return "meant for a scheduler before this one"
         case "stop":
             scheduler.stop(now=bool(request.get("now")))

@@ -7,6 +7,7 @@ make it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -49,13 +50,18 @@ class Node:
     @property
     def kind(self) -> tuple[str, str, int, str]:
         """(network, data set, batch, precision): stages of a kind take the same time per step."""
-        stage = self.spec["stage"]
-        return (
-            stage["network"]["name"],
-            stage["data"]["name"],
-            stage.get("train", {}).get("batch", 128),
-            self.flags[0],
-        )
+        return kind_of(self.spec["stage"])
+
+
+def kind_of(stage: dict[str, Any]) -> tuple[str, str, int, str]:
+    """(network, data set, batch, precision) of a stage's description in spec.json."""
+    train = stage.get("train", {})
+    return (
+        stage["network"]["name"],
+        stage["data"]["name"],
+        train.get("batch", 128),
+        train.get("precision", "fp32"),
+    )
 
 
 class StageGraph:
@@ -133,6 +139,24 @@ class StageGraph:
         if done:
             self._done.add(key)
         return done
+
+    def reopen(self, key: str) -> bool:
+        """Take back that a stage is done where its end, its mask or a replay's checkpoint is gone; whether it was
+        so.
+
+        Its result is set aside, not removed: the stage is computed again from its description.
+        """
+        files, node = self.paths.stage(key), self.nodes.get(key)
+        if node is None or not files.result.exists():
+            return False
+        needed = [files.final] if node.replay is None else [files.rewind(node.replay[1])]
+        if "mask" in node.spec["stage"]:
+            needed.append(files.mask)
+        if all(path.exists() for path in needed):
+            return False
+        files.result.rename(files.result.with_name(f"{files.result.name}.corrupt-{time.time_ns()}"))
+        self._done.discard(key)
+        return True
 
     def keep(self, key: str) -> list[int]:
         """Steps whose checkpoints the stage is asked to keep, ascending.

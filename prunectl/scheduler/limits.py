@@ -16,7 +16,9 @@ class Limits:
     same_failures: int = 3
     """Stages of a study that the same error has to end, none being done, to stop the study; 0 never stops."""
     hang: float = 300.0
-    """Silence of a worker that has stages, after which it is killed."""
+    """Silence of a worker that has stages, or beats without progress, after which it is killed."""
+    prepare: float = 1800.0
+    """The same while a stage loads its data or compiles its first step, and beats meanwhile."""
     start: float = 300.0
     """The same for a worker that is starting: importing torch from a cold network disk takes minutes."""
     stop: float = 30.0
@@ -42,6 +44,10 @@ class Failure:
     """exception, nonfinite, oom, missing, lost or hung."""
     message: str
     traceback: str
+    log: str = ""
+    """The last lines of its worker's log, before the traceback."""
+    memory: str = ""
+    """What of the device's memory was in use then, by everybody, in words."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,8 @@ class Outcome:
     """Studies (by name) that were stopped early, and why."""
     interrupted: bool = False
     """Ended by a signal or a request to stop."""
+    broken: str | None = None
+    """Why the store could not be written any more, which ended the run; nothing recorded is lost."""
 
     @property
     def ok(self) -> bool:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from prunectl import control
 from prunectl.errors import StoreBusy, StoreError
 from prunectl.scheduler import clerk
 from prunectl.scheduler.devices import Device, DeviceLayer, SystemLayer
@@ -58,6 +59,7 @@ class Scheduler:
         leases: Path | None = None,
         limits: Limits | None = None,
         run_id: str | None = None,
+        checkpoint_every: float | None = None,
         on_tick: Callable[[dict[str, Any]], None] | None = None,
         on_event: Callable[[dict[str, Any]], None] | None = None,
         clock: Callable[[], float] = time.time,
@@ -66,7 +68,8 @@ class Scheduler:
 
         `data` is the folder of the data sets and `worker_command` what starts a worker, both passed on.
         `ingest` brings the database up to date with some stages; it is called from a thread. `share` uses
-        devices that other schedulers have leased, `leases` overrides the folder of leases. `on_tick` gets
+        devices that other schedulers have leased, `leases` overrides the folder of leases. `checkpoint_every`
+        is the time in seconds between checkpoints inside stages, None the worker's own. `on_tick` gets
         each heartbeat (`pulse`), `on_event` each record of the scheduler's log (`storage.history`).
         """
         self.paths = paths
@@ -78,11 +81,15 @@ class Scheduler:
         self.started = clock()
         self.run_id = run_id or time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
         self.pid = os.getpid()
+        self.asked_before: set[str] = set()
+        """Requests that were there when it started; a clock that was set back does not confuse it."""
         self.host = socket.gethostname()
         self._devices = list(devices)
         self._plans = list(dict.fromkeys(plans))
         self._limits = limits or Limits()
         arguments = {"store": str(paths.root), "data": str(data)}
+        if checkpoint_every is not None:
+            arguments["checkpoint-every"] = f"{checkpoint_every:g}"
         self._command = command_line(worker_command, arguments)
         self._ingest = ingest
         self._leases = None if share else Leases(leases)
@@ -109,6 +116,7 @@ class Scheduler:
                     self._begin()
                     self._loop(signals)
                     reason = "stopped" if self.stopping else "finished"
+                    reason = "disk" if self.work.broken else reason
                 finally:
                     self._end(reason)
         finally:
@@ -119,7 +127,8 @@ class Scheduler:
             ran=self.work.ran,
             failure=self.work.failure,
             stopped=self.work.stopped,
-            interrupted=self.stopping is not None,
+            interrupted=self.stopping is not None and self.work.broken is None,
+            broken=self.work.broken,
         )
 
     def _lock(self) -> Lock:
@@ -143,10 +152,18 @@ class Scheduler:
         self._pool.wake_by(signals.reader)
         self.fleet = Fleet(self._devices, self.queue, self.ledger, self._leases)
         self.work = Work(
-            self.paths, self.queue, self.fleet, self._pool, self.ledger, self._limits, self._clock
+            self.paths,
+            self.queue,
+            self.fleet,
+            self._pool,
+            self.ledger,
+            self._limits,
+            self._clock,
+            self.layer,
         )
 
     def _begin(self) -> None:
+        self.asked_before = {request["id"] for request in control.pending(self.paths)}
         history = self.ledger.history
         self.queue.cancelled |= history.cancelled
         self.queue.held |= history.held
@@ -187,6 +204,8 @@ class Scheduler:
                 clerk.obey(self)
                 next_look = now + self._limits.poll
             self._signalled(signals)
+            if self.work.broken is not None:
+                self.stop()
             self.work.recall()
             self.work.dispatch()
             if self._over():

@@ -189,6 +189,19 @@ class Queue:
                 ready.append(child)
         return ready
 
+    def reopen(self, key: str, children: Iterable[str]) -> None:
+        """A stage that was done has lost what its children start from: it is to be done again, before them."""
+        self.items[key].state = State.WAITING
+        self._counts = None
+        self._stale = True
+        for child in children:
+            other = self.items.get(child)
+            if other is not None and other.state is not State.DONE and key not in other.needs:
+                other.needs.add(key)
+                below = self._children.setdefault(key, [])
+                if child not in below:
+                    below.append(child)
+
     def interrupted(self, key: str) -> None:
         """The stage left its slot before its end, by no fault of its own."""
         self._push(self._leave(key, State.WAITING))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from prunectl.errors import StoreError
+from prunectl.errors import DiskError, StoreError
+from prunectl.scheduler.devices import DeviceLayer
 from prunectl.scheduler.earlystop import EarlyStop, signature
 from prunectl.scheduler.fleet import Fleet
 from prunectl.scheduler.forecast import Rates
@@ -36,6 +38,7 @@ class Work:
         ledger: Ledger,
         limits: Limits,
         clock: Callable[[], float],
+        layer: DeviceLayer,
     ) -> None:
         self.paths = paths
         self.queue = queue
@@ -48,11 +51,14 @@ class Work:
         self.failure: Failure | None = None
         self.stopped: dict[str, str] = {}
         self.interrupted: set[str] = set()
+        self.broken: str | None = None
+        """Why the store cannot be written: nothing can go on."""
         self._fleet = fleet
         self._pool = pool
         self._ledger = ledger
         self._limits = limits
         self._clock = clock
+        self._layer = layer
         self._early = EarlyStop(limits.same_failures)
         self._sizes: dict[str, int] = {}
         self._measured = False
@@ -141,9 +147,11 @@ class Work:
         node = self.graph.nodes[key]
         files = self.paths.stage(key)
         try:
-            if not files.spec.exists():
-                write_json(files.spec, node.spec)
+            _write_spec(files.spec, node.spec)
             worker = self._pool.place(device, key, self.graph.keep(key), node.flags, node.kind)
+        except DiskError as error:
+            self._cannot_write(key, str(error))
+            return
         except (OSError, StoreError) as error:
             self._failed(key, {"reason": "exception", "message": f"could not be started: {error}"})
             return
@@ -208,8 +216,13 @@ class Work:
                 crowd = len(self.queue.places[worker.device.id].running)
                 if message.get("reason") == "oom":
                     self._pool.retire(worker)  # what is left of its memory is fragmented
+                if message.get("reason") != "disk":
+                    message = {**message, **self._circumstances(worker, message)}
                 self._release(worker, key)
-                self._failed(key, message, crowd)
+                if message.get("reason") == "disk":
+                    self._cannot_write(key, str(message.get("message")))
+                else:
+                    self._failed(key, message, crowd)
             case "ended":
                 self._ended(worker, message)
 
@@ -252,28 +265,62 @@ class Work:
             self.interrupted.add(key)
         self.queue.interrupted(key)
 
+    def _cannot_write(self, key: str, why: str) -> None:
+        """No fault of the stage, and the next one would fare no better: the run ends, to go on when there is
+        room."""
+        self.broken = self.broken or why
+        self.stopping = True
+        self.cut(key)
+
+    def _circumstances(self, worker: Worker, message: Message) -> Message:
+        """What the worker had said before the traceback, and how full its device is."""
+        log = worker.log_tail()
+        if message.get("traceback"):
+            before, mark, _ = log.partition(f"stage {message['key']}\n")
+            log = before.strip() if mark else ""
+        usage = self._layer.usage(worker.device)
+        memory = ""
+        if usage.memory_used is not None and usage.memory_total is not None:
+            used, total = usage.memory_used / 2**30, usage.memory_total / 2**30
+            memory = f"{used:.1f} of {total:.1f} GiB of {worker.device.id} were in use"
+        return {"log": log, "memory": memory}
+
     def _failed(self, key: str, message: Message, crowd: int = 1) -> None:
         failure = Failure(
             key,
             str(message.get("reason") or "exception"),
             str(message.get("message") or ""),
             str(message.get("traceback") or ""),
+            str(message.get("log") or ""),
+            str(message.get("memory") or ""),
         )
         attempt = self.queue.items[key].attempts + 1
         again = self.queue.fail(key, failure.reason, failure.message, crowd)
-        fields: dict[str, Any] = {"attempt": attempt, "final": not again}
-        if "log" in message:
-            fields["log"] = message["log"]
-        self._ledger.log("stage_failed", **vars(failure), **fields)
+        self._ledger.log("stage_failed", **vars(failure), attempt=attempt, final=not again)
         self._ledger.changed([key])
         if not again:
             self._give_up(failure)
-        source = self.graph.nodes[key].source
-        if failure.reason == "missing" and source is not None:
-            self._insert_replays(source[0])
+        if failure.reason == "missing":
+            self._make_again(key, str(message.get("missing")))
         what = signature(failure.reason, failure.message, failure.traceback)
         for digest in self._early.failed(self.studies_of(key), key, what, failure.reason):
             self._stop_study(digest, failure)
+
+    def _make_again(self, key: str, missing: str) -> None:
+        """What the stage starts from is gone, or was set aside because it could not be trusted."""
+        node = self.graph.nodes[key]
+        if node.source is not None:
+            self._insert_replays(node.source[0])
+        replays = [need for need in node.needs if need in self.graph.nodes]
+        for each in sorted({missing, *(need for need in replays if self.graph.nodes[need].replay)}):
+            try:
+                reopened = self.graph.reopen(each)
+            except OSError as error:
+                self._ledger.report(error)
+                continue
+            if reopened:
+                self._ledger.log("reopened", key=each, by=key)
+                self.queue.reopen(each, self.graph.children[each])
 
     def _give_up(self, failure: Failure) -> None:
         self.failure = self.failure or failure
@@ -310,6 +357,7 @@ class Work:
                 self.cut(key)
                 continue
             failure = self._post_mortem(worker, message)
+            failure["memory"] = self._circumstances(worker, {})["memory"]
             self._note(key, failure)
             self._failed(key, failure, crowd)
 
@@ -342,7 +390,8 @@ class Work:
 
     def tick(self) -> None:
         """Kill workers that hang, and tell the database which stages have news."""
-        for worker in self._pool.silent(self._limits.hang, self._limits.start):
+        limits = self._limits
+        for worker in self._pool.silent(limits.hang, limits.start, limits.prepare):
             worker.kill("hung")
         self.queue.resume_postponed()
         self._ledger.changed([key for key in self.running if self._grown(key)])
@@ -361,3 +410,13 @@ class Work:
         counts = self.queue.counts()
         cut = sum(self.queue.state(key) is State.WAITING for key in self.interrupted)
         return {**counts, "waiting": counts["waiting"] - cut, "interrupted": cut}
+
+
+def _write_spec(path: Path, spec: dict[str, Any]) -> None:
+    """Write what the stage is, if it is not there or cannot be read."""
+    try:
+        if read_json(path) == spec:
+            return
+    except (FileNotFoundError, StoreError):
+        pass
+    write_json(path, spec)

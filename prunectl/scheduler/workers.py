@@ -51,6 +51,10 @@ class Worker:
     running: dict[str, float] = field(default_factory=dict)
     """Its stages, and since when."""
     heard: float = 0.0
+    moved: float = 0.0
+    """When its stages last got on; beats alone are no progress."""
+    turns: int | None = None
+    """Of its last beat: grows as its stages get on."""
     ready: bool = False
     retiring: bool = False
     """Takes no more stages and ends when it has none."""
@@ -103,14 +107,23 @@ class Worker:
                 continue  # something a library printed
             if isinstance(message, dict) and "is" in message:
                 messages.append(message)
-        if messages:
-            self.heard = now
+        for message in messages:
+            self._listen_for_life(message, now)
         if any(message["is"] == "ready" for message in messages):
             self.ready = True
             waiting, self._waiting = self._waiting, []
             for message in waiting:
                 self.tell(message)
         return messages, closed
+
+    def _listen_for_life(self, message: Message, now: float) -> None:
+        """A beat is a sign of life only where stages get on, or load what they need before their first step."""
+        turns = message.get("turns")
+        if message["is"] != "beat" or turns is None or turns != self.turns:
+            self.heard = self.moved = now
+        elif message.get("preparing"):
+            self.heard = now
+        self.turns = turns
 
     def dismiss(self) -> None:
         """Let an idle worker end."""
@@ -169,7 +182,7 @@ class Pool:
         worker = self._choose(device, flags, kind) or self._start(device)
         worker.flags = flags
         worker.kind = kind
-        worker.running[key] = worker.heard = self._clock()
+        worker.running[key] = worker.heard = worker.moved = self._clock()
         worker.tell({"do": "run", "key": key, "keep": list(keep)})
         return worker
 
@@ -256,14 +269,19 @@ class Pool:
         self.workers.remove(worker)
         return {"is": "ended", "code": code, "how": describe_exit(code), "log": worker.log_tail()}
 
-    def silent(self, hang_seconds: float, start_seconds: float) -> list[Worker]:
-        """Workers that have stages and have said nothing for too long."""
+    def silent(
+        self, hang_seconds: float, start_seconds: float, prepare_seconds: float
+    ) -> list[Worker]:
+        """Workers that have stages and show no life, or for all their life no progress, for too long."""
         now = self._clock()
         return [
             worker
             for worker in self.workers
             if worker.running
-            and now - worker.heard > (hang_seconds if worker.ready else start_seconds)
+            and (
+                now - worker.heard > (hang_seconds if worker.ready else start_seconds)
+                or (worker.ready and now - worker.moved > prepare_seconds)
+            )
         ]
 
     def stop(self) -> None:

@@ -17,6 +17,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--slots", type=int, default=1)
     parser.add_argument("--checkpoint-every", type=float, default=60.0)
+    parser.add_argument("--fuse", action="store_true", help="fuse kernels with torch.compile")
     options = parser.parse_args()
     # The protocol owns the real stdout; whatever a library prints goes to the log.
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
@@ -28,7 +29,8 @@ def main() -> None:
     from prunectl.stage.worker import Worker
     from prunectl.storage.paths import StorePaths
 
-    engines = Engines(options.data, options.device, keep=max(2, options.slots))
+    keep = max(2, options.slots)
+    engines = Engines(options.data, options.device, keep, fuse=options.fuse)
     Worker(StorePaths(options.store), engines, options.checkpoint_every, out).serve()
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from prunectl.core.masks import Masks
 from prunectl.core.train import State
-from prunectl.errors import StoreError
+from prunectl.errors import DiskError, StoreError
 from prunectl.storage.files import replacing
 
 
@@ -76,7 +76,10 @@ def set_aside(path: Path) -> Path:
 def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with replacing(path) as temporary:
-        save_file(plain, temporary, metadata | {"sha256": _checksum(plain)})
+        try:
+            save_file(plain, temporary, metadata | {"sha256": _checksum(plain)})
+        except SafetensorError as error:  # how it reports a full disk
+            raise DiskError(f"cannot write {path}: {error}") from error
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 
-from prunectl.core.datasets import Images, load
+from prunectl.core.datasets import Images, Streamed, load
 from prunectl.core.devices import configure
 from prunectl.core.settings import DataSettings, NetworkSettings, TrainSettings
 from prunectl.core.train import Trainer
@@ -18,11 +19,13 @@ _Kind = tuple[NetworkSettings, TrainSettings, DataSettings]
 class Engines:
     """Trainers by what they are built for; stages that agree in it take turns on one, copied into in place."""
 
-    def __init__(self, data_root: Path, device: str, keep: int = 2) -> None:
+    def __init__(self, data_root: Path, device: str, keep: int = 2, *, fuse: bool = False) -> None:
+        """`keep` kinds of trainers stay ready; `fuse` is the trainers' own."""
         self.device = device
+        self.fuse = fuse
         self._root = data_root
         self._keep = keep
-        self._images: OrderedDict[DataSettings, Images] = OrderedDict()
+        self._images: OrderedDict[DataSettings, Images | Streamed] = OrderedDict()
         self._idle: OrderedDict[_Kind, list[Trainer]] = OrderedDict()
 
     def borrow(self, spec: StageSpec) -> Trainer:
@@ -35,7 +38,7 @@ class Engines:
         idle = self._idle.get(kind)
         if idle:
             return idle.pop()
-        return Trainer(spec.network, spec.train, self._load(spec.data), self.device)
+        return Trainer(spec.network, spec.train, self._load(spec.data), self.device, fuse=self.fuse)
 
     def give_back(self, spec: StageSpec, trainer: Trainer) -> None:
         """Keep the trainer for the next stage of its kind; the kind used longest ago is dropped."""
@@ -43,9 +46,18 @@ class Engines:
         self._idle.setdefault(kind, []).append(trainer)
         self._idle.move_to_end(kind)
         while len(self._idle) > self._keep:
-            self._idle.popitem(last=False)
+            _, dropped = self._idle.popitem(last=False)
+            self.discard(*dropped)
 
-    def _load(self, settings: DataSettings) -> Images:
+    def discard(self, *trainers: Trainer) -> None:
+        """Free what trainers hold on the device."""
+        for trainer in trainers:
+            trainer.close()
+        if self.device != "cpu":
+            # Trainers hold themselves in cycles, which Python would keep until it happens to look.
+            gc.collect()
+
+    def _load(self, settings: DataSettings) -> Images | Streamed:
         if settings not in self._images:
             self._images[settings] = load(settings, self._root)
         self._images.move_to_end(settings)

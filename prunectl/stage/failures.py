@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from prunectl.core.masks import NonFiniteWeights
+from prunectl.errors import DiskError
 
 
 class MissingInput(Exception):
@@ -23,11 +24,13 @@ class ReplayDiffers(Exception):
 
 
 def reason(error: Exception) -> str:
-    """``oom``, ``nonfinite``, ``missing`` or ``exception``."""
+    """``oom``, ``nonfinite``, ``missing``, ``disk`` or ``exception``."""
     if isinstance(error, NonFiniteWeights):
         return "nonfinite"
     if isinstance(error, MissingInput):
         return "missing"
+    if isinstance(error, DiskError):
+        return "disk"
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return "oom"
     # The CPU allocator has no class of its own for it.

@@ -59,8 +59,7 @@ def _pruned(
     """The mask, scored on the parent's end weights, and how the parent does under it."""
     assert spec.mask is not None
     parent = read_state(paths, Weights(spec.mask.parent))
-    parent_folder = paths.stage(spec.mask.parent)
-    before = load_masks(parent_folder.mask) if parent_folder.mask.exists() else None
+    before = _read_masks(paths, spec.mask.parent)
     settings = spec.mask.settings
     draw = generator(spec.seed, "criterion", spec.iteration)
     masks = next_masks(trainer.module, parent.weights, before, settings, draw)
@@ -143,6 +142,24 @@ def read_state(paths: StorePaths, source: Weights) -> State:
             raise MissingInput(f"{error}; it was set aside", source.stage) from error
     where = "its end" if source.step is None else f"step {source.step}"
     raise MissingInput(f"stage {source.stage[:12]} has no checkpoint of {where}", source.stage)
+
+
+def _read_masks(paths: StorePaths, key: str) -> Masks | None:
+    """A done stage's masks; None of a dense one.
+
+    Raises MissingInput where they should be there and are not, or were set aside as they could not be trusted:
+    weights that are gone must not come back.
+    """
+    folder = paths.stage(key)
+    try:
+        return load_masks(folder.mask)
+    except FileNotFoundError as error:
+        if "mask" in read_json(folder.spec)["stage"]:
+            raise MissingInput(f"stage {key[:12]} has lost its mask", key) from error
+        return None
+    except CorruptFile as error:
+        set_aside(folder.mask)
+        raise MissingInput(f"{error}; it was set aside", key) from error
 
 
 def _replay_start(spec: StageSpec, trainer: Trainer, paths: StorePaths) -> Start:

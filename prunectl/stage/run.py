@@ -7,15 +7,18 @@ What leaves a stage is its folder: events as they happen, `result.json` last.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import platform
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from prunectl.core.devices import emulation
 from prunectl.core.schedule import at
 from prunectl.core.train import Trainer
 from prunectl.errors import StoreError
@@ -30,9 +33,10 @@ from prunectl.stage.checkpoint import (
 )
 from prunectl.stage.engines import Engines
 from prunectl.stage.failures import ReplayDiffers, describe
+from prunectl.stage.memory import peak_memory
 from prunectl.stage.prepare import Start, counts, prepare
 from prunectl.stage.versions import versions
-from prunectl.storage.files import read_json, write_json
+from prunectl.storage.files import leftovers, read_json, write_json
 from prunectl.storage.journal import Journal, Record, read
 from prunectl.storage.locks import Lock
 from prunectl.storage.paths import StagePaths, StorePaths
@@ -59,8 +63,10 @@ class Control:
     """step, steps, and the last evaluation's loss and accuracy."""
 
 
-def run(key: str, paths: StorePaths, engines: Engines, control: Control) -> Iterator[None]:
+def run(key: str, paths: StorePaths, engines: Engines, control: Control) -> Iterator[bool]:
     """Run a stage to its end, or to where `control` stops it.
+
+    Yields True after every few steps, and False where it waits for the device and did nothing.
 
     Raises StoreBusy where another process runs it, MissingInput and NonFiniteWeights for what it builds on,
     and whatever training raises; all but the first are in the event log by then.
@@ -71,19 +77,30 @@ def run(key: str, paths: StorePaths, engines: Engines, control: Control) -> Iter
         return
     spec = _read_spec(folder, key)
     with Lock(folder.lock):
+        for path in leftovers(folder.folder):
+            path.unlink(missing_ok=True)
         journal = Journal(folder.events)
+        trainer = None
         try:
             trainer = engines.borrow(spec)
             yield from _Run(key, spec, paths, trainer, journal, control, engines.device).steps()
             engines.give_back(spec, trainer)
         except Exception as error:
             # A trainer that failed is not given back: what is in it may be anything.
-            journal.append(
-                "failed", durable=True, **describe(error, control.progress.get("step", 0))
-            )
+            if trainer is not None:
+                _let_go(engines, trainer)
+            failed = describe(error, control.progress.get("step", 0))
+            with contextlib.suppress(StoreError):  # on a full disk there is no room for it, either
+                journal.append("failed", durable=True, **failed)
             raise
         finally:
             journal.close()
+
+
+def _let_go(engines: Engines, trainer: Trainer) -> None:
+    """Free a failed trainer; a device that is broken for good must not hide why the stage failed."""
+    with contextlib.suppress(Exception):
+        engines.discard(trainer)
 
 
 def _read_spec(folder: StagePaths, key: str) -> StageSpec:
@@ -124,7 +141,7 @@ class _Run:
         self.saved_at = time.monotonic()
         self.diverged = False
 
-    def steps(self) -> Iterator[None]:
+    def steps(self) -> Iterator[bool]:
         """Prepare, train, finish."""
         start = self._resume()
         resumed = start is not None
@@ -138,16 +155,18 @@ class _Run:
             pid=os.getpid(),
             versions=versions(),
         )
+        if (text := emulation(self.device, self.spec.train)) is not None:
+            self._note(text)
         if start is None:
             start = prepare(self.spec, self.key, self.trainer, self.paths, self.journal)
-        yield
+        yield True
         self.epoch_started = time.monotonic()
         while True:
             self._keep_rewind_point()
             if self.trainer.step >= self.steps_total or self.diverged:
                 break
             boundary = self._next_boundary()
-            for _ in self.trainer.train(
+            for worked in self.trainer.train(
                 self.spec.lr,
                 self.spec.seed,
                 self.spec.iteration,
@@ -155,13 +174,17 @@ class _Run:
                 yield_every=self.control.yield_every,
             ):
                 self.control.progress |= {"step": self.trainer.step, "steps": self.steps_total}
-                yield
+                yield worked
                 if self.trainer.step < boundary and self._out_of_time():
                     self._interrupt()
                     return
+            while not self.trainer.idle():
+                yield False
+            for text in self.trainer.notes():
+                self._note(text)
             if self._evaluates_at(self.trainer.step):
                 self._record_epoch()
-                yield
+                yield True
                 if self._checkpoint_or_stop():
                     return
         self._finish(start)
@@ -191,6 +214,10 @@ class _Run:
         return self.control.stop_by is not None and time.monotonic() > self.control.stop_by
 
     # -- what is written on the way
+
+    def _note(self, text: str) -> None:
+        self.journal.append("note", text=text)
+        sys.stderr.write(f"stage {self.key}: {text}\n")
 
     def _resume(self) -> Start | None:
         """Continue from the newest checkpoint that can be trusted; None where there is none."""
@@ -311,8 +338,10 @@ class _Run:
             "epochs": len(epochs),
             "retrain_epochs": float(self.trainer.step / self.trainer.layout.per_epoch),
             "seconds": round(sum(record["seconds"] for record in epochs), 3),
+            "peak_memory": peak_memory(self.device),
             "device": self.device,
             "device_name": device_name(self.device),
+            "mode": self.trainer.mode,
             "attempt": self.journal.attempt,
             "versions": versions(),
             "started": self.started,

@@ -4,7 +4,11 @@ In:   {"do": "run", "key": K, "keep": [steps]}   {"do": "cancel", "key": K}   {"
 Out:  {"is": "ready", "device_name": …}   {"is": "started", "key": K}   {"is": "done", "key": K}
       {"is": "interrupted", "key": K, "step": n}
       {"is": "failed", "key": K, "reason": "oom|exception|nonfinite|missing", "message": …, "step": n}
-      {"is": "beat", "running": {K: {"step": n, "steps": N, "loss": x, "accuracy": y}}}   about once a second
+      {"is": "beat", "running": {K: {"step": n, "steps": N, "loss": x, "accuracy": y}}, "turns": n,
+       "preparing": bool}                                                            about once a second
+
+Beats come from a thread, also while data are loaded or a step is compiled. `turns` grows with every few steps of any
+stage: where it stands still, and no stage is `preparing` (has yet to take its first steps), the worker hangs.
 
 The end of its input means that the scheduler is gone: the worker leaves at once, and nothing is lost by it.
 """
@@ -23,18 +27,21 @@ from typing import Any, TextIO
 
 from prunectl.stage.engines import Engines
 from prunectl.stage.failures import describe
+from prunectl.stage.memory import restart_peak
 from prunectl.stage.run import GRACE_SECONDS, Control, device_name, run
 from prunectl.storage.files import dumps
 from prunectl.storage.paths import StorePaths
 
 BEAT_SECONDS = 1.0
+NAP_SECONDS = 0.0002
+"""Between looks at the device when every slot waits for it: shorter than any step that would keep it busy."""
 
 
 @dataclass
 class _Slot:
     key: str
     control: Control
-    steps: Iterator[None]
+    steps: Iterator[bool]
 
 
 class Worker:
@@ -50,12 +57,14 @@ class Worker:
         self.commands: queue.Queue[dict[str, Any]] = queue.Queue()
         self.slots: dict[str, _Slot] = {}
         self.stopping = False
-        self.last_beat = 0.0
+        self.turns = 0
+        self._speaking = threading.Lock()
 
     def say(self, **message: Any) -> None:
         """One line to the scheduler."""
-        self.out.write(dumps(message) + "\n")
-        self.out.flush()
+        with self._speaking:
+            self.out.write(dumps(message) + "\n")
+            self.out.flush()
 
     def listen(self) -> None:
         """Read commands until the scheduler is gone; runs in a thread of its own."""
@@ -68,11 +77,13 @@ class Worker:
         """Until `stop`: obey, take turns among the slots, and beat."""
         threading.Thread(target=self.listen, daemon=True).start()
         self.say(**{"is": "ready", "device_name": device_name(self.engines.device)})
+        threading.Thread(target=self.keep_beating, daemon=True).start()
         while self.slots or not self.stopping:
             self._obey()
-            for slot in list(self.slots.values()):
-                self._advance(slot)
-            self._beat()
+            worked = [self._advance(slot) for slot in list(self.slots.values())]
+            self.turns += sum(worked)
+            if self.slots and not any(worked):
+                time.sleep(NAP_SECONDS)
 
     def _obey(self) -> None:
         """All commands that have come; waits for one where there is nothing else to do."""
@@ -94,17 +105,18 @@ class Worker:
 
     def _begin(self, command: dict[str, Any]) -> None:
         key = command["key"]
+        if not self.slots:
+            restart_peak(self.engines.device)
         control = Control(
             keep=frozenset(command.get("keep", ())), checkpoint_every=self.checkpoint_every
         )
         self.slots[key] = _Slot(key, control, run(key, self.paths, self.engines, control))
         self.say(**{"is": "started", "key": key})
 
-    def _advance(self, slot: _Slot) -> None:
-        """A few steps of one stage, and word of how it ended if it did."""
+    def _advance(self, slot: _Slot) -> bool:
+        """A few steps of one stage, and word of how it ended if it did; False where it waits for the device."""
         try:
-            next(slot.steps)
-            return
+            return next(slot.steps)
         except StopIteration:
             ended = {"is": slot.control.outcome, "key": slot.key}
             if slot.control.outcome == "interrupted":
@@ -115,10 +127,12 @@ class Worker:
             ended = {"is": "failed", "key": slot.key, **failure}
         del self.slots[slot.key]
         self.say(**ended)
+        return True
 
-    def _beat(self) -> None:
-        now = time.monotonic()
-        if now - self.last_beat >= BEAT_SECONDS:
-            self.last_beat = now
-            running = {key: slot.control.progress for key, slot in self.slots.items()}
-            self.say(**{"is": "beat", "running": running})
+    def keep_beating(self) -> None:
+        """Tell how far the stages are, for ever; runs in a thread of its own."""
+        while True:
+            time.sleep(BEAT_SECONDS)
+            progress = {key: dict(slot.control.progress) for key, slot in list(self.slots.items())}
+            preparing = any("step" not in each for each in progress.values())
+            self.say(**{"is": "beat", "running": progress}, turns=self.turns, preparing=preparing)

@@ -6,6 +6,7 @@ All writes, fsyncs and renames of the store go through `hook`, so that a test ca
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from prunectl.errors import StoreError
+from prunectl.errors import DiskError, StoreError
 
 hook: Callable[[str, Path], None] | None = None
 """Called with ("write" | "fsync" | "rename", path) just before each of these; for fault injection."""
@@ -25,11 +26,22 @@ def about_to(action: str, path: Path) -> None:
         hook(action, path)
 
 
+DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+"""Errors of the disk rather than of a file."""
+
+
+def cannot_write(path: Path, error: OSError) -> StoreError:
+    """The error for a file that cannot be written; a DiskError where no other could be either."""
+    kind = DiskError if error.errno in DISK else StoreError
+    return kind(f"cannot write {path}: {error.strerror or error}")
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; fsynced and renamed over `path` at the end.
 
-    Raises StoreError where the folder cannot be written or the disk is full; nothing is left behind then.
+    Raises StoreError where the folder cannot be written, DiskError where the disk is full; nothing is left behind
+    then.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
@@ -46,7 +58,7 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
+        raise cannot_write(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -54,11 +66,17 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def sync_folder(folder: Path) -> None:
     """Make a rename in the folder durable."""
+    about_to("fsync", folder)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Temporary files of `replacing` in the folder: what a killed process left, or a living one is writing."""
+    return sorted(folder.glob(".*.tmp"))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -180,6 +180,8 @@ PARTICULAR = {
     "layers.kept": "weights of the layer left",
     "stages.started": "when it was first started, UTC",
     "runs.started": "when the scheduler was started, UTC",
+    "stages.peak_memory": "the most its worker used while it ran, bytes: torch's own on a CUDA device (all lanes), "
+    "else resident",
     "stages.bytes": "size of its checkpoints, mask and final weights, bytes",
     "stages.train_accuracy": "accuracy on the training images of the last epoch as they were seen, percent",
     "stages.train_loss": "training loss of the last epoch, nats",

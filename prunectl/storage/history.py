@@ -9,7 +9,8 @@ pieces as they come. Records and their fields, beside the frame that `journal` d
     stage_done    key, seconds, accuracy, flag
     stage_interrupted  key, step
     stage_failed  key, reason (oom | exception | nonfinite | missing | lost | hung), message, traceback, attempt,
-                  final (false where it will be tried again), log (the worker's last lines, lost and hung only)
+                  final (false where it will be tried again), log (the worker's last lines), memory (in words)
+    reopened      key (was done, and its end or mask is gone: computed again), by (the stage that needs it)
     blocked       key (the one that failed), keys [dependants …], reason
     cancelled | held | released  trials [id …]
     retried       trials [id …], keys [stage keys whose failures are forgotten …]
@@ -18,7 +19,7 @@ pieces as they come. Records and their fields, beside the frame that `journal` d
     worker_started | worker_ended  worker, device, pid, reason
     study_stopped plan (digest), reason
     request       request {id, do, …}, ok, answer
-    run_ended     run, reason (finished | stopped | error), trials {state: count}
+    run_ended     run, reason (finished | stopped | disk | error), trials {state: count}
 """
 
 from __future__ import annotations

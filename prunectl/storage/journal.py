@@ -16,12 +16,13 @@ Records of a stage, in the order they come (accuracies in percent, losses in nat
     checkpoint  step, file
     note        text
     interrupted step
-    failed      reason (oom | exception | nonfinite | lost | hung), message, traceback
+    failed      reason (oom | exception | nonfinite | missing | disk | lost | hung), message, traceback
     done        what result.json holds
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -29,8 +30,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from prunectl.errors import StoreError
-from prunectl.storage.files import about_to, dumps
+from prunectl.storage.files import about_to, cannot_write, dumps
 
 Record = dict[str, Any]
 
@@ -90,12 +90,12 @@ class Journal:
             if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
                 self._write(b"\n")
         except OSError as error:
-            raise StoreError(f"cannot write {path}: {error.strerror}") from error
+            raise cannot_write(path, error) from error
 
     def append(self, kind: str, *, durable: bool = False, **fields: Any) -> Record:
         """Add a record; `durable` waits until it is on the disk.
 
-        Raises StoreError where it cannot be written.
+        Raises StoreError where it cannot be written; the log is then as it was before.
         """
         record: Record = {
             "seq": self.seq,
@@ -111,13 +111,20 @@ class Journal:
                 about_to("fsync", self.path)
                 os.fsync(self._descriptor)
         except OSError as error:
-            raise StoreError(f"cannot write {self.path}: {error.strerror}") from error
+            raise cannot_write(self.path, error) from error
         self.seq += 1
         return record
 
     def _write(self, data: bytes) -> None:
-        while data:
-            data = data[os.write(self._descriptor, data) :]
+        size = os.fstat(self._descriptor).st_size
+        try:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+        except OSError:
+            # On a full disk a part of the line may stand there: what is written later must not join it.
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, size)
+            raise
 
     def close(self) -> None:
         """Close the file; the journal cannot be used after."""

@@ -7,12 +7,14 @@ a reader of `status` can never make a worker's own attempt fail.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import struct
 from pathlib import Path
 
-from prunectl.errors import StoreBusy, StoreError
+from prunectl.errors import StoreBusy
+from prunectl.storage.files import cannot_write
 
 # struct flock on 64-bit Linux: short l_type, short l_whence, off_t l_start, off_t l_len, pid_t l_pid (0 for OFD).
 _FLOCK = "hhqqi4x"
@@ -39,7 +41,7 @@ class Lock:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = _open(self.path)
         except OSError as error:
-            raise StoreError(f"cannot write {self.path}: {error.strerror}") from error
+            raise cannot_write(self.path, error) from error
         try:
             fcntl.fcntl(
                 descriptor,
@@ -53,8 +55,9 @@ class Lock:
                 f"{self.path} is locked{f' by {held_by}' if held_by else ''}"
             ) from error
         if note:
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, note.encode(), 0)
+            with contextlib.suppress(OSError):  # it is held all the same: only for people to read
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, note.encode(), 0)
         self._descriptor = descriptor
 
     def release(self) -> None:

@@ -21,7 +21,7 @@ from prunectl.storage.database import Connection, Damaged, opened
 from prunectl.storage.files import replacing
 from prunectl.storage.paths import StorePaths
 
-PATIENCE = 5.0
+PATIENCE = 20.0
 """Seconds a question waits for whoever holds the file; the scheduler lets go within about 20 ms."""
 
 MAKING = 20.0
@@ -67,6 +67,14 @@ def run(
             raise
     _make(paths)
     return _run(paths, sql, parameters, limit, patience)
+
+
+def refresh(paths: StorePaths) -> None:
+    """Read plans, runs and the scheduler's log into the database, if nobody holds it.
+
+    Raises StoreError where the folder cannot be written.
+    """
+    ingest.ingest(paths, ())
 
 
 def _prepare(paths: StorePaths) -> bool:

@@ -25,8 +25,8 @@ SPEC = (
 RESULT = (
     "stage", "done", "flag", "kept", "prunable", "parameters", "kept_parameters", "macs", "macs_dense",
     "dead_layers", "accuracy_pruned", "accuracy_start", "accuracy", "top5", "loss", "best_accuracy",
-    "validation_accuracy", "train_accuracy", "train_loss", "train_epochs", "seconds", "device", "device_name",
-    "attempts", "versions", "started", "ended", "bytes",
+    "validation_accuracy", "train_accuracy", "train_loss", "train_epochs", "seconds", "peak_memory", "device",
+    "device_name", "attempts", "versions", "started", "ended", "bytes",
 )  # fmt: skip
 EPOCH = (
     "step", "lr", "train_loss", "train_accuracy", "loss", "accuracy", "top5", "validation_loss",

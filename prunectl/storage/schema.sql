@@ -41,7 +41,7 @@ CREATE TABLE stages (
     kept_parameters BIGINT, macs BIGINT, macs_dense BIGINT, dead_layers VARCHAR[],
     accuracy_pruned DOUBLE, accuracy_start DOUBLE, accuracy DOUBLE, top5 DOUBLE, loss DOUBLE,
     best_accuracy DOUBLE, validation_accuracy DOUBLE, train_accuracy DOUBLE, train_loss DOUBLE,
-    train_epochs DOUBLE, seconds DOUBLE, device VARCHAR, device_name VARCHAR, attempts INTEGER,
+    train_epochs DOUBLE, seconds DOUBLE, peak_memory BIGINT, device VARCHAR, device_name VARCHAR, attempts INTEGER,
     versions JSON, started TIMESTAMP, ended TIMESTAMP, bytes BIGINT
 );
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,34 +26,59 @@ _TYPES = {
 Arrays = dict[str, "numpy.ndarray[Any, Any]"]
 
 
-def read_tensors(path: Path) -> tuple[Arrays, dict[str, str]]:
-    """The tensors of a checkpoint by name, and its metadata.
+class BadFile(StoreError):
+    """The file is torn, or its content is not what its checksum says."""
 
-    Raises StoreError where the file is missing, torn, or not what its checksum says.
+
+@dataclass(frozen=True)
+class Checked:
+    """A file whose checksum holds."""
+
+    checksum: str
+    arrays: Arrays
+    metadata: Mapping[str, str]
+
+    @property
+    def stage(self) -> str | None:
+        """Key of the stage that it says it is of."""
+        return self.metadata.get("stage")
+
+    def masks(self) -> Arrays:
+        """The boolean tensors of weights (of more than one dimension), flat."""
+        return {
+            name: array.reshape(-1)
+            for name, array in self.arrays.items()
+            if array.dtype == bool and array.ndim > 1
+        }
+
+
+def check(path: Path) -> Checked:
+    """Read a checkpoint or mask and compute its checksum again.
+
+    Raises FileNotFoundError as is, BadFile where it is not what it was.
     """
     import numpy
     from safetensors import SafetensorError, deserialize, safe_open
 
+    content = path.read_bytes()
     try:
         with safe_open(path, framework="numpy") as file:
             metadata: dict[str, str] = dict(file.metadata() or {})
-        found = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
-    except FileNotFoundError:
-        raise StoreError(f"{path} is not there") from None
+        found = deserialize(content)  # type: ignore[no-untyped-call]
     except (SafetensorError, OSError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read: {error}") from error
+        raise BadFile(f"{path} cannot be read: {error}") from error
     digest = hashlib.sha256()
-    out: Arrays = {}
+    arrays: Arrays = {}
     for name, tensor in sorted(found, key=lambda each: each[0]):
         kind = _TYPES.get(tensor["dtype"])
         if kind is None:
-            raise StoreError(f"{path}: {name} is of type {tensor['dtype']}, which numpy has not")
+            raise BadFile(f"{path}: {name} is of type {tensor['dtype']}, which numpy has not")
         digest.update(f"{name} torch.{kind} {list(tensor['shape'])};".encode())
         digest.update(tensor["data"])
-        out[name] = numpy.frombuffer(tensor["data"], dtype=kind).reshape(tensor["shape"])
+        arrays[name] = numpy.frombuffer(tensor["data"], dtype=kind).reshape(tensor["shape"])
     if metadata.get("sha256") != digest.hexdigest():
-        raise StoreError(f"{path} is not what its checksum says")
-    return out, metadata
+        raise BadFile(f"{path} is not what its checksum says")
+    return Checked(digest.hexdigest(), arrays, metadata)
 
 
 def write_tensors(path: Path, tensors: Arrays, metadata: Mapping[str, str]) -> None:

@@ -64,8 +64,9 @@ SELECT r.*,
        coalesce(s.flag, CASE WHEN len(s.dead_layers) > 0 THEN 'dead layers' END) AS flag,
        s.kept, s.prunable, s.kept_parameters, s.parameters, s.macs, s.macs_dense,
        CASE WHEN r.iteration = 0 THEN 0 ELSE s.train_epochs END AS retrain_epochs,
-       sum(CASE WHEN r.iteration = 0 THEN 0 ELSE s.train_epochs END)
-           OVER (PARTITION BY r.plan, r.trial ORDER BY r.iteration) AS search_epochs,
+       -- Of what is done only: the window also sums up to stages that are still to come.
+       CASE WHEN s.done THEN sum(CASE WHEN r.iteration = 0 THEN 0 ELSE s.train_epochs END)
+           OVER (PARTITION BY r.plan, r.trial ORDER BY r.iteration) END AS search_epochs,
        s.seconds
 FROM rows r
 LEFT JOIN stages s ON s.stage = r.stage AND s.done

@@ -1,0 +1,49 @@
+"""The terminal UI: a viewer of a store that leaves requests and never touches a run. Only this room knows Textual.
+
+`open_viewer` is the way in.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from prunectl.storage.paths import StorePaths
+
+OVER_SSH_FPS = "20"
+"""Repaints a second at the most where each of them travels; Textual's own is 60."""
+
+
+def open_viewer(paths: StorePaths, *, readonly: bool = False, plain_curves: bool = False) -> None:
+    """Show a store until the user leaves, then say on stderr how it was left.
+
+    A run that a scheduler of its own process is at goes on. `plain_curves` draws without braille.
+    """
+    if "SSH_CONNECTION" in os.environ:
+        os.environ.setdefault("TEXTUAL_FPS", OVER_SSH_FPS)
+    from prunectl.tui.app import Viewer
+
+    viewer = Viewer(paths, readonly=readonly, plain_curves=plain_curves)
+    viewer.run()
+    for text in viewer.to_print:
+        print(text)
+    print(farewell(paths), file=sys.stderr)
+    if viewer.return_code:
+        sys.exit(viewer.return_code)
+
+
+def farewell(paths: StorePaths) -> str:
+    """What goes on after the viewer, and how to come back."""
+    from prunectl import control
+    from prunectl.storage.files import read_json
+
+    if not control.alive(paths):
+        return f"no scheduler is running on {paths.root}; `prunectl rank --store {paths.root}` shows the table"
+    try:
+        pid = f" (pid {read_json(paths.heartbeat)['pid']})"
+    except Exception:  # a heartbeat that is being replaced only costs the number
+        pid = ""
+    return (
+        f"the run goes on{pid}: `prunectl watch --store {paths.root}` looks again, "
+        f"`prunectl stop --store {paths.root}` stops it"
+    )

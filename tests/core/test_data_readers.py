@@ -13,7 +13,7 @@ import pytest
 import scipy.io
 import torch
 
-from prunectl.core.datasets import cifar, data_root, digits, folder, idx, load, registry, svhn
+from prunectl.core.datasets import cifar, data_root, digits, idx, load, registry, svhn
 from prunectl.core.datasets import synthetic as synthetic_module
 from prunectl.core.datasets.files import Finder
 from prunectl.core.datasets.registry import Description, describe
@@ -299,7 +299,7 @@ def test_a_folder_that_is_not_laid_out_is_refused(tmp_path: Path) -> None:
     (tmp_path / "val/bird").rmdir()
     (tmp_path / "train/cat/0.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"0\.png"):
-        folder.read(offline("folder", tmp_path), registry.complete("folder", options))
+        load(settings("folder", options=options))
 
 
 def test_options_are_checked() -> None:

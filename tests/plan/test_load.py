@@ -178,3 +178,116 @@ def test_overrides_are_checked_like_the_plan() -> None:
         loads(GOOD, overrides=["gird.network=[1]"])
     with pytest.raises(PlanError, match="key=value"):
         loads(GOOD, overrides=["seeds"])
+
+
+DATA = 'dataset = ["digits"]\nstrategy = ["fine-tune"]\n'
+SYNTHETIC = """strategy = ["fine-tune"]
+dataset = ["toy"]
+[datasets.toy]
+kind = "synthetic"
+channels = 1
+height = 8
+width = 8
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "says"),
+    [
+        ("[recipe]\n", "[run]\nslots_per_device = 0\n[recipe]\n", "run.slots_per_device", "greater than or equal to 1"),
+        ("[recipe]\n", '[run]\nslots_per_device = "all"\n[recipe]\n', "run.slots_per_device", "auto"),
+        ("[recipe]\n", "[run]\ndevices = 1\n[recipe]\n", "run.devices", "string"),
+        ("[recipe]\n", '[run]\ndevice = "cpu"\n[recipe]\n', "run.device", "devices"),
+        ("[recipe]\n", "[grid.recipe]\nbatch = 32\n[recipe]\n", "grid.recipe.batch", "an axis is a list"),
+        ("[recipe]\n", "[grid.recipe]\nbatch = []\n[recipe]\n", "grid.recipe.batch", "an axis is a list"),
+        ("[recipe]\n", "[grid.recipe]\nbatch = [32, 64, 32]\n[recipe]\n", "grid.recipe.batch", "duplicate"),
+        ("[recipe]\n", "[grid.recipe.optimizer]\nmomentum = [0.5, 0.5]\n[recipe]\n", "grid.recipe.optimizer.momentum", "duplicate"),
+        ("[recipe]\n", '[grid.pruning]\nscope = ["global", "global"]\n[recipe]\n', "grid.pruning.scope", "duplicate"),
+        ("[recipe]\n", "[grid.recipe]\nbatch = [32, 0]\n[recipe]\n", "recipe.batch", "greater than or equal to 1"),
+        ('"fine-tune"]', '"fine-tune"]\nnetworks = ["convnet"]', "grid.networks", "network"),
+        ('"fine-tune"]', '"fine-tune"]\nretrain = ["1ep", "1ep"]', "grid.retrain", "duplicate"),
+        ('"fine-tune"]', '"fine-tune"]\nretrain = [3]', "grid.retrain[0]", "182ep"),
+        ('"fine-tune"]', '"reinit", "partial-rewind-50"]\nretrain = ["1ep"]', "grid.retrain", "fixes its length"),
+        ('"fine-tune"]', '"lr-rewind"]\nretrain = ["21ep"]', "grid.retrain", "cannot exceed"),
+        ('"fine-tune"]', '"weight-rewind"]\nretrain = ["21ep"]', "grid.retrain", "cannot exceed"),
+        ('"fine-tune"]', '"partial-rewind-101"]', "grid.strategy", "partial-rewind-50"),
+        ('"fine-tune"]', '"fine-tune"]\nskip = [{ strategy = "reinit" }]', "grid.skip", "no combination"),
+        ('"fine-tune"]', '"fine-tune"]\nskip = [{}]', "grid.skip[0]", "skip everything"),
+        ('"fine-tune"]', '"fine-tune"]\nskip = [{ seed = 1 }]', "grid.skip[0].seed", "strategy"),
+        ('"fine-tune"]', '"fine-tune"]\nskip = [{ schedule = "once" }]', "grid.skip[0].schedule", "one-shot"),
+        ('base = "quickstart"', 'base = { lenet-5 = "quickstart" }', "recipe.base", "no recipe for it"),
+        ('base = "quickstart"', "base = 3", "recipe.base", "by network"),
+        ('base = "quickstart"', 'base = "quickstart"\nretrain.fine-tun = "full"', "recipe.retrain.fine-tun", "fine-tune"),
+        ('base = "quickstart"', 'base = "quickstart"\nretrain.reinit = "1ep"', "recipe.retrain.reinit", "fixes its length"),
+        ('base = "quickstart"', 'base = "quickstart"\nschedule.lr = inf', "recipe.schedule.lr", "finite"),
+        ('base = "quickstart"', 'base = "quickstart"\nschedule.lr = nan', "recipe.schedule.lr", "finite"),
+        ('base = "quickstart"', 'base = "quickstart"\noptimizer.weight_decay = -1.0', "recipe.optimizer.weight_decay", "greater than or equal to 0"),
+        ('base = "quickstart"', 'base = "quickstart"\nschedule.warmup = "21ep"', "recipe.schedule.warmup", "longer than training"),
+        ('base = "quickstart"', 'base = "quickstart"\nbatch = 2000\nlast_batch = "drop"', "recipe.batch", "make no batch"),
+        (DATA, SYNTHETIC + "hight = 8\n", "datasets.toy.hight", "height"),
+        (DATA, SYNTHETIC + 'classes = "10"\n', "datasets.toy", "not of type int"),
+        (DATA, SYNTHETIC + "classes = 1\n", "grid.network", "two classes"),
+        (DATA, 'strategy = ["fine-tune"]\ndataset = ["toy"]\n[datasets.toy]\n', "datasets.toy", "needs `kind`"),
+        (DATA, 'strategy = ["fine-tune"]\ndataset = ["toy"]\n[datasets.toy]\nkind = "digit"\n', "datasets.toy.kind", "digits"),
+        (DATA, 'strategy = ["fine-tune"]\ndataset = ["digits"]\n[datasets.digits]\nkind = "synthetic"\n', "datasets.digits", "has this name"),
+        ("[pruning]\n", '[pruning]\nexclude = ["first", "hidden2", "last"]\n', "pruning.exclude", "every layer of lenet-300-100"),
+        ("[pruning]\n", '[pruning]\nexclude = ["hidden9"]\n', "pruning.exclude", "hidden2"),
+        ("iterations = 2", "iterations = 2, untl = 0.5", "pruning.schedule.untl", "until"),
+    ],
+)  # fmt: skip
+def test_more_mistakes(old: str, new: str, key: str, says: str) -> None:
+    error = mistake(old, new)
+    assert error.key == key
+    assert error.line is not None
+    assert says in str(error)
+
+
+@pytest.mark.parametrize("name", ["fine-tune", "reinit", "partial-rewind-50", "dense"])
+def test_own_strategies_must_not_hide_built_in_ones(name: str) -> None:
+    own = f'[strategies.{name}]\nweights_from = "parent"\nlr_window = "last-value"\n[recipe]\n'
+    error = mistake("[recipe]\n", own)
+    assert (error.key, error.line) == (f"strategies.{name}", 10)
+    assert "built-in" in str(error)
+
+
+def test_a_strategy_may_be_defined_and_not_used() -> None:
+    own = '[strategies.mine]\nweights_from = "parent"\nlr_window = "last-value"\n[recipe]\n'
+    assert expand(loads(GOOD.replace("[recipe]\n", own)), check)
+
+
+def test_what_is_skipped_is_not_there() -> None:
+    axis = '[grid.pruning]\nschedule = [{ kind = "one-shot", sparsities = [0.5] }, { kind = "iterative", rate = 0.5, iterations = 2 }]\n'
+    both = GOOD.replace("[recipe]\n", axis + "[recipe]\n").replace(
+        '["fine-tune"]', '["fine-tune", "reinit"]'
+    )
+    less = both.replace(
+        '"reinit"]', '"reinit"]\nskip = [{ strategy = "reinit", schedule = "iterative" }]'
+    )
+    whole, part = expand(loads(both), check), expand(loads(less), check)
+    assert {t.trial for t in whole.trials} - {t.trial for t in part.trials} == {
+        t.trial for t in whole.trials if (t.strategy, t.schedule) == ("reinit", "iterative 0.5")
+    }
+
+
+def test_the_dense_network_alone_needs_no_pruning() -> None:
+    text = GOOD.split("[pruning]")[0].replace('"fine-tune"', '"dense"')
+    found = expand(loads(text), check)
+    assert [(t.strategy, t.schedule, t.sparsities) for t in found.trials] == [
+        ("dense", "dense", ("0",))
+    ] * 2
+    both = expand(loads(GOOD.replace('"fine-tune"', '"fine-tune", "dense"')), check)
+    assert found.stages.keys() < both.stages.keys()
+
+
+def test_an_axis_of_lengths_leaves_full_trainings_alone() -> None:
+    text = GOOD.replace(
+        '["fine-tune"]', '["lr-rewind", "reinit"]\nretrain = ["5ep", "10ep", "full"]'
+    )
+    found = expand(loads(text), check)
+    lengths = sorted((t.strategy, t.retrain) for t in found.trials if t.seed == 0)
+    assert lengths == [
+        ("lr-rewind", "10ep"),
+        ("lr-rewind", "5ep"),
+        ("lr-rewind", "full"),
+        ("reinit", "full"),
+    ]

@@ -8,7 +8,7 @@ from storemaker import StoreMaker
 from prunectl.errors import UnknownName
 from prunectl.report import claims
 from prunectl.report.compare import SOURCES, compare, match, near
-from prunectl.report.samples import Sample, measured, published, schedule_kind
+from prunectl.report.samples import Sample, measured, published, schedule_kind, structure
 from prunectl.storage.ingest import ingest
 
 
@@ -202,3 +202,17 @@ def test_another_criterion_is_not_compared(store, monkeypatch):
 def test_an_unknown_publication_is_refused(store):
     with pytest.raises(UnknownName, match="did you mean 'renda2020'"):
         compare(store, "renda2021")
+
+
+@pytest.mark.parametrize(
+    ("granularity", "name"),
+    [
+        ("weight", "unstructured"),
+        ("channel", "structured"),
+        ("filters renda2020-a", "structured-a"),
+        ("filters renda2020-b", "structured-b"),
+        ("filters own", "structured"),
+    ],
+)
+def test_kinds_of_pruning_by_their_published_names(granularity, name):
+    assert structure(granularity) == name

@@ -227,3 +227,12 @@ def test_the_board_as_markdown(tmp_path):
         "| reinit | 85.05 ± 0.07 (2) |\n"
     )
     assert [row[1] for row in board.table(delta=True).rows[1:]] == ["−0.10 ± 0.00", "−7.00 ± 0.00"]
+
+
+def test_the_cost_of_a_search_is_that_of_the_seeds_that_are_done(store):
+    """The unfinished last stage of one trial does not make its cell look cheaper."""
+    sql = "SELECT n, planned, search_epochs FROM leaderboard WHERE iteration > 0 AND n < planned"
+    [(n, planned, cost)] = query.run(store.paths, sql).rows
+    assert (n, planned) == (4, 5)
+    sql = "SELECT avg(search_epochs) FROM iterations WHERE iteration = 3 AND strategy = $strategy"
+    assert cost == query.run(store.paths, sql, {"strategy": STRATEGIES[-1]}).rows[0][0]

@@ -11,12 +11,13 @@ from prunectl.core.datasets.files import data_root
 
 if TYPE_CHECKING:
     from prunectl.core.datasets.images import Images, load
+    from prunectl.core.datasets.streamed import Streamed
 
-__all__ = ["Images", "data_root", "load"]
+__all__ = ["Images", "Streamed", "data_root", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Images", "load"):
+    if name in ("Images", "Streamed", "load"):
         from prunectl.core.datasets import images
 
         return getattr(images, name)

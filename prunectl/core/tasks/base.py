@@ -27,6 +27,8 @@ class Task(Protocol):
 
     counted: tuple[str, ...]
     """Names of what `training_sums` returns."""
+    measured: tuple[str, ...]
+    """Names of what `evaluation_sums` returns."""
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """What is minimised: the mean over the batch, float32, 0-dim."""

@@ -20,6 +20,7 @@ class Classification:
     def __init__(self, settings: TrainSettings, classes: int) -> None:
         self.smoothing = settings.label_smoothing
         self.top5 = classes > 5
+        self.measured: tuple[str, ...] = ("loss", "correct", *(["top5"] if self.top5 else []))
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy in float32, whatever precision the network ran in."""

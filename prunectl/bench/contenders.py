@@ -1,0 +1,261 @@
+"""Who is measured: prunectl's stages and trainers, and the loops people write. Each does a round when called.
+
+stage     a stage from spec to result: prune, train, evaluate each epoch, events, checkpoint
+trainer   only the trainer, in `lanes` side by side, launched one by one or as CUDA graphs, fused or not
+bare      images as floats in memory, no augmentation, nothing logged: the floor
+loader    DataLoader with `workers` processes and torchvision's transforms on PIL images
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, Dataset
+
+from prunectl.bench.work import RATE, Work, dense_stage, network, pruned_stage, settings
+from prunectl.core import networks
+from prunectl.core.datasets import Images, load
+from prunectl.core.devices import configure
+from prunectl.core.schedule import constant
+from prunectl.core.train import Trainer
+from prunectl.plan.identity import spec_to_dict, stage_key
+from prunectl.plan.spec import StageSpec
+from prunectl.stage.engines import Engines
+from prunectl.stage.run import Control, run
+from prunectl.storage.files import write_json
+from prunectl.storage.paths import StorePaths
+
+Round = Callable[[], None]
+Batches = Callable[[bool], Iterator[tuple[Tensor, Tensor]]]
+"""An epoch of training or of test batches."""
+
+
+def images_of(work: Work) -> Images:
+    """Patterns and noise, the same for everybody."""
+    images = load(dense_stage(work).data, Path("."))
+    assert isinstance(images, Images)
+    return images
+
+
+def stage(work: Work, options: dict[str, Any]) -> Round:
+    """prunectl as a worker runs it, warm, in the option `folder`."""
+    folder = Path(options["folder"])
+    paths = StorePaths(folder)
+    engines = Engines(folder, work.device, fuse=bool(options.get("fuse")))
+    number = 0
+
+    def finish(spec: StageSpec) -> None:
+        place = paths.stage(stage_key(spec))
+        place.folder.mkdir(parents=True)
+        write_json(place.spec, spec_to_dict(spec))
+        control = Control()
+        for _ in run(stage_key(spec), paths, engines, control):
+            pass
+        assert control.outcome == "done"
+
+    finish(dense_stage(work))
+
+    def go() -> None:
+        nonlocal number
+        number += 1
+        finish(pruned_stage(work, number))
+
+    return go
+
+
+def trainer(work: Work, options: dict[str, Any]) -> Round:
+    """The trainer alone; a round is `work.epochs` epochs in each of `lanes` lanes."""
+    configure(work.device, settings(work))
+    images = images_of(work)
+    graphs, fuse = bool(options.get("graphs", True)), bool(options.get("fuse"))
+    lanes = [
+        Trainer(network(work), settings(work), images, work.device, graphs=graphs, fuse=fuse)
+        for _ in range(int(options.get("lanes", 1)))
+    ]
+    for seed, lane in enumerate(lanes):
+        lane.initialise(seed, 0)
+        lane.set_masks(masks_of(lane.parameters))
+    schedule = constant(RATE, 1 << 40)
+
+    def epochs(lane: Trainer, seed: int) -> Iterator[bool]:
+        for _ in range(work.epochs):
+            yield from lane.train(schedule, seed, 0, lane.step + work.steps)
+            while not lane.idle():
+                yield False
+            lane.metrics()
+            lane.evaluate("test")
+
+    def go() -> None:
+        going = [epochs(lane, seed) for seed, lane in enumerate(lanes)]
+        while going:
+            going = [steps for steps in going if next(steps, None) is not None]
+        for lane in lanes:
+            for note in lane.notes():
+                raise RuntimeError(note)
+
+    return go
+
+
+def bare(work: Work, options: dict[str, Any]) -> Round:
+    """The shortest loop there is, over floats in the memory of the device."""
+    images = images_of(work)
+    mean, std = (torch.tensor(value)[:, None, None] for value in work.mean_std)
+
+    def floats(pixels: Tensor) -> Tensor:
+        return ((pixels.float() / 255 - mean) / std).to(work.device)
+
+    data, labels = floats(images.train_images), images.train_labels.to(work.device)
+    tests, answers = floats(images.test_images), images.test_labels.to(work.device)
+
+    def batches(train: bool) -> Iterator[tuple[Tensor, Tensor]]:
+        if train:
+            order = torch.randperm(work.train, device=work.device)
+            for chosen in torch.split(order, work.batch):
+                yield data[chosen], labels[chosen]
+        else:
+            yield from zip(torch.split(tests, 250), torch.split(answers, 250), strict=True)
+
+    return _loop(work, batches)
+
+
+class _Pictures(Dataset[tuple[Tensor, int]]):
+    """Images as torchvision's data sets hand them out: through PIL and a chain of transforms."""
+
+    def __init__(self, pixels: Tensor, labels: Tensor, transform: Callable[[Any], Tensor]) -> None:
+        self.pixels = np.ascontiguousarray(pixels.permute(0, 2, 3, 1).numpy())
+        self.labels = labels.tolist()
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        from PIL import Image
+
+        image = self.pixels[index]
+        picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+        return self.transform(picture), self.labels[index]
+
+
+def loader(work: Work, options: dict[str, Any]) -> Round:
+    """DataLoader, torchvision's transforms, one batch after another."""
+    return _loop(work, picture_batches(work, int(options.get("workers", 2))))
+
+
+def picture_batches(work: Work, workers: int) -> Batches:
+    """Batches as they come from a DataLoader with so many processes that stay."""
+    from torchvision import transforms
+
+    images = images_of(work)
+    plain = [transforms.ToTensor(), transforms.Normalize(*work.mean_std)]
+    random = [transforms.RandomCrop(work.shape[1], work.pad), transforms.RandomHorizontalFlip()]
+    common: dict[str, Any] = {
+        "num_workers": workers,
+        "persistent_workers": workers > 0,
+        "pin_memory": work.device != "cpu",
+    }
+    training = DataLoader(
+        _Pictures(
+            images.train_images,
+            images.train_labels,
+            transforms.Compose(random * bool(work.pad) + plain),
+        ),
+        batch_size=work.batch,
+        shuffle=True,
+        **common,
+    )
+    tests = DataLoader(
+        _Pictures(images.test_images, images.test_labels, transforms.Compose(plain)),
+        batch_size=250,
+        **common,
+    )
+
+    def batches(train: bool) -> Iterator[tuple[Tensor, Tensor]]:
+        for pixels, labels in training if train else tests:
+            yield (
+                pixels.to(work.device, non_blocking=True),
+                labels.to(work.device, non_blocking=True),
+            )
+
+    return batches
+
+
+def _loop(work: Work, batches: Batches) -> Round:
+    """A plain training loop: torch's own optimizer, the masks applied after each step, accuracy once an epoch."""
+    torch.backends.cudnn.allow_tf32 = work.precision != "fp32"
+    torch.backends.cuda.matmul.allow_tf32 = work.precision != "fp32"
+    module = networks.build(network(work), torch.Generator().manual_seed(0)).to(work.device)
+    masks = masks_of(dict(module.named_parameters()))
+    optimizer = torch.optim.SGD(
+        module.parameters(), lr=RATE, momentum=0.9, nesterov=True, weight_decay=2e-4
+    )
+
+    def go() -> None:
+        for _ in range(work.epochs):
+            train_epoch(work, module, optimizer, masks, batches)
+            accuracy(work, module, batches)
+
+    return go
+
+
+def train_epoch(
+    work: Work,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    masks: dict[str, Tensor],
+    batches: Batches,
+) -> None:
+    """One epoch."""
+    module.train()
+    parameters = dict(module.named_parameters())
+    kept = {name: mask.to(work.device) for name, mask in masks.items()}
+    for pixels, labels in batches(True):
+        optimizer.zero_grad()
+        with _autocast(work):
+            loss = cross_entropy(module(pixels), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        with torch.no_grad():
+            for name, mask in kept.items():
+                parameters[name].mul_(mask)
+
+
+@torch.no_grad()
+def accuracy(work: Work, module: nn.Module, batches: Batches) -> float:
+    """Of the test images, in percent."""
+    module.eval()
+    right = torch.zeros((), device=work.device)
+    for pixels, labels in batches(False):
+        with _autocast(work):
+            outputs = module(pixels)
+        right += (outputs.argmax(1) == labels).sum()
+    return 100 * right.item() / work.test
+
+
+def _autocast(work: Work) -> torch.autocast:
+    kind = torch.device(work.device).type
+    return torch.autocast(kind, torch.bfloat16, enabled=work.precision == "bf16")
+
+
+def masks_of(parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
+    """Random masks that keep a fifth of every kernel."""
+    source = torch.Generator().manual_seed(0)
+    return {
+        name: torch.rand(value.shape, generator=source) < 0.2
+        for name, value in parameters.items()
+        if value.ndim > 1
+    }
+
+
+CONTENDERS: dict[str, Callable[[Work, dict[str, Any]], Round]] = {
+    "stage": stage,
+    "trainer": trainer,
+    "bare": bare,
+    "loader": loader,
+}

@@ -1,0 +1,130 @@
+"""`bench scheduler`: what lies between two stages, with a warm worker and with a process for each."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+from prunectl.bench.compare import BenchError, load
+from prunectl.bench.train import Tell
+from prunectl.bench.work import Work, dense_stage
+from prunectl.plan.identity import spec_to_dict, stage_key
+from prunectl.plan.spec import StageSpec
+from prunectl.storage.files import write_json
+from prunectl.storage.journal import Record, read
+from prunectl.storage.paths import StorePaths
+
+TINY = Work("convnet", (1, 8, 8), train=640, test=100, epochs=1, batch=64)
+
+
+def run(stages: int, quick: bool, tell: Tell) -> dict[str, Any]:
+    """Seconds from the end of a stage (its `done` record) to the first step of the next (its `begin` record)."""
+    count = 3 if quick else stages
+    before = load()
+    with tempfile.TemporaryDirectory(prefix="prunectl-bench-") as folder:
+        tell(f"{count} stages in a warm worker under the scheduler")
+        warm = _scheduled(Path(folder, "warm"), count)
+        tell(f"{count} stages in a process each")
+        cold = _processes(Path(folder, "cold"), 2 if quick else min(count, 5))
+    return {
+        "work": TINY.to_json(),
+        "load": [before, load()],
+        "gaps": [_summary("warm worker", warm), _summary("process per stage", cold)],
+    }
+
+
+def _summary(label: str, gaps: list[float]) -> dict[str, Any]:
+    return {
+        "label": label,
+        "seconds": statistics.median(gaps),
+        "fastest": min(gaps),
+        "slowest": max(gaps),
+        "gaps": len(gaps),
+    }
+
+
+def _specs(count: int) -> dict[str, StageSpec]:
+    specs = [replace(dense_stage(TINY), seed=seed) for seed in range(count)]
+    return {stage_key(spec): spec for spec in specs}
+
+
+def _scheduled(root: Path, count: int) -> list[float]:
+    """The scheduler and one worker process, as `prunectl run` has them."""
+    from prunectl.scheduler.devices import CpuLayer, with_slots
+    from prunectl.scheduler.loop import Scheduler
+
+    paths = StorePaths(root)
+    stages = {
+        key: {"spec": spec_to_dict(spec), "steps": spec.steps, "epoch_steps": spec.steps}
+        for key, spec in _specs(count).items()
+    }
+    trials = [
+        {"trial": key[:16], "cell": "0" * 16, "plan": "bench", "seed": seed}
+        | {"path": [key], "sparsities": ["0"], "network": "convnet", "strategy": "none"}
+        for seed, key in enumerate(stages)
+    ]
+    record = {"digest": "bench", "name": "bench", "created": 0.0}
+    write_json(paths.plan("bench"), record | {"trials": trials, "stages": stages})
+    device = with_slots(CpuLayer().devices()[0], 1)
+    outcome = Scheduler(paths, [device], ["bench"], data=root, share=True).run()
+    if not outcome.ok:
+        raise BenchError(f"stages failed: {outcome.failure}")
+    logs = sorted(
+        (read(paths.stage(key).events)[0] for key in stages), key=lambda log: log[0]["time"]
+    )
+    return [_at(after, "begin") - _at(log, "done") for log, after in itertools.pairwise(logs)]
+
+
+def _at(log: list[Record], kind: str) -> float:
+    return float(next(record["time"] for record in log if record["type"] == kind))
+
+
+def _processes(root: Path, count: int) -> list[float]:
+    """A worker started for each stage, from its start to the first step."""
+    paths = StorePaths(root)
+    gaps = []
+    for key, spec in _specs(count).items():
+        paths.stage(key).folder.mkdir(parents=True)
+        write_json(paths.stage(key).spec, spec_to_dict(spec))
+        started = time.time()
+        command = [
+            sys.executable,
+            "-m",
+            "prunectl.stage",
+            "--store",
+            str(root),
+            "--data",
+            str(root),
+        ]
+        with subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            text=True,
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(json.dumps({"do": "run", "key": key, "keep": []}) + "\n")
+            process.stdin.flush()
+            _wait(process.stdout)
+            process.kill()
+        gaps.append(_at(read(paths.stage(key).events)[0], "begin") - started)
+    return gaps
+
+
+def _wait(lines: IO[str]) -> None:
+    for line in lines:
+        if json.loads(line)["is"] == "done":
+            return
+    raise BenchError("a worker ended before its stage did")

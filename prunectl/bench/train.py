@@ -1,0 +1,112 @@
+"""`bench train`: what a step costs here, against the loops people write and against our own parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from prunectl.bench import work as works
+from prunectl.bench.compare import (
+    BenchError,
+    Contender,
+    Measured,
+    compared,
+    load,
+    measure,
+    timings,
+)
+
+Tell = Callable[[str], None]
+
+
+def cpu_tables(quick: bool, networks: Sequence[str] = ()) -> list[list[Contender]]:
+    """Stages against a bare loop and a DataLoader, and bf16 against fp32; one thread each."""
+    tables = []
+    for each in (works.LENET, works.RESNET):
+        if networks and each.network not in networks:
+            continue
+        work = works.quick(each) if quick else each
+        tables.append(
+            [
+                Contender("prunectl stage", "stage", work),
+                Contender("bare loop", "bare", work),
+                Contender("DataLoader, 2 workers", "loader", work, {"workers": 2}),
+                Contender("prunectl stage, bf16", "stage", replace(work, precision="bf16")),
+            ]
+        )
+    return tables
+
+
+def cuda_tables(quick: bool, device: str, networks: Sequence[str] = ()) -> list[list[Contender]]:
+    """From a plain loop to several fused lanes, a step at a time: the letters are those of the design's table."""
+    tables = []
+    for name, each in works.CIFAR.items():
+        if networks and name not in networks:
+            continue
+        work = replace(works.quick(each) if quick else each, device=device, precision="tf32")
+        half = replace(work, precision="bf16")
+        tables.append(
+            [
+                Contender("B  DataLoader, 8 workers, TF32", "loader", work, {"workers": 8}),
+                Contender("   stage: graphs, events, checkpoints, TF32", "stage", work),
+                Contender("D  data on the GPU, eager, TF32", "trainer", work, {"graphs": False}),
+                Contender("E  D as one CUDA graph", "trainer", work),
+                Contender("E' E in bf16", "trainer", half),
+                Contender("F  E' with fused kernels", "trainer", half, {"fuse": True}),
+                *(
+                    Contender(
+                        f"G  F in {lanes} lanes",
+                        "trainer",
+                        half,
+                        {"fuse": True, "lanes": lanes},
+                        lanes,
+                    )
+                    for lanes in (2, 4, 8)
+                ),
+            ]
+        )
+    return tables
+
+
+def run(tables: Sequence[Sequence[Contender]], rounds: int, tell: Tell) -> list[dict[str, Any]]:
+    """Measure table after table. Raises BenchError where nothing of one could be measured."""
+    results = []
+    for contenders in tables:
+        work = contenders[0].work
+        before = load()
+        how = measure if work.device == "cpu" else _one_by_one
+        measured = how(contenders, rounds, tell)
+        about = {contender.label: contender for contender in contenders}
+        rows = [
+            row.to_json() | {"lanes": about[row.label].lanes, "options": about[row.label].options}
+            for row in measured
+        ]
+        record = work.to_json() | {"steps": work.steps}
+        results.append({"work": record, "load": [before, load()], "measured": rows})
+    return results
+
+
+def _one_by_one(contenders: Sequence[Contender], rounds: int, tell: Tell) -> list[Measured]:
+    """On a GPU each gets the device alone: even an idle process would hold memory. What fails is left out."""
+    found: dict[str, list[float]] = {}
+    for contender in contenders:
+        try:
+            found |= timings([contender], rounds, tell)
+        except BenchError as error:
+            tell(str(error))
+    if not found:
+        raise BenchError("nothing could be measured")
+    first = next(iter(found.values()))
+    return [compared(label, values, first) for label, values in found.items()]
+
+
+def worth(result: dict[str, Any]) -> int:
+    """Lanes worth having: doubled while that makes an epoch at least 5 % cheaper."""
+    fused = [row for row in result["measured"] if row["options"].get("fuse")]
+    chosen, fastest = 1, float("inf")
+    for row in fused:
+        if row["seconds"] > 0.95 * fastest:
+            break
+        chosen, fastest = row["lanes"], row["seconds"]
+    return chosen

@@ -1,0 +1,127 @@
+"""The work that is measured: a network, images, steps; the same for everyone. Free of torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from prunectl.core.datasets.registry import describe
+from prunectl.core.schedule import constant
+from prunectl.core.settings import (
+    AugmentSettings,
+    DataSettings,
+    NetworkSettings,
+    NormalizeSettings,
+    OptimizerSettings,
+    PruneSettings,
+    TrainSettings,
+)
+from prunectl.plan.identity import stage_key
+from prunectl.plan.spec import Mask, StageSpec, Weights
+
+Precision = Literal["fp32", "tf32", "bf16"]
+DENSITY = "0.2"
+"""Of the pruned networks that are trained."""
+RATE = 0.01
+
+
+@dataclass(frozen=True)
+class Work:
+    """`epochs` epochs of training a pruned network, each followed by an evaluation: what one round asks for."""
+
+    network: str
+    shape: tuple[int, int, int]
+    train: int
+    test: int
+    epochs: int = 2
+    batch: int = 128
+    classes: int = 10
+    pad: int = 0
+    precision: Precision = "fp32"
+    device: str = "cpu"
+    deterministic: bool = True
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of one epoch; the short last batch is kept."""
+        return -(-self.train // self.batch)
+
+    @property
+    def mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Constants that everybody normalises by."""
+        return (0.5,) * self.shape[0], (0.2,) * self.shape[0]
+
+    def to_json(self) -> dict[str, Any]:
+        """For the command line of a contender."""
+        return asdict(self)
+
+
+def from_json(data: dict[str, Any]) -> Work:
+    """The inverse of `Work.to_json`."""
+    return Work(**{**data, "shape": tuple(data["shape"])})
+
+
+LENET = Work("lenet-300-100", (1, 28, 28), train=12_800, test=2_133, epochs=3)
+RESNET = Work("resnet-20", (3, 32, 32), train=1_280, test=256, epochs=1, pad=4)
+"""A fifth and a fortieth of an epoch of Fashion-MNIST and CIFAR-10: as many test images to a step as there."""
+CIFAR = {
+    name: Work(name, (3, 32, 32), train=50_000, test=10_000, epochs=1, pad=4)
+    for name in ("resnet-20", "resnet-56", "resnet-110", "wrn-16-8")
+}
+
+
+def quick(work: Work) -> Work:
+    """The same in a fraction of a second: tries everything, measures nothing."""
+    return replace(work, batch=16, train=40, test=20, epochs=1)
+
+
+def network(work: Work) -> NetworkSettings:
+    """As a stage has it."""
+    return NetworkSettings(work.network, work.shape, work.classes)
+
+
+def settings(work: Work) -> TrainSettings:
+    """As a stage has it."""
+    mean, std = work.mean_std
+    return TrainSettings(
+        batch=work.batch,
+        evaluate_every=work.steps,
+        optimizer=OptimizerSettings(nesterov=True, weight_decay=2e-4),
+        augment=AugmentSettings(work.pad, "zero", flip=bool(work.pad)),
+        normalize=NormalizeSettings("channel", mean, std),
+        precision=work.precision,
+        deterministic=work.deterministic,
+    )
+
+
+def dense_stage(work: Work) -> StageSpec:
+    """One epoch of the whole network: what the others prune."""
+    channels, height, width = work.shape
+    options = tuple(
+        sorted(
+            {
+                "channels": channels,
+                "height": height,
+                "width": width,
+                "train": work.train,
+                "test": work.test,
+                "classes": work.classes,
+            }.items()
+        )
+    )
+    data = DataSettings("synthetic", describe("synthetic", options).fingerprint, options)
+    return StageSpec(network(work), data, settings(work), constant(RATE, work.steps), seed=0)
+
+
+def pruned_stage(work: Work, number: int) -> StageSpec:
+    """The `number`-th stage of a round each: pruned, then trained for `work.epochs`."""
+    dense = dense_stage(work)
+    parent = stage_key(dense)
+    return replace(
+        dense,
+        lr=constant(RATE, work.steps * work.epochs),
+        seed=number,
+        iteration=1,
+        weights=Weights(parent),
+        mask=Mask(parent, PruneSettings(density=DENSITY)),
+    )

@@ -1,0 +1,144 @@
+"""`bench`: this machine's own training and scheduling figures."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(help="This machine's own training and scheduling figures.", no_args_is_help=True)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="For scripts.")]
+QuickOption = Annotated[
+    bool, typer.Option("--quick", help="Seconds instead of minutes: tries it, measures nothing.")
+]
+RoundsOption = Annotated[int, typer.Option(min=1, help="Turns of each contender.")]
+
+
+@app.command()
+def train(
+    device: Annotated[str, typer.Option(help="cpu, or cuda with --all.")] = "cpu",
+    everything: Annotated[
+        bool, typer.Option("--all", help="cuda: from a plain loop to fused graphs in lanes.")
+    ] = False,
+    networks: Annotated[
+        list[str] | None, typer.Option("--network", help="Only this one (repeatable).")
+    ] = None,
+    rounds: RoundsOption = 7,
+    quick: QuickOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Time training against a bare loop and a DataLoader loop: same network, batches, steps, threads."""
+    from prunectl.bench import train as bench
+
+    if (device == "cpu") == everything:
+        raise typer.BadParameter("--device cpu goes without --all, --device cuda with it")
+    if device == "cpu":
+        tables = bench.cpu_tables(quick, networks or ())
+    else:
+        tables = bench.cuda_tables(quick, device, networks or ())
+    if not tables:
+        raise typer.BadParameter("no such network is measured", param_hint="--network")
+    results = bench.run(tables, 1 if quick else rounds, _tell)
+    if everything:
+        for result in results:
+            result["lanes_worth_having"] = bench.worth(result)
+    _report("train", results, as_json)
+
+
+@app.command()
+def study(
+    rounds: RoundsOption = 3, quick: QuickOption = False, as_json: JsonOption = False
+) -> None:
+    """Time a small study, 3 seeds × (dense + 3 iterations), from the shell to its end, against a script."""
+    from prunectl.bench import study as bench
+
+    _report("study", [bench.run(1 if quick else rounds, quick, _tell)], as_json)
+
+
+@app.command()
+def scheduler(
+    stages: Annotated[int, typer.Option(min=2, help="Stages in the warm worker.")] = 20,
+    quick: QuickOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Time what lies between two stages: a warm worker against a process for each."""
+    from prunectl.bench import scheduling as bench
+
+    _report("scheduler", [bench.run(stages, quick, _tell)], as_json)
+
+
+def _tell(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def machine() -> dict[str, Any]:
+    """What was measured on, with what."""
+    import os
+    from importlib import metadata
+
+    import prunectl
+    from prunectl.scheduler.devices import CpuLayer
+
+    cpu = CpuLayer().devices()[0]
+    return {
+        "cpu": cpu.name,
+        "cores": cpu.slots,
+        "threads": os.cpu_count(),
+        "python": platform.python_version(),
+        "torch": metadata.version("torch"),
+        "torchvision": metadata.version("torchvision"),
+        "prunectl": prunectl.__version__,
+    }
+
+
+def _report(what: str, results: Sequence[dict[str, Any]], as_json: bool) -> None:
+    import time
+
+    record: dict[str, Any] = {
+        "bench": what,
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": machine(),
+        "results": list(results),
+    }
+    if as_json:
+        typer.echo(json.dumps(record, indent=1))
+        return
+    for result in results:
+        _print(result)
+    about = record["machine"]
+    typer.echo(
+        f"{about['cpu']}, {about['cores']} cores, torch {about['torch']}, Python {about['python']}"
+    )
+
+
+def _print(result: dict[str, Any]) -> None:
+    from prunectl.cli.tables import console, table
+
+    work, out = result["work"], console()
+    out.print(
+        f"{work['network']}, {work['train']:,} images {'×'.join(map(str, work['shape']))}, batch "
+        f"{work['batch']}; load {result['load'][0][0]:.1f} before, {result['load'][1][0]:.1f} after",
+        markup=False,
+    )
+    if "gaps" in result:
+        rows = [
+            [row["label"], *(f"{1000 * row[key]:.1f}" for key in ("seconds", "fastest", "slowest"))]
+            for row in result["gaps"]
+        ]
+        out.print(table(["between two stages", "median ms", "fastest", "slowest"], rows))
+        return
+    unit = "s" if "stages" in work else "s/epoch"
+    rows = [_row(row) for row in result["measured"]]
+    out.print(table(["", f"median {unit}", "fastest", "slowest", "× first", "95 %"], rows))
+    if "lanes_worth_having" in result:
+        out.print(f"lanes worth having: {result['lanes_worth_having']}", markup=False)
+
+
+def _row(row: dict[str, Any]) -> list[str]:
+    times = [f"{row[key]:.3f}" for key in ("seconds", "fastest", "slowest")]
+    covers = "" if row["low"] is None else f"{row['low']:.2f} – {row['high']:.2f}"
+    return [row["label"], *times, f"{row['ratio']:.2f}", covers]

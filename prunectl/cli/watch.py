@@ -1,0 +1,41 @@
+"""`watch`: the terminal UI on any store, with a scheduler or without."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from prunectl.cli.options import StoreOption
+from prunectl.errors import PrunectlError, StoreError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this file."""
+    app.command(rich_help_panel="Run")(watch)
+
+
+def watch(
+    store: StoreOption = None,
+    readonly: Annotated[
+        bool, typer.Option("--readonly", help="Without the keys that change a run.")
+    ] = False,
+    ascii_curves: Annotated[
+        bool, typer.Option("--ascii", help="Curves without braille, for fonts that lack it.")
+    ] = False,
+) -> None:
+    """Watch a run live: progress, ranked tables, trials and SQL. Leaving does not touch the run."""
+    from prunectl.storage.paths import StorePaths
+
+    paths = StorePaths.locate(store)
+    if not paths.root.exists():
+        raise StoreError(
+            f"there is no store {paths.root}; `prunectl run PLAN` makes one, --store names another place"
+        )
+    # Textual draws on stderr.
+    if not (sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()):
+        raise PrunectlError("watch needs a terminal")
+    from prunectl.tui import open_viewer
+
+    open_viewer(paths, readonly=readonly, plain_curves=ascii_curves)

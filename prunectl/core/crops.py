@@ -1,0 +1,51 @@
+"""Random resized crops (Szegedy et al. 2015): which part of a picture is scaled to the network's input. Free of torch.
+
+A crop covers a random share of the picture's area at a random aspect ratio, at a random place. What is random is
+drawn before the picture's size is known, a fixed number of values per picture, so that the crop is a function of
+the draws and of the size alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+ATTEMPTS = 10
+"""Shapes tried before the middle is taken: as torchvision does; TensorFlow's ten are from memory."""
+DRAWS = 2 * ATTEMPTS + 2
+"""Values drawn per picture, uniform in [0, 1): (area, ratio) for each attempt, then the place."""
+
+Box = tuple[int, int, int, int]
+"""Top, left, height, width in pixels."""
+
+
+def box(
+    draws: Sequence[float],
+    height: int,
+    width: int,
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+) -> Box:
+    """The part of a picture of height × width that the draws choose.
+
+    Its area is uniform within `scale` times the picture's, the logarithm of its ratio (width over height) uniform
+    within `ratio`'s. Where none of the shapes fits, it is the largest one in the middle whose ratio is allowed.
+    """
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    for attempt in range(ATTEMPTS):
+        size, shape = draws[2 * attempt : 2 * attempt + 2]
+        area = height * width * (scale[0] + (scale[1] - scale[0]) * size)
+        aspect = math.exp(low + (high - low) * shape)
+        wide, tall = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < wide <= width and 0 < tall <= height:
+            return _place(draws[-2], height - tall), _place(draws[-1], width - wide), tall, wide
+    wide, tall = width, height
+    if width / height < ratio[0]:
+        tall = max(1, min(height, round(width / ratio[0])))
+    elif width / height > ratio[1]:
+        wide = max(1, min(width, round(height * ratio[1])))
+    return (height - tall) // 2, (width - wide) // 2, tall, wide
+
+
+def _place(draw: float, room: int) -> int:
+    return min(room, int(draw * (room + 1)))

@@ -1,0 +1,108 @@
+"""What nothing needs any more, and how to be rid of it. Never a final state, a mask, a log or a result.
+
+Superseded are: checkpoints inside stages that are done, rewind checkpoints that no unfinished stage starts from (a
+plan that wants one later replays the dense run to it), files that were set aside as corrupt, and temporary files of
+processes that are gone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from prunectl.storage.files import cannot_write, leftovers
+from prunectl.storage.locks import Lock, is_held
+from prunectl.storage.paths import StagePaths, StorePaths
+from prunectl.storage.studies import current
+
+LATEST = "checkpoints inside finished stages"
+REWIND = "rewind checkpoints that no unfinished stage needs"
+CORRUPT = "files set aside as corrupt"
+TEMPORARY = "temporary files of dead processes"
+
+
+@dataclass(frozen=True)
+class Removal:
+    """A file to remove, and why."""
+
+    path: Path
+    bytes: int
+    why: str
+
+
+def removable(paths: StorePaths) -> list[Removal]:
+    """Everything that nothing needs; changes nothing."""
+    needed = _needed(paths)
+    found: list[Removal] = []
+    for folder in sorted(paths.stages.glob("*")):
+        stage = StagePaths(folder)
+        if folder.is_dir() and not is_held(stage.lock):
+            found += _of_stage(stage, needed)
+    for folder in (paths.root, paths.control, paths.requests, paths.plans, paths.runs):
+        found += _removals(_dead(leftovers(folder)), TEMPORARY)
+    found += _removals(paths.root.glob(f"{paths.database.name}*.damaged-*"), CORRUPT)
+    return found
+
+
+def remove(paths: StorePaths, found: Iterable[Removal]) -> int:
+    """Remove files; bytes freed.
+
+    Raises StoreBusy where a scheduler has the store, StoreError where a file cannot be removed.
+    """
+    freed = 0
+    lock = Lock(paths.scheduler_lock)
+    lock.acquire(f"garbage collection, pid {os.getpid()}")
+    try:
+        for each in found:
+            try:
+                each.path.unlink(missing_ok=True)
+            except OSError as error:
+                raise cannot_write(each.path, error) from error
+            freed += each.bytes
+    finally:
+        lock.release()
+    return freed
+
+
+def _needed(paths: StorePaths) -> set[tuple[str, int]]:
+    """(dense stage, step) of the checkpoints that unfinished stages of current plans start from."""
+    found = set()
+    for study in current(paths):
+        for stage in study.stages.values():
+            key, step = stage.weights
+            if key and step is not None and not paths.stage(stage.key).result.exists():
+                found.add((key, step))
+    return found
+
+
+def _of_stage(stage: StagePaths, needed: set[tuple[str, int]]) -> Iterator[Removal]:
+    yield from _removals(stage.folder.glob("*.corrupt-*"), CORRUPT)
+    yield from _removals(_dead(leftovers(stage.folder)), TEMPORARY)
+    if not stage.result.exists():
+        return
+    yield from _removals([stage.latest], LATEST)
+    steps = {step for _, step in needed}
+    keys = {key for key, _ in needed}
+    for step in stage.rewind_steps():
+        # Of a replay, whose key is not the dense stage's, any step that somebody wants is kept.
+        wanted = (stage.key, step) in needed or (stage.key not in keys and step in steps)
+        if not wanted:
+            yield from _removals([stage.rewind(step)], REWIND)
+
+
+def _dead(temporary: Iterable[Path]) -> Iterator[Path]:
+    """Those whose process, which stands in their name, is gone."""
+    for path in temporary:
+        pid = path.name.split(".")[-3]
+        if not (pid.isdigit() and Path(f"/proc/{pid}").exists()):
+            yield path
+
+
+def _removals(files: Iterable[Path], why: str) -> Iterator[Removal]:
+    for path in files:
+        try:
+            yield Removal(path, path.stat().st_size, why)
+        except FileNotFoundError:
+            continue

@@ -1,0 +1,111 @@
+"""Watching in a thread of our own: the newest snapshot is sent to the screens, older ones are forgotten.
+
+The store is looked at less and less often while nothing happens, and at once when a key is pressed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from textual.message import Message
+
+from prunectl.errors import PrunectlError
+from prunectl.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from textual.app import App
+
+INTERVAL = 0.5
+QUIET_SECONDS = 30.0
+"""Without a change before the interval doubles."""
+LONGEST = 4.0
+
+
+class SnapshotReady(Message):
+    """How the store stands now."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        super().__init__()
+        self.snapshot = snapshot
+
+    def can_replace(self, message: Message) -> bool:
+        """The newest wins."""
+        return isinstance(message, SnapshotReady)
+
+
+class WatchFailed(Message):
+    """The store could not be read; it is tried again."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+    def can_replace(self, message: Message) -> bool:
+        """The newest wins."""
+        return isinstance(message, WatchFailed)
+
+
+class Source(Protocol):
+    """What snapshots come from."""
+
+    def poll(self) -> Snapshot | None:
+        """A new snapshot, or None where nothing has changed."""
+
+
+class Poller(threading.Thread):
+    """Polls until it is told to stop. A daemon: it never keeps the program from ending."""
+
+    def __init__(
+        self, make: Callable[[], Source], app: App[None], interval: float = INTERVAL
+    ) -> None:
+        """`make` is called in the thread: a watcher belongs to one."""
+        super().__init__(name="watcher", daemon=True)
+        self._make = make
+        self._app = app
+        self.base = interval
+        self.interval = interval
+        self._stopping = threading.Event()
+        self._wake = threading.Event()
+        self._changed = time.monotonic()
+
+    def run(self) -> None:
+        source: Source | None = None
+        while not self._stopping.is_set():
+            try:
+                source = source or self._make()
+                snapshot = source.poll()
+            except (PrunectlError, OSError, ValueError, KeyError) as error:
+                self._app.post_message(WatchFailed(f"{type(error).__name__}: {error}"))
+                snapshot = None
+            else:
+                if snapshot is not None:
+                    self._changed = time.monotonic()
+                    self.interval = self.base
+                    self._app.post_message(SnapshotReady(snapshot))
+            self._slow_down()
+            self._wake.wait(self.interval)
+            self._wake.clear()
+
+    def _slow_down(self) -> None:
+        quiet = time.monotonic() - self._changed
+        if quiet > QUIET_SECONDS and self.interval < LONGEST:
+            self.interval = min(LONGEST, self.interval * 2)
+
+    def hurry(self) -> None:
+        """Look now, and often again."""
+        self._changed = time.monotonic()
+        self.interval = self.base
+        self._wake.set()
+
+    def attend(self) -> None:
+        """Someone is there: look often again."""
+        if self.interval > self.base:
+            self.hurry()
+
+    def stop(self) -> None:
+        """End soon; does not wait."""
+        self._stopping.set()
+        self._wake.set()

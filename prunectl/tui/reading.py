@@ -1,0 +1,166 @@
+"""What a view reads from the store beside snapshots: results and the logs of one trial. Only called in threads.
+
+Reads are short: the database is opened, asked and let go; logs are read once and then from where they were left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from prunectl.report.leaderboard import Board, leaderboard
+from prunectl.snapshot import TrialView
+from prunectl.storage import query
+from prunectl.storage.files import read_json
+from prunectl.storage.journal import Record, read
+from prunectl.storage.paths import StorePaths
+from prunectl.storage.replica import Replica
+from prunectl.tui.detail import Detail, detail_of
+
+PUBLISHED = """
+SELECT source, network, dataset, schedule, method, sparsity, retrain_epochs, n, median, dense
+FROM published
+WHERE metric = 'top1' AND structure = 'unstructured' AND median IS NOT NULL AND dense IS NOT NULL
+  AND list_contains($networks, network) AND list_contains($datasets, dataset)
+"""
+SEEDS = """
+SELECT seed, trial, accuracy, delta, flag, done FROM points
+WHERE plan = $plan AND cell = $cell AND iteration = $iteration ORDER BY seed
+"""
+NEAR = 0.05
+"""How far compression may be from the published one, as a fraction of it."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published number beside one of ours; accuracies in percent."""
+
+    source: str
+    method: str
+    sparsity: float
+    retrain_epochs: float | None
+    n: int | None
+    median: float
+    dense: float
+
+    @property
+    def delta(self) -> float:
+        """From their own dense network, in points."""
+        return self.median - self.dense
+
+
+@dataclass(frozen=True)
+class Boards:
+    """The tables of a store, with what was published about the same networks."""
+
+    boards: tuple[Board, ...] = ()
+    published: Mapping[tuple[str, str, str, str], tuple[Published, ...]] | None = None
+    """By network, data set, kind of schedule and method."""
+
+    def beside(self, board: Board, strategy: str, sparsity: float) -> Published | None:
+        """The published number of the same network, data set, strategy and kind of schedule whose compression is
+        the nearest, where that is near; of several lengths of retraining the longest."""
+        kind = board.schedule.split()[0] if board.schedule else ""
+        found = (self.published or {}).get((board.network, board.dataset, kind, strategy), ())
+        near = [
+            p
+            for p in found
+            if p.sparsity < 1 and abs((1 - sparsity) / (1 - p.sparsity) - 1) <= NEAR
+        ]
+
+        def distance(point: Published) -> tuple[float, float]:
+            return abs((1 - sparsity) / (1 - point.sparsity) - 1), -(point.retrain_epochs or 0.0)
+
+        return min(near, key=distance, default=None)
+
+
+@dataclass(frozen=True)
+class SeedPoint:
+    """One seed of a cell."""
+
+    seed: int
+    trial: str
+    accuracy: float | None
+    delta: float | None
+    flag: str | None
+    done: bool
+
+
+class Reader:
+    """Reads for the views. Raises PrunectlError as the rooms below do."""
+
+    def __init__(self, paths: StorePaths) -> None:
+        self.paths = paths
+
+    @property
+    def has_results(self) -> bool:
+        """Whether there is a database to read, so that asking does not make one."""
+        return self.paths.database.exists()
+
+    def boards(self) -> Boards:
+        """The leaderboards of all plans."""
+        found = leaderboard(self.paths, all_plans=True)
+        return Boards(tuple(found), published(self.paths, found))
+
+    def seeds(self, plan: str, cell: str, iteration: int) -> tuple[SeedPoint, ...]:
+        """The seeds of a cell, in order."""
+        values = {"plan": plan, "cell": cell, "iteration": iteration}
+        return tuple(SeedPoint(**row) for row in query.run(self.paths, SEEDS, values).dicts())
+
+    def replica(self) -> Replica:
+        """A private copy of the results."""
+        return Replica(self.paths)
+
+    def logs(self) -> TrialLogs:
+        """A reader of trials' logs."""
+        return TrialLogs(self.paths)
+
+
+def published(
+    paths: StorePaths, boards: Iterable[Board]
+) -> dict[tuple[str, str, str, str], tuple[Published, ...]]:
+    """What was published about the networks and data sets of these boards."""
+    listed = list(boards)
+    if not listed:
+        return {}
+    values = {
+        "networks": sorted({board.network for board in listed}),
+        "datasets": sorted({board.dataset for board in listed}),
+    }
+    out: dict[tuple[str, str, str, str], list[Published]] = {}
+    for row in query.run(paths, PUBLISHED, values).dicts():
+        key = (row["network"], row["dataset"], row["schedule"], row["method"])
+        fields = {name: row[name] for name in Published.__dataclass_fields__}
+        out.setdefault(key, []).append(Published(**fields))
+    return {key: tuple(points) for key, points in out.items()}
+
+
+class TrialLogs:
+    """The logs of the stages of trials; used by one thread at a time."""
+
+    def __init__(self, paths: StorePaths) -> None:
+        self._paths = paths
+        self._records: dict[str, tuple[list[Record], int]] = {}
+        self._specs: dict[str, dict[str, Any]] = {}
+
+    def detail(self, view: TrialView, varied: tuple[str, ...] = ()) -> Detail:
+        """Everything that is known about a trial from its stages; `varied`: labels that the plan varies."""
+        for key in view.path[: view.iteration + 1]:
+            records, offset = self._records.get(key, ([], 0))
+            more, offset = read(self._paths.stage(key).events, offset)
+            self._records[key] = ([*records, *more] if more else records, offset)
+            if key not in self._specs:
+                self._read_spec(key)
+        records_of = {key: self._records[key][0] for key in view.path if key in self._records}
+        return detail_of(view, records_of, self._specs, varied)
+
+    def _read_spec(self, key: str) -> None:
+        try:
+            content = read_json(self._paths.stage(key).spec)
+        except (OSError, ValueError):
+            return
+        except Exception:  # an unreadable file is not worth more than its absence here
+            return
+        if isinstance(content, dict) and isinstance(content.get("stage"), dict):
+            self._specs[key] = content["stage"]

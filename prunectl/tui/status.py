@@ -1,0 +1,121 @@
+"""The two lines on top of every screen as texts with styles: who is at work, how far, and until when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prunectl.snapshot import SchedulerView, Snapshot
+from prunectl.tui import text as t
+
+Part = tuple[str, str]
+"""Text and the name of its style."""
+
+SILENT_SECONDS = 10.0
+"""Without a heartbeat before a scheduler that holds its lock is called silent."""
+MODES = (("1", "Dashboard"), ("2", "Leaderboard"), ("3", "SQL"))
+
+
+def width_of(parts: Sequence[Part]) -> int:
+    """Columns the parts take."""
+    return sum(len(text) for text, _ in parts)
+
+
+def scheduler(view: SchedulerView, now: float, late: float = 0.0) -> list[Part]:
+    """Whether a scheduler is at work; `late` is the age of the snapshot, s."""
+    if view.alive:
+        age = None if view.age is None else view.age + max(0.0, late)
+        if age is not None and age > SILENT_SECONDS:
+            return [("● ", "warn"), (f"scheduler silent for {t.duration(age)}", "warn")]
+        if view.stopping:
+            return [("◐ ", "warn"), ("stopping: epochs are being finished", "warn")]
+        beat = "" if age is None else f", beat {age:.0f} s"
+        return [("● ", "good"), (f"scheduler{beat}", "")]
+    if view.age is None:
+        return [("○ ", "dim"), ("no scheduler yet", "")]
+    if view.ended is not None:
+        return [("○ ", "dim"), (f"no scheduler since {t.minutes(view.ended, now)}", "")]
+    since = t.minutes(now - view.age - late, now)
+    return [("○ ", "bad"), (f"the scheduler vanished about {since}", "bad")]
+
+
+def advice(snapshot: Snapshot) -> str:
+    """What to do where nothing goes on by itself; "" otherwise."""
+    if snapshot.scheduler.alive:
+        return snapshot.scheduler.trouble or ""
+    if not snapshot.trials:
+        return "`prunectl run PLAN` starts one"
+    states = {view.state for view in snapshot.trials}
+    if states == {"done"}:
+        return "2: what came out"
+    if "failed" in states:
+        return "F: what failed, R: retry, then `prunectl run`"
+    return "`prunectl run PLAN` goes on"
+
+
+def progress(snapshot: Snapshot) -> tuple[int, int]:
+    """Steps done and steps in all, of the plans that run, or of all plans where none does."""
+    plans = [plan for plan in snapshot.plans if plan.active] or list(snapshot.plans)
+    return sum(plan.steps_done for plan in plans), sum(plan.steps for plan in plans)
+
+
+def counts(snapshot: Snapshot) -> str:
+    """``412/640 done · 8 running · 6 failed``."""
+    total = sum(snapshot.counts.values())
+    words = [f"{snapshot.counts.get('done', 0)}/{total} done"]
+    for state in ("running", "waiting", "held", "interrupted", "failed", "blocked", "cancelled"):
+        if snapshot.counts.get(state):
+            words.append(f"{snapshot.counts[state]} {state}")
+    return " · ".join(words)
+
+
+def status(snapshot: Snapshot | None, now: float, width: int, trouble: str = "") -> list[Part]:
+    """The second line. Where there is little room the bar goes first, then counts, then what to do."""
+    if trouble:
+        return _cut([("! ", "bad"), (f"cannot read the store: {trouble}", "bad")], width)
+    if snapshot is None:
+        return [("reading the store …", "dim")]
+    head = scheduler(snapshot.scheduler, now, now - snapshot.time)
+    hint = advice(snapshot)
+    if hint:
+        head = [*head, (f" · {hint}", "warn" if snapshot.scheduler.alive else "dim")]
+    done, steps = progress(snapshot)
+    if not steps:
+        return _cut(head, width)
+    share = done / steps
+    known = t.finite(snapshot.scheduler.eta) is not None and snapshot.scheduler.alive
+    eta = f"  ETA {t.minutes(snapshot.scheduler.eta, now)}" if known else ""
+    numbers = f"  {_percent(share)} %{eta}  {counts(snapshot)}"
+    room = width - width_of(head) - len(numbers) - 2
+    if room >= 6:
+        return [*head, ("  ", ""), (t.boxed(share, min(30, room)), "accent"), (numbers, "")]
+    return _cut([*head, (numbers, "")], width)
+
+
+def _percent(share: float) -> str:
+    """Never 100.0 before all is done."""
+    return f"{min(share, 1.0 if share >= 1 else 0.999) * 100:.1f}"
+
+
+def _cut(parts: list[Part], width: int) -> list[Part]:
+    out: list[Part] = []
+    for text, style in parts:
+        left = width - width_of(out)
+        if left <= 0:
+            break
+        out.append((text if len(text) <= left else text[: left - 1] + "…", style))
+    return out
+
+
+def context(snapshot: Snapshot | None, width: int) -> str:
+    """What is being looked at: the plan and the store, as far as there is room."""
+    if snapshot is None:
+        return ""
+    active = [plan.name for plan in snapshot.plans if plan.active] or [
+        p.name for p in snapshot.plans
+    ]
+    name = active[0] + (f" +{len(active) - 1}" if len(active) > 1 else "") if active else ""
+    store = snapshot.store
+    for text in (" · ".join(part for part in (name, store) if part), name):
+        if len(text) <= width:
+            return text
+    return name[: max(0, width)]

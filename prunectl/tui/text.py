@@ -1,0 +1,158 @@
+"""How numbers, states and shares are written on a screen. Nothing here fails: what is no number is a dash."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+
+DASH = "–"
+GLYPHS = {
+    "running": "▶",
+    "waiting": "·",
+    "held": "∥",
+    "done": "✓",
+    "failed": "✗",
+    "blocked": "!",
+    "cancelled": "⊘",
+    "interrupted": "!",
+}
+STYLES = {
+    "running": "accent",
+    "waiting": "",
+    "held": "warn",
+    "done": "good",
+    "failed": "bad",
+    "blocked": "bad",
+    "cancelled": "dim",
+    "interrupted": "warn",
+}
+"""Styles of states by the names that tables know; a state always has its glyph too."""
+
+SPARKS = "▁▂▃▄▅▆▇█"
+EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+def finite(value: object) -> float | None:
+    """The number, or None for what is none, not a number or infinite."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def number(value: object, digits: int = 2) -> str:
+    """With fixed digits; ``nan`` and ``inf`` as such, because they mean something went wrong."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if math.isnan(value) else "inf" if value > 0 else "−inf"
+    known = finite(value)
+    return DASH if known is None else f"{known:.{digits}f}"
+
+
+def signed(value: object, digits: int = 2) -> str:
+    """With its sign, the minus a real one."""
+    known = finite(value)
+    return DASH if known is None else f"{known:+.{digits}f}".replace("-", "−")
+
+
+def short(value: object) -> str:
+    """Three digits and a letter: ``943``, ``6.15k``, ``1.2M``."""
+    known = finite(value)
+    if known is None:
+        return DASH
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(known) >= size:
+            return f"{known / size:.3g}{letter}"
+    return f"{known:.3g}"
+
+
+def sparsity(value: object) -> str:
+    """``0.9424`` as written in plans, four digits at the most."""
+    try:
+        return f"{float(str(value)):.4g}"
+    except ValueError:
+        return DASH
+
+
+def duration(seconds: object) -> str:
+    """``47s``, ``3m04``, ``2h15``, ``3d04h``."""
+    known = finite(seconds)
+    if known is None:
+        return DASH
+    whole = max(0, round(known))
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
+
+
+def clock(moment: object, now: float | None = None) -> str:
+    """Time of day, local; with the date where it is more than a day from `now`."""
+    known = finite(moment)
+    if known is None:
+        return DASH
+    try:
+        local = time.localtime(known)
+    except (OverflowError, OSError, ValueError):
+        return DASH
+    far = now is not None and abs(known - now) > 86400
+    return time.strftime("%d %b %H:%M" if far else "%H:%M:%S", local)
+
+
+def minutes(moment: object, now: float | None = None) -> str:
+    """Time of day to the minute, as `clock`."""
+    text = clock(moment, now)
+    return text if text == DASH or text.count(":") == 1 else text[:5]
+
+
+def size(count: object) -> str:
+    """Bytes in GiB: ``21G``, ``0.4G``."""
+    known = finite(count)
+    if known is None:
+        return DASH
+    gib = known / 2**30
+    return f"{gib:.0f}G" if gib >= 9.5 else f"{gib:.1f}G"
+
+
+def bar(share: object, width: int) -> str:
+    """A bar of `width` columns for a share of 0 to 1, in eighths of a column."""
+    known = min(1.0, max(0.0, finite(share) or 0.0))
+    whole, rest = divmod(int(known * width * 8), 8)
+    text = "█" * whole + (EIGHTHS[rest] if rest else "")
+    return text.ljust(width)
+
+
+def boxed(share: object, width: int) -> str:
+    """A bar between two edges; `width` with them."""
+    return f"▕{bar(share, width - 2)}▏"
+
+
+def spark(
+    values: Iterable[object], width: int, low: float | None = None, high: float | None = None
+) -> str:
+    """The last `width` values as a line of blocks; what is no number is a gap.
+
+    Scaled to `low` and `high`, or to the values' own range; values that are all the same are in the middle.
+    """
+    last: Sequence[float | None] = [finite(value) for value in values][-width:] if width > 0 else []
+    known = [value for value in last if value is not None]
+    if not known:
+        return ""
+    bottom = min(known) if low is None else low
+    top = max(known) if high is None else high
+    if top <= bottom:
+        return "".join(" " if value is None else SPARKS[3] for value in last)
+    steps = len(SPARKS) - 1
+    return "".join(
+        " "
+        if value is None
+        else SPARKS[min(steps, max(0, round((value - bottom) / (top - bottom) * steps)))]
+        for value in last
+    )
+
+
+def plural(count: int, word: str) -> str:
+    """``1 trial``, ``3 trials``."""
+    return f"{count} {word}{'' if count == 1 else 's'}"

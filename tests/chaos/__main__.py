@@ -1,0 +1,66 @@
+"""`python -m tests.chaos`: the long forms of what the suite tests briefly."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+
+def main() -> int:
+    """Exit status 0 if nothing was lost."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos")
+    parser.add_argument("--kills", type=int, default=0, help="random kills of real processes")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--span", type=float, default=6.0, help="seconds in which a kill strikes")
+    parser.add_argument("--writes", action="store_true", help="die before every write of a worker")
+    parser.add_argument("--scheduler-writes", metavar="N,N…", help="numbers of calls, or `all`")
+    options = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+    from tests.chaos import faults, kills
+
+    problems: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="prunectl-chaos-") as name:
+        folder = Path(name)
+        os.environ["PRUNECTL_LEASES"] = str(folder / "leases")
+        reference = kills.whole(folder) if options.kills or options.scheduler_writes else None
+        if options.kills and reference is not None:
+            started = time.monotonic()
+            tally = kills.rampage(
+                folder, reference, options.kills, options.seed, options.span, say=_say
+            )
+            by = ", ".join(f"{count} {victim}" for victim, count in sorted(tally.kills.items()))
+            _say(
+                f"{sum(tally.kills.values())} kills ({by}) in {tally.studies} studies and "
+                f"{tally.attempts} starts, {time.monotonic() - started:.0f} s"
+            )
+            problems += tally.problems
+        if options.writes:
+            for twice in (False, True):
+                place = folder / f"writes-{twice}"
+                place.mkdir()
+                deaths, said = faults.worker_deaths(place, twice=twice)
+                _say(f"{deaths} deaths of workers before their writes, fsyncs and renames")
+                problems += said
+        if options.scheduler_writes and reference is not None:
+            chosen = options.scheduler_writes
+            numbers = None if chosen == "all" else [int(word) for word in chosen.split(",")]
+            deaths, said = faults.scheduler_deaths(folder, reference, numbers)
+            _say(f"{deaths} deaths of schedulers before theirs")
+            problems += said
+    for problem in problems:
+        print(problem)
+    _say(f"{len(problems) or 'no'} problems")
+    return 1 if problems else 0
+
+
+def _say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""Small folders of real pictures, generated: what tests of image folders read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from prunectl.core.datasets import Images, Streamed, load
+from prunectl.core.datasets.registry import describe
+from prunectl.core.settings import DataSettings
+
+SIZES = ((40, 30), (24, 33), (17, 17), (64, 20), (12, 15))
+"""Width and height: landscape, portrait, square, elongated, and smaller than what is asked for."""
+
+
+def write_pictures(
+    root: Path, train: int = 7, test: int = 4, kind: str = "png", folders: str = "train test"
+) -> Path:
+    """So many pictures for each of three classes, each class brightest in a corner of its own."""
+    random = np.random.default_rng(3)
+    for folder, count in zip(folders.split(), (train, test), strict=True):
+        for label, name in enumerate(("ant", "bee", "cat")):
+            place = root / folder / name
+            place.mkdir(parents=True)
+            for number in range(count):
+                wide, high = SIZES[(number + label) % len(SIZES)]
+                pixels = random.integers(0, 120, (high, wide, 3)).astype(np.uint8)
+                rows = slice(0, high // 2) if label < 2 else slice(high // 2, high)
+                columns = slice(0, wide // 2) if label != 1 else slice(wide // 2, wide)
+                pixels[rows, columns] += 120
+                Image.fromarray(pixels).save(place / f"{number}.{kind}", quality=95)
+    return root
+
+
+def settings_of(path: Path, **values: Any) -> DataSettings:
+    """The folder's data settings with its place among the options, as a library would use it."""
+    fields = {"validation_from", "validation_count"} & values.keys()
+    rest = {name: values.pop(name) for name in fields}
+    options = {"path": str(path), "size": 16, **values}
+    fingerprint = describe("folder", options).fingerprint
+    return DataSettings("folder", fingerprint, tuple(sorted(options.items())), **rest)
+
+
+def held(path: Path, **values: Any) -> Images:
+    """The folder in memory."""
+    images = load(settings_of(path, held="always", **values))
+    assert isinstance(images, Images)
+    return images
+
+
+def streamed(path: Path, **values: Any) -> Streamed:
+    """The folder, to be read when it is used."""
+    images = load(settings_of(path, held="never", **values))
+    assert isinstance(images, Streamed)
+    return images

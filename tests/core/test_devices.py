@@ -1,0 +1,71 @@
+"""torch's switches, and what is said about bf16 without instructions for it."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from prunectl.core import devices
+from prunectl.core.settings import TrainSettings
+
+X86 = "processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: fpu sse2 avx512f{}\n"
+ARM = "processor\t: 0\nFeatures\t: fp asimd{}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "there"),
+    [
+        (X86.format(" avx512_bf16"), True),
+        (X86.format(" amx_bf16 amx_tile"), True),
+        (X86.format(""), False),
+        (ARM.format(" bf16"), True),
+        (ARM.format(""), False),
+    ],
+)
+def test_bf16_instructions_are_read_from_cpuinfo(tmp_path: Path, text: str, there: bool) -> None:
+    file = tmp_path / "cpuinfo"
+    file.write_text(text)
+    assert devices._has_bf16("cpu", file) is there
+    assert devices._has_bf16("cpu", tmp_path / "missing") is True
+
+
+def test_emulation_is_told_of_bf16_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_has_bf16", lambda kind: False)
+    assert devices.emulation("cpu", TrainSettings(precision="fp32")) is None
+    assert "emulated" in (devices.emulation("cpu", TrainSettings(precision="bf16")) or "")
+    monkeypatch.setattr(devices, "_has_bf16", lambda kind: True)
+    assert devices.emulation("cpu", TrainSettings(precision="bf16")) is None
+
+
+CHURN = """
+import resource, sys
+from prunectl.core import devices
+import torch
+torch.set_num_threads(1)
+if sys.argv[1] == "kept":
+    assert devices.keep_freed_memory()
+for _ in range(3):
+    a = [torch.ones(1 << 20) for _ in range(8)]; del a
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    a = [torch.ones(1 << 20) for _ in range(8)]; del a
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.slow
+def test_memory_freed_and_taken_again_is_not_mapped_again(repository: Path) -> None:
+    """Counts page faults, in a process of its own: eight tensors of 4 MiB are 8,192 pages."""
+    assert resource.getpagesize() == 4096
+    faults = subprocess.run(
+        [sys.executable, "-c", CHURN, "kept"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=repository,
+    ).stdout
+    assert int(faults) < 8192

@@ -1,0 +1,70 @@
+"""Every screen as text, at both sizes and in four states, as it is in tests/golden/tui.
+
+PRUNECTL_GOLDEN=write writes them anew; look at the difference before it is committed.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import textual
+from made import STATES, Stage
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "tui"
+SIZES = ((120, 40), (80, 24))
+PINNED = "8.2.8"
+
+
+def compare(name: str, text: str) -> None:
+    """With the file of this name; or write it where that is asked for."""
+    path = GOLDEN / f"{name}.txt"
+    if os.environ.get("PRUNECTL_GOLDEN") == "write":
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    assert path.exists(), f"{path.name} is missing: PRUNECTL_GOLDEN=write makes it"
+    assert text == path.read_text(encoding="utf-8"), f"{name} has changed"
+
+
+@pytest.mark.skipif(
+    textual.__version__ != PINNED, reason="other versions of Textual draw otherwise"
+)
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("state", STATES)
+def test_screens_look_as_they_did(state: str, size: tuple[int, int]) -> None:
+    stage = Stage(STATES[state](), rows=[] if state == "empty" else None)
+
+    async def story(stage: Stage) -> None:
+        shots = {"dashboard": stage.text()}
+        await stage.press("2")
+        shots["leaderboard"] = stage.text()
+        await stage.press("3")
+        if state != "empty":
+            await stage.press("ctrl+j")
+        shots["sql"] = stage.text()
+        views = stage.app.snapshot.trials if stage.app.snapshot else ()
+        name = next(
+            (v.trial for v in views if v.state in ("failed", "running", "interrupted")), "0" * 16
+        )
+        stage.app.action_view("Dashboard")
+        await stage.settle()
+        stage.app.open_trial(name)
+        await stage.settle()
+        shots["trial"] = stage.text()
+        for screen, text in shots.items():
+            compare(f"{screen}-{state}-{size[0]}x{size[1]}", text)
+
+    stage.play(story, size)
+
+
+def test_help_and_question_look_as_they_did() -> None:
+    stage = Stage(STATES["running"]())
+
+    async def story(stage: Stage) -> None:
+        await stage.press("question_mark")
+        compare("help-80x24", stage.text())
+        await stage.press("escape", "c")
+        compare("cancel-80x24", stage.text())
+
+    stage.play(story, (80, 24))

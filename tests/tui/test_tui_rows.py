@@ -1,0 +1,292 @@
+"""From snapshots and logs to rows and words: no screen, no store."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import made
+import pytest
+
+from prunectl.report.leaderboard import boards
+from prunectl.snapshot import SchedulerView, Snapshot
+from prunectl.tui import board as b
+from prunectl.tui import questions, rows, status
+from prunectl.tui import text as t
+from prunectl.tui.columns import Cell, Column, matches, ordered, visible
+from prunectl.tui.detail import detail_of, log_line
+from prunectl.tui.reading import Boards, Published
+from prunectl.tui.widgets.curve import Picture
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize("value", [None, NAN, INF, -INF, "x", object()])
+def test_what_is_no_number_is_written_somehow(value: Any) -> None:
+    assert t.finite(value) is None
+    for write in (t.number, t.signed, t.short, t.duration, t.clock, t.minutes, t.size):
+        assert isinstance(write(value), str)
+    assert t.bar(value, 5) == "     "
+    assert t.spark([value, value], 5) == ""
+
+
+def test_numbers() -> None:
+    assert t.number(92.345) == "92.34"
+    assert t.number(NAN) == "nan"
+    assert t.signed(-0.5) == "−0.50"
+    assert [t.short(x) for x in (0.05, 943, 6152, 1.2e6)] == ["0.05", "943", "6.15k", "1.2M"]
+    assert [t.duration(x) for x in (47, 184, 8100, 273600)] == ["47s", "3m04", "2h15", "3d04h"]
+    assert t.clock(1e300) == t.DASH
+    assert t.sparsity("0.959646393") == "0.9596"
+
+
+def test_bars_and_sparks() -> None:
+    assert t.bar(0.5, 4) == "██  "
+    assert t.bar(7, 4) == "████"
+    assert len(t.boxed(0.31, 12)) == 12
+    assert t.spark([1, 2, 3], 10) == "▁▅█"
+    assert t.spark([5, 5], 10) == "▄▄"
+    assert t.spark([1, NAN, 3], 10) == "▁ █"
+    assert t.spark(range(100), 4) == "▁▃▆█"
+
+
+def columns(*items: tuple[str, int, int]) -> list[Column[str]]:
+    return [Column(name, name, width, lambda x: Cell(x), rank=rank) for name, width, rank in items]
+
+
+def test_columns_give_way_by_rank_and_the_flexible_one_takes_the_rest() -> None:
+    listed = columns(("a", 10, 0), ("b", 10, 2), ("c", 10, 1))
+    assert [c.name for c, _ in visible(listed, 40)] == ["a", "b", "c"]
+    assert [c.name for c, _ in visible(listed, 25)] == ["a", "c"]
+    assert [c.name for c, _ in visible(listed, 5)] == ["a"]
+    listed[0] = replace(listed[0], flex=True)
+    assert [wide for _, wide in visible(listed, 40)] == [18, 10, 10]
+
+
+def test_filters() -> None:
+    assert matches("lr-rewind 0.9 seed 3", "LR seed")
+    assert not matches("lr-rewind 0.9", "lr 0.5")
+    assert not matches("lr-rewind 0.9", "!lr")
+    assert matches("fine-tune", "!lr")
+    assert matches("anything", "!")
+
+
+def test_sorting_puts_what_is_no_number_last() -> None:
+    column: Column[Any] = Column("x", "X", 1, lambda x: Cell(str(x)), order=lambda x: x)
+    assert ordered([3.0, NAN, None, 1.0], column, False)[:2] == [1.0, 3.0]
+    assert ordered([3.0, NAN, None, 1.0], column, True)[:2] == [3.0, 1.0]
+
+
+# a snapshot
+
+
+def test_what_all_trials_share_is_not_named() -> None:
+    snapshot = made.busy()
+    study = rows.study_of(snapshot.trials)
+    assert study == rows.Study()
+    assert rows.method(snapshot.trials[0].labels, study) == "fine-tune"
+    other = replace(
+        snapshot.trials[0],
+        cell="z",
+        labels=made.labels("fine-tune") | {"network": "vgg-16", "scope": "uniform"},
+    )
+    varied = rows.study_of((*snapshot.trials, other))
+    assert varied.varied == ("scope",)
+    assert varied.places == ("network",)
+    assert rows.method(other.labels, varied) == "fine-tune uniform"
+
+
+def test_a_length_that_follows_from_the_strategy_tells_nothing() -> None:
+    trials = [
+        replace(
+            view,
+            cell=view.labels["strategy"],
+            labels={**view.labels, "retrain": view.labels["strategy"]},
+        )
+        for view in made.busy().trials
+    ]
+    assert rows.study_of(trials).varied == ()
+
+
+def test_running_rows_mark_what_goes_wrong() -> None:
+    snapshot = made.busy()
+    found = rows.running_rows(snapshot, rows.Study())
+    assert [row.trouble for row in found] == ["", "diverged"]
+    assert rows.trouble(made.running(snapshot.trials[0], accuracies=(90.0, 10.0))) == "collapsing"
+    assert [rows.phase(row.view) for row in found] == ["it 1/3", "it 1/3"]
+    assert rows.phase(replace(found[0].view, replay=True)) == "replay"
+    for column in rows.fitted_running(rows.Study(places=("network",))):
+        for row in found:
+            assert isinstance(column.cell(row).text, str)
+
+
+def test_trial_rows_are_kept_while_their_trial_is_the_same() -> None:
+    snapshot = made.busy()
+    listed = rows.TrialList()
+    listed.update(snapshot, rows.Study())
+    first = listed.all()
+    listed.update(replace(snapshot, time=snapshot.time + 1), rows.Study())
+    assert all(a is b for a, b in zip(first, listed.all(), strict=True))
+    assert [row.position for row in listed.queue(snapshot)] == [1, 2, 3, 4, 5]
+    changed = (replace(snapshot.trials[0], state="failed"), *snapshot.trials[1:])
+    listed.update(replace(snapshot, trials=changed), rows.Study())
+    assert listed.all()[0].view.state == "failed"
+    assert [row.view.state for row in listed.unfinished()] == ["failed"]
+
+
+def test_events_newest_first_and_about_what() -> None:
+    snapshot = made.failed()
+    listed = rows.TrialList()
+    listed.update(snapshot, rows.Study())
+    found = rows.event_rows(snapshot, listed, rows.Study(), False)
+    assert found[0].view.kind == "stage_failed"
+    assert found[0].what == "fine-tune 0.5 seed 1"
+    assert len(rows.event_rows(snapshot, listed, rows.Study(), True)) == 1
+
+
+def test_coverage() -> None:
+    table, sparsities = rows.coverage_rows(made.busy(), rows.Study())
+    assert [row.label for row in table] == list(made.STRATEGIES)
+    assert sparsities == ["0.5", "0.75", "0.9"]
+    assert rows.coverage_cell(table[0].cells["0.5"]).text == "2▶"
+    failed, _ = rows.coverage_rows(made.failed(), rows.Study())
+    assert rows.coverage_cell(failed[0].cells["0.5"]) == Cell("1!", "bad")
+
+
+# the line on top
+
+
+def said(snapshot: Snapshot | None, width: int = 118, trouble: str = "") -> str:
+    return "".join(text for text, _ in status.status(snapshot, made.NOW, width, trouble))
+
+
+def test_the_status_says_who_is_at_work() -> None:
+    assert said(None) == "reading the store …"
+    assert said(made.busy()).startswith("● scheduler, beat 1 s")
+    assert "ETA 13:00" in said(made.busy())
+    assert "no scheduler since 11:40" in said(made.left())
+    assert "goes on" in said(made.left())
+    assert "`prunectl run PLAN` starts one" in said(made.nothing())
+    silent = replace(made.busy(), scheduler=SchedulerView(True, age=42.0))
+    assert "silent for 42s" in said(silent)
+    assert "stopping" in said(
+        replace(made.busy(), scheduler=SchedulerView(True, age=1.0, stopping="soft"))
+    )
+    vanished = replace(made.busy(), scheduler=SchedulerView(False, age=600.0))
+    assert "vanished about 11:50" in said(vanished)
+    assert "cannot read" in said(made.busy(), trouble="gone")
+
+
+@pytest.mark.parametrize("width", [10, 40, 78, 118, 300])
+@pytest.mark.parametrize("state", made.STATES)
+def test_the_status_fits(state: str, width: int) -> None:
+    assert len(said(made.STATES[state](), width)) <= width
+
+
+def test_no_scheduler_says_what_helps_in_eighty_columns() -> None:
+    assert "`prunectl run PLAN`" in said(made.left(), 78)
+
+
+def test_never_a_hundred_percent_before_the_end() -> None:
+    plan = replace(made.busy().plans[0], steps=10**6, steps_done=10**6 - 1)
+    assert "99.9 %" in said(replace(made.busy(), plans=(plan,)))
+
+
+# one trial
+
+
+def test_a_trial_from_its_logs() -> None:
+    view = made.trial("lr-rewind", 0, "running", 2)
+    found = {key: made.records(k) for k, key in enumerate(view.path[:3])}
+    detail = detail_of(view, found, {}, ("strategy",))
+    assert [point.x for point in detail.points[:5]] == [250, 500, 750, 1000, 1250]
+    assert [(p.x, p.sparsity, p.accuracy) for p in detail.prunings] == [
+        (1000, "0.5", 61.2),
+        (2000, "0.75", 61.2),
+    ]
+    assert detail.results == (92.0, 91.0, 90.0)
+    assert detail.dense == 92.0
+    assert [layer.density for layer in detail.layers] == [0.75, 1 / 3]
+    assert {s.name for s in detail.settings if s.varied} == {"strategy", "seed"}
+
+
+def test_epochs_logged_again_after_a_crash_count_once() -> None:
+    view = made.trial("lr-rewind", 0, "running", 0)
+    epochs = [
+        {"type": "epoch", "epoch": 1, "step": 250, "accuracy": 80.0, "attempt": 1},
+        {"type": "epoch", "epoch": 2, "step": 500, "accuracy": 81.0, "attempt": 1},
+        {"type": "epoch", "epoch": 2, "step": 500, "accuracy": 82.0, "attempt": 2},
+    ]
+    detail = detail_of(view, {view.path[0]: epochs}, {})
+    assert [point.accuracy for point in detail.points] == [80.0, 82.0]
+
+
+def test_log_lines_take_anything() -> None:
+    for kind in (
+        "start",
+        "pruned",
+        "begin",
+        "epoch",
+        "checkpoint",
+        "note",
+        "interrupted",
+        "failed",
+        "done",
+    ):
+        line = log_line({"type": kind}, 1, "0.5")
+        assert line is not None
+        assert isinstance(line[0], str)
+    assert log_line({"type": "unheard of"}, 1, "0.5") is None
+
+
+# the leaderboard
+
+
+def test_published_numbers_beside_ours() -> None:
+    board = boards(made.board_rows())[0]
+    near = Published("a", "lr-rewind", 0.51, 90.0, 3, 91.0, 92.0)
+    longer = Published("a", "lr-rewind", 0.51, 182.0, 3, 91.5, 92.0)
+    far = Published("a", "lr-rewind", 0.6, 182.0, 3, 80.0, 92.0)
+    whole = Boards(
+        (board,), {("resnet-20", "cifar10", "iterative", "lr-rewind"): (far, near, longer)}
+    )
+    assert whole.beside(board, "lr-rewind", 0.5) is longer
+    assert whole.beside(board, "lr-rewind", 0.75) is None
+    assert whole.beside(board, "fine-tune", 0.5) is None
+
+
+def test_board_lines_words_and_curves() -> None:
+    board = boards(made.board_rows())[0]
+    lines = b.lines(board, Boards((board,)))
+    assert [line.label for line in lines] == ["dense", "lr-rewind", "weight-rewind", "fine-tune"]
+    wide = b.columns(board, wide=True, delta=False)
+    assert [c.heading for c in wide] == ["METHOD", "0.5", "0.75", "0.9"]
+    assert wide[1].cell(lines[1]) == Cell("92.90±0.21 (3)★", "good", "+0.40")
+    assert wide[3].cell(lines[1]).text == "91.25±0.21 (2/3)"
+    narrow = b.columns(board, wide=False, delta=True)
+    assert narrow[1].cell(lines[1]).text == "+0.40★"
+    for line in lines:
+        for sparsity, cell in line.cells.items():
+            assert b.words(line, sparsity, cell, ())
+    picture = b.picture(board, lines, lines[1])
+    assert isinstance(picture, Picture)
+    assert [series.label for series in picture.series] == [
+        "lr-rewind",
+        "weight-rewind",
+        "fine-tune",
+    ]
+
+
+# SQL
+
+
+def test_parameters_of_a_question_stand_in_its_comments() -> None:
+    sql = "-- a question\n-- :plan %\n-- :unused 3\nSELECT * FROM leaderboard WHERE plan LIKE $plan"
+    assert questions.parameters(sql) == {"plan": "%"}
+
+
+def test_the_list_of_questions() -> None:
+    replica = made.MadeReplica()
+    listed = questions.entries({"best": "SELECT 1"}, ["SELECT 2"], replica.tables())
+    assert [entry.kind for entry in listed][:4] == ["heading", "recipe", "heading", "history"]
+    assert next(entry for entry in listed if entry.key == "t/epochs").text == "  epochs  61,204"
