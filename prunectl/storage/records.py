@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from prunectl.plan.spec import Mask
@@ -46,11 +46,14 @@ _RESULT_NAMES = {"attempts": "attempt", "train_epochs": "retrain_epochs"}
 """Columns whose field in result.json has another name."""
 
 
+_UNIX = datetime(1970, 1, 1)
+
+
 def moment(value: object) -> datetime | None:
     """Unix seconds or ISO 8601 as UTC without a zone; None for anything else."""
     try:
         if isinstance(value, int | float):
-            return datetime.fromtimestamp(value, UTC).replace(tzinfo=None)
+            return _UNIX + timedelta(seconds=value)
         if isinstance(value, str):
             found = datetime.fromisoformat(value)
             return found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found
@@ -232,7 +235,7 @@ class LogRows:
         epoch = record.get("epoch")
         if not isinstance(epoch, int):
             return
-        row = (stage, epoch, *(record.get(name) for name in EPOCH), moment(record.get("time")))
+        row = (stage, epoch, *map(record.get, EPOCH), moment(record.get("time")))
         self.epochs[stage, epoch] = row
         for first_step, lr in record.get("rates") or []:
             last_step, last = self.last_rate.get(stage, (-1, None))

@@ -40,6 +40,9 @@ def loaded(repository: Path, code: str) -> set[str]:
 @pytest.mark.parametrize(
     ("code", "allowed"),
     [
+        ("import prunectl", set()),
+        ("import prunectl; prunectl.open('x')", {"duckdb"}),
+        ("import prunectl.report.plots, prunectl.report.export", {"duckdb"}),
         ("import prunectl.cli.app", set()),
         ("import prunectl.plan.expand", set()),
         ("import prunectl.core.networks.registry, prunectl.core.datasets.registry", set()),
@@ -66,6 +69,9 @@ def test_importing_loads_nothing_it_does_not_use(
         (["store", "where"], set()),
         (["status"], set()),
         (["rank"], {"duckdb"}),
+        (["plot", "--help"], set()),
+        (["export", "0", "-k", "1"], {"duckdb"}),
+        (["show", "--trial", "0"], set()),
         (["sql", "select 1"], {"duckdb"}),
     ],
 )
