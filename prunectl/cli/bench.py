@@ -71,6 +71,20 @@ def scheduler(
     _report("scheduler", [bench.run(stages, quick, _tell)], as_json)
 
 
+@app.command()
+def tui(
+    trials: Annotated[int, typer.Option(min=1, help="Trials in the made-up study.")] = 10_000,
+    seconds: Annotated[float, typer.Option(min=1, help="How long it is watched.")] = 20.0,
+    quick: QuickOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the terminal UI on a large study: lag of its event loop, CPU busy and idle, time to open."""
+    from prunectl.tui.bench import measure
+
+    found = measure(trials=200, seconds=1.0) if quick else measure(trials=trials, seconds=seconds)
+    _report("tui", [{"figures": found}], as_json)
+
+
 def _tell(text: str) -> None:
     typer.echo(text, err=True)
 
@@ -118,7 +132,12 @@ def _report(what: str, results: Sequence[dict[str, Any]], as_json: bool) -> None
 def _print(result: dict[str, Any]) -> None:
     from prunectl.cli.tables import console, table
 
-    work, out = result["work"], console()
+    out = console()
+    if "figures" in result:
+        figures = ([name, f"{value:.4g}"] for name, value in result["figures"].items())
+        out.print(table(["", ""], figures))
+        return
+    work = result["work"]
     out.print(
         f"{work['network']}, {work['train']:,} images {'×'.join(map(str, work['shape']))}, batch "
         f"{work['batch']}; load {result['load'][0][0]:.1f} before, {result['load'][1][0]:.1f} after",

@@ -245,7 +245,7 @@ def _device(index: int, frame: int, stages: Sequence[RunningView]) -> DeviceView
 
 
 def _event(frame: int, number: int, views: Sequence[TrialView]) -> EventView:
-    view = views[number + frame]
+    view = views[(number + frame) % len(views)]
     return EventView(
         START + number + frame, "stage_done", "done, 92.31 %", view.path[2], (view.trial,)
     )
