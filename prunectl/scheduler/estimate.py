@@ -29,6 +29,8 @@ ORDER BY ended DESC NULLS LAST LIMIT 2000
 class Cost:
     """Of what is still to run; None where nothing of the kind was measured."""
 
+    slots: int
+    """Of the devices together."""
     unmeasured: tuple[str, ...]
     """Kinds of stages (network on data set) that have never been run here: the rest is without them."""
     wall_seconds: float | None
@@ -63,6 +65,7 @@ def estimate(paths: StorePaths, graph: StageGraph, devices: Sequence[Device]) ->
     slots = sum(device.slots for device in devices)
     memory = [known[node.kind].memory for node in counted]
     return Cost(
+        slots=slots,
         unmeasured=tuple(sorted(unmeasured)),
         wall_seconds=_wall(graph, seconds, slots),
         device_seconds=sum(seconds.values()) * len(devices) / slots,

@@ -108,7 +108,7 @@ class Worker:
             if isinstance(message, dict) and "is" in message:
                 messages.append(message)
         for message in messages:
-            self._listen_for_life(message, now)
+            self.listen_for_life(message, now)
         if any(message["is"] == "ready" for message in messages):
             self.ready = True
             waiting, self._waiting = self._waiting, []
@@ -116,7 +116,7 @@ class Worker:
                 self.tell(message)
         return messages, closed
 
-    def _listen_for_life(self, message: Message, now: float) -> None:
+    def listen_for_life(self, message: Message, now: float) -> None:
         """A beat is a sign of life only where stages get on, or load what they need before their first step."""
         turns = message.get("turns")
         if message["is"] != "beat" or turns is None or turns != self.turns:

@@ -41,6 +41,10 @@ class Stage:
         modes = worker.settings.get("modes", {}).get(key, "normal")
         attempt = self.journal.attempt - 1
         self.mode = modes if isinstance(modes, str) else modes[min(attempt, len(modes) - 1)]
+        parent = self.spec.get("mask", {}).get("parent")
+        if parent and not worker.paths.stage(parent).final.exists():
+            self.close()
+            raise Missing(parent)
         self.steps = sum(segment["steps"] for segment in self.spec["lr"])
         latest = self.files.latest
         self.step = int(latest.read_text()) if latest.exists() else 0
@@ -102,7 +106,12 @@ class Stage:
         self.lock.release()
 
 
+class Missing(FileNotFoundError):
+    """The parent's end is not there; the key is the only argument."""
+
+
 REASONS = {
+    Missing: "missing",
     MemoryError: "oom",
     FloatingPointError: "nonfinite",
     FileNotFoundError: "missing",
@@ -158,6 +167,7 @@ class Worker:
             **{"is": "failed", "key": key, "reason": reason, "message": str(error)},
             traceback=text,
             step=0,
+            missing=error.args[0] if isinstance(error, Missing) else None,
         )
 
     def run(self) -> None:

@@ -18,7 +18,7 @@ from prunectl.plan.identity import stage_key
 from prunectl.scheduler.devices import Device
 from prunectl.scheduler.limits import Outcome
 from prunectl.scheduler.loop import Scheduler
-from prunectl.storage.files import write_json, write_text
+from prunectl.storage.files import read_json, write_json, write_text
 from prunectl.storage.history import History
 
 
@@ -270,3 +270,50 @@ def test_selectors(store: Store, plan: Plan) -> None:
     ):
         with pytest.raises(ControlError, match=words):
             chosen(wrong)
+
+
+# conditions in SQL
+
+
+def test_trials_are_chosen_by_a_condition_on_trials_or_on_iterations(store: Store) -> None:
+    plan = Plan()
+    first = plan.trial(dense(0), retrain(dense(0), "0.5"), strategy="fine-tune")
+    second = plan.trial(dense(1), retrain(dense(1), "0.5"), strategy="lr-rewind")
+    store.run(store.save(plan))
+
+    def found(where: str, *selectors: str) -> list[str]:
+        return [trial.trial for trial in control.find_trials(store.paths, selectors, where)]
+
+    assert found("strategy = 'fine-tune'") == [first]
+    assert found("seed >= 0 -- all of them") == [first, second]
+    assert found("seed >= 0", second) == [second]
+    assert found("iteration = 1 AND accuracy > 89") == [first, second]
+    with pytest.raises(ControlError, match="is true of no trial"):
+        found("seed = 7")
+    with pytest.raises(ControlError, match='column "strateg" not found'):
+        found("strateg = 'fine-tune'")
+    with pytest.raises(ControlError, match="--where"):
+        found("seed =")
+    with pytest.raises(ControlError):
+        found("1 = 1); DELETE FROM trials; SELECT (1 = 1")
+    answer = control.change_trials(store.paths, "hold", [], where="strategy = 'lr-rewind'")
+    assert answer.trials == (second,)
+
+
+def test_a_stop_counts_although_the_clock_was_set_back(store: Store) -> None:
+    """Only what was asked for before the scheduler started is not meant for it."""
+    plan = Plan()
+    plan.trial(dense())
+    store.fake(modes={stage_key(dense()): "slow"})
+    asked: list[str] = []
+
+    def ask(tick: dict[str, Any]) -> None:
+        if store.trace("start") and not asked:
+            name = control.send(store.paths, "stop")
+            asked.append(name)
+            path = store.paths.requests / f"{name}.json"
+            write_json(path, read_json(path) | {"time": time.time() - 3600})
+
+    outcome = store.run(store.save(plan), on_tick=ask)
+    assert outcome.interrupted
+    assert store.log("request")[-1]["answer"] == "stopping after a checkpoint"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from dataclasses import replace
@@ -13,13 +14,14 @@ import pytest
 from scheduler_lab import FakeLayer, Plan, Store, dense, retrain
 
 from prunectl.errors import StoreBusy, StoreError
-from prunectl.plan.identity import stage_key
+from prunectl.plan.identity import spec_to_dict, stage_key
 from prunectl.plan.replay import replay_of
-from prunectl.scheduler.devices import Device
+from prunectl.scheduler.devices import Device, Usage
 from prunectl.scheduler.forecast import Rates
 from prunectl.scheduler.graph import StageGraph
 from prunectl.scheduler.ingestion import Ingestion
 from prunectl.scheduler.leases import Leases
+from prunectl.scheduler.workers import Pool, Worker
 from prunectl.storage import files
 from prunectl.storage.files import read_json
 from prunectl.storage.journal import read
@@ -420,3 +422,76 @@ def test_rates_are_medians_of_a_kind(store: Store) -> None:
     assert rates.seconds(other) == 2.0, "never measured: like all others"
     rates.learn(other, 7.0, 10)
     assert rates.seconds(other) == 7.0
+
+
+def test_a_parent_that_lost_its_end_is_computed_again(store: Store) -> None:
+    parent, child = dense(), retrain(dense(), "0.5")
+    first, second = Plan(), Plan(digest="study-2")
+    first.trial(parent)
+    second.trial(parent, child)
+    second.created += 1
+    assert store.run(store.save(first)).ok
+    files_of_parent = store.paths.stage(stage_key(parent))
+    files_of_parent.final.unlink()
+    assert store.run(store.save(second)).ok
+    assert store.done(parent)
+    assert store.done(child)
+    assert [record["key"] for record in store.log("reopened")] == [stage_key(parent)]
+    assert list(files_of_parent.folder.glob("result.json.corrupt-*")), "set aside, not lost"
+
+
+def test_a_description_that_cannot_be_read_is_written_again(store: Store) -> None:
+    plan = Plan()
+    plan.trial(dense())
+    spec = store.paths.stage(stage_key(dense())).spec
+    spec.parent.mkdir(parents=True)
+    spec.write_text("{")
+    assert store.run(store.save(plan)).ok
+    assert json.loads(spec.read_text()) == spec_to_dict(dense())
+
+
+def test_a_failure_tells_what_its_worker_said_and_how_full_the_device_was(store: Store) -> None:
+    class Full(FakeLayer):
+        def usage(self, device: Device) -> Usage:
+            return Usage(memory_used=3 << 30, memory_total=4 << 30)
+
+    plan = Plan()
+    plan.trial(dense())
+    store.fake(modes={stage_key(dense()): "exit"})
+    outcome = store.run(store.save(plan), layer=Full([]))
+    assert outcome.failure is not None
+    assert "the driver is gone" in outcome.failure.log
+    assert outcome.failure.memory == "3.0 of 4.0 GiB of cpu were in use"
+    assert store.log("stage_failed")[-1]["memory"] == outcome.failure.memory
+
+
+def beat(turns: int, preparing: bool = False) -> dict[str, Any]:
+    return {"is": "beat", "running": {}, "turns": turns, "preparing": preparing}
+
+
+def test_beats_count_only_with_progress_or_while_data_are_loaded(store: Store) -> None:
+    pool = Pool(lambda device: [], store.paths.logs, clock=lambda: now)
+    device = Device("cpu", "cpu", "fake cpu", 1)
+    worker = Worker(1, device, None, Path("log"), 0, 0.0, running={"key": 0.0}, ready=True)  # type: ignore[arg-type]
+    pool.workers.append(worker)
+
+    def hangs() -> bool:
+        return pool.silent(hang_seconds=5, start_seconds=5, prepare_seconds=20) == [worker]
+
+    now = 4.0
+    worker.listen_for_life(beat(0, preparing=True), now)
+    now = 8.0
+    worker.listen_for_life(beat(0, preparing=True), now)
+    assert not hangs(), "it loads its data"
+    now = 12.0
+    worker.listen_for_life(beat(1), now)
+    now = 16.0
+    worker.listen_for_life(beat(1), now)
+    assert not hangs()
+    now = 18.0
+    worker.listen_for_life(beat(1), now)
+    assert hangs(), "it beats, and gets nowhere"
+    for second in range(18, 33):
+        worker.listen_for_life(beat(1, preparing=True), float(second))
+    now = 33.0
+    assert hangs(), "nothing takes so long to load"

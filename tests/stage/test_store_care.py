@@ -1,0 +1,161 @@
+"""`store verify` finds what is wrong; `store gc` removes only what nothing needs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prunectl.errors import StoreBusy
+from prunectl.stage.checkpoint import save_masks
+from prunectl.storage import gc
+from prunectl.storage.files import write_json
+from prunectl.storage.locks import Lock
+from prunectl.storage.verify import Verdict, verify
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def lab(laboratory: Make) -> Any:
+    """A dense stage and two iterations of weight rewinding from it, with their plan."""
+    made = laboratory('grid.strategy=["weight-rewind"]')
+    write_json(made.paths.plan(made.plan.digest), made.plan.record() | {"created": 0.0})
+    dense, *others = made.path("weight-rewind")[:3]
+    made.run(dense)
+    for key in others:
+        made.run(key, keep=())
+    return made
+
+
+def problems(lab: Any) -> list[str]:
+    found: Verdict = verify(lab.paths)
+    return found.problems
+
+
+def test_a_sound_store_has_no_problems(lab: Any) -> None:
+    found = verify(lab.paths)
+    assert not found.problems
+    assert not found.notes
+    assert (found.stages, found.done) == (3, 3)
+    assert found.files == 2 + 3 + 2, "rewind points, ends, masks"
+    assert len(found.checksums) == 3
+
+
+@pytest.mark.parametrize("name", ["final", "mask", "rewind-7"])
+def test_a_flipped_bit_and_a_torn_file_are_found(lab: Any, name: str) -> None:
+    dense, first, *_ = lab.path("weight-rewind")
+    folder = lab.paths.stage(dense if name == "rewind-7" else first).folder
+    path = folder / f"{name}.safetensors"
+    whole = bytearray(path.read_bytes())
+    whole[-3] ^= 1
+    path.write_bytes(whole)
+    assert any(f"{path} is not what its checksum says" in text for text in problems(lab))
+    path.write_bytes(whole[: len(whole) // 2])
+    assert any(f"{path} cannot be read" in text for text in problems(lab))
+
+
+def test_a_result_that_contradicts_its_files_is_found(lab: Any) -> None:
+    key = lab.path("weight-rewind")[1]
+    files = lab.paths.stage(key)
+    result = lab.result(key)
+    write_json(files.result, result | {"kept": result["kept"] + 1})
+    assert any("weights are kept, the mask" in text for text in problems(lab))
+    write_json(files.result, result | {"accuracy": 12.5})
+    assert any("accuracy in result.json is not that of the last epoch" in t for t in problems(lab))
+    write_json(files.result, result | {"epochs": 99})
+    assert any("counts 99 epochs" in text for text in problems(lab))
+    files.result.write_text("{")
+    assert any("is unusable" in text for text in problems(lab))
+
+
+def test_weights_that_came_back_are_found(lab: Any) -> None:
+    parent = lab.path("weight-rewind")[1]
+    masks = {name: ~mask for name, mask in lab.masks(parent).items()}
+    save_masks(lab.paths.stage(parent).mask, masks, parent)
+    assert any("came back that" in text for text in problems(lab))
+
+
+def test_a_folder_that_holds_another_stage_is_found(lab: Any) -> None:
+    first, second = (lab.paths.stage(key) for key in lab.path("weight-rewind")[1:3])
+    second.spec.write_bytes(first.spec.read_bytes())
+    assert any("describes another stage" in text for text in problems(lab))
+
+
+def test_a_missing_record_is_found(lab: Any) -> None:
+    events = lab.paths.stage(lab.path("weight-rewind")[1]).events
+    lines = events.read_text().splitlines(keepends=True)
+    events.write_text("".join(lines[:2] + lines[3:]))
+    assert any("records are missing" in text for text in problems(lab))
+
+
+def names(found: list[gc.Removal]) -> set[str]:
+    return {each.path.name for each in found}
+
+
+def test_gc_keeps_what_an_unfinished_stage_starts_from(lab: Any) -> None:
+    keys = lab.path("weight-rewind")
+    assert names(gc.removable(lab.paths)) == {"rewind-0.safetensors"}
+    lab.run(keys[3], keep=())
+    assert names(gc.removable(lab.paths)) == {"rewind-0.safetensors", "rewind-7.safetensors"}
+
+
+def test_gc_removes_the_superseded_and_never_a_result(lab: Any) -> None:
+    keys = lab.path("weight-rewind")
+    dense = lab.paths.stage(keys[0])
+    folder = dense.folder
+    dense.latest.write_bytes(b"old")
+    (folder / "mask.safetensors.corrupt-17").write_bytes(b"torn")
+    (folder / ".final.safetensors.999999999.abcd.tmp").write_bytes(b"half")
+    unfinished = lab.paths.stage(keys[3])
+    lab.write(keys[3])
+    unfinished.latest.write_bytes(b"needed")
+    kept = {path for path in lab.paths.root.rglob("*") if path.is_file()}
+    found = gc.removable(lab.paths)
+    assert names(found) == {
+        "latest.safetensors",
+        "mask.safetensors.corrupt-17",
+        ".final.safetensors.999999999.abcd.tmp",
+        "rewind-0.safetensors",
+    }
+    assert gc.remove(lab.paths, found) == sum(each.bytes for each in found)
+    left = {path for path in lab.paths.root.rglob("*") if path.is_file()}
+    assert kept - left == {each.path for each in found}
+    assert unfinished.latest.exists()
+    assert not gc.removable(lab.paths)
+    unfinished.latest.unlink()
+    assert not problems(lab)
+
+
+def test_gc_waits_for_the_scheduler_to_end(lab: Any) -> None:
+    found = gc.removable(lab.paths)
+    with Lock(lab.paths.scheduler_lock), pytest.raises(StoreBusy):
+        gc.remove(lab.paths, found)
+    assert all(each.path.exists() for each in found)
+
+
+def test_a_stage_whose_parent_lost_its_mask_says_so(lab: Any) -> None:
+    from prunectl.stage.failures import MissingInput
+
+    keys = lab.path("weight-rewind")
+    lab.paths.stage(keys[2]).mask.unlink()
+    with pytest.raises(MissingInput, match="lost its mask") as caught:
+        lab.run(keys[3])
+    assert caught.value.key == keys[2]
+
+
+def test_results_tell_the_peak_of_memory(lab: Any) -> None:
+    result = json.loads(lab.paths.stage(lab.path("weight-rewind")[0]).result.read_text())
+    assert 10 << 20 < result["peak_memory"] < 100 << 30
+
+
+def test_what_a_killed_process_left_is_swept_up_by_the_next(lab: Any) -> None:
+    key = lab.path("weight-rewind")[3]
+    lab.write(key)
+    torn = Path(lab.paths.stage(key).folder / ".final.safetensors.999999999.abcd.tmp")
+    torn.write_bytes(b"half")
+    lab.run(key)
+    assert not torn.exists()
