@@ -1,5 +1,6 @@
 """A store from Python: the command line's answers, as data frames where pandas is there, and nothing left open."""
 
+import re
 import sys
 import types
 
@@ -90,3 +91,12 @@ def test_mistakes(maker, without_pandas):
 def test_the_store_is_found_as_by_the_command_line(maker, monkeypatch):
     monkeypatch.setenv("PRUNECTL_STORE", str(maker.root))
     assert prunectl.open().root == maker.root
+
+
+def test_the_readmes_example_runs(tmp_path, monkeypatch, repository, without_pandas):
+    made = StoreMaker(tmp_path / "store")
+    made.plan("quickstart")
+    made.finish_all()
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (repository / "README.md").read_text(), re.S)
+    exec(next(block for block in blocks if "prunectl.open" in block), {})

@@ -112,6 +112,22 @@ def test_an_older_file_is_made_anew_from_the_files(tmp_path, reader):
     assert len(query.run(maker.paths, "SELECT * FROM ranking").rows) == 6
 
 
+@pytest.mark.parametrize("version", range(1, schema.SCHEMA))
+def test_a_file_of_each_older_version_is_taken_over(tmp_path, version):
+    maker = StoreMaker(tmp_path)
+    maker.plan()
+    maker.finish_all()
+    made = (Path(__file__).parent / "old" / f"schema-{version}.sql").read_text(encoding="utf-8")
+    with duckdb.connect(str(maker.paths.database)) as connection:
+        connection.execute(made)
+        connection.execute("INSERT INTO store VALUES ($1, '0.1.0', NULL)", [version])
+        connection.execute("INSERT INTO plans (digest, plan) VALUES ('stale', 'stale')")
+    report = ingest.ingest(maker.paths)
+    assert "older version" in report.notes[0]
+    assert query.run(maker.paths, "SELECT plan FROM plans").rows == [("demo",)]
+    assert query.run(maker.paths, "SELECT schema_version FROM store").rows == [(schema.SCHEMA,)]
+
+
 def test_the_readme_is_up_to_date():
     """python -m prunectl.storage.handbook > store/README.md"""
     assert (ROOT / "store/README.md").read_text(encoding="utf-8") == handbook.readme()
