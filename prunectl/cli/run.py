@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from prunectl.cli.background import background, on_terminal
 from prunectl.cli.options import DataOption, SetOption, StoreOption
+from prunectl.cli.records import record_plans, record_run
 from prunectl.errors import ExitCode, PrunectlError, StoreError
 
 if TYPE_CHECKING:
@@ -90,16 +90,16 @@ def run(
     }
     chosen = _devices(devices, slots, expansions) if todo else []
     _check_data({spec.data for spec in todo.values()}, expansions, data)
-    view = not plain and not detach and _on_terminal()
+    view = not plain and not detach and on_terminal()
     if todo and (detach or view) and not control.alive(paths):
-        _record_plans(paths, expansions)
+        record_plans(paths, expansions)
         typer.echo(background(paths), err=True)
         if view:
             _watch(paths, expansions)
         return
     if todo:
         _say_what_mixes(paths, expansions)
-    identifier = _register(paths, expansions, chosen)
+    identifier = record_run(paths, expansions, chosen)
     if not todo:
         _already_done(paths, expansions)
         return
@@ -178,10 +178,6 @@ def _check_data(
         ensure(name, root, options, fingerprint, progress=lambda text: typer.echo(text, err=True))
 
 
-def _on_terminal() -> bool:
-    return all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
-
-
 def _watch(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
     """The terminal UI; after it the table and the exit code of a run that has ended by then."""
     from prunectl import control
@@ -195,70 +191,6 @@ def _watch(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
     counts = Watcher(paths).snapshot().counts
     if counts.get("failed") or counts.get("blocked"):
         raise typer.Exit(ExitCode.TRIAL_FAILED)
-
-
-def background(paths: StorePaths) -> str:
-    """Start this very command again as a process of its own, in the foreground of no terminal; a line about it.
-
-    Returns once it has the store. Raises StoreError with the end of its log where it ends before.
-    """
-    from prunectl import control
-
-    log = paths.logs / "run.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    arguments = [word for word in sys.argv[1:] if word not in ("--detach", "--tui")]
-    command = [sys.executable, "-m", "prunectl.cli", *arguments, "--plain"]
-    with log.open("ab") as out:
-        start = out.tell()
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
-        )
-    while not control.alive(paths):
-        if process.poll() is not None:
-            said = log.read_bytes()[start:].decode(errors="replace").strip()
-            if process.returncode == 0:
-                return said
-            raise StoreError(f"the run ended at once (status {process.returncode}): {said[-2000:]}")
-        time.sleep(0.05)
-    return f"running in the background, pid {process.pid}, log {log}; `prunectl stop` stops it"
-
-
-def _record_plans(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
-    from prunectl.storage.files import write_json
-
-    # Written anew each time: the version of a plan that was used last is the current one, whatever the clock says.
-    created = max(time.time(), _last_use(paths) + 1e-3)
-    for expansion in expansions:
-        write_json(paths.plan(expansion.digest), expansion.record() | {"created": created})
-
-
-def _last_use(paths: StorePaths) -> float:
-    """When a plan was recorded or run last, Unix seconds; later than now where the clock was set back."""
-    from prunectl.storage.files import read_json
-
-    last = 0.0
-    for folder, name in ((paths.plans, "created"), (paths.runs, "started")):
-        for path in folder.glob("*.json"):
-            try:
-                when = read_json(path)[name]
-            except (OSError, StoreError, KeyError, TypeError):
-                continue
-            last = max(last, when) if isinstance(when, int | float) else last
-    return last
-
-
-def _register(paths: StorePaths, expansions: Sequence[Expansion], devices: Sequence[Device]) -> str:
-    """Write the plans and the run into the store. Raises StoreError where it cannot be written."""
-    from prunectl.cli.provenance import collect, run_id
-    from prunectl.storage.files import write_json
-
-    identifier = run_id()
-    _record_plans(paths, expansions)
-    digests = [expansion.digest for expansion in expansions]
-    write_json(
-        paths.run(identifier), collect(identifier, digests, [device.id for device in devices])
-    )
-    return identifier
 
 
 def _already_done(paths: StorePaths, expansions: Sequence[Expansion]) -> None:

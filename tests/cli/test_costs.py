@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from prunectl.cli.run import _last_use
+from prunectl.cli.records import last_use
 from prunectl.storage.files import read_json, write_json
 from prunectl.storage.origins import here as current_versions
 from prunectl.storage.origins import mixture
@@ -79,4 +79,4 @@ def test_a_plan_recorded_now_is_the_newest_although_the_clock_was_set_back(tmp_p
     maker.plan("demo")
     for path in maker.paths.plans.glob("*.json"):
         write_json(path, read_json(path) | {"created": 9e9})
-    assert _last_use(maker.paths) == 9e9
+    assert last_use(maker.paths) == 9e9
