@@ -24,10 +24,6 @@ from prunectl.storage.paths import StorePaths
 PATIENCE = 20.0
 """Seconds a question waits for whoever holds the file; the scheduler lets go within about 20 ms."""
 
-MAKING = 20.0
-"""Seconds a question waits for another process that is making the database: some for a busy machine; a large store
-takes longer, and then that is said."""
-
 Parameters = Mapping[str, Any] | Sequence[Any] | None
 
 
@@ -90,7 +86,7 @@ def _prepare(paths: StorePaths) -> bool:
 
 
 def _make(paths: StorePaths) -> None:
-    if ingest.ingest(paths, patience=MAKING).busy:
+    if ingest.ingest(paths, patience=PATIENCE).busy:
         raise StoreBusy(f"{paths.database} is being made by another process; try again")
 
 
