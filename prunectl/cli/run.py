@@ -90,6 +90,8 @@ def run(
     }
     chosen = _devices(devices, slots, expansions) if todo else []
     _check_data({spec.data for spec in todo.values()}, expansions, data)
+    if todo:
+        _say_what_mixes(paths, expansions)
     view = not plain and not detach and on_terminal()
     if todo and (detach or view) and not control.alive(paths):
         record_plans(paths, expansions)
@@ -97,8 +99,6 @@ def run(
         if view:
             _watch(paths, expansions)
         return
-    if todo:
-        _say_what_mixes(paths, expansions)
     identifier = record_run(paths, expansions, chosen)
     if not todo:
         _already_done(paths, expansions)
