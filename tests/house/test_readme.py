@@ -52,3 +52,9 @@ def test_links_lead_somewhere(readme: str, repository: Path) -> None:
 def test_the_two_commands_come_first(readme: str) -> None:
     block = re.findall(r"```sh\n(.*?)```", readme, re.S)[0]
     assert len(block.splitlines()) == 2
+
+
+def test_every_plan_is_there_with_its_question(readme: str, repository: Path) -> None:
+    for file in (repository / "plans").glob("*.toml"):
+        question = file.read_text().splitlines()[0].removeprefix("# ")
+        assert f"| [`{file.stem}`](plans/{file.name}) | {question} |" in readme
