@@ -134,7 +134,7 @@ def test_watching_a_run_and_cancelling_a_trial(
     terminal.wait_for("cancelled 1 trial")
     terminal.press("2")
     terminal.wait_for("METHOD", "accuracy")
-    terminal.press("q")
+    terminal.child.send("q")  # not `press`, which would read the farewell away
     terminal.child.expect("the run goes on|no scheduler is running")
     terminal.child.expect(pexpect.EOF)
     terminal.child.close()
@@ -180,5 +180,5 @@ def test_killing_the_viewer_leaves_the_run_alone(
     first.child.wait()
     second.wait_for("4/4 done")
     assert run.wait(PATIENCE) == 0
-    second.press("q")
+    second.child.send("q")
     second.child.expect("no scheduler is running")
