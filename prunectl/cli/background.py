@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -23,6 +22,8 @@ def background(paths: StorePaths) -> str:
 
     Returns once it has the store. Raises StoreError with the end of its log where it ends before.
     """
+    import subprocess
+
     from prunectl import control
 
     log = paths.logs / "run.log"

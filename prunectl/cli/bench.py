@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import platform
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -92,6 +90,7 @@ def _tell(text: str) -> None:
 def machine() -> dict[str, Any]:
     """What was measured on, with what."""
     import os
+    import platform
     from importlib import metadata
 
     import prunectl
@@ -110,6 +109,7 @@ def machine() -> dict[str, Any]:
 
 
 def _report(what: str, results: Sequence[dict[str, Any]], as_json: bool) -> None:
+    import json
     import time
 
     record: dict[str, Any] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -73,6 +72,8 @@ def show(
     chosen = parse(devices or run.devices or "all", slots=slots)
     cost = estimate(paths, graph, chosen)
     if as_json:
+        import json
+
         typer.echo(json.dumps(_as_json(expansion, counted, cost, paths), indent=1))
     else:
         _print(expansion, counted, paths)

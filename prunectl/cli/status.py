@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,6 +36,8 @@ def status(
         raise StoreError(f"{paths.root} holds no plans; `prunectl run PLAN` makes some")
     snapshot = Watcher(paths).snapshot()
     if as_json:
+        import json
+
         typer.echo(json.dumps(_plain(dataclasses.asdict(snapshot)), indent=1))
     else:
         _print(snapshot)
