@@ -7,7 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(help="This machine's own training and scheduling figures.", no_args_is_help=True)
+app = typer.Typer(
+    help="This machine's own training and scheduling figures.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="For scripts.")]
 QuickOption = Annotated[

@@ -37,7 +37,7 @@ class CompareFormat(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the command of this file."""
-    app.command(rich_help_panel="Results")(compare)
+    app.command()(compare)
 
 
 def compare(

@@ -35,7 +35,7 @@ Where = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
     for command in (cancel, hold, release, retry, priority, stop, drain, undrain):
-        app.command(rich_help_panel="Control")(command)
+        app.command()(command)
 
 
 def cancel(trials: Trials = None, where: Where = None, store: StoreOption = None) -> None:

@@ -13,8 +13,8 @@ from prunectl.cli.options import StoreOption
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    app.command(rich_help_panel="Results")(export)
-    app.command("import", rich_help_panel="Results")(import_)
+    app.command()(export)
+    app.command("import")(import_)
 
 
 def export(

@@ -44,7 +44,7 @@ class Behind(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the command of this file."""
-    app.command(rich_help_panel="Results")(plot)
+    app.command()(plot)
 
 
 def plot(

@@ -46,8 +46,8 @@ class SqlFormat(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    app.command(rich_help_panel="Results")(rank)
-    app.command(rich_help_panel="Results")(sql)
+    app.command()(rank)
+    app.command()(sql)
 
 
 def rank(

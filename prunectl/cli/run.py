@@ -40,7 +40,7 @@ class Manner:
 
 def register(app: typer.Typer) -> None:
     """Add the command of this file."""
-    app.command(rich_help_panel="Run")(run)
+    app.command()(run)
 
 
 def run(

@@ -19,7 +19,7 @@ SHOWN = 20
 
 def register(app: typer.Typer) -> None:
     """Add the command of this file."""
-    app.command(rich_help_panel="Run")(status)
+    app.command()(status)
 
 
 def status(

@@ -9,7 +9,7 @@ import typer
 
 from prunectl.cli.options import StoreOption
 
-app = typer.Typer(help="The folder of results itself.", no_args_is_help=True)
+app = typer.Typer(help="The folder of results itself.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command()

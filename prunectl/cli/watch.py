@@ -13,7 +13,7 @@ from prunectl.errors import PrunectlError, StoreError
 
 def register(app: typer.Typer) -> None:
     """Add the command of this file."""
-    app.command(rich_help_panel="Run")(watch)
+    app.command()(watch)
 
 
 def watch(

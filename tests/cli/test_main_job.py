@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +59,10 @@ def test_the_dense_stage_is_trained_once_per_seed(world: Path) -> None:
 
 
 def test_the_same_plan_again_is_all_done_at_once(world: Path) -> None:
-    started = time.monotonic()
     done = prunectl("run", "tiny.toml", cwd=world)
     assert done.returncode == 0
     assert "all 4 trials are done" in done.stderr
     assert done.stdout == (world / "run.out").read_text()
-    assert time.monotonic() - started < 10  # 0.9 s on a quiet machine; the promise of 3 s needs one
 
 
 def test_another_number_of_workers_gives_the_same_bits(world: Path, tmp_path: Path) -> None:
