@@ -50,7 +50,7 @@ schedule = {{ kind = "iterative", rate = 0.3, iterations = {iterations} }}
 
 def run(rounds: int, quick: bool, tell: Tell) -> dict[str, Any]:
     """Both, in turns, each as a user would start it. Raises BenchError."""
-    train, test, epochs = (200, 50, 1) if quick else (12_800, 2_133, 3)
+    train, test, epochs = (200, 50, 1) if quick else (60_000, 10_000, 2)
     seeds, iterations = (1, 1) if quick else (SEEDS, ITERATIONS)
     work = Work(LENET.network, LENET.shape, train, test, epochs)
     before = load()

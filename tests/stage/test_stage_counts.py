@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,6 +102,20 @@ def test_ten_times_the_trials_are_ten_times_the_steps_records_and_files(tmp_path
     assert ten == {name: 10 * count for name, count in one.items()}
     assert one["steps"] == 3 * EPOCH
     assert one["epochs"] == 3
+
+
+def test_a_worker_holds_no_more_tensors_after_many_stages_than_after_few(tmp_path: Path) -> None:
+    def held() -> int:
+        gc.collect()
+        return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+
+    paths, engines = StorePaths(tmp_path), Engines(tmp_path, "cpu")
+    after = []
+    for seed in range(6):
+        for spec in (dense(seed), retrain(dense(seed))):
+            finish(begin(paths, engines, spec))
+        after.append(held())
+    assert after[1:] == after[1:2] * 5
 
 
 @pytest.mark.parametrize("epochs", [1, 4])
