@@ -16,6 +16,9 @@ from prunectl.scheduler.queue import Queue
 from prunectl.storage.files import read_json
 
 Kind = tuple[str, str, int, str]
+NEWS = 0.1
+"""A change of speed by less than this changes no order worth having: with many thousands of stages sorting them
+anew takes a tenth of a second."""
 
 
 class Rates:
@@ -24,6 +27,23 @@ class Rates:
     def __init__(self) -> None:
         self._seen: dict[Kind, deque[float]] = defaultdict(lambda: deque(maxlen=9))
         self._medians: dict[Kind, float | None] = {}
+        self._taken: dict[Kind | None, float] = {}
+        """Those that `moved` has told of; at None that of kinds which had not been measured."""
+
+    def moved(self) -> bool:
+        """Whether some estimate differs by a tenth from that of the last time this was true."""
+        everything = [rate for seen in self._seen.values() for rate in seen]
+        if not everything:
+            return False
+        now: dict[Kind | None, float] = {None: statistics.median(everything)}
+        now |= {kind: statistics.median(seen) for kind, seen in self._seen.items() if seen}
+        before = self._taken
+        if before and all(
+            abs(rate / before.get(kind, before[None]) - 1) <= NEWS for kind, rate in now.items()
+        ):
+            return False
+        self._taken = now
+        return True
 
     def learn(self, node: Node, seconds: float, steps: int) -> None:
         """A stage of this kind took so long for so many steps."""

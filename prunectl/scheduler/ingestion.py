@@ -1,5 +1,8 @@
 """Bringing the database up to date beside the loop, at most once a second, and never in its way.
 
+Opening a database, however little there is to write, costs some tens of milliseconds: where that is too much of a
+core, it is done more rarely.
+
 Ingestion runs in a thread: where somebody has left the database open in a shell it waits and fails, and
 catches up later, while stages go on being dispatched.
 """
@@ -17,6 +20,9 @@ Ingest = Callable[[StorePaths, set[str]], object]
 """Reads what the given stages and the scheduler's log have grown by into the database. What it returns may
 say `busy` (nothing was read: again later) and `notes` (what a person should know), as `storage.ingest`'s
 report does."""
+
+SHARE = 50
+"""Ingestion may take a fiftieth of one core."""
 
 
 class Ingestion:
@@ -50,15 +56,16 @@ class Ingestion:
                 if not self._dirty:
                     return
                 keys, self._pending, self._dirty = self._pending, set(), False
-            started = time.monotonic()
+            started, used = time.monotonic(), time.thread_time()
             done = self._attempt(keys)
+            pause = max(self._every, SHARE * (time.thread_time() - used))
             with self._condition:
                 if not done:
                     self._pending |= keys
                     self._dirty = True
                     if self._stopping:
                         return
-                rest = self._every - (time.monotonic() - started)
+                rest = pause - (time.monotonic() - started)
                 if rest > 0 and not self._stopping:
                     self._condition.wait_for(lambda: self._stopping, rest)
 

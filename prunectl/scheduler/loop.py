@@ -220,9 +220,17 @@ class Scheduler:
                 self.work.tick()
                 self._beat()
                 next_beat = now + self._limits.beat
-            rest = min(next_look, next_beat) - time.monotonic()
-            for worker, message in self._pool.wait(max(0.0, rest)):
+            self._hear(min(next_look, next_beat))
+
+    def _hear(self, until: float) -> None:
+        """Take in what workers say, until there may be something to do about it: beats alone ask for nothing."""
+        while True:
+            heard = self._pool.wait(max(0.0, until - time.monotonic()))
+            for worker, message in heard:
                 self.work.hear(worker, message)
+            beats = all(message["is"] == "beat" for _, message in heard)
+            if not heard or not beats or time.monotonic() >= until:
+                return
 
     def _over(self) -> bool:
         if self.stopping is not None:

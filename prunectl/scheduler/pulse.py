@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 NEXT = 100
 """Stages of the queue that the heartbeat lists."""
 TRIALS = 200
-SHARE = 100
-"""A forecast may take a hundredth of the time."""
+SHARE = 200
+"""A forecast may take a two-hundredth of the time."""
 
 
 @dataclass

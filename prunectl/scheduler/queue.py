@@ -103,7 +103,10 @@ class Queue:
 
     def _take(self) -> Dispatch | None:
         self._wake()
-        for name in self._room():
+        room = self._room()
+        if not room:
+            return None
+        for name in room:
             reserved = self.places[name].reserved
             if reserved is not None and self._fits(self.items[reserved], name):
                 return self._start(self.items[reserved], name)
@@ -126,7 +129,7 @@ class Queue:
         return choice
 
     def _start(self, item: Item, device: str) -> Dispatch:
-        item.state = State.RUNNING
+        self._move(item, State.RUNNING)
         item.device = device
         item.version += 1
         self.places[device].running.add(item.key)
@@ -134,7 +137,6 @@ class Queue:
             if place.reserved == item.key:
                 place.reserved = None
         self.dispatches += 1
-        self._counts = None
         return Dispatch(item.key, device, item.attempts + 1)
 
     def _room(self) -> list[str]:
@@ -243,11 +245,19 @@ class Queue:
         if item.device is not None:
             self.places[item.device].running.discard(key)
         item.device = None
-        item.state = state
-        self._counts = None
+        self._move(item, state)
         return item
 
+    def _move(self, item: Item, state: State) -> None:
+        """Change the state of one stage, which changes no other's: counting thousands anew takes too long."""
+        if self._counts is not None:
+            self._counts[self.state(item.key)] -= 1
+        item.state = state
+        if self._counts is not None:
+            self._counts[self.state(item.key)] += 1
+
     def _block(self, failed: Item) -> None:
+        self._counts = None
         stack = list(self._children.get(failed.key, ()))
         while stack:
             item = self.items[stack.pop()]
@@ -440,6 +450,7 @@ class Queue:
 
     def _rebuild(self) -> None:
         self._stale = False
+        self._counts = None
         measure_chains(self.items, self._children, self._wanted)
         self._heap.clear()
         for item in self.items.values():

@@ -110,12 +110,12 @@ class Work:
         self.queue.set_costs(
             {key: nodes[key].steps if cost is None else cost for key, cost in seconds.items()}
         )
-        self._measured = False
 
     def recost_if_measured(self) -> None:
-        """The same where stages were done since."""
-        if self._measured:
+        """The same where stages were done since and tell something new."""
+        if self._measured and self.rates.moved():
             self.recost()
+        self._measured = False
 
     def studies_of(self, key: str) -> list[str]:
         """Digests of the plans that have the stage."""
@@ -174,13 +174,15 @@ class Work:
         unwanted = set(self.queue.to_recall())
         now = time.monotonic()
         for key, stage in self.running.items():
+            if stage.recalled is None and key not in unwanted and stage.device not in drained:
+                continue
             worker = self._pool.find(key)
             if worker is None:
                 continue
-            if stage.recalled is None and (key in unwanted or stage.device in drained):
+            if stage.recalled is None:
                 stage.recalled = now + self._limits.stop + self._limits.grace
                 worker.tell({"do": "cancel", "key": key})
-            elif stage.recalled is not None and now > stage.recalled:
+            elif now > stage.recalled:
                 worker.kill("recalled")
         for name in drained:
             mine = [worker for worker in self._pool.workers if worker.device.id == name]

@@ -29,6 +29,11 @@ Message = dict[str, Any]
 LOG_BYTES = 4 << 20
 """A worker's log longer than this is set aside when a worker starts."""
 TAIL_BYTES = 4096
+READ_BYTES = 65536
+"""What a pipe holds."""
+POLL_SECONDS = 0.5
+"""Between looks for workers that ended with their output still open in a process of theirs; the others are noticed
+at once, by its end."""
 LAUNCH = (sys.executable, "-I", "-S", launch.__file__)
 """Isolated and without site-packages: it starts in 15 ms and runs nothing of the user's."""
 
@@ -89,7 +94,7 @@ class Worker:
         closed = False
         while True:
             try:
-                data = os.read(self.process.stdout.fileno(), 65536)
+                data = os.read(self.process.stdout.fileno(), READ_BYTES)
             except BlockingIOError:
                 break
             except OSError:
@@ -98,6 +103,8 @@ class Worker:
                 closed = True
                 break
             self._buffer += data
+            if len(data) < READ_BYTES:  # what comes later, its end too, wakes the selector again
+                break
         *lines, self._buffer = self._buffer.split(b"\n")
         messages = []
         for line in lines:
@@ -167,6 +174,7 @@ class Pool:
         self._clock = clock
         self._selector = selectors.DefaultSelector()
         self.workers: list[Worker] = []
+        self._next_poll = 0.0
 
     def wake_by(self, descriptor: int) -> None:
         """Let `wait` return when this descriptor is readable; the caller reads it."""
@@ -240,9 +248,11 @@ class Pool:
         for key, _ in self._selector.select(timeout):
             if isinstance(key.data, Worker):
                 heard += self._listen(key.data)
-        for worker in self.workers[:]:
-            if worker.process.poll() is not None:
-                heard += self._listen(worker)
+        if self._clock() >= self._next_poll:
+            self._next_poll = self._clock() + POLL_SECONDS
+            for worker in self.workers[:]:
+                if worker.process.poll() is not None:
+                    heard += self._listen(worker)
         return heard
 
     def _listen(self, worker: Worker) -> list[tuple[Worker, Message]]:
@@ -250,7 +260,7 @@ class Pool:
             return []
         messages, closed = worker.read(self._clock())
         heard = [(worker, message) for message in messages]
-        if closed or worker.process.poll() is not None:
+        if closed or worker.process.returncode is not None:
             heard.append((worker, self._bury(worker)))
         return heard
 

@@ -177,12 +177,10 @@ class Loader:
             return
         self.connection.begin()
         marks = self.tables.marks("source IN (SELECT unnest($1))", list(keys))
-        known = set(
-            self.tables.column(
-                "SELECT stage FROM stages WHERE network IS NOT NULL AND stage IN (SELECT unnest($1))",
-                list(keys),
-            )
-        )
+        known = set(marks)  # what a stage is was read with the first of its records
+        if fresh := [key for key in keys if key not in known]:
+            query = "SELECT stage FROM stages WHERE network IS NOT NULL AND stage IN (SELECT unnest($1))"
+            known.update(self.tables.column(query, fresh))
         rows = LogRows()
         specs: list[Row] = []
         results: list[Row] = []

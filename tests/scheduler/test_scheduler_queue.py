@@ -7,7 +7,8 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prunectl.scheduler.forecast import simulate
+from prunectl.scheduler.forecast import Rates, simulate
+from prunectl.scheduler.graph import Node
 from prunectl.scheduler.items import State
 from prunectl.scheduler.queue import Queue
 
@@ -257,6 +258,8 @@ def test_whatever_happens_the_rules_hold(
     done: set[str] = set()
     for _ in range(80):
         choice = queue.next()
+        states = [queue.state(key) for key in queue.items]
+        assert queue.counts() == {state.value: states.count(state) for state in State}
         assert all(len(place.running) <= place.slots for place in queue.places.values())
         if choice is not None:
             assert needs[choice.key] <= done
@@ -291,6 +294,46 @@ def test_whatever_happens_the_rules_hold(
         for key in list(queue.running):
             queue.finish(key)
     assert all(queue.state(key) is State.DONE for key in needs)
+
+
+def test_a_stage_that_moves_is_counted_without_looking_at_the_others() -> None:
+    queue = Queue()
+    for seed in range(500):
+        chain(queue, f"t{seed}", *(f"{seed}-{i}" for i in range(20)))
+    queue.add_device("cpu", 8)
+    while queue.next():
+        pass
+    assert queue.counts()["running"] == 8
+    looked = []
+    state = queue.state
+    queue.state = lambda key: (looked.append(key), state(key))[1]  # type: ignore[method-assign]
+    queue.finish(next(iter(queue.running)))
+    queue.next()
+    counts = queue.counts()
+    assert (counts["running"], counts["done"], counts["waiting"]) == (8, 1, 9_991)
+    assert len(looked) < 10
+
+
+def test_only_a_speed_that_changed_by_a_tenth_is_news() -> None:
+    def node(network: str) -> Node:
+        stage = {"network": {"name": network}, "data": {"name": "d"}}
+        return Node(network, {"stage": stage}, 10, 5, frozenset())
+
+    rates = Rates()
+    assert not rates.moved()
+    rates.learn(node("a"), 10.0, 10)
+    assert rates.moved()
+    for _ in range(9):
+        rates.learn(node("a"), 10.9, 10)
+    assert not rates.moved()
+    for _ in range(9):
+        rates.learn(node("a"), 11.2, 10)
+    assert rates.moved()
+    assert not rates.moved()
+    rates.learn(node("b"), 11.2, 10)
+    assert not rates.moved(), "that is what it was taken for"
+    rates.learn(node("c"), 15.0, 10)
+    assert rates.moved()
 
 
 def test_ten_thousand_stages_are_decided_without_looking_at_each() -> None:

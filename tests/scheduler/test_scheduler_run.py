@@ -403,6 +403,24 @@ def test_ingestion_waits_its_turn_and_comes_to_an_end(store: Store) -> None:
     assert set().union(*calls) == {str(index) for index in range(50)}
 
 
+def test_ingestion_that_costs_much_is_done_more_rarely(store: Store) -> None:
+    calls: list[set[str]] = []
+
+    def costly(_: StorePaths, keys: set[str]) -> None:
+        calls.append(keys)
+        until = time.thread_time() + 0.1  # of CPU: the next one is 5 s later
+        while time.thread_time() < until:
+            pass
+
+    ingestion = Ingestion(store.paths, costly, every=0.01)
+    for index in range(50):
+        ingestion.changed([str(index)])
+        time.sleep(0.01)
+    ingestion.close()
+    assert len(calls) == 2
+    assert set().union(*calls) == {str(index) for index in range(50)}
+
+
 def test_rates_are_medians_of_a_kind(store: Store) -> None:
     plan = Plan()
     specs = [dense(seed) for seed in range(3)] + [dense(0, name="other-net")]
