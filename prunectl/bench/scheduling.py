@@ -1,4 +1,5 @@
-"""`bench scheduler`: what lies between two stages, with a warm worker and with a process for each."""
+"""`bench scheduler`: what lies between two stages, with a warm worker and with a process for each, and what the
+scheduler itself costs (`upkeep`)."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
+from prunectl.bench import upkeep
 from prunectl.bench.compare import BenchError, load
 from prunectl.bench.train import Tell
 from prunectl.bench.work import Work, dense_stage
@@ -26,8 +28,9 @@ from prunectl.storage.paths import StorePaths
 TINY = Work("convnet", (1, 8, 8), train=640, test=100, epochs=1, batch=64)
 
 
-def run(stages: int, quick: bool, tell: Tell) -> dict[str, Any]:
-    """Seconds from the end of a stage (its `done` record) to the first step of the next (its `begin` record)."""
+def run(stages: int, quick: bool, tell: Tell, seconds: float = 60.0) -> dict[str, Any]:
+    """Seconds from the end of a stage (its `done` record) to the first step of the next (its `begin` record), and
+    what the scheduler needs itself, over a window of `seconds`."""
     count = 3 if quick else stages
     before = load()
     with tempfile.TemporaryDirectory(prefix="prunectl-bench-") as folder:
@@ -35,10 +38,13 @@ def run(stages: int, quick: bool, tell: Tell) -> dict[str, Any]:
         warm = _scheduled(Path(folder, "warm"), count)
         tell(f"{count} stages in a process each")
         cold = _processes(Path(folder, "cold"), 2 if quick else min(count, 5))
+        between = load()
+        needs = upkeep.run(Path(folder, "upkeep"), 1.0 if quick else seconds, quick, tell)
     return {
         "work": TINY.to_json(),
-        "load": [before, load()],
+        "load": [before, between],
         "gaps": [_summary("warm worker", warm), _summary("process per stage", cold)],
+        "upkeep": needs,
     }
 
 
@@ -76,6 +82,8 @@ def _scheduled(root: Path, count: int) -> list[float]:
     write_json(paths.plan("bench"), record | {"trials": trials, "stages": stages})
     device = with_slots(CpuLayer().devices()[0], 1)
     outcome = Scheduler(paths, [device], ["bench"], data=root, share=True).run()
+    if outcome.interrupted:
+        raise KeyboardInterrupt  # the scheduler has caught the signal
     if not outcome.ok:
         raise BenchError(f"stages failed: {outcome.failure}")
     logs = sorted(

@@ -1,4 +1,4 @@
-"""`bench`: this machine's own training and scheduling figures."""
+"""`bench`: this machine's own figures of training, scheduling, storing and showing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 app = typer.Typer(
-    help="This machine's own training and scheduling figures.",
+    help="This machine's own figures of training, scheduling, storing and showing.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -35,6 +35,7 @@ def train(
 ) -> None:
     """Time training against a bare loop and a DataLoader loop: same network, batches, steps, threads."""
     from prunectl.bench import train as bench
+    from prunectl.bench.orderly import orderly
 
     if (device == "cpu") == everything:
         raise typer.BadParameter("--device cpu goes without --all, --device cuda with it")
@@ -44,7 +45,8 @@ def train(
         tables = bench.cuda_tables(quick, device, networks or ())
     if not tables:
         raise typer.BadParameter("no such network is measured", param_hint="--network")
-    results = bench.run(tables, 1 if quick else rounds, _tell)
+    with orderly():
+        results = bench.run(tables, 1 if quick else rounds, _tell)
     if everything:
         for result in results:
             result["lanes_worth_having"] = bench.worth(result)
@@ -57,20 +59,50 @@ def study(
 ) -> None:
     """Time a small study, 3 seeds × (dense + 3 iterations), from the shell to its end, against a script."""
     from prunectl.bench import study as bench
+    from prunectl.bench.orderly import orderly
 
-    _report("study", [bench.run(1 if quick else rounds, quick, _tell)], as_json)
+    with orderly():
+        result = bench.run(1 if quick else rounds, quick, _tell)
+    _report("study", [result], as_json)
 
 
 @app.command()
 def scheduler(
     stages: Annotated[int, typer.Option(min=2, help="Stages in the warm worker.")] = 20,
+    seconds: Annotated[
+        float, typer.Option(min=1, help="How long the scheduler's own cost is measured.")
+    ] = 60.0,
     quick: QuickOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Time what lies between two stages: a warm worker against a process for each."""
+    """Time what lies between two stages, a warm worker against a process for each, and measure the scheduler's own
+    CPU and memory while 64 workers that train nothing report to it."""
     from prunectl.bench import scheduling as bench
+    from prunectl.bench.orderly import orderly
 
-    _report("scheduler", [bench.run(stages, quick, _tell)], as_json)
+    with orderly():
+        result = bench.run(stages, quick, _tell, seconds)
+    _report("scheduler", [result], as_json)
+
+
+@app.command()
+def store(
+    stages: Annotated[int, typer.Option(min=1, help="At least; whole plans of 742.")] = 10_000,
+    epochs: Annotated[int, typer.Option(min=1, help="Of each stage.")] = 182,
+    quick: QuickOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a large made-up store (700 MB in the temporary folder): rebuild, rank, ingestion, questions of SQL."""
+    from prunectl.bench import storing as bench
+    from prunectl.bench.orderly import orderly
+
+    with orderly():
+        result = (
+            bench.run(stages=53, epochs=3, quick=True, tell=_tell)
+            if quick
+            else bench.run(stages, epochs, quick, _tell)
+        )
+    _report("store", [result], as_json)
 
 
 @app.command()
@@ -81,9 +113,13 @@ def tui(
     as_json: JsonOption = False,
 ) -> None:
     """Measure the terminal UI on a large study: lag of its event loop, CPU busy and idle, time to open."""
+    from prunectl.bench.orderly import orderly
     from prunectl.tui.bench import measure
 
-    found = measure(trials=200, seconds=1.0) if quick else measure(trials=trials, seconds=seconds)
+    with orderly():
+        found = (
+            measure(trials=200, seconds=1.0) if quick else measure(trials=trials, seconds=seconds)
+        )
     _report("tui", [{"figures": found}], as_json)
 
 
@@ -141,10 +177,13 @@ def _print(result: dict[str, Any]) -> None:
         figures = ([name, f"{value:.4g}"] for name, value in result["figures"].items())
         out.print(table(["", ""], figures))
         return
+    if "store" in result:
+        _print_store(result)
+        return
     work = result["work"]
     out.print(
         f"{work['network']}, {work['train']:,} images {'×'.join(map(str, work['shape']))}, batch "
-        f"{work['batch']}; load {result['load'][0][0]:.1f} before, {result['load'][1][0]:.1f} after",
+        f"{work['batch']}; {_loads(result)}",
         markup=False,
     )
     if "gaps" in result:
@@ -153,12 +192,55 @@ def _print(result: dict[str, Any]) -> None:
             for row in result["gaps"]
         ]
         out.print(table(["between two stages", "median ms", "fastest", "slowest"], rows))
+        _print_upkeep(result["upkeep"])
         return
     unit = "s" if "stages" in work else "s/epoch"
     rows = [_row(row) for row in result["measured"]]
     out.print(table(["", f"median {unit}", "fastest", "slowest", "× first", "95 %"], rows))
     if "lanes_worth_having" in result:
         out.print(f"lanes worth having: {result['lanes_worth_having']}", markup=False)
+
+
+def _loads(result: dict[str, Any]) -> str:
+    return f"load {result['load'][0][0]:.1f} before, {result['load'][1][0]:.1f} after"
+
+
+def _print_upkeep(found: dict[str, Any]) -> None:
+    from prunectl.cli.tables import console, table
+
+    out = console()
+    out.print(
+        f"{found['workers']} workers that only report, an epoch each per {found['epoch_seconds']:g} s, a study of "
+        f"{found['stages']:,} stages; in {found['seconds']:.0f} s {found['epochs_recorded']:,} epochs recorded and "
+        f"{found['stages_ended']} stages ended; {_loads(found)}",
+        markup=False,
+    )
+    rows = [
+        ["CPU, % of one core", f"{found['cpu_percent']:.1f}"],
+        ["  its loop", f"{found['loop_percent']:.1f}"],
+        ["  ingestion", f"{found['ingestion_percent']:.1f}"],
+        ["memory at the start, MiB", f"{found['rss_start_mib']:.0f}"],
+        ["memory at the end, MiB", f"{found['rss_end_mib']:.0f}"],
+    ]
+    out.print(table(["the scheduler's own process", ""], rows))
+
+
+def _print_store(result: dict[str, Any]) -> None:
+    from prunectl.cli.tables import console, size, table
+
+    out, about = console(), result["store"]
+    out.print(
+        f"{about['trials']:,} trials of {about['plans']} plans, {about['stages']:,} stages, {about['epoch_rows']:,} "
+        f"epoch rows; stage folders {size(about['log_bytes'])}, database {size(about['database_bytes'])}; "
+        f"{_loads(result)}",
+        markup=False,
+    )
+    rows = [
+        [row["label"], *(f"{row[key]:.3f}" for key in ("seconds", "fastest", "slowest"))]
+        for row in result["timings"]
+    ]
+    out.print(table(["", "median s", "fastest", "slowest"], rows))
+    out.print(f"rebuild's peak memory: {about['rebuild_peak_mib']:.0f} MiB", markup=False)
 
 
 def _row(row: dict[str, Any]) -> list[str]:

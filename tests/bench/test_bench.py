@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +18,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from prunectl.bench import compare, contenders, scheduling, train, work
+from prunectl.bench import compare, contenders, made, scheduling, train, upkeep, work
 from prunectl.bench.compare import Contender, compared, interval
+from prunectl.bench.made import StoreMaker
 from prunectl.cli.app import app
+from prunectl.storage.files import write_json
+from prunectl.storage.journal import read
 
 TINY = work.quick(work.LENET)
 
@@ -147,3 +156,117 @@ def test_bench_study_runs_both_to_their_ends(
     assert result.exit_code == 0
     assert "prunectl run" in result.stdout
     assert "DataLoader script" in result.stdout
+
+
+@pytest.mark.slow
+def test_bench_scheduler_says_what_the_scheduler_needs_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRUNECTL_LEASES", str(tmp_path / "leases"))
+    found = upkeep.run(tmp_path / "store", 2.0, True, lambda text: None)
+    assert found["workers"] == 4
+    assert found["epochs_recorded"] > 0
+    assert found["cpu_percent"] == pytest.approx(
+        found["loop_percent"] + found["ingestion_percent"], abs=1e-6
+    )
+    assert found["rss_end_mib"] > 1
+
+
+def test_a_pretender_leaves_a_stage_as_workers_do(tmp_path: Path) -> None:
+    maker = StoreMaker(tmp_path, epochs=3)
+    maker.plan(seeds=1)
+    key = next(iter(maker.stages))
+    write_json(maker.paths.stage(key).spec, maker.stages[key]["spec"])
+    command = [sys.executable, "-m", "prunectl.bench.pretender", "--store", str(tmp_path)]
+    with subprocess.Popen(
+        [*command, "--epoch", "0.01"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as worker:
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        worker.stdin.write(json.dumps({"do": "run", "key": key, "keep": []}) + "\n")
+        worker.stdin.flush()
+        said = [json.loads(worker.stdout.readline())["is"] for _ in range(3)]
+        worker.stdin.close()
+    assert said == ["ready", "started", "done"]
+    assert worker.returncode == 0
+    records, _ = read(maker.paths.stage(key).events)
+    assert [record["epoch"] for record in records if record["type"] == "epoch"][-1] == 3
+    assert json.loads(maker.paths.stage(key).result.read_text())["steps"] == 3 * 391
+
+
+def test_a_made_store_has_what_was_asked_for(tmp_path: Path) -> None:
+    maker = made.make_store(
+        tmp_path, trials=16, iterations=2, epochs=2, seeds=2, plans=1, done=0.25
+    )
+    assert len(maker.trials) == 16
+    assert len(maker.stages) == 2 * 2 + 16 * 2
+    finished = {path.parent.name for path in maker.paths.stages.glob("*/result.json")}
+    assert finished == {key for path in list(maker.trials.values())[:4] for key in path}
+    assert len(list(maker.paths.plans.iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_bench_store_measures_all_that_is_done_with_a_store() -> None:
+    arguments = ["bench", "store", "--quick", "--json"]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    (found,) = json.loads(result.stdout)["results"]
+    assert (found["store"]["stages"], found["store"]["epoch_rows"]) == (53, 159)
+    assert found["store"]["rebuild_peak_mib"] > 1
+    assert all(row["seconds"] > 0 for row in found["timings"])
+    labels = [row["label"] for row in found["timings"]]
+    for label in ("store rebuild", "rank of all plans", "prunectl sql"):
+        assert label in labels
+
+
+def alive(first: int) -> list[int]:
+    """Processes below this one, itself included, that live."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rsplit(")", 1)[1].split()
+            if fields[0] != "Z":
+                parents[int(stat.parent.name)] = int(fields[1])
+    found = [first] if first in parents else []
+    for pid in found:
+        found += [child for child, parent in parents.items() if parent == pid]
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("command", "until"),
+    [
+        (["scheduler", "--stages", "500"], 2),  # the scheduler in the bench's own process
+        (["scheduler", "--stages", "2"], 8),  # the one of its own with many workers
+        (["train", "--network", "lenet-300-100"], 3),
+        (["study"], 3),
+        (["store"], 1),
+    ],
+)
+def test_a_bench_that_is_ended_leaves_nothing_behind(
+    command: list[str],
+    until: int,
+    number: signal.Signals,
+    tmp_path: Path,
+    repository: Path,
+) -> None:
+    """Ended once its folder is there and `until` processes of it run."""
+    environment = os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": str(repository)}
+    environment["PRUNECTL_LEASES"] = str(tmp_path / "leases")
+    with subprocess.Popen(
+        [sys.executable, "-m", "prunectl.cli", "bench", *command],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        deadline = time.monotonic() + 60
+        family: list[int] = []
+        while len(family) < until or not list(tmp_path.glob("prunectl-bench-*")):
+            assert time.monotonic() < deadline, "it never got so far"
+            family = alive(process.pid)
+            time.sleep(0.05)
+        process.send_signal(number)
+        assert process.wait(timeout=60) == 130
+    assert not list(tmp_path.glob("prunectl-bench-*"))
+    assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]

@@ -1,0 +1,72 @@
+"""A bench that is ended early leaves nothing behind: no folder, no process."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+from prunectl.errors import ExitCode
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+
+
+@contextlib.contextmanager
+def orderly() -> Iterator[None]:
+    """Signals that end the process kill what was started inside, with all that it started itself, and then unwind the
+    stack, so that folders are removed when nobody writes to them any more. Raises SystemExit then, with the exit
+    status of an interruption."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    others = set(children())
+
+    def caught(number: int, frame: FrameType | None) -> None:
+        _ignore()  # a second one must not stop the clearing away
+        end(others)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, caught) for number in ENDING}
+    adopt(True)  # what a child has started comes to this process when the child ends
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise SystemExit(ExitCode.INTERRUPTED) from None
+    finally:
+        _ignore()
+        end(others)
+        adopt(False)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ignore() -> None:
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def adopt(yes: bool) -> None:
+    """Whether processes whose parent has ended become children of this one, if an ancestor of theirs was."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(yes), 0, 0, 0)
+
+
+def children() -> list[int]:
+    """Processes that this one has to wait for."""
+    tasks = Path("/proc/self/task").glob("*/children")
+    return [int(pid) for task in tasks for pid in task.read_text().split()]
+
+
+def end(spared: set[int]) -> None:
+    """Kill all children but these, and theirs as they come to this process."""
+    while left := [pid for pid in children() if pid not in spared]:
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)

@@ -1,0 +1,150 @@
+"""`python -m prunectl.bench.pretender`: a worker that trains nothing and reports as if it did.
+
+It speaks the worker protocol of `prunectl.stage` for one stage at a time: a beat a second, an epoch in the stage's
+event log every `--epoch` seconds, the result at the end. Its first stage is somewhere in its middle, as if resumed,
+so that many workers do not all end at the same moment. Free of torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import select
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from prunectl.storage.files import dumps, read_json, write_json
+from prunectl.storage.journal import Journal
+from prunectl.storage.paths import StorePaths
+
+BEAT_SECONDS = 1.0
+"""As `prunectl.stage.worker` has it."""
+EPOCH_STEPS = 391
+"""CIFAR-10 in batches of 128."""
+
+
+class Stage:
+    """One stage, pretended."""
+
+    def __init__(self, paths: StorePaths, key: str, epoch_seconds: float, fraction: float) -> None:
+        """`fraction` of its steps are taken as done."""
+        self.key = key
+        self.files = paths.stage(key)
+        spec = read_json(self.files.spec)["stage"]
+        steps = sum(int(segment["steps"]) for segment in spec["lr"])
+        self.epochs = max(1, round(steps / EPOCH_STEPS))
+        self.epoch_seconds = epoch_seconds
+        self.journal = Journal(self.files.events)
+        self.told = int(fraction * self.epochs)
+        self.began = time.monotonic() - fraction * self.epochs * epoch_seconds
+        first = self.told * EPOCH_STEPS
+        self.journal.append("start", step=first, device="cpu", device_name="none", pid=os.getpid())
+        self.journal.append("begin", accuracy_start=10.0, loss_start=2.3)
+
+    @property
+    def step(self) -> int:
+        """Steps done by now."""
+        done = (time.monotonic() - self.began) / self.epoch_seconds
+        return min(int(done * EPOCH_STEPS), self.epochs * EPOCH_STEPS)
+
+    def progress(self) -> dict[str, Any]:
+        """As beats carry it."""
+        return {
+            "step": self.step,
+            "steps": self.epochs * EPOCH_STEPS,
+            "loss": 0.4,
+            "accuracy": 90.0,
+        }
+
+    def advance(self) -> bool:
+        """Log the epochs that are over; whether the stage is."""
+        while (self.told + 1) * EPOCH_STEPS <= self.step:
+            before, self.told = self.told * EPOCH_STEPS, self.told + 1
+            self.journal.append(
+                "epoch", epoch=self.told, step=self.told * EPOCH_STEPS, lr=0.1, rates=[[before, 0.1]],
+                train_loss=0.4, train_accuracy=91.0, loss=0.5, accuracy=90.0, top5=99.5,
+                validation_loss=None, validation_accuracy=None, seconds=self.epoch_seconds,
+            )  # fmt: skip
+        if self.told < self.epochs:
+            return False
+        seconds = self.epochs * self.epoch_seconds
+        result: dict[str, Any] = {"key": self.key, "accuracy": 90.0, "loss": 0.5, "flag": None}
+        result |= {"seconds": seconds, "steps": self.step}
+        self.journal.append("done", **result)
+        self.journal.close()
+        write_json(self.files.result, result)
+        return True
+
+
+class Pretender:
+    """The worker."""
+
+    def __init__(self, paths: StorePaths, epoch_seconds: float) -> None:
+        self.paths = paths
+        self.epoch_seconds = epoch_seconds
+        self.stage: Stage | None = None
+        self.fraction = random.Random(os.getpid()).random()
+
+    def say(self, **message: Any) -> None:
+        """One line to the scheduler."""
+        sys.stdout.write(dumps(message) + "\n")
+        sys.stdout.flush()
+
+    def serve(self) -> None:
+        """Until told to stop, or the scheduler is gone."""
+        self.say(**{"is": "ready", "device_name": "none"})
+        # Workers' beats fall anywhere in a second.
+        next_beat = time.monotonic() + BEAT_SECONDS * self.fraction
+        buffer = b""
+        while True:
+            if select.select([0], [], [], max(0.0, next_beat - time.monotonic()))[0]:
+                data = os.read(0, 65536)
+                if not data:
+                    return
+                *lines, buffer = (buffer + data).split(b"\n")
+                if not all([self.obey(json.loads(line)) for line in lines]):
+                    return
+            if time.monotonic() >= next_beat:
+                next_beat += BEAT_SECONDS
+                self.beat()
+
+    def obey(self, message: dict[str, Any]) -> bool:
+        """Do what a line asks for; whether to go on."""
+        if message["do"] == "run":
+            self.stage = Stage(self.paths, message["key"], self.epoch_seconds, self.fraction)
+            self.fraction = 0.0
+            self.say(**{"is": "started", "key": message["key"]})
+        elif self.stage is not None:  # cancel, stop
+            self.say(**{"is": "interrupted", "key": self.stage.key, "step": self.stage.step})
+            self.stage = None
+        return bool(message["do"] != "stop")
+
+    def beat(self) -> None:
+        """Say how far the stage is, or that it is done."""
+        if self.stage is None:
+            return
+        if self.stage.advance():
+            self.say(**{"is": "done", "key": self.stage.key})
+            self.stage = None
+            return
+        running = {self.stage.key: self.stage.progress()}
+        self.say(**{"is": "beat", "running": running}, turns=self.stage.step, preparing=False)
+
+
+def main() -> None:
+    """Serve stages; the options are those of `prunectl.stage`, and --epoch."""
+    parser = argparse.ArgumentParser(prog="python -m prunectl.bench.pretender")
+    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--epoch", type=float, required=True, help="seconds")
+    options, _ = parser.parse_known_args()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Pretender(StorePaths(options.store), options.epoch).serve()
+
+
+if __name__ == "__main__":
+    main()

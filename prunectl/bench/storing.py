@@ -1,0 +1,175 @@
+"""`bench store`: what a large store costs to index, to rank, to keep up to date and to ask.
+
+`python -m prunectl.bench.storing STORE` makes the database anew, in a process of its own, and says what that took.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from prunectl.bench.compare import BenchError, load
+from prunectl.bench.made import EFFECT, make_store
+from prunectl.bench.train import Tell
+from prunectl.report.leaderboard import leaderboard
+from prunectl.storage import query
+from prunectl.storage.ingest import ingest, rebuild
+from prunectl.storage.journal import Journal
+from prunectl.storage.paths import StorePaths
+
+ITERATIONS = 13
+SEEDS = 14
+ROUNDS = 7
+QUESTIONS = 20
+ASKED = (
+    "SELECT count(*), avg(accuracy) FROM epochs WHERE epoch = {n}",
+    "SELECT strategy, iteration, avg(accuracy), count(*) FROM iterations WHERE seed = {n} GROUP BY ALL",
+    "SELECT type, count(*) FROM events WHERE attempt = 1 AND seq > {n} GROUP BY type",
+    "SELECT epoch, max(accuracy) FROM epochs GROUP BY epoch ORDER BY epoch LIMIT {n}",
+    "SELECT layer, avg(kept / total) FROM layers WHERE position < {n} GROUP BY layer",
+)
+"""Questions that scan; each is asked with several numbers."""
+
+
+def run(stages: int, epochs: int, quick: bool, tell: Tell) -> dict[str, Any]:
+    """Seconds of each thing that is done with a store of at least so many stages. Raises BenchError."""
+    rounds = 1 if quick else ROUNDS
+    seeds = min(SEEDS, -(-stages // (1 + len(EFFECT) * ITERATIONS)))
+    networks = -(-stages // (seeds * (1 + len(EFFECT) * ITERATIONS)))
+    with tempfile.TemporaryDirectory(prefix="prunectl-bench-") as folder:
+        root = Path(folder)
+        trials = networks * seeds * len(EFFECT)
+        maker = make_store(root, trials=trials, epochs=epochs, seeds=seeds, tell=tell)
+        before = load()
+        tell("store rebuild")
+        rebuilt = _json([sys.executable, "-m", "prunectl.bench.storing", folder])
+        measured = [
+            _row("store rebuild", [rebuilt["seconds"]]),
+            *_ranking(maker.paths, rounds, tell),
+            *_ingesting(maker.paths, rounds, tell),
+            *_asking(maker.paths, rounds, quick, tell),
+        ]
+        return {
+            "store": {
+                "plans": networks,
+                "trials": trials,
+                "stages": len(maker.stages),
+                "epochs": epochs,
+                "epoch_rows": query.run(maker.paths, "SELECT count(*) FROM epochs").rows[0][0],
+                "log_bytes": sum(path.stat().st_size for path in root.glob("stages/*/*")),
+                "database_bytes": maker.paths.database.stat().st_size,
+                "rebuild_peak_mib": rebuilt["peak_mib"],
+            },
+            "load": [before, load()],
+            "timings": measured,
+        }
+
+
+def _ranking(paths: StorePaths, rounds: int, tell: Tell) -> list[dict[str, Any]]:
+    tell("rank")
+    shell = ("rank", "p0", "--store", str(paths.root))
+    return [
+        _timed("rank of one plan", rounds, lambda: leaderboard(paths, "p0")),
+        _timed("rank of all plans", rounds, lambda: leaderboard(paths, all_plans=True)),
+        _timed("prunectl rank PLAN", rounds, lambda: _shell(*shell)),
+        _timed(
+            "prunectl rank --all",
+            rounds,
+            lambda: _shell("rank", "--all", "--store", str(paths.root)),
+        ),
+    ]
+
+
+def _ingesting(paths: StorePaths, rounds: int, tell: Tell) -> list[dict[str, Any]]:
+    tell("ingestion")
+    key = min(path.name for path in paths.stages.iterdir())
+
+    def news() -> None:
+        journal = Journal(paths.stage(key).events)
+        journal.append("note", text="something new")
+        journal.close()
+
+    return [
+        _timed("ingest, one stage has news", rounds, lambda: ingest(paths, [key]), news),
+        _timed("ingest, looking at all stages", rounds, lambda: ingest(paths), news),
+    ]
+
+
+def _asking(paths: StorePaths, rounds: int, quick: bool, tell: Tell) -> list[dict[str, Any]]:
+    tell("questions")
+    count = len(ASKED) if quick else QUESTIONS
+    texts = [
+        text.format(n=n)
+        for n, text in zip(range(1, count + 1), itertools.cycle(ASKED), strict=False)
+    ]
+    each = [_seconds(lambda text=text: query.run(paths, text)) for text in texts]  # type: ignore[misc]
+    shell = ("sql", texts[0], "--store", str(paths.root))
+    return [
+        _row("a question of SQL, file reopened", each),
+        _row(f"{count} such questions", [sum(each)]),
+        _timed("prunectl sql", rounds, lambda: _shell(*shell)),
+    ]
+
+
+def _timed(
+    label: str, rounds: int, call: Callable[[], object], before: Callable[[], None] | None = None
+) -> dict[str, Any]:
+    times = []
+    for _ in range(rounds):
+        if before is not None:
+            before()
+        times.append(_seconds(call))
+    return _row(label, times)
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def _row(label: str, times: Sequence[float]) -> dict[str, Any]:
+    return {
+        "label": label,
+        "seconds": statistics.median(times),
+        "fastest": min(times),
+        "slowest": max(times),
+        "rounds": len(times),
+    }
+
+
+def _shell(*arguments: str) -> str:
+    return _output([sys.executable, "-m", "prunectl.cli", *arguments])
+
+
+def _json(command: Sequence[str]) -> Any:
+    return json.loads(_output(command))
+
+
+def _output(command: Sequence[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise BenchError(f"{' '.join(command[1:4])} failed: {last}")
+    return done.stdout
+
+
+def main() -> None:
+    """Make the database of the store that is named anew; seconds and peak memory as JSON."""
+    report = rebuild(StorePaths(Path(sys.argv[1])))
+    status = Path("/proc/self/status").read_text().splitlines()
+    # Not ru_maxrss: that of the process which started this one counts in it.
+    peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    print(json.dumps({"seconds": report.seconds, "peak_mib": peak / 1024}))
+
+
+if __name__ == "__main__":
+    main()

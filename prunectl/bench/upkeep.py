@@ -1,0 +1,152 @@
+"""What the scheduler itself costs while many workers report to it: CPU and memory of its process alone.
+
+The scheduler runs a large study in a process of its own, with a database to keep up to date; its workers are
+processes that train nothing (`pretender`). `python -m prunectl.bench.upkeep STORE SLOTS EPOCH_SECONDS` is that
+scheduler.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from prunectl.bench.compare import BenchError, load
+from prunectl.bench.made import make_store
+from prunectl.bench.train import Tell
+from prunectl.errors import StoreError
+from prunectl.storage.files import read_json
+from prunectl.storage.journal import read
+from prunectl.storage.paths import StorePaths
+
+SLOTS = 64
+EPOCH_SECONDS = 5.0
+EPOCHS = 36
+"""Of a stage: with 64 slots about one stage ends in three seconds."""
+TRIALS = 784
+"""With 13 iterations each: 10,388 stages."""
+PATIENCE = 120.0
+"""Seconds until all workers have started."""
+SETTLE_SECONDS = 12.0
+"""From then on until the window begins: a forecast is made every ten."""
+
+
+def run(root: Path, seconds: float, quick: bool, tell: Tell) -> dict[str, Any]:
+    """CPU of the scheduler's process in percent of one core, over `seconds` with 64 busy workers."""
+    slots, epoch, settle = (4, 0.5, 0.0) if quick else (SLOTS, EPOCH_SECONDS, SETTLE_SECONDS)
+    maker = make_store(root, trials=56 if quick else TRIALS, epochs=EPOCHS, done=0.0)
+    tell(f"the scheduler with {slots} workers that only report, {seconds:g} s")
+    with _scheduler(root, slots, epoch) as process:
+        _wait(maker.paths, slots, process)
+        time.sleep(settle)
+        begun = load()
+        before, started = Used(process.pid), time.time()
+        time.sleep(seconds)
+        after, wall = Used(process.pid), time.time() - started
+        ended = load()
+        _wait(maker.paths, slots, process)
+    main, rest = after.main - before.main, after.threads - before.threads
+    return {
+        "workers": slots,
+        "stages": len(maker.stages),
+        "epoch_seconds": epoch,
+        "seconds": wall,
+        "load": [begun, ended],
+        "epochs_recorded": _epochs(maker.paths, started, started + wall),
+        "stages_ended": _ended(maker.paths, started, started + wall),
+        "cpu_percent": 100 * (main + rest) / wall,
+        "loop_percent": 100 * main / wall,
+        "ingestion_percent": 100 * rest / wall,
+        "rss_start_mib": before.memory / 2**20,
+        "rss_end_mib": after.memory / 2**20,
+    }
+
+
+class Used:
+    """What a process has used: CPU seconds of its main thread and of its others, and bytes of memory now."""
+
+    def __init__(self, pid: int) -> None:
+        tick = os.sysconf("SC_CLK_TCK")
+        self.main = _ticks(Path(f"/proc/{pid}/task/{pid}/stat")) / tick
+        # Of the whole process, and so of threads that have ended, too; not of its children.
+        self.threads = _ticks(Path(f"/proc/{pid}/stat")) / tick - self.main
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        self.memory = pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _ticks(path: Path) -> int:
+    fields = path.read_text().rsplit(")", 1)[1].split()
+    return int(fields[11]) + int(fields[12])  # utime and stime, proc_pid_stat(5)
+
+
+@contextlib.contextmanager
+def _scheduler(root: Path, slots: int, epoch: float) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "prunectl.bench.upkeep", str(root), str(slots), str(epoch)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)  # its workers leave their stages and end
+            try:
+                process.wait(timeout=30)
+            except BaseException:
+                process.kill()
+                raise
+
+
+def _wait(paths: StorePaths, slots: int, process: subprocess.Popen[bytes]) -> None:
+    """Until all slots are busy and have been heard of."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise BenchError(f"the scheduler did not keep {slots} workers busy")
+        with contextlib.suppress(FileNotFoundError, StoreError):
+            running = read_json(paths.heartbeat)["running"].values()
+            if len(running) >= slots - 1 and sum(each["step"] > 0 for each in running) > slots / 2:
+                return
+        time.sleep(0.2)
+
+
+def _epochs(paths: StorePaths, since: float, until: float) -> int:
+    logs = (read(folder / "events.jsonl")[0] for folder in paths.stages.iterdir())
+    return sum(
+        record["type"] == "epoch" and since <= record["time"] < until
+        for log in logs
+        for record in log
+    )
+
+
+def _ended(paths: StorePaths, since: float, until: float) -> int:
+    return sum(
+        record["type"] == "stage_done" and since <= record["time"] < until
+        for record in read(paths.scheduler_log)[0]
+    )
+
+
+def main() -> None:
+    """Be the scheduler, until a signal."""
+    from prunectl.scheduler.devices import Device
+    from prunectl.scheduler.loop import Scheduler
+    from prunectl.storage.ingest import ingest
+
+    root, slots, epoch = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    paths = StorePaths(root)
+    ingest(paths)
+    Scheduler(
+        paths,
+        [Device("cpu", "cpu", "nothing", slots)],
+        [path.stem for path in sorted(paths.plans.glob("*.json"))],
+        ingest=ingest,
+        worker_command=[sys.executable, "-m", "prunectl.bench.pretender", "--epoch", epoch],
+        share=True,
+    ).run()
+
+
+if __name__ == "__main__":
+    main()
