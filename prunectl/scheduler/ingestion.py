@@ -22,7 +22,9 @@ say `busy` (nothing was read: again later) and `notes` (what a person should kno
 report does."""
 
 SHARE = 50
-"""Ingestion may take a fiftieth of one core."""
+"""Ingestion may take a fiftieth of one core, …"""
+LATEST = 3.0
+"""… but begins at the latest so many seconds after the one before."""
 
 
 class Ingestion:
@@ -49,6 +51,7 @@ class Ingestion:
             self._condition.notify()
 
     def _run(self) -> None:
+        last = 0.0
         while True:
             with self._condition:
                 while not self._dirty and not self._stopping:
@@ -58,9 +61,13 @@ class Ingestion:
                 keys, self._pending, self._dirty = self._pending, set(), False
             started, used = time.monotonic(), time.thread_time()
             done = self._attempt(keys)
-            pause = max(self._every, SHARE * (time.thread_time() - used))
+            cost = time.thread_time() - used
+            # The smaller of two: a large plan that is read once delays nothing.
+            pause = max(self._every, min(SHARE * min(cost, last), LATEST))
+            last = cost
             with self._condition:
                 if not done:
+                    pause, last = self._every, 0.0
                     self._pending |= keys
                     self._dirty = True
                     if self._stopping:

@@ -408,7 +408,7 @@ def test_ingestion_that_costs_much_is_done_more_rarely(store: Store) -> None:
 
     def costly(_: StorePaths, keys: set[str]) -> None:
         calls.append(keys)
-        until = time.thread_time() + 0.1  # of CPU: the next one is 5 s later
+        until = time.thread_time() + 0.1  # of CPU: the one after the next is 3 s later
         while time.thread_time() < until:
             pass
 
@@ -417,7 +417,7 @@ def test_ingestion_that_costs_much_is_done_more_rarely(store: Store) -> None:
         ingestion.changed([str(index)])
         time.sleep(0.01)
     ingestion.close()
-    assert len(calls) == 2
+    assert len(calls) <= 3
     assert set().union(*calls) == {str(index) for index in range(50)}
 
 
