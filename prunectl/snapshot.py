@@ -65,6 +65,8 @@ class DeviceView:
     power: float | None = None
     processes: tuple[tuple[int, int], ...] = ()
     """(pid, bytes)."""
+    auto: bool = False
+    """Its slots are found by measuring, and change."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunectl.cli.options import SetOption, StoreOption
+from prunectl.cli.options import SetOption, SlotsOption, StoreOption
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +42,7 @@ def show(
         str | None,
         typer.Option(help="Devices to forecast for: all, cpu, or cuda:0,cuda:1."),
     ] = None,
+    slots: SlotsOption = None,
     changes: SetOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
@@ -68,8 +69,8 @@ def show(
     graph.add(study_from(expansion.record() | {"created": 0.0}))
     counted = preview(graph)
     run = expansion.plan.content.run
-    slots = run.slots_per_device if isinstance(run.slots_per_device, int) else None
-    chosen = parse(devices or run.devices or "all", slots=slots)
+    asked = slots or run.slots_per_device
+    chosen = parse(devices or run.devices or "all", slots=asked)
     cost = estimate(paths, graph, chosen)
     if as_json:
         import json
@@ -151,6 +152,8 @@ def _print_cost(cost: Cost | None, counted: Preview, devices: Sequence[Device]) 
         out.print("cost        not known: nothing like it has been run in this store yet")
         return
     names = ", ".join(f"{device.id} × {device.slots}" for device in devices)
+    if any(device.auto for device in devices):
+        names = f"{cost.slots} slots of {', '.join(device.id for device in devices)}"
     out.print(
         f"time        about {duration(cost.wall_seconds)} on {names}, "
         f"{(cost.device_seconds or 0) / 3600:.3g} device-hours\n"

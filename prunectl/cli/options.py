@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,5 +26,26 @@ DataOption = Annotated[
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change a key of the plan: dotted.key=VALUE (repeatable)."),
+]
+
+
+def _slots(text: str) -> int | str:
+    if text == "auto":
+        return text
+    if text.isdecimal() and int(text) >= 1:
+        return int(text)
+    raise typer.BadParameter(f"{text!r} is neither a number from 1 on nor auto")
+
+
+SlotsOption = Annotated[
+    Any,
+    typer.Option(
+        "--slots",
+        parser=_slots,
+        metavar="N|auto",
+        help="Stages at a time on each device; auto: found by measuring. Default: the plan's, then one on a "
+        "CUDA device and one per core on the CPU.",
+        show_default=False,
+    ),
 ]
 PlanArgument = Annotated[Path, typer.Argument(help="A plan: a TOML file.", show_default=False)]

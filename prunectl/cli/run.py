@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prunectl.cli.background import background, on_terminal
-from prunectl.cli.options import DataOption, SetOption, StoreOption
+from prunectl.cli.options import DataOption, SetOption, SlotsOption, StoreOption
 from prunectl.cli.records import record_plans, record_run
 from prunectl.errors import ExitCode, PrunectlError, StoreError
 
 if TYPE_CHECKING:
     from prunectl.core.settings import DataSettings
     from prunectl.plan.expand import Expansion
-    from prunectl.scheduler.devices import Device
+    from prunectl.scheduler.devices import Device, Slots
     from prunectl.scheduler.limits import Failure, Outcome
     from prunectl.storage.paths import StorePaths
 
@@ -51,9 +51,7 @@ def run(
         str | None,
         typer.Option(help="all, cpu, or cuda:0,cuda:1. Default: the plan's, then all."),
     ] = None,
-    slots: Annotated[
-        int | None, typer.Option(min=1, help="Stages at a time on each device.")
-    ] = None,
+    slots: SlotsOption = None,
     changes: SetOption = None,
     plain: Annotated[
         bool, typer.Option("--plain", help="Without the terminal UI, in the foreground.")
@@ -147,17 +145,15 @@ def _say_what_mixes(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
 
 
 def _devices(
-    option: str | None, slots: int | None, expansions: Sequence[Expansion]
+    option: str | None, slots: Slots | None, expansions: Sequence[Expansion]
 ) -> list[Device]:
     """The option's devices, the plans', or all there are."""
-    from prunectl.scheduler.devices import parse
+    from prunectl.scheduler.devices import most, parse
 
     tables = [expansion.plan.content.run for expansion in expansions]
     said = [table.devices for table in tables if table.devices]
-    if slots is None:
-        counts = [t.slots_per_device for t in tables if isinstance(t.slots_per_device, int)]
-        slots = max(counts, default=None)
-    return parse(option or (said[0] if said else "all"), slots=slots)
+    asked = slots or most(table.slots_per_device for table in tables)
+    return parse(option or (said[0] if said else "all"), slots=asked)
 
 
 def _check_data(
@@ -237,9 +233,10 @@ def _schedule(
         on_event=display.event,
     )
     slots = sum(device.slots for device in devices)
+    most = "at most " if any(device.auto for device in devices) else ""
     typer.echo(
         f"{len(keys) - len(work.done)} of {len(keys)} stages to run on "
-        f"{', '.join(device.id for device in devices)} ({slots} at a time), store {paths.root}",
+        f"{', '.join(device.id for device in devices)} ({most}{slots} at a time), store {paths.root}",
         err=True,
     )
     with display:

@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 from prunectl.errors import UnknownName
+
+Slots = int | Literal["auto"]
+MOST_LANES = 8
+"""Of a CUDA device: one thread feeds them all."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,8 @@ class Device:
     uuid: str | None = None
     memory: int | None = None
     """Bytes."""
+    auto: bool = False
+    """Slots are the most there may be: how many are used is found by measuring (`capacity`)."""
 
     @property
     def lanes(self) -> int:
@@ -84,22 +90,12 @@ class CpuLayer:
 
     def devices(self) -> list[Device]:
         """The CPU, with a slot per core this process may use."""
-        memory = self._memory()
-        return [
-            Device(
-                "cpu",
-                "cpu",
-                self._name(),
-                usable_cores(self._proc, self._sys),
-                memory=memory.get("MemTotal"),
-            )
-        ]
+        cores = usable_cores(self._proc, self._sys)
+        return [Device("cpu", "cpu", self._name(), cores, memory=self._memory()[1])]
 
     def usage(self, device: Device) -> Usage:
-        """Of the whole host since the last call."""
-        memory = self._memory()
-        total, free = memory.get("MemTotal"), memory.get("MemAvailable")
-        used = total - free if total is not None and free is not None else None
+        """Of the whole host since the last call; memory of what the cgroup grants, where that is less."""
+        used, total = self._memory()
         return Usage(self._utilisation(), used, total)
 
     def _utilisation(self) -> float | None:
@@ -114,13 +110,20 @@ class CpuLayer:
             return None
         return 100 * (1 - (now[1] - before[1]) / (now[0] - before[0]))
 
-    def _memory(self) -> dict[str, int]:
+    def _memory(self) -> tuple[int | None, int | None]:
+        """(used, total), bytes."""
         try:
             lines = (self._proc / "meminfo").read_text().splitlines()
         except OSError:
-            return {}
+            return None, None
         pairs = (line.split(":", 1) for line in lines if ":" in line)
-        return {name: int(value.split()[0]) * 1024 for name, value in pairs if value.split()}
+        host = {name: int(value.split()[0]) * 1024 for name, value in pairs if value.split()}
+        if "MemTotal" not in host or "MemAvailable" not in host:
+            return None, host.get("MemTotal")
+        total, free = host["MemTotal"], host["MemAvailable"]
+        for granted, used in _memory_grants(self._proc, self._sys):
+            total, free = min(total, granted), min(free, max(0, granted - used))
+        return total - free, total
 
     def _name(self) -> str:
         try:
@@ -137,6 +140,31 @@ def usable_cores(proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> int:
     cores = {_siblings(sys, cpu) for cpu in cpus}
     quota = min(_quotas(proc, sys), default=float("inf"))
     return max(1, min(len(cores), int(quota) if quota != float("inf") else len(cores)))
+
+
+def _memory_grants(proc: Path, sys: Path) -> list[tuple[int, int]]:
+    """(bytes granted, bytes in use beside the cache of files) of each enclosing cgroup of version 2."""
+    try:
+        lines = (proc / "self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    path = next((line[3:] for line in lines if line.startswith("0::")), None)
+    if path is None:
+        return []
+    base, found = sys / "fs/cgroup", []
+    folder = base / path.lstrip("/")
+    for level in [folder, *folder.parents]:
+        if level == base.parent:
+            break
+        try:
+            granted = int((level / "memory.max").read_text())  # "max" is no limit
+            used = int((level / "memory.current").read_text())
+            stat = (level / "memory.stat").read_text().splitlines()
+        except (OSError, ValueError):
+            continue
+        cache = sum(int(line.split()[1]) for line in stat if line.startswith("inactive_file "))
+        found.append((granted, used - cache))
+    return found
 
 
 def _siblings(sys: Path, cpu: int) -> str:
@@ -199,7 +227,7 @@ class SystemLayer:
         return (self._cuda if device.kind == "cuda" else self._cpu).usage(device)
 
 
-def parse(text: str, layer: DeviceLayer | None = None, slots: int | None = None) -> list[Device]:
+def parse(text: str, layer: DeviceLayer | None = None, slots: Slots | None = None) -> list[Device]:
     """Devices by name: `all` (the CUDA devices, or the CPU where there are none), `cpu`, `cuda`,
     `cuda:0,cuda:1`.
 
@@ -218,8 +246,16 @@ def parse(text: str, layer: DeviceLayer | None = None, slots: int | None = None)
     return [with_slots(device, slots) for device in chosen.values()]
 
 
-def with_slots(device: Device, slots: int | None) -> Device:
-    """The same device with another number of slots, if one is given.
+def most(wishes: Iterable[Slots | None]) -> Slots | None:
+    """What several plans ask for together: the most, and `auto` before any number."""
+    asked = [wish for wish in wishes if wish is not None]
+    numbers = [wish for wish in asked if wish != "auto"]
+    return "auto" if "auto" in asked else max(numbers, default=None)
+
+
+def with_slots(device: Device, slots: Slots | None) -> Device:
+    """The same device with another number of slots, if one is given. `auto` leaves the CPU a slot per core, and
+    gives CUDA devices up to `MOST_LANES`.
 
     Raises ValueError for less than one.
     """
@@ -227,6 +263,9 @@ def with_slots(device: Device, slots: int | None) -> Device:
 
     if slots is None:
         return device
+    if slots == "auto":
+        most = device.slots if device.kind == "cpu" else MOST_LANES
+        return replace(device, slots=most, auto=True)
     if slots < 1:
         raise ValueError(f"a device needs at least one slot, not {slots}")
     return replace(device, slots=slots)

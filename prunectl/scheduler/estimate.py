@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import statistics
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 from prunectl.errors import StoreError
+from prunectl.scheduler.capacity import settled
 from prunectl.scheduler.devices import Device
 from prunectl.scheduler.forecast import Kind, simulate
 from prunectl.scheduler.graph import Node, StageGraph, kind_of
 from prunectl.scheduler.queue import Queue
 from prunectl.storage import query
+from prunectl.storage.history import History
 from prunectl.storage.paths import StorePaths
 
 MEASURED = """
@@ -62,7 +64,7 @@ def estimate(paths: StorePaths, graph: StageGraph, devices: Sequence[Device]) ->
         return None
     unmeasured = {f"{node.kind[0]} on {node.kind[1]}" for node in nodes if node.kind not in known}
     seconds = {node.key: known[node.kind].per_step * node.steps for node in counted}
-    slots = sum(device.slots for device in devices)
+    slots = _slots(paths, devices, {node.kind for node in counted})
     memory = [known[node.kind].memory for node in counted]
     return Cost(
         slots=slots,
@@ -72,6 +74,21 @@ def estimate(paths: StorePaths, graph: StageGraph, devices: Sequence[Device]) ->
         memory=max((each for each in memory if each), default=None),
         disk=_disk(counted, known),
     )
+
+
+def _slots(paths: StorePaths, devices: Sequence[Device], kinds: Set[Kind]) -> int:
+    """Of all devices; where they are found by measuring, as many as were found for the kind that shares least, and
+    one where that is yet to come."""
+    total, history = 0, History()
+    if any(device.auto for device in devices):
+        history.catch_up(paths)
+    for device in devices:
+        if not device.auto or device.kind == "cpu":
+            total += device.slots
+            continue
+        known = {each.kind: each.lanes for each in settled(history.settled.values(), device.name)}
+        total += min((known.get(kind, 1) for kind in kinds), default=1)
+    return total
 
 
 def _measurements(paths: StorePaths, device: str) -> dict[Kind, _Measured]:

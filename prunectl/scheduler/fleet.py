@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
+from typing import Any
 
 from prunectl.errors import StoreError, UnknownName
-from prunectl.scheduler.devices import Device
+from prunectl.scheduler.capacity import Capacity, Change, settled
+from prunectl.scheduler.devices import Device, DeviceLayer
+from prunectl.scheduler.forecast import Kind
 from prunectl.scheduler.leases import Leases
 from prunectl.scheduler.ledger import Ledger
 from prunectl.scheduler.queue import Queue
@@ -15,16 +19,27 @@ class Fleet:
     """Opens a device in the queue while it is ours to use."""
 
     def __init__(
-        self, devices: Sequence[Device], queue: Queue, ledger: Ledger, leases: Leases | None
+        self,
+        devices: Sequence[Device],
+        queue: Queue,
+        ledger: Ledger,
+        leases: Leases | None,
+        layer: DeviceLayer,
+        measure: float = 20.0,
     ) -> None:
-        """Without `leases` devices are shared with whoever has leased them."""
+        """Without `leases` devices are shared with whoever has leased them. `measure` is how long a number of lanes
+        is measured (seconds) where it is found so."""
         self.devices = {device.id: device for device in devices}
         self._queue = queue
         self._ledger = ledger
         self._leases = leases
+        self._layer = layer
+        self._enough = measure
         self._closed: dict[str, tuple[str, str]] = {}
+        self._capacities: dict[str, Capacity] = {}
         for device in devices:
-            queue.add_device(device.id, device.slots)
+            lanes = partial(self._lanes, device.id) if device.auto else None
+            queue.add_device(device.id, device.slots, lanes)
             queue.open_device(device.id, False)
 
     def state(self, name: str) -> tuple[str, str]:
@@ -50,6 +65,8 @@ class Fleet:
         except StoreError as error:
             holder = str(error)
         if holder is None:
+            if device.auto and (device.id in self._closed or device.id not in self._capacities):
+                self._weigh_up(device)
             self._closed.pop(device.id, None)
             self._queue.open_device(device.id)
             return
@@ -57,6 +74,44 @@ class Fleet:
             self._ledger.log("leased", device=device.id, reason=holder)
         self._closed[device.id] = "leased", holder
         self._queue.open_device(device.id, False)
+
+    def _weigh_up(self, device: Device) -> None:
+        """Begin to find out how many stages fit, with what others leave of the device and what is known of it."""
+        usage = self._layer.usage(device)
+        if self._queue.places[device.id].running:
+            return  # what is in use is not that of others
+        known = settled(self._ledger.history.settled.values(), device.name)
+        self._capacities[device.id] = Capacity(device, usage, known, self._enough)
+
+    def _lanes(self, name: str, kind: Hashable) -> int:
+        capacity = self._capacities.get(name)
+        return 1 if capacity is None else capacity.lanes(kind)
+
+    def measure(
+        self, name: str, now: float, beat: dict[str, Any], kind_of: Callable[[str], Kind]
+    ) -> None:
+        """Learn from a worker's beat at `now` (seconds) how many stages of a kind the device has room for."""
+        capacity = self._capacities.get(name)
+        if capacity is None:
+            return
+        stages: dict[str, dict[str, Any]] = beat.get("running") or {}
+        kinds = {kind_of(key) for key in stages}
+        kind = kinds.pop() if len(kinds) == 1 else None
+        if kind is not None and beat.get("memory") and beat.get("lanes"):
+            self._tell(name, capacity.weigh(kind, beat["memory"], beat["lanes"]))
+        steps = {key: int(stage["step"]) for key, stage in stages.items() if "step" in stage}
+        whole = steps.keys() == stages.keys() == self._queue.places[name].running
+        self._tell(name, capacity.beat(now, steps, kind if whole else None))
+
+    def overflowed(self, name: str, kind: Kind, crowd: int) -> None:
+        """A stage ran out of the device's memory among `crowd`, itself included."""
+        if (capacity := self._capacities.get(name)) is not None:
+            self._tell(name, capacity.overflowed(kind, crowd))
+
+    def _tell(self, name: str, change: Change | None) -> None:
+        if change is not None:
+            model = self.devices[name].name
+            self._ledger.log("lanes", device=name, device_name=model, **change.to_json())
 
     def drain(self, name: str) -> None:
         """Take no more stages on the device.

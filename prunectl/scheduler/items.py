@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from fractions import Fraction
 
 
 class State(StrEnum):
@@ -37,6 +38,8 @@ class Item:
     trials: set[str]
     cost: float
     order: int
+    kind: Hashable = None
+    """Stages of a kind take as much of a device."""
     state: State = State.WAITING
     """WAITING, RUNNING, DONE or FAILED; the others follow from its trials and from what it needs."""
     chain: float = 0.0
@@ -62,10 +65,17 @@ class Place:
     """A device as the queue sees it."""
 
     slots: int
+    """The most there may be."""
     open: bool = True
     running: set[str] = field(default_factory=set)
     reserved: str | None = None
     """A stage that waits for the device to empty."""
+    lanes: Callable[[Hashable], int] | None = None
+    """How many stages of a kind fill it; None where the slots alone count."""
+
+    def share(self, kind: Hashable) -> Fraction:
+        """How much of the device a stage takes."""
+        return Fraction(1, self.slots if self.lanes is None else self.lanes(kind))
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ class Limits:
     """Between attempts to lease a device that another scheduler has."""
     forecast: float = 10.0
     """Between forecasts."""
+    measure: float = 20.0
+    """Of training side by side, after which the speed of so many lanes counts as measured."""
     poll: float = 0.25
     """Between looks for requests."""
 

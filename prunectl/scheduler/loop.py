@@ -150,7 +150,14 @@ class Scheduler:
         )
         self._pool = Pool(self._command, self.paths.logs)
         self._pool.wake_by(signals.reader)
-        self.fleet = Fleet(self._devices, self.queue, self.ledger, self._leases)
+        self.fleet = Fleet(
+            self._devices,
+            self.queue,
+            self.ledger,
+            self._leases,
+            self.layer,
+            self._limits.measure,
+        )
         self.work = Work(
             self.paths,
             self.queue,

@@ -1,7 +1,7 @@
 """The heartbeat: what the scheduler is doing now, as `control/heartbeat.json` and as the tick of plain progress.
 
 run, pid, host, time, started (Unix seconds), version, plans [digest …], stopping (null | soft | now), ended
-devices  [{id, name, uuid, kind, slots, state (open | drained | leased), reason, running [key …],
+devices  [{id, name, uuid, kind, slots, auto, state (open | drained | leased), reason, running [key …],
            utilisation, memory_used, memory_total, temperature, power, processes [[pid, bytes] …]}]
 running  {key: {device, worker, pid, attempt, since, step, steps, loss, accuracy, eta (seconds), trials (count)}}
 queue    {stages {state: count}, next [key …] (those that start next, in order), reasons {key: why not yet}}
@@ -109,7 +109,8 @@ class Pulse:
             "name": device.name,
             "uuid": device.uuid,
             "kind": device.kind,
-            "slots": device.slots,
+            "slots": scheduler.queue.width(name),
+            "auto": device.auto,
             "state": state,
             "reason": reason,
             "running": sorted(scheduler.queue.places[name].running),
@@ -169,5 +170,6 @@ class Pulse:
         scheduler.queue.visit(cost)
         if unknown:
             return None
-        slots = sum(place.slots for place in scheduler.queue.places.values() if place.open)
-        return simulate(scheduler.queue, seconds, slots, seconds)
+        queue = scheduler.queue
+        slots = sum(queue.width(name) for name, place in queue.places.items() if place.open)
+        return simulate(queue, seconds, slots, seconds)

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from fractions import Fraction
 
 from prunectl.scheduler.items import (
     CROWDED_REASONS,
@@ -28,6 +29,9 @@ from prunectl.scheduler.items import (
 LATER = 3
 """Dispatches that go before a failed stage is tried again, or one for each slot if those are more: so three
 different stages have shown that a study is hopeless before the first has used up its attempts."""
+
+LOOK = 32
+"""Stages that are passed over, because they fit nowhere yet, in one decision."""
 
 Entry = tuple[tuple[int, float, int], int, str]
 
@@ -56,12 +60,18 @@ class Queue:
     # what there is
 
     def add(
-        self, key: str, needs: Iterable[str], trials: Iterable[str], cost: float, done: bool = False
+        self,
+        key: str,
+        needs: Iterable[str],
+        trials: Iterable[str],
+        cost: float,
+        done: bool = False,
+        kind: Hashable = None,
     ) -> None:
         """Add a stage, or more trials and needs to one that is there. What it needs is added before it."""
         item = self.items.get(key)
         if item is None:
-            item = Item(key, set(), set(), cost, len(self.items))
+            item = Item(key, set(), set(), cost, len(self.items), kind)
             self.items[key] = item
             if done:
                 item.state = State.DONE
@@ -81,9 +91,19 @@ class Queue:
             self.items[key].cost = cost
         self._stale = True
 
-    def add_device(self, device: str, slots: int) -> None:
-        """A device with room for `slots` stages at a time."""
-        self.places[device] = Place(slots)
+    def add_device(
+        self, device: str, slots: int, lanes: Callable[[Hashable], int] | None = None
+    ) -> None:
+        """A device with room for `slots` stages at a time; with `lanes` for fewer, by their kinds."""
+        self.places[device] = Place(slots, lanes=lanes)
+
+    def width(self, device: str) -> int:
+        """How many stages the device has room for, of the kinds that run there; of those that wait if none does."""
+        place = self.places[device]
+        if place.lanes is None:
+            return place.slots
+        keys = place.running or self.upcoming(1)
+        return max((place.lanes(self.items[key].kind) for key in keys), default=1)
 
     def open_device(self, device: str, opened: bool = True) -> None:
         """Whether a device takes new stages; what runs there runs on."""
@@ -122,7 +142,7 @@ class Queue:
                 choice = self._start(item, device)
                 continue
             aside.append(entry)
-            if item.crowd is None:
+            if len(aside) >= LOOK or all(self.places[name].reserved for name in self._room()):
                 break
         for entry in aside:
             heapq.heappush(self._heap, entry)
@@ -148,9 +168,14 @@ class Queue:
             limits = (self.items[key].crowd or place.slots for key in place.running)
             if place.open and len(place.running) < min((place.slots, *limits)):
                 free.append(name)
-        return sorted(
-            free, key=lambda name: len(self.places[name].running) / self.places[name].slots
-        )
+        taken = {name: self._taken(name) for name in free}
+        return sorted((name for name in free if taken[name] < 1), key=taken.__getitem__)
+
+    def _taken(self, device: str) -> Fraction:
+        place = self.places[device]
+        if place.lanes is None:
+            return Fraction(len(place.running), place.slots)
+        return sum((place.share(self.items[key].kind) for key in place.running), Fraction())
 
     def _device_for(self, item: Item) -> str | None:
         free = [name for name in self._room() if self.places[name].reserved is None]
@@ -163,7 +188,10 @@ class Queue:
         return None
 
     def _fits(self, item: Item, device: str) -> bool:
-        return item.crowd is None or len(self.places[device].running) < item.crowd
+        place = self.places[device]
+        if item.crowd is not None and len(place.running) >= item.crowd:
+            return False
+        return place.lanes is None or self._taken(device) + place.share(item.kind) <= 1
 
     def _wake(self, everyone: bool = False) -> None:
         still = []

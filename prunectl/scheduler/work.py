@@ -88,7 +88,7 @@ class Work:
     def _enqueue(self, key: str) -> None:
         node = self.graph.nodes[key]
         trials = self.graph.wanted_by[key]
-        self.queue.add(key, node.needs, trials, node.steps, self.graph.is_done(key))
+        self.queue.add(key, node.needs, trials, node.steps, self.graph.is_done(key), node.kind)
 
     def _insert_replays(self, key: str) -> None:
         try:
@@ -208,6 +208,8 @@ class Work:
                 for name, progress in message.get("running", {}).items():
                     if name in self.running:
                         self.running[name].beat(progress)
+                nodes, now = self.graph.nodes, time.monotonic()
+                self._fleet.measure(worker.device.id, now, message, lambda name: nodes[name].kind)
             case "done" if key is not None:
                 self._release(worker, key)
                 self._done(key)
@@ -217,6 +219,8 @@ class Work:
             case "failed" if key is not None:
                 crowd = len(self.queue.places[worker.device.id].running)
                 if message.get("reason") == "oom":
+                    kind = self.graph.nodes[key].kind
+                    self._fleet.overflowed(worker.device.id, kind, crowd)
                     self._pool.retire(worker)  # what is left of its memory is fragmented
                 if message.get("reason") != "disk":
                     message = {**message, **self._circumstances(worker, message)}

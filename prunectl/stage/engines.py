@@ -27,6 +27,14 @@ class Engines:
         self._keep = keep
         self._images: OrderedDict[DataSettings, Images | Streamed] = OrderedDict()
         self._idle: OrderedDict[_Kind, list[Trainer]] = OrderedDict()
+        self._alive: dict[int, _Kind] = {}
+
+    @property
+    def lanes(self) -> int | None:
+        """Trainers that share the process's memory, idle ones too; None where they are of several kinds, and
+        nobody can say what is whose."""
+        kinds = list(self._alive.values())
+        return len(kinds) if len(set(kinds)) == 1 else None
 
     def borrow(self, spec: StageSpec) -> Trainer:
         """A trainer for the stage, its state that of whoever used it last.
@@ -38,7 +46,10 @@ class Engines:
         idle = self._idle.get(kind)
         if idle:
             return idle.pop()
-        return Trainer(spec.network, spec.train, self._load(spec.data), self.device, fuse=self.fuse)
+        images = self._load(spec.data)
+        trainer = Trainer(spec.network, spec.train, images, self.device, fuse=self.fuse)
+        self._alive[id(trainer)] = kind
+        return trainer
 
     def give_back(self, spec: StageSpec, trainer: Trainer) -> None:
         """Keep the trainer for the next stage of its kind; the kind used longest ago is dropped."""
@@ -52,6 +63,7 @@ class Engines:
     def discard(self, *trainers: Trainer) -> None:
         """Free what trainers hold on the device."""
         for trainer in trainers:
+            self._alive.pop(id(trainer), None)
             trainer.close()
         if self.device != "cpu":
             # Trainers hold themselves in cycles, which Python would keep until it happens to look.

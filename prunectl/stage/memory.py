@@ -1,4 +1,4 @@
-"""How much memory stages take: on a CUDA device what torch allocated there, on a CPU the process's resident set."""
+"""How much memory stages take: on a CUDA device what torch took there, on a CPU the process's resident set."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def restart_peak(device: str) -> None:
 def peak_memory(device: str) -> int:
     """The most that the worker has used, bytes; all its lanes together."""
     if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated(device)
+        # Reserved, not allocated: what a captured step works in belongs to its graph and counts as free.
+        return torch.cuda.max_memory_reserved(device)
     with contextlib.suppress(OSError, ValueError, IndexError, StopIteration):
         lines = (PROC / "status").read_text().splitlines()
         line = next(line for line in lines if line.startswith("VmHWM:"))

@@ -5,10 +5,12 @@ Out:  {"is": "ready", "device_name": …}   {"is": "started", "key": K}   {"is":
       {"is": "interrupted", "key": K, "step": n}
       {"is": "failed", "key": K, "reason": "oom|exception|nonfinite|missing", "message": …, "step": n}
       {"is": "beat", "running": {K: {"step": n, "steps": N, "loss": x, "accuracy": y}}, "turns": n,
-       "preparing": bool}                                                            about once a second
+       "preparing": bool, "memory": bytes, "lanes": n}                               about once a second
 
 Beats come from a thread, also while data are loaded or a step is compiled. `turns` grows with every few steps of any
-stage: where it stands still, and no stage is `preparing` (has yet to take its first steps), the worker hangs.
+stage: where it stands still, and no stage is `preparing` (has yet to take its first steps), the worker hangs. `memory`
+is the most that the process has used since it last was without a stage, and `lanes` how many trainers shared it (null
+where they are of several kinds).
 
 The end of its input means that the scheduler is gone: the worker leaves at once, and nothing is lost by it.
 """
@@ -28,7 +30,7 @@ from typing import Any, TextIO
 
 from prunectl.stage.engines import Engines
 from prunectl.stage.failures import describe
-from prunectl.stage.memory import restart_peak
+from prunectl.stage.memory import peak_memory, restart_peak
 from prunectl.stage.run import GRACE_SECONDS, Control, device_name, run
 from prunectl.storage.files import dumps
 from prunectl.storage.paths import StorePaths
@@ -137,4 +139,10 @@ class Worker:
             time.sleep(BEAT_SECONDS)
             progress = {key: dict(slot.control.progress) for key, slot in list(self.slots.items())}
             preparing = any("step" not in each for each in progress.values())
-            self.say(**{"is": "beat", "running": progress}, turns=self.turns, preparing=preparing)
+            self.say(
+                **{"is": "beat", "running": progress},
+                turns=self.turns,
+                preparing=preparing,
+                memory=peak_memory(self.engines.device),
+                lanes=self.engines.lanes,
+            )

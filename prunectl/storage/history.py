@@ -16,6 +16,8 @@ pieces as they come. Records and their fields, beside the frame that `journal` d
     retried       trials [id …], keys [stage keys whose failures are forgotten …]
     priority      values {trial: priority}
     drained | undrained | leased  device, reason
+    lanes         device, device_name, of [network, data set, batch, precision], lanes (how many of the kind fill the
+                  device from now on), settled (no more will be tried), memory (bytes of each, or null), reason
     worker_started | worker_ended  worker, device, pid, reason
     study_stopped plan (digest), reason
     request       request {id, do, …}, ok, answer
@@ -51,6 +53,8 @@ class History:
     """`request` records by the request's id."""
     stopped: dict[str, str] = field(default_factory=dict)
     """Plans (digests) whose last run was stopped early, and why."""
+    settled: dict[tuple[str, ...], Record] = field(default_factory=dict)
+    """The last `lanes` record of each model of device and kind of stage."""
     offset: int = 0
     """Bytes of the log that have been folded in by `catch_up`."""
 
@@ -92,6 +96,8 @@ class History:
                 self.dispatched.discard(record["key"])
                 self.failures.pop(record["key"], None)
                 self.setbacks.pop(record["key"], None)
+            case "lanes" if record["settled"]:
+                self.settled[record["device_name"], *map(str, record["of"])] = record
             case "queued":
                 self.stopped.pop(record["plan"], None)
             case "study_stopped":
@@ -146,6 +152,9 @@ def _describe(record: Record) -> str:
             return f"priority of {_count(len(record['values']), 'trial')} set"
         case "drained" | "undrained" | "leased" as kind:
             return f"{record['device']} {kind} {record.get('reason', '')}".rstrip()
+        case "lanes":
+            many = "1 at a time" if record["lanes"] == 1 else f"{record['lanes']} side by side"
+            return f"{record['device']}: {many} of {' on '.join(record['of'][:2])} ({record['reason']})"
         case "worker_ended":
             return f"worker {record['worker']} on {record['device']}: {record['reason']}"
         case "study_stopped":

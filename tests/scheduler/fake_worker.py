@@ -2,7 +2,8 @@
 on request.
 
 `<store>/fake.json` says how: {"steps": 10, "seconds": 0.01 (per step), "beat": 0.05, "modes": {key: mode or
-[mode of the first attempt, of the second, …]}}. Modes: normal, slow, crash, exit, hang, oom, oom-crowded
+[mode of the first attempt, of the second, …]}, "saturates": stages (more of them side by side are slower),
+"memory": bytes of a stage}. Modes: normal, slow, crash, exit, hang, oom, oom-crowded
 (only beside others), exception, nonfinite, deaf (ignores stop and cancel), forgetful (keeps no
 checkpoints), liar (done without a result), missing. `<store>/trace.jsonl` gets a line per start and end of
 a stage.
@@ -179,7 +180,8 @@ class Worker:
         self.say(**{"is": "ready", "device_name": "fake"})
         buffer, beat = b"", time.monotonic()
         while True:
-            pause = self.settings.get("seconds", 0.01) if self.stages else 3600
+            slower = max(1, len(self.stages) / self.settings.get("saturates", 1 << 20))
+            pause = slower * self.settings.get("seconds", 0.01) if self.stages else 3600
             if select.select([0], [], [], pause)[0]:
                 data = os.read(0, 65536)
                 if not data:
@@ -212,7 +214,8 @@ class Worker:
                     key: {"step": stage.step, "steps": stage.steps, "loss": 1.0, "accuracy": 50.0}
                     for key, stage in self.stages.items()
                 }
-                self.say(**{"is": "beat", "running": progress})
+                memory = self.settings.get("memory", 0) * len(self.stages)
+                self.say(**{"is": "beat", "running": progress}, memory=memory, lanes=len(progress))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,15 @@ from prunectl.storage.paths import StorePaths
 
 FAKE = Path(__file__).with_name("fake_worker.py")
 QUICK = Limits(
-    hang=1.0, start=10.0, stop=1.0, grace=1.0, beat=0.05, lease=0.1, forecast=0.05, poll=0.02
+    hang=1.0,
+    start=10.0,
+    stop=1.0,
+    grace=1.0,
+    beat=0.05,
+    lease=0.1,
+    forecast=0.05,
+    poll=0.02,
+    measure=0.4,
 )
 
 

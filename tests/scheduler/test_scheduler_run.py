@@ -16,7 +16,7 @@ from scheduler_lab import FakeLayer, Plan, Store, dense, retrain
 from prunectl.errors import StoreBusy, StoreError
 from prunectl.plan.identity import spec_to_dict, stage_key
 from prunectl.plan.replay import replay_of
-from prunectl.scheduler.devices import Device, Usage
+from prunectl.scheduler.devices import Device, Usage, with_slots
 from prunectl.scheduler.forecast import Rates
 from prunectl.scheduler.graph import StageGraph
 from prunectl.scheduler.ingestion import Ingestion
@@ -198,6 +198,47 @@ def test_out_of_memory_is_tried_again_among_fewer(store: Store) -> None:
     assert not any(record["final"] for record in store.log("stage_failed"))
     assert {line["cuda"] for line in store.trace()} == {"GPU-a"}
     assert len({line["pid"] for line in store.trace()}) >= 2, "the worker was replaced"
+
+
+@pytest.mark.parametrize(
+    ("settings", "found", "why"),
+    [
+        ({"saturates": 2}, 2, "the steps/s of 2"),
+        ({"memory": 3 << 30}, 4, "no memory for 8"),
+    ],
+)
+def test_auto_finds_how_many_stages_share_a_device(
+    store: Store, settings: dict[str, Any], found: int, why: str
+) -> None:
+    """From what workers report while they train: until twice as many do no more, or memory has no room."""
+    gpu = Device("cuda:0", "cuda", "fake gpu", 1, uuid="GPU-a", memory=16 << 30)
+    device = with_slots(gpu, "auto")
+    plan = Plan()
+    for seed in range(24):
+        plan.trial(dense(seed, steps=60))
+    store.fake(seconds=0.01, beat=0.03, **settings)
+    beats: list[dict[str, Any]] = []
+    outcome = store.run(
+        store.save(plan), devices=[device], layer=FakeLayer([device]), on_tick=beats.append
+    )
+    assert outcome.ok
+    said = store.log("lanes")
+    assert said[-1]["settled"]
+    assert said[-1]["lanes"] == found
+    assert why in said[-1]["reason"]
+    climbed = [record["lanes"] for record in said]
+    assert climbed[: climbed.index(max(climbed))] == [2, 4, 8][: climbed.index(max(climbed))]
+    beside = [line["beside"] for line in store.trace("start")]
+    assert max(beside) <= max(climbed)
+    assert all(tick["devices"][0]["auto"] for tick in beats)
+    widths = {tick["devices"][0]["slots"] for tick in beats}
+    assert {1, 2, found} <= widths
+    store.fake(seconds=0.001)
+    again = Plan("again")
+    again.trial(dense(99))
+    beats.clear()
+    store.run(store.save(again), devices=[device], layer=FakeLayer([device]), on_tick=beats.append)
+    assert beats[1]["devices"][0]["slots"] == found, "the next run begins with what was found"
 
 
 def test_stages_with_other_flags_share_no_worker(store: Store) -> None:

@@ -1,0 +1,223 @@
+"""`auto`: how many stages share a device is found by measuring, never more than memory has room for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import count, pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prunectl.scheduler.capacity import ROOM, Capacity, Change, settled
+from prunectl.scheduler.devices import CpuLayer, Device, Usage, most, with_slots
+from prunectl.scheduler.forecast import Kind
+from prunectl.scheduler.queue import Queue
+
+GIB = 2**30
+ENOUGH = 20.0
+SMALL: Kind = ("resnet-20", "cifar10", 128, "tf32")
+LARGE: Kind = ("wrn-28-10", "cifar10", 128, "tf32")
+GPU = with_slots(Device("cuda:0", "cuda", "a GPU", 1, "GPU-0", 16 * GIB), "auto")
+CPU = with_slots(Device("cpu", "cpu", "a CPU", 4, memory=16 * GIB), "auto")
+
+
+def capacity(device: Device = GPU, used: int = 0, known: tuple[Change, ...] = ()) -> Capacity:
+    return Capacity(
+        device, Usage(memory_used=used, memory_total=device.memory), known, enough=ENOUGH
+    )
+
+
+def train(
+    subject: Capacity, kind: Kind, rate_of_one: float, speedup: dict[int, float], rounds: int = 12
+) -> list[Change]:
+    """Keep the device as full as it may be; what was said meanwhile."""
+    said, now = [], 0.0
+    for number in range(rounds):
+        lanes = subject.lanes(kind)
+        each = rate_of_one * speedup[lanes] / lanes
+        for second in range(int(ENOUGH) + 2):
+            steps = {f"{number}-{lane}": int(second * each) for lane in range(lanes)}
+            change = subject.beat(now, steps, kind)
+            now += 1.0
+            if change is not None:
+                said.append(change)
+                break
+    return said
+
+
+def test_lanes_are_doubled_while_that_pays_and_then_settle() -> None:
+    subject = capacity()
+    said = train(subject, SMALL, 1000, {1: 1.0, 2: 1.8, 4: 2.4, 8: 2.45})
+    assert [(change.lanes, change.settled) for change in said] == [
+        (2, False),
+        (4, False),
+        (8, False),
+        (4, True),
+    ]
+    assert "1.02× the steps/s of 4" in said[-1].reason
+    assert subject.lanes(SMALL) == 4
+
+
+def test_what_gains_nothing_from_neighbours_has_none() -> None:
+    subject = capacity()
+    train(subject, LARGE, 100, {1: 1.0, 2: 1.03})
+    assert subject.lanes(LARGE) == 1
+    queue = Queue()
+    queue.add_device("cuda:0", GPU.slots, {LARGE: 1, SMALL: 8}.__getitem__)  # type: ignore[arg-type]
+    queue.add("large", [], ["a"], 2.0, kind=LARGE)
+    queue.add("small", [], ["b"], 1.0, kind=SMALL)
+    assert queue.next().key == "large"  # type: ignore[union-attr]
+    assert queue.next() is None
+    queue.finish("large")
+    assert queue.next().key == "small"  # type: ignore[union-attr]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([SMALL, LARGE]), st.integers(1, 20 * GIB), st.integers(1, 8)),
+        max_size=12,
+    ),
+    st.integers(0, 16 * GIB),
+)
+def test_never_more_than_memory_has_room_for(
+    weighed: list[tuple[Kind, int, int]], used: int
+) -> None:
+    """Shares of a full device never need more than there is, whatever the mixture; one stage is always let in."""
+    known = (Change(SMALL, 8, True, None, ""), Change(LARGE, 4, True, None, ""))
+    subject = capacity(used=used, known=known)
+    queue = Queue()
+    queue.add_device("cuda:0", GPU.slots, subject.lanes)  # type: ignore[arg-type]
+    for kind, memory, among in weighed:
+        subject.weigh(kind, memory, among)
+    each = {kind: subject._levels[kind].memory or 0 for kind in (SMALL, LARGE)}
+    for number in range(20):
+        queue.add(f"s{number}", [], ["t"], 1.0, kind=(SMALL, LARGE)[number % 2])
+    started = []
+    while (choice := queue.next()) is not None:
+        started.append(queue.items[choice.key].kind)
+    assert started
+    assert len(started) == 1 or sum(each[kind] for kind in started) <= ROOM * (16 * GIB - used)  # type: ignore[index]
+
+
+@given(st.lists(st.floats(0.1, 10), min_size=40, max_size=40))
+def test_it_never_swings(rates: list[float]) -> None:
+    """Up, then settled, then only down, whatever the device does."""
+    subject = capacity()
+    next_rate = iter(rates)
+    number = count()
+    seen = [subject.lanes(SMALL)]
+    for rate in next_rate:
+        lanes = subject.lanes(SMALL)
+        key = next(number)
+        for second in (0.0, ENOUGH):
+            steps = {f"{key}-{lane}": int(second * 100 * rate) for lane in range(lanes)}
+            subject.beat(100.0 * key + second, steps, SMALL)
+        seen.append(subject.lanes(SMALL))
+    top = seen.index(max(seen))
+    assert seen[: top + 1] == sorted(seen[: top + 1])
+    assert seen[top:] == sorted(seen[top:], reverse=True)
+    assert len(set(seen[top:])) <= 2
+    assert all(after <= 2 * before for before, after in pairwise(seen))
+
+
+def test_memory_ends_the_doubling_and_running_out_of_it_halves() -> None:
+    subject = capacity(used=6 * GIB)
+    assert subject.weigh(SMALL, 4 * GIB, 1) is None
+    said = train(subject, SMALL, 1000, {1: 1.0, 2: 2.0})
+    assert [(change.lanes, change.settled) for change in said] == [(2, False), (2, True)]
+    assert "no memory for 4" in said[-1].reason
+    change = subject.overflowed(SMALL, 2)
+    assert change is not None
+    assert (change.lanes, change.reason) == (1, "out of memory among 2")
+    assert subject.overflowed(SMALL, 1) is None
+
+
+def test_stages_that_come_and_go_or_prepare_or_are_of_two_kinds_teach_nothing() -> None:
+    subject = capacity()
+    for second in range(100):
+        subject.beat(float(second), {f"{second}": 0}, SMALL)
+        subject.beat(second + 0.5, {"a": second, "b": second}, None)
+    assert subject.lanes(SMALL) == 1
+
+
+def test_what_was_settled_is_remembered_by_model_of_device() -> None:
+    change = Change(SMALL, 4, True, GIB, "4 do 2.0× …")
+    record = {"device": "cuda:1", "device_name": "a GPU", **change.to_json()}
+    assert settled([record], "a GPU") == [change]
+    assert settled([record], "another") == []
+    assert capacity(known=(change,)).lanes(SMALL) == 4
+    assert capacity(used=14 * GIB, known=(change,)).lanes(SMALL) == 1
+
+
+def test_the_cpu_has_a_stage_per_core_and_memory_for_each() -> None:
+    subject = capacity(CPU)
+    assert subject.lanes(SMALL) == 4
+    assert subject.weigh(SMALL, 1 * GIB, 1) is None
+    change = subject.weigh(SMALL, 6 * GIB, 1)
+    assert change is not None
+    assert change.lanes == 2
+    assert subject.beat(0.0, {"a": 1}, SMALL) is None
+
+
+def test_a_cgroup_limits_the_memory(tmp_path: Path) -> None:
+    proc, group = tmp_path / "proc", tmp_path / "sys/fs/cgroup/job"
+    (proc / "self").mkdir(parents=True)
+    group.mkdir(parents=True)
+    (proc / "meminfo").write_text("MemTotal: 64000000 kB\nMemAvailable: 32000000 kB\n")
+    (proc / "self/cgroup").write_text("0::/job\n")
+    layer = CpuLayer(proc, tmp_path / "sys")
+    device = layer.devices()[0]
+    assert (device.memory, layer.usage(device).memory_used) == (64_000_000 << 10, 32_000_000 << 10)
+    (group / "memory.max").write_text(f"{8 * GIB}\n")
+    (group / "memory.current").write_text(f"{3 * GIB}\n")
+    (group / "memory.stat").write_text(f"anon 1\ninactive_file {2 * GIB}\n")
+    usage = layer.usage(device)
+    assert (usage.memory_used, usage.memory_total) == (GIB, 8 * GIB)
+
+
+def test_plans_together_ask_for_the_most() -> None:
+    assert most([None, 2, 4]) == 4
+    assert most([2, "auto"]) == "auto"
+    assert most([None]) is None
+
+
+@pytest.mark.parametrize("waiting", [10_000])
+def test_a_decision_looks_at_few_stages_that_do_not_fit(waiting: int) -> None:
+    looked = 0
+
+    def lanes(kind: object) -> int:
+        nonlocal looked
+        looked += 1
+        return 1 if kind == LARGE else 4
+
+    queue = Queue()
+    queue.add_device("cuda:0", GPU.slots, lanes)
+    queue.add("first", [], ["t"], 10.0, kind=SMALL)
+    for number in range(waiting):
+        queue.add(f"s{number}", [], ["t"], 1.0, kind=LARGE)
+    assert queue.next() is not None
+    looked = 0
+    assert queue.next() is None
+    assert looked < 500
+
+
+def test_the_number_shown_is_that_of_what_runs() -> None:
+    queue = Queue()
+    queue.add_device("cuda:0", 8, {SMALL: 4, LARGE: 1}.__getitem__)  # type: ignore[arg-type]
+    queue.add_device("cpu", 2)
+    queue.open_device("cpu", False)
+    queue.add("s", [], ["t"], 1.0, kind=SMALL)
+    assert queue.width("cuda:0") == 4
+    queue.next()
+    assert (queue.width("cuda:0"), queue.width("cpu")) == (4, 2)
+    queue.finish("s")
+    assert queue.width("cuda:0") == 1
+
+
+def test_auto_keeps_what_the_device_is() -> None:
+    assert replace(GPU, slots=1, auto=False) == Device(
+        "cuda:0", "cuda", "a GPU", 1, "GPU-0", 16 * GIB
+    )
+    assert (GPU.slots, GPU.lanes, CPU.slots, CPU.lanes) == (8, 8, 4, 1)
