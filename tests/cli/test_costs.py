@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from prunectl.bench.made import StoreMaker
 from prunectl.cli.records import last_use
 from prunectl.storage.files import read_json, write_json
 from prunectl.storage.origins import here as current_versions
 from prunectl.storage.origins import mixture
 from prunectl.storage.paths import StorePaths
 from tests.cli.conftest import Done
-from tests.storemaker import StoreMaker
 
 Run = Callable[..., Done]
 VERSIONS = current_versions()

@@ -3,8 +3,8 @@
 import dataclasses
 
 import pytest
-from storemaker import StoreMaker
 
+from prunectl.bench.made import StoreMaker
 from prunectl.errors import UnknownName
 from prunectl.report import claims
 from prunectl.report.compare import SOURCES, compare, match, near

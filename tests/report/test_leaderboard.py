@@ -5,8 +5,8 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from storemaker import StoreMaker
 
+from prunectl.bench.made import StoreMaker
 from prunectl.errors import ControlError
 from prunectl.report import leaderboard as boards_
 from prunectl.report import stats

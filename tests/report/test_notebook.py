@@ -6,9 +6,9 @@ import types
 
 import duckdb
 import pytest
-from storemaker import StoreMaker
 
 import prunectl
+from prunectl.bench.made import StoreMaker
 from prunectl.errors import ControlError, QueryError
 from prunectl.report.leaderboard import cells
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from storemaker import StoreMaker
 
+from prunectl.bench.made import StoreMaker
 from prunectl.errors import ControlError, PrunectlError
 from prunectl.report import layout, plots, publication
 from prunectl.report.leaderboard import leaderboard

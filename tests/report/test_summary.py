@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from storemaker import StoreMaker
 
+from prunectl.bench.made import StoreMaker
 from prunectl.report import stats, summary
 from prunectl.report.formats import render
 from prunectl.report.leaderboard import leaderboard

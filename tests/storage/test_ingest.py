@@ -9,10 +9,10 @@ import time
 
 import duckdb
 import pytest
-from storemaker import START, StoreMaker, tables
 
+from prunectl.bench.made import START, StoreMaker
 from prunectl.errors import StoreBusy, StoreError
-from prunectl.storage import database, loader, query, schema, statements
+from prunectl.storage import database, glossary, loader, query, schema, statements
 from prunectl.storage.ingest import ingest, rebuild
 from prunectl.storage.journal import Journal
 
@@ -31,6 +31,18 @@ def maker(tmp_path):
     made.run(digests=(digest,))
     made.scheduler("run_started", run="r1")
     return made
+
+
+def tables(paths):
+    """The content of every table and view as text, but for what does not come from the store's files."""
+    query.run(paths, "SELECT 1")  # makes or mends it where need be
+    out = {}
+    with database.opened(paths.database, write=False, patience=5) as connection:
+        for name in [*glossary.TABLES, *glossary.VIEWS]:
+            if name not in ("store", "published"):
+                rows = connection.execute(f"SELECT * FROM {name} ORDER BY ALL").fetchall()
+                out[name] = json.dumps(rows, default=str)
+    return out
 
 
 def rows(maker, sql, *parameters):

@@ -5,8 +5,8 @@ import time
 
 import duckdb
 import pytest
-from storemaker import StoreMaker
 
+from prunectl.bench.made import StoreMaker
 from prunectl.errors import QueryError, StoreError, UnknownName
 from prunectl.storage import query
 from prunectl.storage.cookbook import parse, recipes, run_recipe

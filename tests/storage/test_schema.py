@@ -7,8 +7,8 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from storemaker import StoreMaker
 
+from prunectl.bench.made import StoreMaker
 from prunectl.errors import StoreError
 from prunectl.storage import glossary, handbook, ingest, query, schema
 from prunectl.storage.cookbook import recipes

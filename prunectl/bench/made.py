@@ -1,19 +1,22 @@
 """Makes a synthetic store: plans, stage folders, logs and results as the workers would leave them.
 
     store = StoreMaker(tmp_path)
-    store.plan("demo", strategies=["fine-tune", "lr-rewind"], seeds=3)
+    store.plan("demo", strategies=("fine-tune", "lr-rewind"), seeds=3)
     store.finish_all()
 
-`python tests/storemaker.py FOLDER` makes a large one there (10,000 stages of 182 epochs, 700 MB) and measures.
+    make_store(tmp_path, trials=10_000, iterations=5, epochs=10)
+
+The benches measure on such stores, and the tests read them.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,7 @@ EFFECT = {"fine-tune": -9.0, "weight-rewind": -5.0, "lr-rewind": -4.0, "reinit":
 
 
 def sha(*parts: object) -> str:
+    """A digest, as of a stage or a plan."""
     return hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()
 
 
@@ -47,6 +51,7 @@ class StoreMaker:
     def __post_init__(self) -> None:
         self.paths = StorePaths(self.root)
         self.stages: dict[str, dict[str, Any]] = {}
+        self.trials: dict[str, list[str]] = {}
         self.seconds = 0.0
 
     # Plans
@@ -59,7 +64,7 @@ class StoreMaker:
         seeds: int = 3,
         sparsities: tuple[str, ...] = ("0.2", "0.36", "0.488"),
         schedule: str = "iterative 0.2",
-        network: str = "resnet-20",
+        network: str | Sequence[str] = "resnet-20",
         dataset: str = "cifar10",
         recipe: str = "mikler2021-resnet",
         version: str = "1",
@@ -69,24 +74,24 @@ class StoreMaker:
         trials: list[dict[str, Any]] = []
         stages: dict[str, dict[str, Any]] = {}
         ladders = [sparsities] if schedule.startswith("iterative") else [(s,) for s in sparsities]
-        for strategy in strategies:
-            for ladder in ladders:
-                for seed in range(seeds):
-                    path = self._path(network, dataset, recipe, strategy, schedule, ladder, seed)
-                    stages |= path
-                    cell = (network, dataset, recipe, strategy, schedule, *ladder[-1:])
-                    trials.append(
-                        {
-                            "trial": sha("trial", *cell, seed)[:16],
-                            "cell": sha("cell", *cell)[:16],
-                            "plan": name, "network": network, "dataset": dataset, "recipe": recipe,
-                            "strategy": strategy, "schedule": schedule, "criterion": "magnitude",
-                            "scope": "global", "granularity": "weight", "retrain": "182ep", "seed": seed,
-                            "path": list(path), "sparsities": ["0", *ladder],
-                        }
-                    )  # fmt: skip
+        networks = [network] if isinstance(network, str) else network
+        for each, strategy, ladder, seed in product(networks, strategies, ladders, range(seeds)):
+            path = self._path(each, dataset, recipe, strategy, schedule, ladder, seed)
+            stages |= path
+            cell = (each, dataset, recipe, strategy, schedule, *ladder[-1:])
+            trials.append(
+                {
+                    "trial": sha("trial", *cell, seed)[:16],
+                    "cell": sha("cell", *cell)[:16],
+                    "plan": name, "network": each, "dataset": dataset, "recipe": recipe,
+                    "strategy": strategy, "schedule": schedule, "criterion": "magnitude",
+                    "scope": "global", "granularity": "weight", "retrain": "182ep", "seed": seed,
+                    "path": list(path), "sparsities": ["0", *ladder],
+                }
+            )  # fmt: skip
         digest = sha(name, version)
         self.stages |= stages
+        self.trials |= {trial["trial"]: trial["path"] for trial in trials}
         content = {
             "digest": digest, "name": name, "file": f"plans/{name}.toml", "text": f'name = "{name}"\n',
             "overrides": [], "created": created, "question": "Which is best?", "axes": ["strategy"],
@@ -206,6 +211,7 @@ class StoreMaker:
         )  # fmt: skip
 
     def finish_all(self) -> None:
+        """Complete every stage of every plan."""
         for key in self.stages:
             self.finish(key)
 
@@ -216,6 +222,7 @@ class StoreMaker:
     # Runs and the scheduler
 
     def run(self, name: str = "r1", digests: tuple[str, ...] = (), started: float = START) -> None:
+        """Write runs/<name>.json."""
         write_json(
             self.paths.run(name),
             {
@@ -226,66 +233,46 @@ class StoreMaker:
         )  # fmt: skip
 
     def scheduler(self, kind: str, **fields: Any) -> None:
+        """Add a record to the scheduler's log."""
         journal = Journal(self.paths.scheduler_log, clock=self._clock)
         journal.append(kind, **fields)
         journal.close()
 
 
-def tables(paths: StorePaths) -> dict[str, str]:
-    """The content of every table and view as text, but for what does not come from the store's files."""
-    from prunectl.storage import glossary, query
-    from prunectl.storage.database import opened
+def make_store(
+    root: Path,
+    *,
+    trials: int,
+    iterations: int = 13,
+    epochs: int = 182,
+    seeds: int = 14,
+    plans: int | None = None,
+    done: float = 1.0,
+    tell: Callable[[str], None] = lambda text: None,
+) -> StoreMaker:
+    """A large store: iterative studies of four strategies, with at least `trials` trials (exactly, where those are a
+    multiple of 4 × `seeds`) and so about `iterations` stages for each.
 
-    query.run(paths, "SELECT 1")  # makes or mends it where need be
-    out = {}
-    with opened(paths.database, write=False, patience=5) as connection:
-        for name in [*glossary.TABLES, *glossary.VIEWS]:
-            if name not in ("store", "published"):
-                rows = connection.execute(f"SELECT * FROM {name} ORDER BY ALL").fetchall()
-                out[name] = json.dumps(rows, default=str)
-    return out
-
-
-def main(folder: str) -> None:
-    """Make a store of 10,388 stages of 182 epochs in the folder, unless there is one, and measure the database."""
-    import resource
-    import time
-
-    from prunectl.report.leaderboard import leaderboard
-    from prunectl.storage.ingest import ingest, rebuild
-
-    maker = StoreMaker(Path(folder), epochs=182)
-    if not maker.paths.stages.exists():
-        sparsities = tuple(str(1 - Decimal("0.8") ** k) for k in range(1, 14))
-        for n in range(14):
-            maker.plan(
-                f"p{n}",
-                strategies=tuple(EFFECT),
-                seeds=14,
-                sparsities=sparsities,
-                network=f"resnet-{n}",
-            )
-        maker.finish_all()
-    paths = maker.paths
-    report = rebuild(paths)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(
-        f"rebuild: {report.stages} stages, {report.records} records, {report.seconds:.1f} s, {memory:.0f} MiB"
-    )
-    key = next(paths.stages.iterdir()).name
-    for name, call in {
-        "leaderboard of one plan": lambda: leaderboard(paths, "p1"),
-        "leaderboard of all 14": lambda: leaderboard(paths, all_plans=True),
-        "ingest, looking at all stages": lambda: ingest(paths),
-        "ingest, one stage": lambda: ingest(paths, [key]),
-    }.items():
-        Journal(paths.stage(key).events).append("note", text="x")
-        start = time.perf_counter()
-        call()
-        print(f"{name}: {1000 * (time.perf_counter() - start):.0f} ms")
-
-
-if __name__ == "__main__":
-    import sys
-
-    main(sys.argv[1])
+    `plans` is the number of plans, None one for each network of 4 × `seeds` trials. The first `done` of the trials
+    (a fraction) are finished and the others not begun. The database is not made.
+    """
+    maker = StoreMaker(root, epochs=epochs)
+    ladder = tuple(str(1 - Decimal("0.8") ** k) for k in range(1, iterations + 1))
+    networks = [f"resnet-{n}" for n in range(-(-trials // (len(EFFECT) * seeds)))]
+    count = plans or len(networks)
+    for n in range(count):
+        maker.plan(
+            f"p{n}",
+            strategies=tuple(EFFECT),
+            seeds=seeds,
+            sparsities=ladder,
+            network=networks[n::count],
+            created=START + n,
+        )
+    finished = list(maker.trials.values())[: round(done * len(maker.trials))]
+    keys = list(dict.fromkeys(key for path in finished for key in path))
+    for number, key in enumerate(keys):
+        if number % 1000 == 0:
+            tell(f"making a store: {number:,} of {len(keys):,} stages")
+        maker.finish(key)
+    return maker
