@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
+from prunectl.core.collector import without_collector
 from prunectl.snapshot import (
     CoverageView,
     DeviceView,
@@ -56,21 +57,24 @@ class Watcher:
     def snapshot(self) -> Snapshot:
         """How the store stands now."""
         now = self._clock()
-        change = self.live.look(now)
-        if self._last is None or change:
-            self._last = self._build(now, change)
-        else:
-            scheduler = replace(self._last.scheduler, age=self._age(now))
-            self._last = replace(self._last, time=now, scheduler=scheduler)
-        return self._last
+        new = self._renewed(now)
+        if new is None:
+            last = self._last
+            assert last is not None
+            new = replace(last, time=now, scheduler=replace(last.scheduler, age=self._age(now)))
+            self._last = new
+        return new
 
     def poll(self) -> Snapshot | None:
         """A new snapshot, or None where nothing has changed since the last."""
-        now = self._clock()
-        change = self.live.look(now)
-        if self._last is not None and not change:
-            return None
-        self._last = self._build(now, change)
+        return self._renewed(self._clock())
+
+    def _renewed(self, now: float) -> Snapshot | None:
+        with without_collector(keep=self._last is None):
+            change = self.live.look(now)
+            if self._last is not None and not change:
+                return None
+            self._last = self._build(now, change)
         return self._last
 
     # the whole
