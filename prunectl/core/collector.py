@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 from collections.abc import Iterator
@@ -19,5 +20,6 @@ def without_collector(*, keep: bool = False) -> Iterator[None]:
     finally:
         if keep:
             gc.freeze()
+            atexit.register(gc.unfreeze)  # else extension modules take what they made for leaked
         if enabled:
             gc.enable()

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from prunectl.report.leaderboard import Board
-from prunectl.report.leaderboard import Cell as Number
 from prunectl.tui import text as t
 from prunectl.tui.columns import Cell, Column
 from prunectl.tui.reading import Boards, Published, SeedPoint
 from prunectl.tui.widgets.curve import Picture, Series
+
+if TYPE_CHECKING:
+    from prunectl.report.leaderboard import Board
+    from prunectl.report.leaderboard import Cell as Number
 
 CURVES = 6
 

@@ -1,4 +1,5 @@
 """What a view reads from the store beside snapshots: results and the logs of one trial. Only called in threads.
+What loads DuckDB is imported when it is first asked: the first screen does not wait for it.
 
 Reads are short: the database is opened, asked and let go; logs are read once and then from where they were left.
 """
@@ -7,17 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prunectl.errors import StoreError
-from prunectl.report.leaderboard import Board, leaderboard
 from prunectl.snapshot import TrialView
-from prunectl.storage import cookbook, query
 from prunectl.storage.files import read_json
 from prunectl.storage.journal import Record, read
 from prunectl.storage.paths import StorePaths
-from prunectl.storage.replica import Replica
 from prunectl.tui.detail import Detail, detail_of
+
+if TYPE_CHECKING:
+    from prunectl.report.leaderboard import Board
+    from prunectl.storage.replica import Replica
 
 PUBLISHED = """
 SELECT source, network, dataset, schedule, method, sparsity, retrain_epochs, n, median, dense
@@ -101,16 +103,22 @@ class Reader:
 
     def boards(self) -> Boards:
         """The leaderboards of all plans."""
+        from prunectl.report.leaderboard import leaderboard
+
         found = leaderboard(self.paths, all_plans=True)
         return Boards(tuple(found), published(self.paths, found))
 
     def seeds(self, plan: str, cell: str, iteration: int) -> tuple[SeedPoint, ...]:
         """The seeds of a cell, in order."""
+        from prunectl.storage import query
+
         values = {"plan": plan, "cell": cell, "iteration": iteration}
         return tuple(SeedPoint(**row) for row in query.run(self.paths, SEEDS, values).dicts())
 
     def recipes(self) -> dict[str, str]:
         """SQL by name: those in the package, then the store's own, which replace them."""
+        from prunectl.storage import cookbook
+
         try:
             return {name: recipe.sql for name, recipe in cookbook.recipes(self.paths).items()}
         except StoreError:  # an unreadable file of the user's must not take the view away
@@ -118,6 +126,8 @@ class Reader:
 
     def replica(self) -> Replica:
         """A private copy of the results."""
+        from prunectl.storage.replica import Replica
+
         return Replica(self.paths)
 
     def logs(self) -> TrialLogs:
@@ -129,6 +139,8 @@ def published(
     paths: StorePaths, boards: Iterable[Board]
 ) -> dict[tuple[str, str, str, str], tuple[Published, ...]]:
     """What was published about the networks and data sets of these boards."""
+    from prunectl.storage import query
+
     listed = list(boards)
     if not listed:
         return {}

@@ -13,9 +13,7 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Input, Static, TextArea
 
-from prunectl.report.formats import to_markdown
 from prunectl.snapshot import Snapshot, TrialView
-from prunectl.storage.query import Result
 from prunectl.tui import status
 from prunectl.tui.asking import Request
 from prunectl.tui.widgets.keys import Keys
@@ -338,6 +336,9 @@ def tsv(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Rows as a GitHub table."""
+    from prunectl.report.formats import to_markdown
+    from prunectl.storage.query import Result
+
     texts = [tuple(cell.strip() for cell in row) for row in rows]
     return to_markdown(Result(tuple(headings), ("VARCHAR",) * len(headings), texts))
 

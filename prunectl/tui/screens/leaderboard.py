@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -12,8 +12,6 @@ from textual.message import Message
 from textual.widgets import Static
 
 from prunectl.errors import PrunectlError
-from prunectl.report import formats
-from prunectl.report.leaderboard import Board
 from prunectl.snapshot import Snapshot, TrialView
 from prunectl.tui import board as b
 from prunectl.tui.board import Line
@@ -22,6 +20,9 @@ from prunectl.tui.screens.base import View
 from prunectl.tui.screens.dialogs import Choose
 from prunectl.tui.widgets.curve import Curve, Picture
 from prunectl.tui.widgets.table import KeyedTable
+
+if TYPE_CHECKING:
+    from prunectl.report.leaderboard import Board
 
 AGAIN_SECONDS = 2.0
 """Between two reads of the database."""
@@ -304,6 +305,8 @@ class Leaderboard(View):
             self._lay_out()
 
     def copies(self) -> list[tuple[str, str]]:
+        from prunectl.report import formats
+
         out = super().copies()
         if self.board is not None:
             table = self.board.table(delta=self.delta)
@@ -316,6 +319,8 @@ class Leaderboard(View):
 
     def action_export(self) -> None:
         """Write the table to a file of the folder that prunectl was called in."""
+        from prunectl.report import formats
+
         board = self.board
         if board is None:
             self.notify("There is no table yet.", severity="warning")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -13,15 +13,16 @@ from textual.message import Message
 from textual.widgets import Static, TextArea
 
 from prunectl.errors import PrunectlError
-from prunectl.report import formats
-from prunectl.storage.query import Result
-from prunectl.storage.replica import Replica, Table
 from prunectl.tui import questions as q
 from prunectl.tui import text as t
 from prunectl.tui.questions import Entry, Row
 from prunectl.tui.screens.base import View
 from prunectl.tui.screens.dialogs import Choose
 from prunectl.tui.widgets.table import KeyedTable
+
+if TYPE_CHECKING:
+    from prunectl.storage.query import Result
+    from prunectl.storage.replica import Replica, Table
 
 ROWS = 500
 """That are fetched; more are told, not shown."""
@@ -271,6 +272,8 @@ class Sql(View):
     # results
 
     def copies(self) -> list[tuple[str, str]]:
+        from prunectl.report import formats
+
         if self.result is None:
             return [("query", self.query_one(TextArea).text)]
         table = self.query_one("#result", KeyedTable)
@@ -287,6 +290,8 @@ class Sql(View):
 
     def action_export(self) -> None:
         """Write the result to a file of the folder that prunectl was called in."""
+        from prunectl.report import formats
+
         result = self.result
         if result is None:
             self.notify("There is no result yet; ^j runs the query.", severity="warning")
