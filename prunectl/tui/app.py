@@ -98,7 +98,7 @@ class Viewer(App[None]):
     def _watcher(self) -> Source:
         from prunectl.watch import Watcher
 
-        return Watcher(self.paths)
+        return Watcher(self.paths, hasty=True)
 
     def on_mount(self) -> None:
         """Start watching."""

@@ -80,7 +80,8 @@ def status(snapshot: Snapshot | None, now: float, width: int, trouble: str = "")
         head = [*head, (f" · {hint}", "warn" if snapshot.scheduler.alive else "dim")]
     done, steps = progress(snapshot)
     if not steps:
-        return _cut(head, width)
+        more = f"  {counts(snapshot)} · reading the plans …" if snapshot.trials else ""
+        return _cut([*head, (more, "")], width)
     share = done / steps
     known = t.finite(snapshot.scheduler.eta) is not None and snapshot.scheduler.alive
     eta = f"  ETA {t.minutes(snapshot.scheduler.eta, now)}" if known else ""
