@@ -80,10 +80,10 @@ def tui(
     quick: QuickOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure the terminal UI on a large study: lag of its event loop, CPU busy and idle, time to open."""
-    from prunectl.tui.bench import measure
+    """Measure the terminal UI on a large store: time to open, CPU idle and beside a run, lag of its keys."""
+    from prunectl.bench.watching import measure
 
-    found = measure(trials=200, seconds=1.0) if quick else measure(trials=trials, seconds=seconds)
+    found = measure(200, 1.0, _tell) if quick else measure(trials, seconds, _tell)
     _report("tui", [{"figures": found}], as_json)
 
 
