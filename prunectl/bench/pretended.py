@@ -66,8 +66,14 @@ class PretendedRun:
         for lock, journal in self._running.values():
             journal.close()
             lock.release()
+        self._running.clear()
         self._log.close()
         self._lock.release()
+
+    @property
+    def running(self) -> tuple[str, ...]:
+        """The stages that it holds."""
+        return tuple(self._running)
 
     def _go(self) -> None:
         while not self._ending.wait(self._interval):

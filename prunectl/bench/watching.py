@@ -38,7 +38,9 @@ SETTLING = 4.0
 LINES, COLUMNS = 40, 120
 
 
-def measure(trials: int, seconds: float, tell: Callable[[str], None]) -> dict[str, Any]:
+def measure(
+    trials: int, seconds: float, tell: Callable[[str], None], openings: int = OPENINGS
+) -> dict[str, Any]:
     """Seconds from starting Python to the store's rows on the screen; CPU of the viewer's whole process, in percent
     of a core, when nothing happens and beside a run of 16 stages; that of the watcher alone beside the run; and the
     lag of the event loop. `trials` in the store, a third of them done; each measure takes `seconds`."""
@@ -47,7 +49,7 @@ def measure(trials: int, seconds: float, tell: Callable[[str], None]) -> dict[st
             Path(folder) / "store", trials=trials, iterations=5, epochs=5, done=0.3, tell=tell
         )
         tell("opening it")
-        opening = [_opened(maker.paths) for _ in range(OPENINGS)]
+        opening = [_opened(maker.paths) for _ in range(openings)]
         tell("watching it: idle")
         idle = _cpu(maker.paths, seconds)
         tell("watching it: beside a run")

@@ -83,7 +83,7 @@ def tui(
     """Measure the terminal UI on a large store: time to open, CPU idle and beside a run, lag of its keys."""
     from prunectl.bench.watching import measure
 
-    found = measure(200, 1.0, _tell) if quick else measure(trials, seconds, _tell)
+    found = measure(200, 1.0, _tell, 1) if quick else measure(trials, seconds, _tell)
     _report("tui", [{"figures": found}], as_json)
 
 

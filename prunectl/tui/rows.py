@@ -16,6 +16,7 @@ from prunectl.snapshot import (
 )
 from prunectl.tui import text as t
 from prunectl.tui.columns import Cell, Column
+from prunectl.tui.keymap import hint
 
 IDENTIFIER = 8
 """Digits of a trial's id that tables show."""
@@ -313,7 +314,7 @@ class DeviceRow:
 def _device_state(row: DeviceRow) -> Cell:
     view = row.view
     if view.state == "drained":
-        return Cell("drained (D: use it again)", "warn")
+        return Cell(f"drained ({hint('dashboard.drain', 'D')}: use it again)", "warn")
     if view.state == "leased":
         return Cell(f"leased: {view.reason}", "warn")
     busy = len(view.running)

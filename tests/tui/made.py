@@ -31,6 +31,7 @@ from prunectl.storage.replica import Table
 from prunectl.tui.app import Viewer
 from prunectl.tui.asking import Request
 from prunectl.tui.detail import Detail, detail_of
+from prunectl.tui.keymap import Keymap
 from prunectl.tui.reading import Boards, Published, SeedPoint
 from prunectl.tui.screens.base import View
 
@@ -378,6 +379,7 @@ class Stage:
         *,
         readonly: bool = False,
         rows: list[dict[str, Any]] | None = None,
+        keys: Keymap | None = None,
     ) -> None:
         self.requests: list[Request] = []
         self.reader = MadeReader(rows)
@@ -385,6 +387,7 @@ class Stage:
         self.app = Viewer(
             StorePaths(Path(STORE)),
             readonly=readonly,
+            keys=keys,
             source=lambda: self.source,
             ask=self._ask,
             reader=self.reader,  # type: ignore[arg-type]

@@ -612,3 +612,12 @@ def test_the_end_of_the_run_is_told() -> None:
         assert "The scheduler has ended: 8/9 done" in stage.text()
 
     stage.play(story)
+
+
+def test_the_first_screen_does_not_wait_for_the_database_or_plots() -> None:
+    code = (
+        "import sys, prunectl.tui.app\n"
+        "print(sorted({'duckdb', 'torch', 'numpy', 'scipy', 'plotext', 'pydantic'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -16,6 +16,7 @@ from textual.widgets import Input, Static, TextArea
 from prunectl.snapshot import Snapshot, TrialView
 from prunectl.tui import status
 from prunectl.tui.asking import Request
+from prunectl.tui.keymap import hint
 from prunectl.tui.widgets.keys import Keys
 from prunectl.tui.widgets.masthead import Masthead
 from prunectl.tui.widgets.table import KeyedTable
@@ -119,7 +120,11 @@ class View(Screen[None]):
         head = self.query_one(Masthead)
         latest = viewer.snapshot
         banner = (
-            "PAUSED, space goes on" if viewer.paused else "read only" if viewer.readonly else ""
+            f"PAUSED, {hint('app.pause', 'space')} goes on"
+            if viewer.paused
+            else "read only"
+            if viewer.readonly
+            else ""
         )
         now = viewer.clock()
         line = status.status(latest, now, max(0, head.size.width - 2), viewer.trouble)
@@ -145,9 +150,10 @@ class View(Screen[None]):
         self.set_class(wide, "-wide")
         self.set_class(not wide, "-narrow")
         if small:
+            leave = hint("app.quit", "q")
             self.query_one("#small", Static).update(
                 f"{width}×{height} is too small for tables.\n"
-                f"Please make the window {SMALLEST[0]}×{SMALLEST[1]} or larger.\n\nq: quit; a run goes on"
+                f"Please make the window {SMALLEST[0]}×{SMALLEST[1]} or larger.\n\n{leave}: quit; a run goes on"
             )
         self.resized()
         self.call_after_refresh(self.tick)

@@ -14,6 +14,7 @@ from prunectl.snapshot import Snapshot, TrialView
 from prunectl.tui import rows
 from prunectl.tui import text as t
 from prunectl.tui.asking import Request
+from prunectl.tui.keymap import hint
 from prunectl.tui.rows import CoverageRow, DeviceRow, EventRow, RunningRow, TrialRow
 from prunectl.tui.screens.base import TRIAL_KEYS, View
 from prunectl.tui.widgets.table import KeyedTable
@@ -119,7 +120,10 @@ class Dashboard(View):
         events = self.panel("events")
         events.apply(rows.event_rows(snapshot, viewer.trial_list, study, self.listed == "failures"))
         failed = snapshot.counts.get("failed", 0)
-        events.describe("Events", f"{failed} failed · F: only failures" if failed else "")
+        events.describe(
+            "Events",
+            f"{failed} failed · {hint('dashboard.list', 'F')}: only failures" if failed else "",
+        )
         covered, sparsities = rows.coverage_rows(snapshot, study)
         columns = rows.coverage_columns(sparsities, covered)
         coverage = self.panel("coverage")
@@ -144,25 +148,33 @@ class Dashboard(View):
                 past.popleft()
             listed.append(DeviceRow(view.id, view, _minute(past, snapshot.time)))
         devices.apply(listed)
-        devices.describe(f"Devices {len(listed)}", "D: drain or use again")
+        devices.describe(
+            f"Devices {len(listed)}", f"{hint('dashboard.drain', 'D')}: drain or use again"
+        )
 
     def _show_trials(self, snapshot: Snapshot) -> None:
         viewer = self.viewer
         trials = self.panel("trials")
         listed = self.listed or ("queue" if snapshot.queue else "all")
         empty = not snapshot.trials
+        key = hint("dashboard.list", "F")
+        sorting = f"{hint('view.sort-left', ',')} {hint('view.sort-right', '.')}"
         if listed == "queue":
             items = viewer.trial_list.queue(snapshot)
             waiting = sum(
                 snapshot.counts.get(state, 0) for state in ("waiting", "held", "interrupted")
             )
             title = f"Queue {len(items)}" + (f" of {waiting}" if waiting > len(items) else "")
-            trials.empty = NO_TRIALS if empty else "Nothing waits. F: failures, then all trials."
+            trials.empty = (
+                NO_TRIALS if empty else f"Nothing waits. {key}: failures, then all trials."
+            )
         elif listed == "failures":
             items = viewer.trial_list.unfinished()
             title = f"Failed, blocked and cancelled {len(items)}"
             trials.empty = (
-                NO_TRIALS if empty else "Nothing failed and nothing was cancelled. F: all trials."
+                NO_TRIALS
+                if empty
+                else f"Nothing failed and nothing was cancelled. {key}: all trials."
             )
         else:
             items = viewer.trial_list.all()
@@ -170,7 +182,7 @@ class Dashboard(View):
             trials.empty = NO_TRIALS
         columns = rows.fitted(rows.TRIALS, viewer.study)
         trials.apply(items, columns)
-        trials.describe(title, "F: queue, failures, all · , . sort")
+        trials.describe(title, f"{key}: queue, failures, all · {sorting} sort")
 
     def _fit(self, snapshot: Snapshot) -> None:
         """Give the tables on top what they need, and the list below at least a third."""

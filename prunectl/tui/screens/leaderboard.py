@@ -15,6 +15,7 @@ from prunectl.errors import PrunectlError
 from prunectl.snapshot import Snapshot, TrialView
 from prunectl.tui import board as b
 from prunectl.tui.board import Line
+from prunectl.tui.keymap import hint
 from prunectl.tui.reading import Boards, SeedPoint
 from prunectl.tui.screens.base import View
 from prunectl.tui.screens.dialogs import Choose
@@ -234,7 +235,8 @@ class Leaderboard(View):
         if board is None:
             curve.draw(Picture(empty="No finished cell yet."), "Curves")
             return
-        note = "x: mark methods" if not self.marked.get(board.title) else "marked methods"
+        mark = hint("leaderboard.mark", "x")
+        note = "marked methods" if self.marked.get(board.title) else f"{mark}: mark methods"
         curve.draw(
             b.picture(board, self.primary().items, line), "accuracy % against sparsity", note
         )

@@ -15,6 +15,7 @@ from textual.widgets import Static, TextArea
 from prunectl.errors import PrunectlError
 from prunectl.tui import questions as q
 from prunectl.tui import text as t
+from prunectl.tui.keymap import hint
 from prunectl.tui.questions import Entry, Row
 from prunectl.tui.screens.base import View
 from prunectl.tui.screens.dialogs import Choose
@@ -98,7 +99,7 @@ class Sql(View):
         result: KeyedTable[Row] = KeyedTable(
             (), lambda row: row[0], called="result", title="Result", cells=True
         )
-        result.empty = "^j runs the query."
+        result.empty = f"{hint('sql.run', '^j')} runs the query."
         with Horizontal(id="sql"):
             yield listed
             with Vertical():
@@ -155,7 +156,7 @@ class Sql(View):
         self._copying = False
         if message.replica is None:
             self._title("no copy of the store")
-            self._say(f"{message.trouble}. ^r tries again")
+            self._say(f"{message.trouble}. {hint('sql.recopy', '^r')} tries again")
             return
         if self.replica is not None:
             self.replica.close()
@@ -187,7 +188,7 @@ class Sql(View):
         """Run what is in the editor."""
         replica = self.replica
         if self.running:
-            self.notify("A query runs; esc stops it.", severity="warning")
+            self.notify(f"A query runs; {hint('view.back', 'esc')} stops it.", severity="warning")
             return
         if replica is None:
             self.action_recopy()
@@ -196,7 +197,9 @@ class Sql(View):
         if not sql.strip():
             return
         self.running = True
-        self.query_one("#result", KeyedTable).describe("Result", "running … esc stops")
+        self.query_one("#result", KeyedTable).describe(
+            "Result", f"running … {hint('view.back', 'esc')} stops"
+        )
         clock = self.viewer.clock
         started = clock()
 
@@ -230,7 +233,8 @@ class Sql(View):
         table.empty = "No rows."
         table.sort_column = None
         table.apply(list(enumerate(message.result.rows)), q.result_columns(message.result))
-        table.describe("Result", f"{q.counted(message.result)} · {took} · y: copy · e: export")
+        keys = f"{hint('view.copy', 'y')}: copy · {hint('sql.export', 'e')}: export"
+        table.describe("Result", f"{q.counted(message.result)} · {took} · {keys}")
 
     # moving
 
@@ -294,7 +298,10 @@ class Sql(View):
 
         result = self.result
         if result is None:
-            self.notify("There is no result yet; ^j runs the query.", severity="warning")
+            self.notify(
+                f"There is no result yet; {hint('sql.run', '^j')} runs the query.",
+                severity="warning",
+            )
             return
         files = [Path.cwd() / f"result{suffix}" for suffix in SUFFIXES]
 

@@ -22,6 +22,7 @@ from prunectl.tui import rows
 from prunectl.tui import text as t
 from prunectl.tui.columns import Cell, Column
 from prunectl.tui.detail import Detail, Layer, LogLine, Setting
+from prunectl.tui.keymap import hint
 from prunectl.tui.screens.base import TRIAL_KEYS, View
 from prunectl.tui.widgets.curve import Curve, Picture, Series
 from prunectl.tui.widgets.table import KeyedTable
@@ -153,7 +154,9 @@ class TrialScreen(View):
     def show(self, snapshot: Snapshot) -> None:
         view = self.shown_trial
         if view is None:
-            self.panel("log").empty = "This trial is in no plan of the store any more. esc: back"
+            back = hint("view.back", "esc")
+            gone = "This trial is in no plan of the store any more."
+            self.panel("log").empty = f"{gone} {back}: back"
             self._summarise(None)
             return
         running = next((r for r in snapshot.running if r.key in view.path), None)
@@ -191,8 +194,9 @@ class TrialScreen(View):
         detail = self.detail
         chosen = [s for s in detail.settings if s.varied or not self.only_varied]
         self.panel("config").apply(chosen)
+        key = hint("trial.varied", "v")
         self.panel("config").describe(
-            "Config", "v: all" if self.only_varied else "v: only what varies"
+            "Config", f"{key}: all" if self.only_varied else f"{key}: only what varies"
         )
         layers = self.panel("layers")
         layers.apply(detail.layers)
@@ -239,7 +243,7 @@ class TrialScreen(View):
         if last is not None:
             note = f"pruned to {t.sparsity(last.sparsity)}: fell to {t.number(last.accuracy)}"
         self.query_one("#curve", Curve).draw(
-            picture, f"Curve: {name[self.metric]}  (m: another)", note
+            picture, f"Curve: {name[self.metric]}  ({hint('trial.metric', 'm')}: another)", note
         )
 
     def _summarise(self, snapshot: Snapshot | None) -> None:
@@ -274,9 +278,14 @@ class TrialScreen(View):
         )
         wrong = rows.trouble(stage) if stage else ""
         if wrong:
-            return f"! {wrong} (c: cancel)"
+            return f"! {wrong} ({hint('trial.cancel', 'c')}: cancel)"
         text = f"{t.GLYPHS.get(view.state, '?')} {view.reason or view.state}"
-        keys = {"failed": " (R: retry)", "cancelled": " (R: retry)", "held": " (h: release)"}
+        again = f" ({hint('trial.retry', 'R')}: retry)"
+        keys = {
+            "failed": again,
+            "cancelled": again,
+            "held": f" ({hint('trial.hold', 'h')}: release)",
+        }
         return text + keys.get(view.state, "")
 
     # panels

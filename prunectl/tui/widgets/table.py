@@ -22,6 +22,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from prunectl.tui.columns import Cell, Column, matches, ordered, text_of, visible
+from prunectl.tui.keymap import hint
 
 T = TypeVar("T")
 LONGEST = 1000
@@ -215,7 +216,7 @@ class KeyedTable(ScrollView, Generic[T], can_focus=True):
     def _caption(self) -> None:
         if self.query_text:
             count = f"{len(self.rows)} of {len(self.items)}"
-            note = f"/{self.query_text} · {count} · esc clears"
+            note = f"/{self.query_text} · {count} · {hint('view.back', 'esc')} clears"
         else:
             note = self.note
         if self.sort_column is not None:
@@ -317,7 +318,9 @@ class KeyedTable(ScrollView, Generic[T], can_focus=True):
     def _nothing(self, y: int, width: int, base: Style) -> Strip:
         style = base + self._ink("table--empty")
         if self.query_text:
-            lines = [f"0 of {len(self.items)} match {self.query_text!r}; esc clears the filter"]
+            lines = [
+                f"0 of {len(self.items)} match {self.query_text!r}; {hint('view.back', 'esc')} clears the filter"
+            ]
         else:
             lines = self.empty.splitlines()
         at = y - (1 if self._header else 0)
