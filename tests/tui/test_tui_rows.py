@@ -15,7 +15,7 @@ from prunectl.tui import questions, rows, status
 from prunectl.tui import text as t
 from prunectl.tui.columns import Cell, Column, matches, ordered, visible
 from prunectl.tui.detail import detail_of, log_line
-from prunectl.tui.reading import Boards, Published
+from prunectl.tui.reading import Boards
 from prunectl.tui.widgets.curve import Picture
 
 NAN, INF = float("nan"), float("inf")
@@ -242,17 +242,24 @@ def test_log_lines_take_anything() -> None:
 # the leaderboard
 
 
-def test_published_numbers_beside_ours() -> None:
+def test_published_numbers_stand_beside_the_cells_they_belong_to() -> None:
     board = boards(made.board_rows())[0]
-    near = Published("a", "lr-rewind", 0.51, 90.0, 3, 91.0, 92.0)
-    longer = Published("a", "lr-rewind", 0.51, 182.0, 3, 91.5, 92.0)
-    far = Published("a", "lr-rewind", 0.6, 182.0, 3, 80.0, 92.0)
-    whole = Boards(
-        (board,), {("resnet-20", "cifar10", "iterative", "lr-rewind"): (far, near, longer)}
+    lines = b.lines(board, Boards((board,), made.published(2)))
+    found = {(line.label, at): p.delta for line in lines for at, p in line.published.items()}
+    assert found == {("lr-rewind", board.columns[1]): pytest.approx(0.2)}
+
+
+def test_the_second_line_of_a_cell_tells_what_the_first_does_not() -> None:
+    cell = next(
+        line
+        for line in b.lines(boards(made.board_rows())[0], Boards())
+        if line.strategy == "lr-rewind"
     )
-    assert whole.beside(board, "lr-rewind", 0.5) is longer
-    assert whole.beside(board, "lr-rewind", 0.75) is None
-    assert whole.beside(board, "fine-tune", 0.5) is None
+    number = next(iter(cell.cells.values()))
+    assert b.number_cell(number, None, True, False).below == "+0.40"
+    changed = b.number_cell(number, None, True, True)
+    assert changed.text.startswith("+0.40")
+    assert changed.below == "92.90"
 
 
 def test_board_lines_words_and_curves() -> None:

@@ -270,6 +270,10 @@ class View(Screen[None]):
         if not trials:
             self.notify("No trial is chosen.", severity="warning")
             return
+        trials = [trial for trial in trials if trial.state not in ("done", "cancelled")]
+        if not trials:
+            self.notify("It is done or cancelled already: nothing to cancel.", severity="warning")
+            return
         view = trials[0]
         labels = view.labels
         what = f"{labels.get('strategy', '')} seed {view.seed} ({view.trial[:8]})"
@@ -277,7 +281,8 @@ class View(Screen[None]):
         detail = (
             f"{labels.get('network', '')} · {labels.get('dataset', '')} · "
             f"iteration {view.iteration} of {last}, {view.state}.\n"
-            "Stages that other trials need go on. R takes it back later; nothing recorded is lost."
+            f"Stages that other trials need go on. {hint('trial.retry', 'R')} takes it back later; "
+            "nothing recorded is lost."
         )
         if len(trials) > 1:
             what = f"{len(trials)} trials that need this stage, the first {what}"

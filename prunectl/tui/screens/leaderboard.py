@@ -80,6 +80,7 @@ class Leaderboard(View):
         self._due = 0.0
         self._again = False
         self._reading = False
+        self._read_once = False
         self._seeds: dict[tuple[str, str, int], tuple[SeedPoint, ...]] = {}
         self._fresh: set[tuple[str, str, int]] = set()
         """Cells whose seeds were asked for since the last read of the tables."""
@@ -148,6 +149,7 @@ class Leaderboard(View):
     def on_boards_read(self, message: BoardsRead) -> None:
         """Show the tables."""
         self._reading = False
+        self._read_once = self._read_once or message.boards is not None
         if message.boards is None:
             if self._first:
                 self._say(message.trouble)
@@ -178,7 +180,8 @@ class Leaderboard(View):
         if board is None:
             table.apply((), ())
             table.describe("Leaderboard")
-            self._say("No finished cell yet. `prunectl run PLAN` fills this table.")
+            if self._read_once:
+                self._say("No finished cell yet. `prunectl run PLAN` fills this table.")
             self._show_cell()
             return
         wide = self.has_class("-wide")

@@ -16,7 +16,7 @@ from textual.message import Message
 from textual.widgets import Static
 
 from prunectl.errors import PrunectlError
-from prunectl.snapshot import Snapshot, TrialView
+from prunectl.snapshot import RunningView, Snapshot, TrialView
 from prunectl.storage.paths import StorePaths
 from prunectl.tui import rows
 from prunectl.tui import text as t
@@ -97,6 +97,8 @@ class TrialScreen(View):
         self.upper = "curve"
         """The panel that a narrow screen has on top."""
         self._read_for: object = None
+        self._replay: str | None = None
+        """The stage that trains the dense network again for this trial, where one was seen."""
         self._logs: Any = None
 
     def crumb(self) -> str:
@@ -159,7 +161,9 @@ class TrialScreen(View):
             self.panel("log").empty = f"{gone} {back}: back"
             self._summarise(None)
             return
-        running = next((r for r in snapshot.running if r.key in view.path), None)
+        running = _at_work(snapshot, view)
+        if running is not None and running.replay:
+            self._replay = running.key
         seen = (
             view,
             None if running is None else (running.epoch or {}).get("seq"),
@@ -173,11 +177,11 @@ class TrialScreen(View):
     def _read(self, view: TrialView) -> None:
         study = self.viewer.study
         varied = ("strategy", *study.varied, *study.places)
-        logs = self._logs
+        logs, replay = self._logs, self._replay
 
         def work() -> None:
             try:
-                self.post_message(DetailRead(view.trial, logs.detail(view, varied)))
+                self.post_message(DetailRead(view.trial, logs.detail(view, varied, replay)))
             except (PrunectlError, OSError):
                 return  # read again with the next snapshot
 
@@ -219,9 +223,14 @@ class TrialScreen(View):
                 LogLine(f"failure/{n}", failure.time, text, "bad")
                 for n, text in enumerate(said.splitlines())
             ]
+        follow, search = hint("trial.follow", "f"), hint("view.filter", "/")
+        note = f"{follow} follow · {search} search · {hint('trial.pager', 'o')} pager"
         at_end = log.cursor >= len(log.rows) - 1
         log.apply(lines)
-        log.describe("Log" + (" following" if self.follow else ""), "f follow · / search · o pager")
+        log.describe(
+            "Log" + (" following" if self.follow else ""),
+            note,
+        )
         if self.follow and (at_end or not log.has_focus):
             log.call_after_refresh(log.move_to, len(log.rows) - 1)
 
@@ -273,13 +282,13 @@ class TrialScreen(View):
 
     def _state(self, view: TrialView, snapshot: Snapshot | None) -> str:
         """The state in words, and the key that helps."""
-        stage = (
-            next((r for r in snapshot.running if r.key in view.path), None) if snapshot else None
-        )
+        stage = _at_work(snapshot, view) if snapshot else None
         wrong = rows.trouble(stage) if stage else ""
         if wrong:
             return f"! {wrong} ({hint('trial.cancel', 'c')}: cancel)"
         text = f"{t.GLYPHS.get(view.state, '?')} {view.reason or view.state}"
+        if stage is not None and stage.replay:
+            text += f" ({t.short(stage.step)}/{t.short(stage.steps)})"
         again = f" ({hint('trial.retry', 'R')}: retry)"
         keys = {
             "failed": again,
@@ -318,7 +327,7 @@ class TrialScreen(View):
             self.notify("There is only this trial in the list.", severity="information")
             return
         self.trial = self.neighbours[(at + step) % count]
-        self.detail, self._read_for = Detail(), None
+        self.detail, self._read_for, self._replay = Detail(), None, None
         from prunectl.tui.widgets.masthead import Masthead
 
         self.query_one(Masthead).crumb = self.crumb()
@@ -372,3 +381,11 @@ def _spaced(ticks: Sequence[tuple[float, str]], width: int) -> list[tuple[float,
         if not out or (x - out[-1][0]) / span * width > len(out[-1][1]) + 2:
             out.append((x, name))
     return out
+
+
+def _at_work(snapshot: Snapshot, view: TrialView) -> RunningView | None:
+    """The stage of the trial that runs now, or the replay that it waits for."""
+    for stage in snapshot.running:
+        if stage.key in view.path or (stage.replay and view.trial in stage.trials):
+            return stage
+    return None
