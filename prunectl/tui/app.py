@@ -23,7 +23,8 @@ from prunectl.tui.asking import Asker, Request, asker
 from prunectl.tui.keymap import Context, Keymap
 from prunectl.tui.poller import INTERVAL, Poller, SnapshotReady, Source, WatchFailed
 from prunectl.tui.reading import Reader
-from prunectl.tui.rows import Study, TrialList, study_of
+from prunectl.tui.rows.study import Study, study_of
+from prunectl.tui.rows.trials import TrialList
 from prunectl.tui.screens.base import Copies, FilterBar, View, keys_of, words_of
 from prunectl.tui.screens.dashboard import Dashboard
 from prunectl.tui.screens.dialogs import Choose, Confirm

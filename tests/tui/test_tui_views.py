@@ -681,3 +681,16 @@ def test_a_trial_that_waits_for_a_replay_shows_what_the_replay_does() -> None:
         assert stage.view.detail.points == points  # type: ignore[attr-defined]
 
     stage.play(story)
+
+
+def test_where_nothing_waits_failures_are_one_key_away() -> None:
+    stage = Stage(replace(made.failed(), queue=()))
+
+    async def story(stage: Stage) -> None:
+        assert "All trials" in stage.text()
+        await stage.press("F")
+        assert "Failed, blocked and cancelled 2" in stage.text()
+        await stage.press("F")
+        assert "All trials" in stage.text()
+
+    stage.play(story)

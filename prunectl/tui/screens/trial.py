@@ -18,11 +18,13 @@ from textual.widgets import Static
 from prunectl.errors import PrunectlError
 from prunectl.snapshot import RunningView, Snapshot, TrialView
 from prunectl.storage.paths import StorePaths
-from prunectl.tui import rows
 from prunectl.tui import text as t
 from prunectl.tui.columns import Cell, Column
 from prunectl.tui.detail import Detail, Layer, LogLine, Setting
 from prunectl.tui.keymap import hint
+from prunectl.tui.rows.running import trouble
+from prunectl.tui.rows.study import IDENTIFIER, method
+from prunectl.tui.rows.trials import failure_of
 from prunectl.tui.screens.base import TRIAL_KEYS, View
 from prunectl.tui.widgets.curve import Curve, Picture, Series
 from prunectl.tui.widgets.table import KeyedTable
@@ -102,7 +104,7 @@ class TrialScreen(View):
         self._logs: Any = None
 
     def crumb(self) -> str:
-        return f"▸ trial {self.trial[: rows.IDENTIFIER]}"
+        return f"▸ trial {self.trial[:IDENTIFIER]}"
 
     def content(self) -> ComposeResult:
         config: KeyedTable[Setting] = KeyedTable(
@@ -216,7 +218,7 @@ class TrialScreen(View):
         log = self.panel("log")
         lines = list(self.detail.log)
         snapshot = self.snapshot
-        failure = rows.failure_of(snapshot, self.trial) if snapshot else None
+        failure = failure_of(snapshot, self.trial) if snapshot else None
         if failure is not None:
             said = failure.traceback or failure.log or failure.message
             lines += [
@@ -265,7 +267,7 @@ class TrialScreen(View):
         last = self.detail.points[-1].accuracy if self.detail.points else None
         change = None if last is None or self.detail.dense is None else last - self.detail.dense
         where = f"it {view.iteration}/{len(view.path) - 1}" if view.iteration else "dense"
-        name = f"{rows.method(view.labels, self.viewer.study)} seed {view.seed}"
+        name = f"{method(view.labels, self.viewer.study)} seed {view.seed}"
         parts = [
             self._state(view, snapshot),
             name,
@@ -283,7 +285,7 @@ class TrialScreen(View):
     def _state(self, view: TrialView, snapshot: Snapshot | None) -> str:
         """The state in words, and the key that helps."""
         stage = _at_work(snapshot, view) if snapshot else None
-        wrong = rows.trouble(stage) if stage else ""
+        wrong = trouble(stage) if stage else ""
         if wrong:
             return f"! {wrong} ({hint('trial.cancel', 'c')}: cancel)"
         text = f"{t.GLYPHS.get(view.state, '?')} {view.reason or view.state}"
