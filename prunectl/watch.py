@@ -321,10 +321,13 @@ class Watcher:
         live = self.live
         members = self._groups[group]
         keys = [trial.path[iteration] for trial, iteration in members]
-        failed = sum(
-            any(key in live.history.failures for key in trial.path[: iteration + 1])
-            for trial, iteration in members
-        )
+        failures = live.history.failures
+        failed = 0
+        if failures:
+            failed = sum(
+                any(key in failures for key in trial.path[: iteration + 1])
+                for trial, iteration in members
+            )
         return CoverageView(
             plan=group[0],
             labels=dict(group[1]),
