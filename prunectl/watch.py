@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
+from prunectl.core.collector import without_collector
 from prunectl.snapshot import (
     CoverageView,
     DeviceView,
@@ -41,8 +42,12 @@ Group = tuple[str, tuple[tuple[str, str], ...], str]
 class Watcher:
     """Makes snapshots of a store. Not safe between threads: give each its own."""
 
-    def __init__(self, paths: StorePaths, clock: Callable[[], float] = time.time) -> None:
-        self.live = LiveStore(paths)
+    def __init__(
+        self, paths: StorePaths, clock: Callable[[], float] = time.time, *, hasty: bool = False
+    ) -> None:
+        """`hasty`: of a large store the first snapshot comes without steps and estimates, which take longer to
+        read than all the rest."""
+        self.live = LiveStore(paths, hasty=hasty)
         self._clock = clock
         self._last: Snapshot | None = None
         self._trials: dict[tuple[str, str], TrialView] = {}
@@ -56,21 +61,24 @@ class Watcher:
     def snapshot(self) -> Snapshot:
         """How the store stands now."""
         now = self._clock()
-        change = self.live.look(now)
-        if self._last is None or change:
-            self._last = self._build(now, change)
-        else:
-            scheduler = replace(self._last.scheduler, age=self._age(now))
-            self._last = replace(self._last, time=now, scheduler=scheduler)
-        return self._last
+        new = self._renewed(now)
+        if new is None:
+            last = self._last
+            assert last is not None
+            new = replace(last, time=now, scheduler=replace(last.scheduler, age=self._age(now)))
+            self._last = new
+        return new
 
     def poll(self) -> Snapshot | None:
         """A new snapshot, or None where nothing has changed since the last."""
-        now = self._clock()
-        change = self.live.look(now)
-        if self._last is not None and not change:
-            return None
-        self._last = self._build(now, change)
+        return self._renewed(self._clock())
+
+    def _renewed(self, now: float) -> Snapshot | None:
+        with without_collector(keep=not self.live.settled):
+            change = self.live.look(now)
+            if self._last is not None and not change:
+                return None
+            self._last = self._build(now, change)
         return self._last
 
     # the whole
@@ -168,7 +176,7 @@ class Watcher:
         iteration = next((i for i, key in enumerate(path) if key not in live.done), len(path))
         complete = iteration == len(path)
         state, reason = ("done", "") if complete else self._state(study, trial, iteration, beat)
-        done = sum(live.steps[key] for key in path if key in live.done)
+        done = sum(live.steps.get(key, 0) for key in path if key in live.done)
         if not complete and path[iteration] in live.running:
             done += beat.get("running", {}).get(path[iteration], {}).get("step", 0)
         return TrialView(
@@ -181,7 +189,7 @@ class Watcher:
             sparsities=trial.sparsities,
             state=state,
             iteration=min(iteration, len(path) - 1),
-            steps=sum(live.steps[key] for key in path),
+            steps=sum(live.steps.get(key, 0) for key in path),
             steps_done=done,
             priority=live.history.priority.get(trial.trial, 0),
             reason=reason,
@@ -218,10 +226,11 @@ class Watcher:
         setback = live.history.setbacks.get(key)
         if setback is not None:
             return f"to be tried again ({setback['reason']})"
-        source = study.stages[key].weights
+        stage = study.stages.get(key)
+        source = stage.weights if stage else (None, None)
         if source[0] is not None and source[1] is not None:
             for other in live.running:
-                if other not in live.steps and live.replay_of(other) == source:
+                if other not in live.trials_of and live.replay_of(other) == source:
                     return f"replay of {source[0][:8]} to step {source[1]}"
         reason: str = beat.get("queue", {}).get("reasons", {}).get(key, "")
         return reason
@@ -246,7 +255,7 @@ class Watcher:
             iteration=iteration,
             iterations=len(first.path) - 1 if first else 0,
             sparsity=first.sparsities[iteration] if first else "0",
-            replay=key not in live.steps,
+            replay=key not in live.trials_of,
             step=max(row.get("step", 0), tail.epoch["step"] if tail.epoch else 0),
             steps=row.get("steps") or live.steps.get(key, 0),
             device=row.get("device"),
@@ -312,10 +321,13 @@ class Watcher:
         live = self.live
         members = self._groups[group]
         keys = [trial.path[iteration] for trial, iteration in members]
-        failed = sum(
-            any(key in live.history.failures for key in trial.path[: iteration + 1])
-            for trial, iteration in members
-        )
+        failures = live.history.failures
+        failed = 0
+        if failures:
+            failed = sum(
+                any(key in failures for key in trial.path[: iteration + 1])
+                for trial, iteration in members
+            )
         return CoverageView(
             plan=group[0],
             labels=dict(group[1]),

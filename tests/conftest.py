@@ -16,7 +16,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 def sealed(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of the machine's settings reaches a test, and nothing of a test reaches the machine."""
     home = tmp_path_factory.mktemp("home")
-    for name in ("PRUNECTL_STORE", "PRUNECTL_DATA", "CUDA_VISIBLE_DEVICES"):
+    for name in ("PRUNECTL_STORE", "PRUNECTL_DATA", "CUDA_VISIBLE_DEVICES", "XDG_CONFIG_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))

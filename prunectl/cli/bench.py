@@ -112,14 +112,12 @@ def tui(
     quick: QuickOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure the terminal UI on a large study: lag of its event loop, CPU busy and idle, time to open."""
+    """Measure the terminal UI on a large store: time to open, CPU idle and beside a run, lag of its keys."""
     from prunectl.bench.orderly import orderly
-    from prunectl.tui.bench import measure
+    from prunectl.bench.watching import measure
 
     with orderly():
-        found = (
-            measure(trials=200, seconds=1.0) if quick else measure(trials=trials, seconds=seconds)
-        )
+        found = measure(200, 1.0, _tell, 1) if quick else measure(trials, seconds, _tell)
     _report("tui", [{"figures": found}], as_json)
 
 

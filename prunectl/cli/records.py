@@ -21,7 +21,7 @@ def record_plans(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
     # Written anew each time: the version of a plan that was used last is the current one, whatever the clock says.
     created = max(time.time(), last_use(paths) + 1e-3)
     for expansion in expansions:
-        write_json(paths.plan(expansion.digest), expansion.record() | {"created": created})
+        write_json(paths.plan(expansion.digest), {"created": created, **expansion.record()})
 
 
 def last_use(paths: StorePaths) -> float:

@@ -91,6 +91,10 @@ def run(
     if todo:
         _say_what_mixes(paths, expansions)
     view = not plain and not detach and on_terminal()
+    if view:
+        from prunectl.tui import own_keys
+
+        own_keys()  # what is wrong with them is told before anything is started
     if todo and (detach or view) and not control.alive(paths):
         record_plans(paths, expansions)
         typer.echo(background(paths), err=True)

@@ -9,13 +9,14 @@ and stages are copied into them.
 from __future__ import annotations
 
 import contextlib
-import gc
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from prunectl.core.collector import without_collector
 
 Step = Callable[[Tensor, Tensor], None]
 """A function of pixels and labels that works in place on tensors that stay where they are."""
@@ -75,7 +76,8 @@ class Lane:
         """
         graph = torch.cuda.CUDAGraph()
         with (
-            _without_collection(),
+            # Python must not free another engine's graphs while one is being recorded.
+            without_collector(),
             torch.cuda.graph(
                 graph, pool=self._pool, stream=self.stream, capture_error_mode="thread_local"
             ),
@@ -90,18 +92,6 @@ class Lane:
             self.stream.synchronize()
             self._free.append(self.stream)
             self.stream = None
-
-
-@contextlib.contextmanager
-def _without_collection() -> Iterator[None]:
-    """Python must not free another engine's graphs while one is being recorded."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 class CaptureFailed(Exception):

@@ -101,6 +101,24 @@ def compare(paths: StorePaths, to: str = "renda2020", plan: str | None = None) -
     return match(to, ours, theirs, strange)
 
 
+def neighbours(paths: StorePaths) -> dict[tuple[str, str, int], tuple[str, Sample]]:
+    """The published number beside each of our cells that has one, with its publication: the first in `SOURCES`. By
+    plan, cell and iteration.
+
+    Raises StoreError where the store cannot be read.
+    """
+    ours, _ = measured(paths)
+    out: dict[tuple[str, str, int], tuple[str, Sample]] = {}
+    for source in SOURCES:
+        known = _Neighbours(source, published(paths, source))
+        for sample in ours:
+            if sample.cell is not None and sample.cell not in out:
+                found, _ = known.of(sample)
+                if found is not None:
+                    out[sample.cell] = source, found
+    return out
+
+
 def match(
     source: str,
     ours: Sequence[Sample],

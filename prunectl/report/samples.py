@@ -36,6 +36,8 @@ class Sample:
     label: str = ""
     """Figure of the publication; plan and recipe of ours."""
     criterion: str = "magnitude"
+    cell: tuple[str, str, int] | None = None
+    """Of ours: plan, cell and iteration."""
 
     @property
     def delta(self) -> float:
@@ -109,6 +111,7 @@ def measured(
             sparsity=row["sparsity"], retrain_epochs=row["retrain_epochs"], n=row["n"],
             median=row["median"], low=row["min"], high=row["max"], dense=row["dense"],
             label=f"{row['plan']} {row['recipe']}", criterion=row["criterion"],
+            cell=(row["plan"], row["cell"], row["iteration"]),
         )  # fmt: skip
         if row["granularity"] == "weight" and (row["criterion"], row["scope"]) != (
             "magnitude",

@@ -101,6 +101,27 @@ def read_json(path: Path) -> Any:
         raise StoreError(f"{path} is not JSON: {error}") from error
 
 
+def read_head(path: Path, stop: str) -> dict[str, Any]:
+    """The members of the file's JSON object that come before the member `stop`: of a long file, what is wanted first.
+
+    Raises as `read_json`. What comes after is not looked at; a file that `dumps` has not written is read whole.
+    """
+    text = path.read_text(encoding="utf-8")
+    decoder = json.JSONDecoder()
+    head: dict[str, Any] = {}
+    at = 0
+    try:
+        while text[at : at + 1] in ("{", ","):
+            name, at = decoder.raw_decode(text, at + 1)
+            if name == stop:
+                return head
+            head[name], at = decoder.raw_decode(text, at + 1)
+    except json.JSONDecodeError:
+        pass
+    whole: dict[str, Any] = read_json(path)
+    return whole
+
+
 def dumps(data: Any) -> str:
     """Compact JSON in which NaN and infinities are null: a diverged loss must not make a file unreadable."""
     try:

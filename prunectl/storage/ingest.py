@@ -7,16 +7,15 @@ next call goes on where the last committed one ended. Only whoever holds the sid
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
 
+from prunectl.core.collector import without_collector
 from prunectl.errors import StoreBusy
 from prunectl.storage import schema
 from prunectl.storage.database import Damaged, opened
@@ -141,23 +140,10 @@ def _rebuild(paths: StorePaths, report: IngestReport, patience: float) -> None:
             loader = Loader(paths, connection, report)
             loader.load_plans_and_runs()
             pending = loader.pending(None)
-            with _without_collector():
+            with without_collector():
                 for start in range(0, len(pending), BATCH):
                     loader.load_stages(pending[start : start + BATCH])
         _quiesce(paths.database, report, patience)
-
-
-@contextlib.contextmanager
-def _without_collector() -> Iterator[None]:
-    """Hold Python's cycle collector back: among millions of small tuples it finds nothing and takes a third of
-    the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _quiesce(database: Path, report: IngestReport, patience: float) -> None:

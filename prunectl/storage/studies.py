@@ -6,12 +6,13 @@ current ones. Stage specs stay raw JSON here, so that reading ten thousand of th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from prunectl.errors import StoreError
-from prunectl.storage.files import read_json
+from prunectl.storage.files import read_head, read_json
 from prunectl.storage.paths import StorePaths
 
 LABELS = (
@@ -148,12 +149,30 @@ def read_study(paths: StorePaths, digest: str) -> Study:
         raise StoreError(f"{path} is not a plan record: {error!r}") from error
 
 
-def current(paths: StorePaths) -> list[Study]:
+def read_outline(paths: StorePaths, digest: str) -> Study:
+    """The same study without its stages, which are most of the record and come last in it: there are its trials
+    and their paths, five times as soon. Of records in another order, the whole study.
+
+    Raises StoreError as `read_study`.
+    """
+    path = paths.plan(digest)
+    try:
+        head = read_head(path, "stages")
+        if "created" in head and "trials" in head:
+            return study_from(head if "stages" in head else head | {"stages": {}})
+    except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"{path} is not a plan record: {error!r}") from error
+    return read_study(paths, digest)
+
+
+def current(
+    paths: StorePaths, read: Callable[[StorePaths, str], Study] = read_study
+) -> list[Study]:
     """The newest version of each plan in the store, by name. Records that cannot be read are left out."""
     newest: dict[str, Study] = {}
     for path in sorted(paths.plans.glob("*.json")):
         try:
-            study = read_study(paths, path.stem)
+            study = read(paths, path.stem)
         except StoreError:
             continue
         if study.name not in newest or _age(study) >= _age(newest[study.name]):

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from prunectl.storage.paths import StorePaths
+
+if TYPE_CHECKING:
+    from prunectl.tui.keymap import Keymap
 
 OVER_SSH_FPS = "20"
 """Repaints a second at the most where each of them travels; Textual's own is 60."""
@@ -17,14 +21,14 @@ OVER_SSH_FPS = "20"
 def open_viewer(paths: StorePaths, *, readonly: bool = False, plain_curves: bool = False) -> bool:
     """Show a store until the user leaves, then say on stderr how it was left; whether a run goes on.
 
-    `plain_curves` draws without braille. Exits where the viewer itself failed.
+    `plain_curves` draws without braille. Exits where the viewer itself failed; raises KeysError as `own_keys`.
     """
     if "SSH_CONNECTION" in os.environ:
         os.environ.setdefault("TEXTUAL_FPS", OVER_SSH_FPS)
     from prunectl import control
     from prunectl.tui.app import Viewer
 
-    viewer = Viewer(paths, readonly=readonly, plain_curves=plain_curves)
+    viewer = Viewer(paths, readonly=readonly, plain_curves=plain_curves, keys=own_keys())
     viewer.run()
     for text in viewer.to_print:
         print(text)
@@ -32,6 +36,17 @@ def open_viewer(paths: StorePaths, *, readonly: bool = False, plain_curves: bool
     if viewer.return_code:
         sys.exit(viewer.return_code)
     return control.alive(paths)
+
+
+def own_keys() -> Keymap:
+    """The user's own keys, of `keymap.location`.
+
+    Raises KeysError where they cannot be used: to be asked before anything is started that the viewer is to show.
+    """
+    from prunectl.tui.app import CONTEXTS
+    from prunectl.tui.keymap import load
+
+    return load(CONTEXTS)
 
 
 def farewell(paths: StorePaths) -> str:

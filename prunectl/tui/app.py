@@ -18,11 +18,14 @@ from textual.screen import Screen
 from prunectl.control import Answer
 from prunectl.snapshot import Snapshot
 from prunectl.storage.paths import StorePaths
+from prunectl.tui import keymap
 from prunectl.tui.asking import Asker, Request, asker
+from prunectl.tui.keymap import Context, Keymap
 from prunectl.tui.poller import INTERVAL, Poller, SnapshotReady, Source, WatchFailed
 from prunectl.tui.reading import Reader
-from prunectl.tui.rows import Study, TrialList, study_of
-from prunectl.tui.screens.base import Copies, View, keys_of, words_of
+from prunectl.tui.rows.study import Study, study_of
+from prunectl.tui.rows.trials import TrialList
+from prunectl.tui.screens.base import Copies, FilterBar, View, keys_of, words_of
 from prunectl.tui.screens.dashboard import Dashboard
 from prunectl.tui.screens.dialogs import Choose, Confirm
 from prunectl.tui.screens.help import Help, Key
@@ -31,6 +34,7 @@ from prunectl.tui.screens.sql import Sql
 from prunectl.tui.screens.trial import TrialScreen
 from prunectl.tui.status import counts
 from prunectl.tui.widgets.masthead import Masthead
+from prunectl.tui.widgets.table import KeyedTable
 
 
 class Answered(Message):
@@ -69,17 +73,20 @@ class Viewer(App[None]):
         *,
         readonly: bool = False,
         plain_curves: bool = False,
+        keys: Keymap | None = None,
         source: Callable[[], Source] | None = None,
         ask: Asker | None = None,
         reader: Reader | None = None,
         clock: Callable[[], float] = time.time,
         interval: float = INTERVAL,
     ) -> None:
-        """`plain_curves`: without braille. The others replace, for tests, what looks at the store, carries
-        requests, reads results, and tells the time."""
+        """`plain_curves`: without braille; `keys`: the user's own. The others replace, for tests, what looks at the
+        store, carries requests, reads results, and tells the time."""
         super().__init__()
         self.paths = paths
         self.readonly = readonly
+        keymap.use(keys or {})
+        self.set_keymap({action: ",".join(listed) for action, listed in (keys or {}).items()})
         self.plain_curves = plain_curves
         self.reader = reader or Reader(paths)
         self.ask = ask or asker(paths)
@@ -98,7 +105,7 @@ class Viewer(App[None]):
     def _watcher(self) -> Source:
         from prunectl.watch import Watcher
 
-        return Watcher(self.paths)
+        return Watcher(self.paths, hasty=True)
 
     def on_mount(self) -> None:
         """Start watching."""
@@ -211,7 +218,9 @@ class Viewer(App[None]):
             if does := words_of(binding):
                 seen[name] = Key(name, shown, does, where, not enabled)
         order = {"this view": 0, "here": 1, "everywhere": 2}
-        note = "read only: keys that change a run are off" if self.readonly else "esc: back"
+        note = f"own keys: {keymap.told(keymap.location())}"
+        if self.readonly:
+            note = f"read only: keys that change a run are off · {note}"
         self.push_screen(Help(sorted(seen.values(), key=lambda key: order[key.where]), note))
 
     def action_leave(self) -> None:
@@ -312,6 +321,19 @@ class Viewer(App[None]):
             self.notify(f"Copied {name}: {_start(text)}", markup=False)
 
         self.push_screen(Choose("Copy", names), chosen)
+
+
+CONTEXTS: tuple[Context, ...] = (
+    ("the dashboard", (Viewer, Dashboard, KeyedTable)),
+    ("the leaderboard", (Viewer, Leaderboard, KeyedTable)),
+    ("the trial view", (Viewer, TrialScreen, KeyedTable)),
+    ("the SQL view", (Viewer, Sql, KeyedTable)),
+    ("the filter", (FilterBar,)),
+    ("help", (Help,)),
+    ("menus", (Choose,)),
+    ("questions", (Confirm,)),
+)
+"""What takes keys at the same time."""
 
 
 def _start(text: str) -> str:

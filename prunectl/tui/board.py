@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from prunectl.report.leaderboard import Board
-from prunectl.report.leaderboard import Cell as Number
 from prunectl.tui import text as t
 from prunectl.tui.columns import Cell, Column
 from prunectl.tui.reading import Boards, Published, SeedPoint
 from prunectl.tui.widgets.curve import Picture, Series
+
+if TYPE_CHECKING:
+    from prunectl.report.leaderboard import Board
+    from prunectl.report.leaderboard import Cell as Number
 
 CURVES = 6
 
@@ -36,8 +39,11 @@ def lines(board: Board, boards: Boards, marked: Collection[str] = ()) -> list[Li
     if board.dense is not None:
         out.append(Line("dense", "dense", "dense", {0.0: board.dense}, {}, "dense" in marked, True))
     for row in board.rows:
-        beside = {c: boards.beside(board, row.strategy, c) for c in board.columns}
-        known = {column: point for column, point in beside.items() if point is not None}
+        known = {
+            column: boards.published[name]
+            for column, cell in row.cells.items()
+            if (name := (board.plan, cell.cell, cell.iteration)) in boards.published
+        }
         out.append(Line(row.label, row.label, row.strategy, row.cells, known, row.label in marked))
     return out
 
@@ -92,7 +98,7 @@ def number_cell(cell: Number | None, beside: Published | None, wide: bool, delta
         text += f" ({cell.count})" if wide else partial
         text += cell.mark
     style = "bad" if cell.flagged else "good" if cell.best else "accent" if cell.tied else ""
-    return Cell(text, style, _below(cell, beside))
+    return Cell(text, style, _below(cell, beside, t.number(cell.mean) if delta else ""))
 
 
 def _spread(std: float | None, wide: bool) -> str:
@@ -105,10 +111,10 @@ def _nothing(cell: Number) -> bool:
     return cell.delta is not None and cell.delta_ci is not None and abs(cell.delta) <= cell.delta_ci
 
 
-def _below(cell: Number, beside: Published | None) -> str:
-    ours = "" if cell.delta is None or cell.iteration == 0 else t.signed(cell.delta)
-    if ours and _nothing(cell):
-        ours += " ns"
+def _below(cell: Number, beside: Published | None, ours: str = "") -> str:
+    """The second line: the change from dense, or what the first does not show."""
+    if not ours and cell.delta is not None and cell.iteration > 0:
+        ours = t.signed(cell.delta) + (" ns" if _nothing(cell) else "")
     return ours + (f" ‹{t.signed(beside.delta)}›" if beside is not None else "")
 
 
@@ -160,7 +166,6 @@ def words(line: Line, sparsity: float, cell: Number, seeds: Sequence[SeedPoint])
         )
     beside = line.published.get(sparsity)
     if beside is not None:
-        n = f", n {beside.n}" if beside.n else ""
         length = (
             f", retrained {beside.retrain_epochs:g} epochs"
             if t.finite(beside.retrain_epochs)
@@ -168,7 +173,7 @@ def words(line: Line, sparsity: float, cell: Number, seeds: Sequence[SeedPoint])
         )
         out.append(
             f"published  {beside.source}: Δ {t.signed(beside.delta)} (median {t.number(beside.median)}, "
-            f"dense {t.number(beside.dense)}) at sparsity {t.sparsity(beside.sparsity)}{n}{length}"
+            f"dense {t.number(beside.dense)}) at sparsity {t.sparsity(beside.sparsity)}, n {beside.n}{length}"
         )
     return out
 

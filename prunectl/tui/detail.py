@@ -89,8 +89,10 @@ def detail_of(
     records: Mapping[str, Records],
     specs: Mapping[str, Mapping[str, Any]],
     varied: Sequence[str] = (),
+    replay: Records = (),
 ) -> Detail:
-    """Put the logs of a trial's stages one after another; `records` and `specs` are by stage key."""
+    """Put the logs of a trial's stages one after another; `records` and `specs` are by stage key. What a replay of
+    the dense network does is only told: on the curve it is what the dense network did before."""
     points: list[Point] = []
     prunings: list[Pruning] = []
     layers: tuple[Layer, ...] = ()
@@ -118,6 +120,13 @@ def detail_of(
             break
         results.append(t.finite(done.get("accuracy")))
         start += t.finite(done.get("steps")) or (epochs[-1].get("step", 0) if epochs else 0)
+    for record in replay:
+        line = log_line(record, 0, "0")
+        if line is not None:
+            name, time = f"replay/{record.get('seq')}", record.get("time", 0.0)
+            log.append(LogLine(name, time, f"replay: {line[0]}", line[1]))
+    if replay:
+        log.sort(key=lambda line: line.time)
     return Detail(
         points=tuple(points),
         prunings=tuple({pruning.iteration: pruning for pruning in prunings}.values()),

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from prunectl.storage.query import Result
-from prunectl.storage.replica import Table
 from prunectl.tui.columns import Cell, Column
+
+if TYPE_CHECKING:
+    from prunectl.storage.query import Result
+    from prunectl.storage.replica import Table
 
 _PARAMETER = re.compile(r"^--\s*:(\w+)[ \t]*(.*)$", re.M)
 START = """-- ^j or F5 runs this; ^o: recipes, history, tables

@@ -1,36 +1,30 @@
 """What a view reads from the store beside snapshots: results and the logs of one trial. Only called in threads.
+What loads DuckDB is imported when it is first asked: the first screen does not wait for it.
 
 Reads are short: the database is opened, asked and let go; logs are read once and then from where they were left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from prunectl.errors import StoreError
-from prunectl.report.leaderboard import Board, leaderboard
 from prunectl.snapshot import TrialView
-from prunectl.storage import cookbook, query
 from prunectl.storage.files import read_json
 from prunectl.storage.journal import Record, read
 from prunectl.storage.paths import StorePaths
-from prunectl.storage.replica import Replica
 from prunectl.tui.detail import Detail, detail_of
 
-PUBLISHED = """
-SELECT source, network, dataset, schedule, method, sparsity, retrain_epochs, n, median, dense
-FROM published
-WHERE metric = 'top1' AND structure = 'unstructured' AND median IS NOT NULL AND dense IS NOT NULL
-  AND list_contains($networks, network) AND list_contains($datasets, dataset)
-"""
+if TYPE_CHECKING:
+    from prunectl.report.leaderboard import Board
+    from prunectl.storage.replica import Replica
+
 SEEDS = """
 SELECT seed, trial, accuracy, delta, flag, done FROM points
 WHERE plan = $plan AND cell = $cell AND iteration = $iteration ORDER BY seed
 """
-NEAR = 0.05
-"""How far compression may be from the published one, as a fraction of it."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +32,9 @@ class Published:
     """A published number beside one of ours; accuracies in percent."""
 
     source: str
-    method: str
     sparsity: float
     retrain_epochs: float | None
-    n: int | None
+    n: int
     median: float
     dense: float
 
@@ -56,24 +49,8 @@ class Boards:
     """The tables of a store, with what was published about the same networks."""
 
     boards: tuple[Board, ...] = ()
-    published: Mapping[tuple[str, str, str, str], tuple[Published, ...]] | None = None
-    """By network, data set, kind of schedule and method."""
-
-    def beside(self, board: Board, strategy: str, sparsity: float) -> Published | None:
-        """The published number of the same network, data set, strategy and kind of schedule whose compression is
-        the nearest, where that is near; of several lengths of retraining the longest."""
-        kind = board.schedule.split()[0] if board.schedule else ""
-        found = (self.published or {}).get((board.network, board.dataset, kind, strategy), ())
-        near = [
-            p
-            for p in found
-            if p.sparsity < 1 and abs((1 - sparsity) / (1 - p.sparsity) - 1) <= NEAR
-        ]
-
-        def distance(point: Published) -> tuple[float, float]:
-            return abs((1 - sparsity) / (1 - point.sparsity) - 1), -(point.retrain_epochs or 0.0)
-
-        return min(near, key=distance, default=None)
+    published: Mapping[tuple[str, str, int], Published] = field(default_factory=dict)
+    """By plan, cell and iteration."""
 
 
 @dataclass(frozen=True)
@@ -101,16 +78,37 @@ class Reader:
 
     def boards(self) -> Boards:
         """The leaderboards of all plans."""
+        from prunectl.report.leaderboard import leaderboard
+
         found = leaderboard(self.paths, all_plans=True)
-        return Boards(tuple(found), published(self.paths, found))
+        return Boards(tuple(found), self._published() if found else {})
+
+    def _published(self) -> dict[tuple[str, str, int], Published]:
+        from prunectl.report.compare import neighbours
+
+        return {
+            cell: Published(
+                source,
+                sample.sparsity,
+                sample.retrain_epochs,
+                sample.n,
+                sample.median,
+                sample.dense,
+            )
+            for cell, (source, sample) in neighbours(self.paths).items()
+        }
 
     def seeds(self, plan: str, cell: str, iteration: int) -> tuple[SeedPoint, ...]:
         """The seeds of a cell, in order."""
+        from prunectl.storage import query
+
         values = {"plan": plan, "cell": cell, "iteration": iteration}
         return tuple(SeedPoint(**row) for row in query.run(self.paths, SEEDS, values).dicts())
 
     def recipes(self) -> dict[str, str]:
         """SQL by name: those in the package, then the store's own, which replace them."""
+        from prunectl.storage import cookbook
+
         try:
             return {name: recipe.sql for name, recipe in cookbook.recipes(self.paths).items()}
         except StoreError:  # an unreadable file of the user's must not take the view away
@@ -118,30 +116,13 @@ class Reader:
 
     def replica(self) -> Replica:
         """A private copy of the results."""
+        from prunectl.storage.replica import Replica
+
         return Replica(self.paths)
 
     def logs(self) -> TrialLogs:
         """A reader of trials' logs."""
         return TrialLogs(self.paths)
-
-
-def published(
-    paths: StorePaths, boards: Iterable[Board]
-) -> dict[tuple[str, str, str, str], tuple[Published, ...]]:
-    """What was published about the networks and data sets of these boards."""
-    listed = list(boards)
-    if not listed:
-        return {}
-    values = {
-        "networks": sorted({board.network for board in listed}),
-        "datasets": sorted({board.dataset for board in listed}),
-    }
-    out: dict[tuple[str, str, str, str], list[Published]] = {}
-    for row in query.run(paths, PUBLISHED, values).dicts():
-        key = (row["network"], row["dataset"], row["schedule"], row["method"])
-        fields = {name: row[name] for name in Published.__dataclass_fields__}
-        out.setdefault(key, []).append(Published(**fields))
-    return {key: tuple(points) for key, points in out.items()}
 
 
 class TrialLogs:
@@ -152,16 +133,20 @@ class TrialLogs:
         self._records: dict[str, tuple[list[Record], int]] = {}
         self._specs: dict[str, dict[str, Any]] = {}
 
-    def detail(self, view: TrialView, varied: tuple[str, ...] = ()) -> Detail:
-        """Everything that is known about a trial from its stages; `varied`: labels that the plan varies."""
-        for key in view.path[: view.iteration + 1]:
+    def detail(
+        self, view: TrialView, varied: tuple[str, ...] = (), replay: str | None = None
+    ) -> Detail:
+        """Everything that is known about a trial from its stages; `varied`: labels that the plan varies; `replay`:
+        the stage that trains its dense network again, up to where it rewinds to."""
+        for key in (*view.path[: view.iteration + 1], *([replay] if replay else [])):
             records, offset = self._records.get(key, ([], 0))
             more, offset = read(self._paths.stage(key).events, offset)
             self._records[key] = ([*records, *more] if more else records, offset)
             if key not in self._specs:
                 self._read_spec(key)
         records_of = {key: self._records[key][0] for key in view.path if key in self._records}
-        return detail_of(view, records_of, self._specs, varied)
+        again = self._records[replay][0] if replay else ()
+        return detail_of(view, records_of, self._specs, varied, again)
 
     def _read_spec(self, key: str) -> None:
         try:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from prunectl.snapshot import SchedulerView, Snapshot
 from prunectl.tui import text as t
+from prunectl.tui.keymap import hint
 
 Part = tuple[str, str]
 """Text and the name of its style."""
@@ -46,9 +47,9 @@ def advice(snapshot: Snapshot) -> str:
         return "`prunectl run PLAN` starts one"
     states = {view.state for view in snapshot.trials}
     if states == {"done"}:
-        return "2: what came out"
+        return f"{hint('app.leaderboard', '2')}: what came out"
     if "failed" in states:
-        return "F: what failed, R: retry, then `prunectl run`"
+        return f"{hint('dashboard.list', 'F')}: what failed, {hint('trial.retry', 'R')}: retry, then `prunectl run`"
     return "`prunectl run PLAN` goes on"
 
 
@@ -80,7 +81,8 @@ def status(snapshot: Snapshot | None, now: float, width: int, trouble: str = "")
         head = [*head, (f" · {hint}", "warn" if snapshot.scheduler.alive else "dim")]
     done, steps = progress(snapshot)
     if not steps:
-        return _cut(head, width)
+        more = f"  {counts(snapshot)} · reading the plans …" if snapshot.trials else ""
+        return _cut([*head, (more, "")], width)
     share = done / steps
     known = t.finite(snapshot.scheduler.eta) is not None and snapshot.scheduler.alive
     eta = f"  ETA {t.minutes(snapshot.scheduler.eta, now)}" if known else ""

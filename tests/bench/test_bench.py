@@ -138,6 +138,17 @@ def test_bench_train_from_the_command_line() -> None:
 
 
 @pytest.mark.slow
+def test_bench_tui_watches_a_store_on_disk() -> None:
+    result = CliRunner().invoke(app, ["bench", "tui", "--quick", "--json"], catch_exceptions=False)
+    figures = json.loads(result.stdout)["results"][0]["figures"]
+    assert figures["trials"] == 200
+    assert 0 < figures["opening_seconds"] <= figures["opening_slowest"]
+    assert figures["cpu_percent"] > 0
+    assert figures["watcher_cpu_percent"] > 0
+    assert figures["lag_p50_ms"] <= figures["lag_p95_ms"] <= figures["lag_max_ms"]
+
+
+@pytest.mark.slow
 def test_bench_scheduler_measures_a_gap_per_pair_of_stages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ import pytest
 from prunectl.bench.made import StoreMaker
 from prunectl.errors import UnknownName
 from prunectl.report import claims
-from prunectl.report.compare import SOURCES, compare, match, near
+from prunectl.report.compare import SOURCES, compare, match, near, neighbours
 from prunectl.report.samples import Sample, measured, published, schedule_kind, structure
 from prunectl.storage.ingest import ingest
 
@@ -38,6 +38,16 @@ def test_a_publication_beside_itself_differs_by_nothing(store, source):
     assert all(point.ours == point.theirs for point in found.points)
     inside, judged = found.inside
     assert inside == judged
+
+
+def test_the_neighbour_of_each_cell_is_the_one_that_compare_finds(store):
+    found = neighbours(store)
+    assert found
+    for cell, (source, sample) in found.items():
+        pairs = {point.ours.cell: point.theirs for point in compare(store, source).points}
+        assert pairs[cell] == sample
+    first = {point.ours.cell for point in compare(store, SOURCES[0]).points}
+    assert {cell for cell, (source, _) in found.items() if source == SOURCES[0]} == first
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,10 +14,13 @@ import pytest
 from scheduler_lab import Plan, Store, dense, eventually, retrain
 
 from prunectl import control
+from prunectl.bench.made import StoreMaker
+from prunectl.bench.pretended import PretendedRun
 from prunectl.plan.identity import spec_to_dict, stage_key
 from prunectl.plan.replay import replay_of
 from prunectl.snapshot import STATES, Snapshot, TrialView
-from prunectl.storage.files import write_json
+from prunectl.storage import live
+from prunectl.storage.files import read_json, write_json
 from prunectl.storage.journal import Journal
 from prunectl.storage.live import RESCAN_SECONDS
 from prunectl.storage.locks import Lock
@@ -246,6 +250,57 @@ def test_unchanged_trials_are_not_built_anew(store: Store) -> None:
     fresh = [new for old, new in zip(before.trials, after.trials, strict=True) if new is not old]
     assert [view.path for view in fresh] == [(key,)]
     assert fresh[0].state == "done"
+
+
+@pytest.mark.parametrize("made_by", ["this version", "one that wrote the time last", "hand"])
+def test_a_hasty_first_look_at_long_plans_knows_the_trials_and_the_second_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made_by: str
+) -> None:
+    monkeypatch.setattr(live, "LONG", 1)
+    maker = StoreMaker(tmp_path)
+    digest = maker.plan(seeds=2)
+    for key in next(iter(maker.trials.values())):
+        maker.finish(key)
+    if made_by != "this version":
+        record = read_json(maker.paths.plan(digest))
+        record = record | {"created": record.pop("created")}
+        text = json.dumps(record, indent=1 if made_by == "hand" else None)
+        maker.paths.plan(digest).write_text(text)
+    watcher = Watcher(maker.paths, clock=Clock(), hasty=True)
+    first, second = watcher.poll(), watcher.poll()
+    whole = Watcher(maker.paths, clock=Clock()).snapshot()
+    assert first
+    assert [(v.trial, v.state, v.path) for v in first.trials] == [
+        (v.trial, v.state, v.path) for v in whole.trials
+    ]
+    assert first.counts == whole.counts == {"done": 1, "waiting": 3}
+    assert first.coverage == whole.coverage
+    assert second == whole
+    assert watcher.poll() is None
+    told = {plan.steps for plan in first.plans}
+    assert told == ({0} if made_by == "this version" else {plan.steps for plan in whole.plans})
+
+
+def test_only_long_plans_are_looked_at_twice(store: Store, plan: Plan) -> None:
+    watcher = Watcher(store.paths, hasty=True)
+    assert watcher.snapshot().plans[0].steps
+    assert watcher.poll() is None
+
+
+def test_a_run_in_a_hurry_is_still_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "LONG", 1)
+    maker = StoreMaker(tmp_path)
+    maker.plan(seeds=2)
+    with PretendedRun(maker, 3, hertz=50.0) as run:
+        watcher = Watcher(maker.paths, hasty=True)
+        for _ in range(2):
+            snapshot = watcher.snapshot()
+            assert len(snapshot.running) == 3
+            assert all(view.trials and not view.replay for view in snapshot.running)
+        eventually(lambda: watcher.snapshot().counts.get("done", 0) > 0)
+        assert watcher.snapshot().scheduler.alive
+    assert not run.running
+    assert not watcher.snapshot().scheduler.alive
 
 
 def test_watching_imports_nothing_heavy() -> None:

@@ -31,6 +31,7 @@ from prunectl.storage.replica import Table
 from prunectl.tui.app import Viewer
 from prunectl.tui.asking import Request
 from prunectl.tui.detail import Detail, detail_of
+from prunectl.tui.keymap import Keymap
 from prunectl.tui.reading import Boards, Published, SeedPoint
 from prunectl.tui.screens.base import View
 
@@ -250,6 +251,12 @@ def board_rows() -> list[dict[str, Any]]:
     ]
 
 
+def published(iteration: int) -> dict[tuple[str, str, int], Published]:
+    """A published number beside ours of `lr-rewind`."""
+    cell = board_row("lr-rewind", iteration, 90.0)["cell"]
+    return {("study", cell, iteration): Published("renda2020", 0.5, 182.0, 3, 91.9, 91.7)}
+
+
 class MadeReplica:
     """Answers one question."""
 
@@ -294,9 +301,7 @@ class MadeReader:
 
     def boards(self) -> Boards:
         """The board with one published number beside it."""
-        point = Published("renda2020", "lr-rewind", 0.5, 182.0, 3, 91.9, 91.7)
-        key = ("resnet-20", "cifar10", "iterative", "lr-rewind")
-        return Boards(tuple(boards(self.rows)), {key: (point,)})
+        return Boards(tuple(boards(self.rows)), published(1))
 
     def seeds(self, plan: str, cell: str, iteration: int) -> tuple[SeedPoint, ...]:
         """Three."""
@@ -316,7 +321,9 @@ class MadeReader:
         """Itself."""
         return self
 
-    def detail(self, view: TrialView, varied: tuple[str, ...] = ()) -> Detail:
+    def detail(
+        self, view: TrialView, varied: tuple[str, ...] = (), replay: str | None = None
+    ) -> Detail:
         """Of logs as `records` makes them."""
         if not self.rows:
             return Detail()
@@ -324,7 +331,7 @@ class MadeReader:
             key: records(iteration) for iteration, key in enumerate(view.path[: view.iteration + 1])
         }
         spec = {"network": {"name": "resnet-20", "depth": 20}, "lr": [{"lr": 0.1, "steps": 1000}]}
-        return detail_of(view, found, {view.path[0]: spec}, varied)
+        return detail_of(view, found, {view.path[0]: spec}, varied, records(0) if replay else ())
 
 
 def records(iteration: int) -> list[dict[str, Any]]:
@@ -378,6 +385,7 @@ class Stage:
         *,
         readonly: bool = False,
         rows: list[dict[str, Any]] | None = None,
+        keys: Keymap | None = None,
     ) -> None:
         self.requests: list[Request] = []
         self.reader = MadeReader(rows)
@@ -385,6 +393,7 @@ class Stage:
         self.app = Viewer(
             StorePaths(Path(STORE)),
             readonly=readonly,
+            keys=keys,
             source=lambda: self.source,
             ask=self._ask,
             reader=self.reader,  # type: ignore[arg-type]

@@ -11,11 +11,16 @@ import pytest
 from prunectl.report.leaderboard import boards
 from prunectl.snapshot import SchedulerView, Snapshot
 from prunectl.tui import board as b
-from prunectl.tui import questions, rows, status
+from prunectl.tui import questions, status
 from prunectl.tui import text as t
 from prunectl.tui.columns import Cell, Column, matches, ordered, visible
 from prunectl.tui.detail import detail_of, log_line
-from prunectl.tui.reading import Boards, Published
+from prunectl.tui.reading import Boards
+from prunectl.tui.rows.coverage import coverage_cell, coverage_rows
+from prunectl.tui.rows.events import event_rows
+from prunectl.tui.rows.running import RUNNING, phase, running_rows, trouble
+from prunectl.tui.rows.study import Study, fitted_columns, method, study_of
+from prunectl.tui.rows.trials import TrialList
 from prunectl.tui.widgets.curve import Picture
 
 NAN, INF = float("nan"), float("inf")
@@ -82,18 +87,18 @@ def test_sorting_puts_what_is_no_number_last() -> None:
 
 def test_what_all_trials_share_is_not_named() -> None:
     snapshot = made.busy()
-    study = rows.study_of(snapshot.trials)
-    assert study == rows.Study()
-    assert rows.method(snapshot.trials[0].labels, study) == "fine-tune"
+    study = study_of(snapshot.trials)
+    assert study == Study()
+    assert method(snapshot.trials[0].labels, study) == "fine-tune"
     other = replace(
         snapshot.trials[0],
         cell="z",
         labels=made.labels("fine-tune") | {"network": "vgg-16", "scope": "uniform"},
     )
-    varied = rows.study_of((*snapshot.trials, other))
+    varied = study_of((*snapshot.trials, other))
     assert varied.varied == ("scope",)
     assert varied.places == ("network",)
-    assert rows.method(other.labels, varied) == "fine-tune uniform"
+    assert method(other.labels, varied) == "fine-tune uniform"
 
 
 def test_a_length_that_follows_from_the_strategy_tells_nothing() -> None:
@@ -105,52 +110,52 @@ def test_a_length_that_follows_from_the_strategy_tells_nothing() -> None:
         )
         for view in made.busy().trials
     ]
-    assert rows.study_of(trials).varied == ()
+    assert study_of(trials).varied == ()
 
 
 def test_running_rows_mark_what_goes_wrong() -> None:
     snapshot = made.busy()
-    found = rows.running_rows(snapshot, rows.Study())
+    found = running_rows(snapshot, Study())
     assert [row.trouble for row in found] == ["", "diverged"]
-    assert rows.trouble(made.running(snapshot.trials[0], accuracies=(90.0, 10.0))) == "collapsing"
-    assert [rows.phase(row.view) for row in found] == ["it 1/3", "it 1/3"]
-    assert rows.phase(replace(found[0].view, replay=True)) == "replay"
-    for column in rows.fitted_running(rows.Study(places=("network",))):
+    assert trouble(made.running(snapshot.trials[0], accuracies=(90.0, 10.0))) == "collapsing"
+    assert [phase(row.view) for row in found] == ["it 1/3", "it 1/3"]
+    assert phase(replace(found[0].view, replay=True)) == "replay"
+    for column in fitted_columns(RUNNING, Study(places=("network",))):
         for row in found:
             assert isinstance(column.cell(row).text, str)
 
 
 def test_trial_rows_are_kept_while_their_trial_is_the_same() -> None:
     snapshot = made.busy()
-    listed = rows.TrialList()
-    listed.update(snapshot, rows.Study())
+    listed = TrialList()
+    listed.update(snapshot, Study())
     first = listed.all()
-    listed.update(replace(snapshot, time=snapshot.time + 1), rows.Study())
+    listed.update(replace(snapshot, time=snapshot.time + 1), Study())
     assert all(a is b for a, b in zip(first, listed.all(), strict=True))
     assert [row.position for row in listed.queue(snapshot)] == [1, 2, 3, 4, 5]
     changed = (replace(snapshot.trials[0], state="failed"), *snapshot.trials[1:])
-    listed.update(replace(snapshot, trials=changed), rows.Study())
+    listed.update(replace(snapshot, trials=changed), Study())
     assert listed.all()[0].view.state == "failed"
     assert [row.view.state for row in listed.unfinished()] == ["failed"]
 
 
 def test_events_newest_first_and_about_what() -> None:
     snapshot = made.failed()
-    listed = rows.TrialList()
-    listed.update(snapshot, rows.Study())
-    found = rows.event_rows(snapshot, listed, rows.Study(), False)
+    listed = TrialList()
+    listed.update(snapshot, Study())
+    found = event_rows(snapshot, listed, Study(), False)
     assert found[0].view.kind == "stage_failed"
     assert found[0].what == "fine-tune 0.5 seed 1"
-    assert len(rows.event_rows(snapshot, listed, rows.Study(), True)) == 1
+    assert len(event_rows(snapshot, listed, Study(), True)) == 1
 
 
 def test_coverage() -> None:
-    table, sparsities = rows.coverage_rows(made.busy(), rows.Study())
+    table, sparsities = coverage_rows(made.busy(), Study())
     assert [row.label for row in table] == list(made.STRATEGIES)
     assert sparsities == ["0.5", "0.75", "0.9"]
-    assert rows.coverage_cell(table[0].cells["0.5"]).text == "2▶"
-    failed, _ = rows.coverage_rows(made.failed(), rows.Study())
-    assert rows.coverage_cell(failed[0].cells["0.5"]) == Cell("1!", "bad")
+    assert coverage_cell(table[0].cells["0.5"]).text == "2▶"
+    failed, _ = coverage_rows(made.failed(), Study())
+    assert coverage_cell(failed[0].cells["0.5"]) == Cell("1!", "bad")
 
 
 # the line on top
@@ -242,17 +247,24 @@ def test_log_lines_take_anything() -> None:
 # the leaderboard
 
 
-def test_published_numbers_beside_ours() -> None:
+def test_published_numbers_stand_beside_the_cells_they_belong_to() -> None:
     board = boards(made.board_rows())[0]
-    near = Published("a", "lr-rewind", 0.51, 90.0, 3, 91.0, 92.0)
-    longer = Published("a", "lr-rewind", 0.51, 182.0, 3, 91.5, 92.0)
-    far = Published("a", "lr-rewind", 0.6, 182.0, 3, 80.0, 92.0)
-    whole = Boards(
-        (board,), {("resnet-20", "cifar10", "iterative", "lr-rewind"): (far, near, longer)}
+    lines = b.lines(board, Boards((board,), made.published(2)))
+    found = {(line.label, at): p.delta for line in lines for at, p in line.published.items()}
+    assert found == {("lr-rewind", board.columns[1]): pytest.approx(0.2)}
+
+
+def test_the_second_line_of_a_cell_tells_what_the_first_does_not() -> None:
+    cell = next(
+        line
+        for line in b.lines(boards(made.board_rows())[0], Boards())
+        if line.strategy == "lr-rewind"
     )
-    assert whole.beside(board, "lr-rewind", 0.5) is longer
-    assert whole.beside(board, "lr-rewind", 0.75) is None
-    assert whole.beside(board, "fine-tune", 0.5) is None
+    number = next(iter(cell.cells.values()))
+    assert b.number_cell(number, None, True, False).below == "+0.40"
+    changed = b.number_cell(number, None, True, True)
+    assert changed.text.startswith("+0.40")
+    assert changed.below == "92.90"
 
 
 def test_board_lines_words_and_curves() -> None:

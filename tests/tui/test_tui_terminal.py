@@ -16,21 +16,9 @@ import pytest
 pexpect = pytest.importorskip("pexpect")
 pyte = pytest.importorskip("pyte")
 
-PLAN = """# Does a viewer leave a run alone?
-name = "small"
-seeds = [0, 1]
-
-[grid]
-network = ["convnet"]
-dataset = ["digits"]
-strategy = ["fine-tune", "lr-rewind"]
-
-[recipe]
-base = "quickstart"
-
-[pruning]
-schedule = { kind = "iterative", rate = 0.5, until = 0.9 }
-"""
+QUICKSTART = Path(__file__).parents[2] / "plans" / "quickstart.toml"
+SHORTER = ("seeds=[0, 1]", "pruning.schedule.until=0.6")
+"""What makes of its 84 stages 20, so that the run takes some 20 s: time enough to look around in it."""
 PATIENCE = 90.0
 
 
@@ -80,21 +68,19 @@ class Terminal:
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
-    """A store with a run under way."""
-    plan, store = tmp_path / "small.toml", tmp_path / "store"
-    plan.write_text(PLAN, encoding="utf-8")
+    """A store with a run of the quickstart's plan under way."""
+    store = tmp_path / "store"
     command = [
         sys.executable,
         "-m",
         "prunectl.cli",
         "run",
-        str(plan),
+        str(QUICKSTART),
         "--store",
         str(store),
         "--plain",
-        "--devices",
-        "cpu",
     ]
+    command += ["--devices", "cpu", *(word for change in SHORTER for word in ("--set", change))]
     with (tmp_path / "run.log").open("wb") as log:
         run = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         yield store, run
@@ -117,16 +103,16 @@ def test_watching_a_run_and_cancelling_a_trial(
     terminal.press("F")  # failures: none
     terminal.wait_for("Nothing failed")
     terminal.press("F")
-    terminal.wait_for("All trials 4")
+    terminal.wait_for("All trials 6")
     while "All trials" not in terminal.look() or not _focused(terminal, "All trials"):
         terminal.press("\t")
     terminal.press("/lr-rewind")
-    terminal.wait_for("2 of 4")
+    terminal.wait_for("2 of 6")
     terminal.press("\r")
     terminal.press("\r")
     terminal.wait_for("▸ trial", "Config", "lr-rewind")
     terminal.press("\x1b")
-    shown = terminal.wait_for("2 of 4")
+    shown = terminal.wait_for("2 of 6")
     chosen = next(line for line in shown.splitlines() if "lr-rewind" in line)
     terminal.press("c")
     terminal.wait_for("Cancel lr-rewind", "Keep")
@@ -148,7 +134,7 @@ def test_watching_a_run_and_cancelling_a_trial(
     assert len(cancelled) == 1
     assert cancelled[0][:8] in shown, chosen
     ended = next(record for record in reversed(log) if record["type"] == "run_ended")
-    assert ended["trials"]["done"] == 3
+    assert ended["trials"]["done"] == 5
     assert ended["trials"]["cancelled"] == 1
 
 
@@ -178,7 +164,7 @@ def test_killing_the_viewer_leaves_the_run_alone(
     second.wait_for("● scheduler", "Running", "read only")
     first.child.kill(9)
     first.child.wait()
-    second.wait_for("4/4 done")
+    second.wait_for("6/6 done")
     assert run.wait(PATIENCE) == 0
     second.child.send("q")
     second.child.expect("no scheduler is running")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from prunectl.control import Answer
 from prunectl.snapshot import Snapshot
 from prunectl.tui.asking import Request
 from prunectl.tui.poller import Poller, SnapshotReady
+from prunectl.tui.reading import Boards
 from prunectl.tui.screens.dialogs import Confirm
 from prunectl.tui.screens.help import Help
 from prunectl.tui.screens.trial import TrialScreen
@@ -156,9 +158,44 @@ def test_cancel_asks_and_the_safe_button_has_the_focus() -> None:
     stage.play(story)
 
 
+def test_what_is_done_is_not_cancelled() -> None:
+    stage = Stage(made.left())
+
+    async def story(stage: Stage) -> None:
+        assert stage.table("trials").item.view.state == "done"
+        await stage.press("c")
+        assert "nothing to cancel" in stage.text()
+        assert stage.requests == []
+
+    stage.play(story)
+
+
+def test_the_leaderboard_says_that_it_reads_until_it_has() -> None:
+    stage = Stage(made.busy(), rows=[])
+    may_read = threading.Event()
+    read = stage.reader.boards
+
+    def wait() -> Boards:
+        may_read.wait(60)
+        return read()
+
+    stage.reader.boards = wait  # type: ignore[method-assign]
+
+    async def story(stage: Stage) -> None:
+        await stage.pilot.press("2")
+        await stage.pilot.pause(0.05)
+        assert "Reading the results" in stage.text()
+        may_read.set()
+        await stage.settle()
+        assert "No finished cell yet" in stage.text()
+
+    stage.play(story)
+
+
 def test_cancelling_a_shared_stage_says_how_many_trials_need_it() -> None:
     snapshot = made.busy()
-    shared = replace(snapshot.running[0], trials=tuple(view.trial for view in snapshot.trials[:3]))
+    wanted = [view.trial for view in snapshot.trials if view.labels["strategy"] == "weight-rewind"]
+    shared = replace(snapshot.running[0], trials=tuple(wanted))
     stage = Stage(replace(snapshot, running=(shared,)))
 
     async def story(stage: Stage) -> None:
@@ -610,5 +647,50 @@ def test_the_end_of_the_run_is_told() -> None:
     async def story(stage: Stage) -> None:
         await stage.change(made.left())
         assert "The scheduler has ended: 8/9 done" in stage.text()
+
+    stage.play(story)
+
+
+def test_the_first_screen_does_not_wait_for_the_database_or_plots() -> None:
+    code = (
+        "import sys, prunectl.tui.app\n"
+        "print(sorted({'duckdb', 'torch', 'numpy', 'scipy', 'plotext', 'pydantic'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_a_trial_that_waits_for_a_replay_shows_what_the_replay_does() -> None:
+    snapshot = made.busy()
+    view = next(v for v in snapshot.trials if v.trial == LR0.trial)
+    waiting = replace(view, reason="replay of 0000dddd to step 4")
+    trials = tuple(waiting if v is view else v for v in snapshot.trials)
+    replay = made.running(waiting, key="4e91a7" + "0" * 58, replay=True, step=250, steps=1000)
+    stage = Stage(replace(snapshot, trials=trials, running=(*snapshot.running, replay)))
+
+    async def story(stage: Stage) -> None:
+        stage.app.open_trial(LR0.trial)
+        await stage.settle()
+        shown = stage.text()
+        assert "replay of 0000dddd to step 4 (250/1k)" in shown
+        assert "replay: epoch 4  accuracy" in shown
+        assert "Curve: test accuracy" in shown
+        points = stage.view.detail.points  # type: ignore[attr-defined]
+        await stage.change(replace(snapshot, trials=trials))
+        assert "replay: epoch 4  accuracy" in stage.text()
+        assert stage.view.detail.points == points  # type: ignore[attr-defined]
+
+    stage.play(story)
+
+
+def test_where_nothing_waits_failures_are_one_key_away() -> None:
+    stage = Stage(replace(made.failed(), queue=()))
+
+    async def story(stage: Stage) -> None:
+        assert "All trials" in stage.text()
+        await stage.press("F")
+        assert "Failed, blocked and cancelled 2" in stage.text()
+        await stage.press("F")
+        assert "All trials" in stage.text()
 
     stage.play(story)

@@ -13,11 +13,10 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Input, Static, TextArea
 
-from prunectl.report.formats import to_markdown
 from prunectl.snapshot import Snapshot, TrialView
-from prunectl.storage.query import Result
 from prunectl.tui import status
 from prunectl.tui.asking import Request
+from prunectl.tui.keymap import hint
 from prunectl.tui.widgets.keys import Keys
 from prunectl.tui.widgets.masthead import Masthead
 from prunectl.tui.widgets.table import KeyedTable
@@ -121,7 +120,11 @@ class View(Screen[None]):
         head = self.query_one(Masthead)
         latest = viewer.snapshot
         banner = (
-            "PAUSED, space goes on" if viewer.paused else "read only" if viewer.readonly else ""
+            f"PAUSED, {hint('app.pause', 'space')} goes on"
+            if viewer.paused
+            else "read only"
+            if viewer.readonly
+            else ""
         )
         now = viewer.clock()
         line = status.status(latest, now, max(0, head.size.width - 2), viewer.trouble)
@@ -147,9 +150,10 @@ class View(Screen[None]):
         self.set_class(wide, "-wide")
         self.set_class(not wide, "-narrow")
         if small:
+            leave = hint("app.quit", "q")
             self.query_one("#small", Static).update(
                 f"{width}×{height} is too small for tables.\n"
-                f"Please make the window {SMALLEST[0]}×{SMALLEST[1]} or larger.\n\nq: quit; a run goes on"
+                f"Please make the window {SMALLEST[0]}×{SMALLEST[1]} or larger.\n\n{leave}: quit; a run goes on"
             )
         self.resized()
         self.call_after_refresh(self.tick)
@@ -266,6 +270,10 @@ class View(Screen[None]):
         if not trials:
             self.notify("No trial is chosen.", severity="warning")
             return
+        trials = [trial for trial in trials if trial.state not in ("done", "cancelled")]
+        if not trials:
+            self.notify("It is done or cancelled already: nothing to cancel.", severity="warning")
+            return
         view = trials[0]
         labels = view.labels
         what = f"{labels.get('strategy', '')} seed {view.seed} ({view.trial[:8]})"
@@ -273,7 +281,8 @@ class View(Screen[None]):
         detail = (
             f"{labels.get('network', '')} · {labels.get('dataset', '')} · "
             f"iteration {view.iteration} of {last}, {view.state}.\n"
-            "Stages that other trials need go on. R takes it back later; nothing recorded is lost."
+            f"Stages that other trials need go on. {hint('trial.retry', 'R')} takes it back later; "
+            "nothing recorded is lost."
         )
         if len(trials) > 1:
             what = f"{len(trials)} trials that need this stage, the first {what}"
@@ -338,6 +347,9 @@ def tsv(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Rows as a GitHub table."""
+    from prunectl.report.formats import to_markdown
+    from prunectl.storage.query import Result
+
     texts = [tuple(cell.strip() for cell in row) for row in rows]
     return to_markdown(Result(tuple(headings), ("VARCHAR",) * len(headings), texts))
 

@@ -11,10 +11,15 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 
 from prunectl.snapshot import Snapshot, TrialView
-from prunectl.tui import rows
 from prunectl.tui import text as t
 from prunectl.tui.asking import Request
-from prunectl.tui.rows import CoverageRow, DeviceRow, EventRow, RunningRow, TrialRow
+from prunectl.tui.keymap import hint
+from prunectl.tui.rows.coverage import CoverageRow, coverage_columns, coverage_rows
+from prunectl.tui.rows.devices import DEVICES, DeviceRow
+from prunectl.tui.rows.events import EVENTS, EventRow, event_rows
+from prunectl.tui.rows.running import RUNNING, RunningRow, running_rows
+from prunectl.tui.rows.study import fitted_columns
+from prunectl.tui.rows.trials import TRIALS, TrialRow
 from prunectl.tui.screens.base import TRIAL_KEYS, View
 from prunectl.tui.widgets.table import KeyedTable
 
@@ -57,19 +62,19 @@ class Dashboard(View):
 
     def content(self) -> ComposeResult:
         devices: KeyedTable[DeviceRow] = KeyedTable(
-            rows.DEVICES, lambda r: r.key, title="Devices", called="devices"
+            DEVICES, lambda r: r.key, title="Devices", called="devices"
         )
         running: KeyedTable[RunningRow] = KeyedTable(
-            rows.RUNNING, lambda r: r.key, title="Running", called="running"
+            RUNNING, lambda r: r.key, title="Running", called="running"
         )
         trials: KeyedTable[TrialRow] = KeyedTable(
-            rows.TRIALS, lambda r: r.key, title="Trials", called="trials"
+            TRIALS, lambda r: r.key, title="Trials", called="trials"
         )
         events: KeyedTable[EventRow] = KeyedTable(
-            rows.EVENTS, lambda r: r.key, title="Events", called="events", header=False
+            EVENTS, lambda r: r.key, title="Events", called="events", header=False
         )
         coverage: KeyedTable[CoverageRow] = KeyedTable(
-            rows.coverage_columns((), ()),
+            coverage_columns((), ()),
             lambda r: r.key,
             title="Coverage",
             called="coverage",
@@ -113,15 +118,18 @@ class Dashboard(View):
         running = self.panel("running")
         was_running = running.display
         running.display = bool(snapshot.running) or snapshot.scheduler.alive
-        running.apply(rows.running_rows(snapshot, study), rows.fitted_running(study))
+        running.apply(running_rows(snapshot, study), fitted_columns(RUNNING, study))
         running.describe(f"Running {len(snapshot.running)}", _troubles(running.items))
         self._show_trials(snapshot)
         events = self.panel("events")
-        events.apply(rows.event_rows(snapshot, viewer.trial_list, study, self.listed == "failures"))
+        events.apply(event_rows(snapshot, viewer.trial_list, study, self.listed == "failures"))
         failed = snapshot.counts.get("failed", 0)
-        events.describe("Events", f"{failed} failed · F: only failures" if failed else "")
-        covered, sparsities = rows.coverage_rows(snapshot, study)
-        columns = rows.coverage_columns(sparsities, covered)
+        events.describe(
+            "Events",
+            f"{failed} failed · {hint('dashboard.list', 'F')}: only failures" if failed else "",
+        )
+        covered, sparsities = coverage_rows(snapshot, study)
+        columns = coverage_columns(sparsities, covered)
         coverage = self.panel("coverage")
         if [c.name for c in columns] != [c.name for c in coverage.columns]:
             coverage.apply(covered, columns)
@@ -144,33 +152,41 @@ class Dashboard(View):
                 past.popleft()
             listed.append(DeviceRow(view.id, view, _minute(past, snapshot.time)))
         devices.apply(listed)
-        devices.describe(f"Devices {len(listed)}", "D: drain or use again")
+        devices.describe(
+            f"Devices {len(listed)}", f"{hint('dashboard.drain', 'D')}: drain or use again"
+        )
 
     def _show_trials(self, snapshot: Snapshot) -> None:
         viewer = self.viewer
         trials = self.panel("trials")
         listed = self.listed or ("queue" if snapshot.queue else "all")
         empty = not snapshot.trials
+        key = hint("dashboard.list", "F")
+        sorting = f"{hint('view.sort-left', ',')} {hint('view.sort-right', '.')}"
         if listed == "queue":
             items = viewer.trial_list.queue(snapshot)
             waiting = sum(
                 snapshot.counts.get(state, 0) for state in ("waiting", "held", "interrupted")
             )
             title = f"Queue {len(items)}" + (f" of {waiting}" if waiting > len(items) else "")
-            trials.empty = NO_TRIALS if empty else "Nothing waits. F: failures, then all trials."
+            trials.empty = (
+                NO_TRIALS if empty else f"Nothing waits. {key}: failures, then all trials."
+            )
         elif listed == "failures":
             items = viewer.trial_list.unfinished()
             title = f"Failed, blocked and cancelled {len(items)}"
             trials.empty = (
-                NO_TRIALS if empty else "Nothing failed and nothing was cancelled. F: all trials."
+                NO_TRIALS
+                if empty
+                else f"Nothing failed and nothing was cancelled. {key}: all trials."
             )
         else:
             items = viewer.trial_list.all()
             title = f"All trials {len(items)}"
             trials.empty = NO_TRIALS
-        columns = rows.fitted(rows.TRIALS, viewer.study)
+        columns = fitted_columns(TRIALS, viewer.study)
         trials.apply(items, columns)
-        trials.describe(title, "F: queue, failures, all · , . sort")
+        trials.describe(title, f"{key}: queue, failures, all · {sorting} sort")
 
     def _fit(self, snapshot: Snapshot) -> None:
         """Give the tables on top what they need, and the list below at least a third."""
@@ -218,7 +234,10 @@ class Dashboard(View):
         if self.snapshot is None:
             return
         now = self.listed or ("queue" if self.snapshot.queue else "all")
-        self.listed = LISTS[(LISTS.index(now) + 1) % len(LISTS)]
+        following = LISTS[(LISTS.index(now) + 1) % len(LISTS)]
+        if following == "queue" and not self.snapshot.queue:
+            following = "failures"
+        self.listed = following
         self.show(self.snapshot)
 
     # trials

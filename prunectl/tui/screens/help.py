@@ -31,6 +31,7 @@ class Key:
 COLUMNS: tuple[Column[Key], ...] = (
     Column("keys", "KEY", 14, lambda k: Cell(k.keys, "dim" if k.off else "accent")),
     Column("does", "WHAT IT DOES", 30, lambda k: Cell(k.does, "dim" if k.off else ""), flex=True),
+    Column("id", "ACTION", 22, lambda k: Cell(k.id, "dim"), rank=1),
     Column("where", "WHERE", 12, lambda k: Cell(k.where, "dim")),
 )
 

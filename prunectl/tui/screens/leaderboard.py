@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -12,16 +12,18 @@ from textual.message import Message
 from textual.widgets import Static
 
 from prunectl.errors import PrunectlError
-from prunectl.report import formats
-from prunectl.report.leaderboard import Board
 from prunectl.snapshot import Snapshot, TrialView
 from prunectl.tui import board as b
 from prunectl.tui.board import Line
+from prunectl.tui.keymap import hint
 from prunectl.tui.reading import Boards, SeedPoint
 from prunectl.tui.screens.base import View
 from prunectl.tui.screens.dialogs import Choose
 from prunectl.tui.widgets.curve import Curve, Picture
 from prunectl.tui.widgets.table import KeyedTable
+
+if TYPE_CHECKING:
+    from prunectl.report.leaderboard import Board
 
 AGAIN_SECONDS = 2.0
 """Between two reads of the database."""
@@ -78,6 +80,7 @@ class Leaderboard(View):
         self._due = 0.0
         self._again = False
         self._reading = False
+        self._read_once = False
         self._seeds: dict[tuple[str, str, int], tuple[SeedPoint, ...]] = {}
         self._fresh: set[tuple[str, str, int]] = set()
         """Cells whose seeds were asked for since the last read of the tables."""
@@ -146,6 +149,7 @@ class Leaderboard(View):
     def on_boards_read(self, message: BoardsRead) -> None:
         """Show the tables."""
         self._reading = False
+        self._read_once = self._read_once or message.boards is not None
         if message.boards is None:
             if self._first:
                 self._say(message.trouble)
@@ -176,7 +180,8 @@ class Leaderboard(View):
         if board is None:
             table.apply((), ())
             table.describe("Leaderboard")
-            self._say("No finished cell yet. `prunectl run PLAN` fills this table.")
+            if self._read_once:
+                self._say("No finished cell yet. `prunectl run PLAN` fills this table.")
             self._show_cell()
             return
         wide = self.has_class("-wide")
@@ -233,7 +238,8 @@ class Leaderboard(View):
         if board is None:
             curve.draw(Picture(empty="No finished cell yet."), "Curves")
             return
-        note = "x: mark methods" if not self.marked.get(board.title) else "marked methods"
+        mark = hint("leaderboard.mark", "x")
+        note = "marked methods" if self.marked.get(board.title) else f"{mark}: mark methods"
         curve.draw(
             b.picture(board, self.primary().items, line), "accuracy % against sparsity", note
         )
@@ -304,6 +310,8 @@ class Leaderboard(View):
             self._lay_out()
 
     def copies(self) -> list[tuple[str, str]]:
+        from prunectl.report import formats
+
         out = super().copies()
         if self.board is not None:
             table = self.board.table(delta=self.delta)
@@ -316,6 +324,8 @@ class Leaderboard(View):
 
     def action_export(self) -> None:
         """Write the table to a file of the folder that prunectl was called in."""
+        from prunectl.report import formats
+
         board = self.board
         if board is None:
             self.notify("There is no table yet.", severity="warning")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -13,15 +13,17 @@ from textual.message import Message
 from textual.widgets import Static, TextArea
 
 from prunectl.errors import PrunectlError
-from prunectl.report import formats
-from prunectl.storage.query import Result
-from prunectl.storage.replica import Replica, Table
 from prunectl.tui import questions as q
 from prunectl.tui import text as t
+from prunectl.tui.keymap import hint
 from prunectl.tui.questions import Entry, Row
 from prunectl.tui.screens.base import View
 from prunectl.tui.screens.dialogs import Choose
 from prunectl.tui.widgets.table import KeyedTable
+
+if TYPE_CHECKING:
+    from prunectl.storage.query import Result
+    from prunectl.storage.replica import Replica, Table
 
 ROWS = 500
 """That are fetched; more are told, not shown."""
@@ -97,7 +99,7 @@ class Sql(View):
         result: KeyedTable[Row] = KeyedTable(
             (), lambda row: row[0], called="result", title="Result", cells=True
         )
-        result.empty = "^j runs the query."
+        result.empty = f"{hint('sql.run', '^j')} runs the query."
         with Horizontal(id="sql"):
             yield listed
             with Vertical():
@@ -154,7 +156,7 @@ class Sql(View):
         self._copying = False
         if message.replica is None:
             self._title("no copy of the store")
-            self._say(f"{message.trouble}. ^r tries again")
+            self._say(f"{message.trouble}. {hint('sql.recopy', '^r')} tries again")
             return
         if self.replica is not None:
             self.replica.close()
@@ -186,7 +188,7 @@ class Sql(View):
         """Run what is in the editor."""
         replica = self.replica
         if self.running:
-            self.notify("A query runs; esc stops it.", severity="warning")
+            self.notify(f"A query runs; {hint('view.back', 'esc')} stops it.", severity="warning")
             return
         if replica is None:
             self.action_recopy()
@@ -195,7 +197,9 @@ class Sql(View):
         if not sql.strip():
             return
         self.running = True
-        self.query_one("#result", KeyedTable).describe("Result", "running … esc stops")
+        self.query_one("#result", KeyedTable).describe(
+            "Result", f"running … {hint('view.back', 'esc')} stops"
+        )
         clock = self.viewer.clock
         started = clock()
 
@@ -229,7 +233,8 @@ class Sql(View):
         table.empty = "No rows."
         table.sort_column = None
         table.apply(list(enumerate(message.result.rows)), q.result_columns(message.result))
-        table.describe("Result", f"{q.counted(message.result)} · {took} · y: copy · e: export")
+        keys = f"{hint('view.copy', 'y')}: copy · {hint('sql.export', 'e')}: export"
+        table.describe("Result", f"{q.counted(message.result)} · {took} · {keys}")
 
     # moving
 
@@ -271,6 +276,8 @@ class Sql(View):
     # results
 
     def copies(self) -> list[tuple[str, str]]:
+        from prunectl.report import formats
+
         if self.result is None:
             return [("query", self.query_one(TextArea).text)]
         table = self.query_one("#result", KeyedTable)
@@ -287,9 +294,14 @@ class Sql(View):
 
     def action_export(self) -> None:
         """Write the result to a file of the folder that prunectl was called in."""
+        from prunectl.report import formats
+
         result = self.result
         if result is None:
-            self.notify("There is no result yet; ^j runs the query.", severity="warning")
+            self.notify(
+                f"There is no result yet; {hint('sql.run', '^j')} runs the query.",
+                severity="warning",
+            )
             return
         files = [Path.cwd() / f"result{suffix}" for suffix in SUFFIXES]
 

@@ -16,12 +16,15 @@ from textual.message import Message
 from textual.widgets import Static
 
 from prunectl.errors import PrunectlError
-from prunectl.snapshot import Snapshot, TrialView
+from prunectl.snapshot import RunningView, Snapshot, TrialView
 from prunectl.storage.paths import StorePaths
-from prunectl.tui import rows
 from prunectl.tui import text as t
 from prunectl.tui.columns import Cell, Column
 from prunectl.tui.detail import Detail, Layer, LogLine, Setting
+from prunectl.tui.keymap import hint
+from prunectl.tui.rows.running import trouble
+from prunectl.tui.rows.study import IDENTIFIER, method
+from prunectl.tui.rows.trials import failure_of
 from prunectl.tui.screens.base import TRIAL_KEYS, View
 from prunectl.tui.widgets.curve import Curve, Picture, Series
 from prunectl.tui.widgets.table import KeyedTable
@@ -96,10 +99,12 @@ class TrialScreen(View):
         self.upper = "curve"
         """The panel that a narrow screen has on top."""
         self._read_for: object = None
+        self._replay: str | None = None
+        """The stage that trains the dense network again for this trial, where one was seen."""
         self._logs: Any = None
 
     def crumb(self) -> str:
-        return f"▸ trial {self.trial[: rows.IDENTIFIER]}"
+        return f"▸ trial {self.trial[:IDENTIFIER]}"
 
     def content(self) -> ComposeResult:
         config: KeyedTable[Setting] = KeyedTable(
@@ -153,10 +158,14 @@ class TrialScreen(View):
     def show(self, snapshot: Snapshot) -> None:
         view = self.shown_trial
         if view is None:
-            self.panel("log").empty = "This trial is in no plan of the store any more. esc: back"
+            back = hint("view.back", "esc")
+            gone = "This trial is in no plan of the store any more."
+            self.panel("log").empty = f"{gone} {back}: back"
             self._summarise(None)
             return
-        running = next((r for r in snapshot.running if r.key in view.path), None)
+        running = _at_work(snapshot, view)
+        if running is not None and running.replay:
+            self._replay = running.key
         seen = (
             view,
             None if running is None else (running.epoch or {}).get("seq"),
@@ -170,11 +179,11 @@ class TrialScreen(View):
     def _read(self, view: TrialView) -> None:
         study = self.viewer.study
         varied = ("strategy", *study.varied, *study.places)
-        logs = self._logs
+        logs, replay = self._logs, self._replay
 
         def work() -> None:
             try:
-                self.post_message(DetailRead(view.trial, logs.detail(view, varied)))
+                self.post_message(DetailRead(view.trial, logs.detail(view, varied, replay)))
             except (PrunectlError, OSError):
                 return  # read again with the next snapshot
 
@@ -191,8 +200,9 @@ class TrialScreen(View):
         detail = self.detail
         chosen = [s for s in detail.settings if s.varied or not self.only_varied]
         self.panel("config").apply(chosen)
+        key = hint("trial.varied", "v")
         self.panel("config").describe(
-            "Config", "v: all" if self.only_varied else "v: only what varies"
+            "Config", f"{key}: all" if self.only_varied else f"{key}: only what varies"
         )
         layers = self.panel("layers")
         layers.apply(detail.layers)
@@ -208,16 +218,21 @@ class TrialScreen(View):
         log = self.panel("log")
         lines = list(self.detail.log)
         snapshot = self.snapshot
-        failure = rows.failure_of(snapshot, self.trial) if snapshot else None
+        failure = failure_of(snapshot, self.trial) if snapshot else None
         if failure is not None:
             said = failure.traceback or failure.log or failure.message
             lines += [
                 LogLine(f"failure/{n}", failure.time, text, "bad")
                 for n, text in enumerate(said.splitlines())
             ]
+        follow, search = hint("trial.follow", "f"), hint("view.filter", "/")
+        note = f"{follow} follow · {search} search · {hint('trial.pager', 'o')} pager"
         at_end = log.cursor >= len(log.rows) - 1
         log.apply(lines)
-        log.describe("Log" + (" following" if self.follow else ""), "f follow · / search · o pager")
+        log.describe(
+            "Log" + (" following" if self.follow else ""),
+            note,
+        )
         if self.follow and (at_end or not log.has_focus):
             log.call_after_refresh(log.move_to, len(log.rows) - 1)
 
@@ -239,7 +254,7 @@ class TrialScreen(View):
         if last is not None:
             note = f"pruned to {t.sparsity(last.sparsity)}: fell to {t.number(last.accuracy)}"
         self.query_one("#curve", Curve).draw(
-            picture, f"Curve: {name[self.metric]}  (m: another)", note
+            picture, f"Curve: {name[self.metric]}  ({hint('trial.metric', 'm')}: another)", note
         )
 
     def _summarise(self, snapshot: Snapshot | None) -> None:
@@ -252,7 +267,7 @@ class TrialScreen(View):
         last = self.detail.points[-1].accuracy if self.detail.points else None
         change = None if last is None or self.detail.dense is None else last - self.detail.dense
         where = f"it {view.iteration}/{len(view.path) - 1}" if view.iteration else "dense"
-        name = f"{rows.method(view.labels, self.viewer.study)} seed {view.seed}"
+        name = f"{method(view.labels, self.viewer.study)} seed {view.seed}"
         parts = [
             self._state(view, snapshot),
             name,
@@ -269,14 +284,19 @@ class TrialScreen(View):
 
     def _state(self, view: TrialView, snapshot: Snapshot | None) -> str:
         """The state in words, and the key that helps."""
-        stage = (
-            next((r for r in snapshot.running if r.key in view.path), None) if snapshot else None
-        )
-        wrong = rows.trouble(stage) if stage else ""
+        stage = _at_work(snapshot, view) if snapshot else None
+        wrong = trouble(stage) if stage else ""
         if wrong:
-            return f"! {wrong} (c: cancel)"
+            return f"! {wrong} ({hint('trial.cancel', 'c')}: cancel)"
         text = f"{t.GLYPHS.get(view.state, '?')} {view.reason or view.state}"
-        keys = {"failed": " (R: retry)", "cancelled": " (R: retry)", "held": " (h: release)"}
+        if stage is not None and stage.replay:
+            text += f" ({t.short(stage.step)}/{t.short(stage.steps)})"
+        again = f" ({hint('trial.retry', 'R')}: retry)"
+        keys = {
+            "failed": again,
+            "cancelled": again,
+            "held": f" ({hint('trial.hold', 'h')}: release)",
+        }
         return text + keys.get(view.state, "")
 
     # panels
@@ -309,7 +329,7 @@ class TrialScreen(View):
             self.notify("There is only this trial in the list.", severity="information")
             return
         self.trial = self.neighbours[(at + step) % count]
-        self.detail, self._read_for = Detail(), None
+        self.detail, self._read_for, self._replay = Detail(), None, None
         from prunectl.tui.widgets.masthead import Masthead
 
         self.query_one(Masthead).crumb = self.crumb()
@@ -363,3 +383,11 @@ def _spaced(ticks: Sequence[tuple[float, str]], width: int) -> list[tuple[float,
         if not out or (x - out[-1][0]) / span * width > len(out[-1][1]) + 2:
             out.append((x, name))
     return out
+
+
+def _at_work(snapshot: Snapshot, view: TrialView) -> RunningView | None:
+    """The stage of the trial that runs now, or the replay that it waits for."""
+    for stage in snapshot.running:
+        if stage.key in view.path or (stage.replay and view.trial in stage.trials):
+            return stage
+    return None

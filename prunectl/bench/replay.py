@@ -1,13 +1,8 @@
-"""How fast the terminal UI is on this machine: a large made-up study, replayed without a store or a terminal.
-
-`measure` gives the figures that the design promises: lag of the event loop, CPU, time to open, CPU when idle.
-"""
+"""Snapshots of a large made-up study, replayed to the terminal UI without a store or a terminal: how long keys wait."""
 
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -35,62 +30,15 @@ FRAMES = 16
 START = 1_700_000_000.0
 
 
-def measure(
-    *,
-    trials: int = 10_000,
-    running: int = 16,
-    seconds: float = 20.0,
-    hertz: float = 2.0,
-    size: tuple[int, int] = (120, 40),
-) -> dict[str, Any]:
-    """Lag of the event loop (ms) and CPU (percent of a core) while snapshots of `trials` trials are replayed at
-    `hertz` for `seconds`; the same when nothing changes; seconds from starting Python to the first full screen."""
-    frames = study(trials, running)
-    busy = asyncio.run(_watch(frames, seconds, 1 / hertz, size))
-    idle = asyncio.run(_watch(frames[:1], max(5.0, seconds / 2), 1 / hertz, size))
-    return {
-        "trials": trials,
-        "running": running,
-        "hertz": hertz,
-        "columns": size[0],
-        "lines": size[1],
-        "lag_p50_ms": busy["p50"],
-        "lag_p95_ms": busy["p95"],
-        "lag_max_ms": busy["max"],
-        "cpu_percent": busy["cpu"],
-        "idle_cpu_percent": idle["cpu"],
-        "opening_seconds": opening(trials, running),
+def lag(
+    trials: int, running: int, seconds: float, hertz: float, size: tuple[int, int] = (120, 40)
+) -> dict[str, float]:
+    """Lag of the event loop (ms), and CPU (percent of a core, with that of asking) while snapshots of `trials` trials
+    and `running` stages are replayed at `hertz` for `seconds`."""
+    found = asyncio.run(_watch(study(trials, running), seconds, 1 / hertz, size))
+    return {f"lag_{name}_ms": found[name] for name in ("p50", "p95", "max")} | {
+        "replay_cpu_percent": found["cpu"]
     }
-
-
-def opening(trials: int = 10_000, running: int = 16) -> float:
-    """Seconds from starting Python to a screen that shows the first snapshot, in a process of its own. The
-    snapshot is made before; reading a store of that size comes on top, in the watcher's thread."""
-    code = (
-        "import sys, time; begun = float(sys.argv[1])\n"
-        "from prunectl.tui import bench\n"
-        "print(bench.first_screen(begun, int(sys.argv[2]), int(sys.argv[3])))"
-    )
-    command = [sys.executable, "-c", code, str(time.time()), str(trials), str(running)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return round(float(done.stdout), 3)
-
-
-def first_screen(begun: float, trials: int, running: int) -> float:
-    """Seconds since `begun` (Unix time), without those spent on making up the study."""
-    at = time.time()
-    frames = study(trials, running)[:1]
-    spent = time.time() - at
-
-    async def show() -> float:
-        app = _viewer(frames, 0.5)
-        async with app.run_test(size=(120, 40)) as pilot:
-            while app.view is None or app.view.snapshot is None:
-                await asyncio.sleep(0.001)
-            await pilot.pause()
-            return time.time()
-
-    return asyncio.run(show()) - begun - spent
 
 
 class Replay:
