@@ -101,6 +101,10 @@ def describe(record: Record, work: Work) -> str | None:
             return f"{record['device']} is used by {record['reason']}"
         case "request":
             return f"request: {record['answer']}"
+        case "lanes":
+            from prunectl.storage import history
+
+            return history.describe(record)
     return None
 
 

@@ -28,6 +28,7 @@ def _device_state(row: DeviceRow) -> Cell:
     busy = len(view.running)
     return Cell(
         f"{busy} of {t.plural(view.slots, 'slot')} busy"
+        + (" (auto)" if view.auto else "")
         + (f" · {view.reason}" if view.reason else "")
     )
 
