@@ -9,8 +9,10 @@ catches up later, while stages go on being dispatched.
 
 from __future__ import annotations
 
+import statistics
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 
 from prunectl.errors import PrunectlError
@@ -21,9 +23,9 @@ Ingest = Callable[[StorePaths, set[str]], object]
 say `busy` (nothing was read: again later) and `notes` (what a person should know), as `storage.ingest`'s
 report does."""
 
-SHARE = 50
-"""Ingestion may take a fiftieth of one core, …"""
-LATEST = 3.0
+SHARE = 60
+"""Ingestion may take a sixtieth of one core, …"""
+LATEST = 6.0
 """… but begins at the latest so many seconds after the one before."""
 
 
@@ -51,7 +53,7 @@ class Ingestion:
             self._condition.notify()
 
     def _run(self) -> None:
-        last = 0.0
+        costs = deque([0.0] * 3, maxlen=3)
         while True:
             with self._condition:
                 while not self._dirty and not self._stopping:
@@ -61,13 +63,13 @@ class Ingestion:
                 keys, self._pending, self._dirty = self._pending, set(), False
             started, used = time.monotonic(), time.thread_time()
             done = self._attempt(keys)
-            cost = time.thread_time() - used
-            # The smaller of two: a large plan that is read once delays nothing.
-            pause = max(self._every, min(SHARE * min(cost, last), LATEST))
-            last = cost
+            costs.append(time.thread_time() - used)
+            # The median: a large plan that is read once delays nothing.
+            pause = max(self._every, min(SHARE * statistics.median(costs), LATEST))
             with self._condition:
                 if not done:
-                    pause, last = self._every, 0.0
+                    pause = self._every
+                    costs.append(0.0)  # waiting for who holds the database is no cost of reading
                     self._pending |= keys
                     self._dirty = True
                     if self._stopping:
