@@ -83,7 +83,7 @@ def run(key: str, paths: StorePaths, engines: Engines, control: Control) -> Iter
         trainer = None
         try:
             trainer = engines.borrow(spec)
-            yield from _Run(key, spec, paths, trainer, journal, control, engines).steps()
+            yield from _Run(key, spec, paths, trainer, journal, control, engines.device).steps()
             engines.give_back(spec, trainer)
         except Exception as error:
             # A trainer that failed is not given back: what is in it may be anything.
@@ -124,7 +124,7 @@ class _Run:
         trainer: Trainer,
         journal: Journal,
         control: Control,
-        engines: Engines,
+        device: str,
     ) -> None:
         self.key = key
         self.spec = spec
@@ -133,8 +133,7 @@ class _Run:
         self.trainer = trainer
         self.journal = journal
         self.control = control
-        self.engines = engines
-        self.device = engines.device
+        self.device = device
         self.steps_total = spec.steps
         self.history, _ = read(self.folder.events)
         self.started = time.time()
@@ -340,7 +339,6 @@ class _Run:
             "retrain_epochs": float(self.trainer.step / self.trainer.layout.per_epoch),
             "seconds": round(sum(record["seconds"] for record in epochs), 3),
             "peak_memory": peak_memory(self.device),
-            "lanes": self.engines.lanes,
             "device": self.device,
             "device_name": device_name(self.device),
             "mode": self.trainer.mode,
