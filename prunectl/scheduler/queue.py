@@ -98,12 +98,14 @@ class Queue:
         self.places[device] = Place(slots, lanes=lanes)
 
     def width(self, device: str) -> int:
-        """How many stages the device has room for, of the kinds that run there; of those that wait if none does."""
+        """How many stages the device has room for, of the kinds that run there; of the next one's if none
+        does, and of a kind nobody has measured if none waits."""
         place = self.places[device]
         if place.lanes is None:
             return place.slots
         keys = place.running or self.upcoming(1)
-        return max((place.lanes(self.items[key].kind) for key in keys), default=1)
+        kinds = {self.items[key].kind for key in keys} or {None}
+        return max(map(place.lanes, kinds))
 
     def open_device(self, device: str, opened: bool = True) -> None:
         """Whether a device takes new stages; what runs there runs on."""

@@ -2,7 +2,7 @@
 on request.
 
 `<store>/fake.json` says how: {"steps": 10, "seconds": 0.01 (per step), "beat": 0.05, "modes": {key: mode or
-[mode of the first attempt, of the second, …]}, "saturates": stages (more of them side by side are slower),
+[mode of the first attempt, of the second, …]}, "saturates": stages (more of them side by side are slower than that),
 "memory": bytes of a stage}. Modes: normal, slow, crash, exit, hang, oom, oom-crowded
 (only beside others), exception, nonfinite, deaf (ignores stop and cancel), forgetful (keeps no
 checkpoints), liar (done without a result), missing. `<store>/trace.jsonl` gets a line per start and end of
@@ -180,7 +180,7 @@ class Worker:
         self.say(**{"is": "ready", "device_name": "fake"})
         buffer, beat = b"", time.monotonic()
         while True:
-            slower = max(1, len(self.stages) / self.settings.get("saturates", 1 << 20))
+            slower = max(1, (len(self.stages) / self.settings.get("saturates", 1 << 20)) ** 2)
             pause = slower * self.settings.get("seconds", 0.01) if self.stages else 3600
             if select.select([0], [], [], pause)[0]:
                 data = os.read(0, 65536)
