@@ -64,21 +64,27 @@ class _Level:
     seconds: dict[int, float] = field(default_factory=dict)
     steps: dict[int, int] = field(default_factory=dict)
 
-    def rate(self, lanes: int, enough: float) -> float | None:
-        """Steps a second, all lanes together; None until measured for `enough` seconds."""
-        seconds = self.seconds.get(lanes, 0.0)
-        return self.steps[lanes] / seconds if seconds >= enough else None
+    def rate(self, lanes: int, enough: float, steps: int) -> float | None:
+        """Steps a second, all lanes together; None until measured for `enough` seconds and so many steps."""
+        seconds, done = self.seconds.get(lanes, 0.0), self.steps.get(lanes, 0)
+        return done / seconds if seconds >= enough and done >= steps else None
 
 
 class Capacity:
     """Of one device."""
 
     def __init__(
-        self, device: Device, usage: Usage, known: Iterable[Change] = (), enough: float = 20.0
+        self,
+        device: Device,
+        usage: Usage,
+        known: Iterable[Change] = (),
+        enough: float = 20.0,
+        steps: int = 1000,
     ) -> None:
         """`usage` is that of others, before any worker has started; `known` what earlier runs settled; `enough`
-        the seconds of training side by side after which its speed counts as measured."""
-        self._enough = enough
+        the seconds of training side by side after which its speed counts as measured, if so many steps were
+        done in them: workers tell of steps 16 at a time, which must not decide about 5 %."""
+        self._enough = enough, steps
         self.most = device.slots
         self.measures = device.kind != "cpu"
         total = usage.memory_total or device.memory
@@ -140,10 +146,10 @@ class Capacity:
 
     def _climb(self, kind: Kind, level: _Level) -> Change | None:
         """Twice as many, or as many as before, once it is known what the present number is worth."""
-        rate = level.rate(level.lanes, self._enough)
-        if rate is None:
+        rate = level.rate(level.lanes, *self._enough)
+        if rate is None or (self.memory is not None and level.memory is None):
             return None
-        fewer = level.rate(level.lanes // 2, self._enough) if level.lanes > 1 else None
+        fewer = level.rate(level.lanes // 2, *self._enough) if level.lanes > 1 else None
         said = f"{rate:.3g} steps/s"
         if fewer is not None:
             said = f"{rate / fewer:.2f}× the steps/s of {level.lanes // 2}"
@@ -158,9 +164,16 @@ class Capacity:
         level.lanes = twice
         return self._change(kind, f"{twice // 2} do {said}: twice as many are tried")
 
-    def overflowed(self, kind: Kind, crowd: int) -> Change | None:
-        """A stage of the kind ran out of memory among `crowd`, itself included."""
+    def weighed(self, kind: Kind) -> bool:
+        """Whether it is known what memory a stage of the kind takes."""
+        return kind in self._levels and self._levels[kind].memory is not None
+
+    def overflowed(self, kind: Kind, own: int, crowd: int) -> Change | None:
+        """A stage of the kind ran out of memory among so many of its `own` kind and a `crowd` of all kinds, itself
+        included. Several that fail together are one reason to have fewer, not one each."""
         level = self._level(kind)
+        if own > level.lanes:  # begun when there were more
+            return None
         fewer = max(1, min(self.lanes(kind), crowd) // 2)
         if crowd < 2 or (level.settled and level.lanes <= fewer):
             return None

@@ -142,28 +142,26 @@ def usable_cores(proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> int:
     return max(1, min(len(cores), int(quota) if quota != float("inf") else len(cores)))
 
 
+MEMORY_FILES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+"""Of cgroups of versions 2 and 1: what is granted, what is in use, and the line of memory.stat that gives way."""
+
+
 def _memory_grants(proc: Path, sys: Path) -> list[tuple[int, int]]:
-    """(bytes granted, bytes in use beside the cache of files) of each enclosing cgroup of version 2."""
-    try:
-        lines = (proc / "self/cgroup").read_text().splitlines()
-    except OSError:
-        return []
-    path = next((line[3:] for line in lines if line.startswith("0::")), None)
-    if path is None:
-        return []
-    base, found = sys / "fs/cgroup", []
-    folder = base / path.lstrip("/")
-    for level in [folder, *folder.parents]:
-        if level == base.parent:
-            break
-        try:
-            granted = int((level / "memory.max").read_text())  # "max" is no limit
-            used = int((level / "memory.current").read_text())
-            stat = (level / "memory.stat").read_text().splitlines()
-        except (OSError, ValueError):
-            continue
-        cache = sum(int(line.split()[1]) for line in stat if line.startswith("inactive_file "))
-        found.append((granted, used - cache))
+    """(bytes granted, bytes in use beside the cache of files) of each enclosing cgroup."""
+    found = []
+    for group in _groups(proc, sys, "memory"):
+        for most, current, inactive in MEMORY_FILES:
+            try:
+                granted = int((group / most).read_text())  # "max" is no limit
+                used = int((group / current).read_text())
+                stat = (group / "memory.stat").read_text().splitlines()
+            except (OSError, ValueError):
+                continue
+            cache = sum(int(line.split()[1]) for line in stat if line.startswith(f"{inactive} "))
+            found.append((granted, used - cache))
     return found
 
 
@@ -177,6 +175,11 @@ def _siblings(sys: Path, cpu: int) -> str:
 
 def _quotas(proc: Path, sys: Path) -> list[float]:
     """CPUs that each enclosing cgroup grants: v2's cpu.max, v1's cfs quota."""
+    return [quota for group in _groups(proc, sys, "cpu") for quota in _quota(group)]
+
+
+def _groups(proc: Path, sys: Path, controller: str) -> list[Path]:
+    """Folders of the cgroups that this process is in, inner ones first: v2's, and v1's of the controller."""
     try:
         lines = (proc / "self/cgroup").read_text().splitlines()
     except OSError:
@@ -186,14 +189,14 @@ def _quotas(proc: Path, sys: Path) -> list[float]:
         _, controllers, path = line.split(":", 2)
         base = sys / "fs/cgroup"
         if controllers:
-            if "cpu" not in controllers.split(","):
+            if controller not in controllers.split(","):
                 continue
-            base = base / "cpu"
+            base = base / controller
         folder = base / path.lstrip("/")
         for level in [folder, *folder.parents]:
             if level == base.parent:
                 break
-            found += _quota(level)
+            found.append(level)
     return found
 
 

@@ -25,10 +25,10 @@ class Fleet:
         ledger: Ledger,
         leases: Leases | None,
         layer: DeviceLayer,
-        measure: float = 20.0,
+        measure: tuple[float, int] = (20.0, 1000),
     ) -> None:
         """Without `leases` devices are shared with whoever has leased them. `measure` is how long a number of lanes
-        is measured (seconds) where it is found so."""
+        is measured (seconds, steps) where it is found so."""
         self.devices = {device.id: device for device in devices}
         self._queue = queue
         self._ledger = ledger
@@ -81,7 +81,7 @@ class Fleet:
         if self._queue.places[device.id].running:
             return  # what is in use is not that of others
         known = settled(self._ledger.history.settled.values(), device.name)
-        self._capacities[device.id] = Capacity(device, usage, known, self._enough)
+        self._capacities[device.id] = Capacity(device, usage, known, *self._enough)
 
     def _lanes(self, name: str, kind: Hashable) -> int:
         capacity = self._capacities.get(name)
@@ -97,16 +97,26 @@ class Fleet:
         stages: dict[str, dict[str, Any]] = beat.get("running") or {}
         kinds = {kind_of(key) for key in stages}
         kind = kinds.pop() if len(kinds) == 1 else None
-        if kind is not None and beat.get("memory") and beat.get("lanes"):
-            self._tell(name, capacity.weigh(kind, beat["memory"], beat["lanes"]))
+        # A worker on the CPU has one stage at a time, and takes what it takes whatever else it keeps warm.
+        among = beat.get("lanes") if capacity.measures else 1
+        if kind is not None and beat.get("memory") and among:
+            self._tell(name, capacity.weigh(kind, beat["memory"], among))
         steps = {key: int(stage["step"]) for key, stage in stages.items() if "step" in stage}
         whole = steps.keys() == stages.keys() == self._queue.places[name].running
         self._tell(name, capacity.beat(now, steps, kind if whole else None))
 
-    def overflowed(self, name: str, kind: Kind, crowd: int) -> None:
-        """A stage ran out of the device's memory among `crowd`, itself included."""
+    def needs_fresh_worker(self, name: str, kind: Kind) -> bool:
+        """Whether a stage of the kind, which has the device to itself, is the first whose memory is measured there:
+        what other kinds left in a worker would be counted with it."""
+        capacity = self._capacities.get(name)
+        alone = len(self._queue.places[name].running) < 2  # it is counted by now
+        return capacity is not None and capacity.measures and alone and not capacity.weighed(kind)
+
+    def overflowed(self, name: str, kind: Kind) -> None:
+        """A stage that still counts as running ran out of the device's memory."""
         if (capacity := self._capacities.get(name)) is not None:
-            self._tell(name, capacity.overflowed(kind, crowd))
+            running = [self._queue.items[key].kind for key in self._queue.places[name].running]
+            self._tell(name, capacity.overflowed(kind, running.count(kind), len(running)))
 
     def _tell(self, name: str, change: Change | None) -> None:
         if change is not None:

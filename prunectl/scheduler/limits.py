@@ -33,6 +33,8 @@ class Limits:
     """Between forecasts."""
     measure: float = 20.0
     """Of training side by side, after which the speed of so many lanes counts as measured."""
+    measure_steps: int = 1000
+    """And so many steps."""
     poll: float = 0.25
     """Between looks for requests."""
 

@@ -156,7 +156,7 @@ class Scheduler:
             self.ledger,
             self._leases,
             self.layer,
-            self._limits.measure,
+            (self._limits.measure, self._limits.measure_steps),
         )
         self.work = Work(
             self.paths,

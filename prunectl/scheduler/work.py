@@ -148,7 +148,10 @@ class Work:
         files = self.paths.stage(key)
         try:
             _write_spec(files.spec, node.spec)
-            worker = self._pool.place(device, key, self.graph.keep(key), node.flags, node.kind)
+            fresh = self._fleet.needs_fresh_worker(device.id, node.kind)
+            worker = self._pool.place(
+                device, key, self.graph.keep(key), node.flags, node.kind, fresh=fresh
+            )
         except (OSError, StoreError) as error:
             if isinstance(error, DiskError) or getattr(error, "errno", None) in DISK:
                 self._cannot_write(key, str(error))
@@ -220,7 +223,7 @@ class Work:
                 crowd = len(self.queue.places[worker.device.id].running)
                 if message.get("reason") == "oom":
                     kind = self.graph.nodes[key].kind
-                    self._fleet.overflowed(worker.device.id, kind, crowd)
+                    self._fleet.overflowed(worker.device.id, kind)
                     self._pool.retire(worker)  # what is left of its memory is fragmented
                 if message.get("reason") != "disk":
                     message = {**message, **self._circumstances(worker, message)}

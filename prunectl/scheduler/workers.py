@@ -181,12 +181,25 @@ class Pool:
         self._selector.register(descriptor, selectors.EVENT_READ, None)
 
     def place(
-        self, device: Device, key: str, keep: Sequence[int], flags: tuple[str, bool], kind: object
+        self,
+        device: Device,
+        key: str,
+        keep: Sequence[int],
+        flags: tuple[str, bool],
+        kind: object,
+        *,
+        fresh: bool = False,
     ) -> Worker:
         """Give a stage to a worker of the device, starting one if need be. The caller has counted slots.
 
+        A `fresh` one has had no stage before; the device's idle ones end.
+
         Raises OSError where no process can be started.
         """
+        if fresh:
+            for idle in self.workers:
+                if idle.device.id == device.id and not idle.running and not idle.retiring:
+                    self.retire(idle)
         worker = self._choose(device, flags, kind) or self._start(device)
         worker.flags = flags
         worker.kind = kind

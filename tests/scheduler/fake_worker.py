@@ -2,9 +2,9 @@
 on request.
 
 `<store>/fake.json` says how: {"steps": 10, "seconds": 0.01 (per step), "beat": 0.05, "modes": {key: mode or
-[mode of the first attempt, of the second, …]}, "saturates": stages (more of them side by side are slower than that),
-"memory": bytes of a stage}. Modes: normal, slow, crash, exit, hang, oom, oom-crowded
-(only beside others), exception, nonfinite, deaf (ignores stop and cancel), forgetful (keeps no
+[mode of the first attempt, of the second, …]}, "saturates": stages (more of them side by side are slower),
+"memory": bytes of a stage, "mixed": true (beside what other kinds left warm)}. Modes: normal, slow, crash, exit,
+hang, oom, oom-crowded (only beside others), exception, nonfinite, deaf (ignores stop and cancel), forgetful (keeps no
 checkpoints), liar (done without a result), missing. `<store>/trace.jsonl` gets a line per start and end of
 a stage.
 """
@@ -215,7 +215,8 @@ class Worker:
                     for key, stage in self.stages.items()
                 }
                 memory = self.settings.get("memory", 0) * len(self.stages)
-                self.say(**{"is": "beat", "running": progress}, memory=memory, lanes=len(progress))
+                lanes = None if self.settings.get("mixed") else len(progress)
+                self.say(**{"is": "beat", "running": progress}, memory=memory, lanes=lanes)
 
 
 if __name__ == "__main__":

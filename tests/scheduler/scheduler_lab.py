@@ -33,6 +33,7 @@ QUICK = Limits(
     forecast=0.05,
     poll=0.02,
     measure=0.4,
+    measure_steps=1,
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import count, pairwise
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -23,10 +24,11 @@ GPU = with_slots(Device("cuda:0", "cuda", "a GPU", 1, "GPU-0", 16 * GIB), "auto"
 CPU = with_slots(Device("cpu", "cpu", "a CPU", 4, memory=16 * GIB), "auto")
 
 
-def capacity(device: Device = GPU, used: int = 0, known: tuple[Change, ...] = ()) -> Capacity:
-    return Capacity(
-        device, Usage(memory_used=used, memory_total=device.memory), known, enough=ENOUGH
-    )
+def capacity(
+    device: Device = GPU, used: int = 0, known: tuple[Change, ...] = (), steps: int = 1
+) -> Capacity:
+    usage = Usage(memory_used=used, memory_total=device.memory)
+    return Capacity(device, usage, known, enough=ENOUGH, steps=steps)
 
 
 def train(
@@ -34,6 +36,7 @@ def train(
 ) -> list[Change]:
     """Keep the device as full as it may be; what was said meanwhile."""
     said, now = [], 0.0
+    subject.weigh(kind, GIB // 8, 1)
     for number in range(rounds):
         lanes = subject.lanes(kind)
         each = rate_of_one * speedup[lanes] / lanes
@@ -105,6 +108,7 @@ def test_never_more_than_memory_has_room_for(
 def test_it_never_swings(rates: list[float]) -> None:
     """Up, then settled, then only down, whatever the device does."""
     subject = capacity()
+    subject.weigh(SMALL, 1, 1)
     next_rate = iter(rates)
     number = count()
     seen = [subject.lanes(SMALL)]
@@ -128,10 +132,52 @@ def test_memory_ends_the_doubling_and_running_out_of_it_halves() -> None:
     said = train(subject, SMALL, 1000, {1: 1.0, 2: 2.0})
     assert [(change.lanes, change.settled) for change in said] == [(2, False), (2, True)]
     assert "no memory for 4" in said[-1].reason
-    change = subject.overflowed(SMALL, 2)
+    change = subject.overflowed(SMALL, 2, 2)
     assert change is not None
     assert (change.lanes, change.reason) == (1, "out of memory among 2")
-    assert subject.overflowed(SMALL, 1) is None
+    assert subject.overflowed(SMALL, 1, 1) is None
+
+
+def test_those_that_run_out_of_memory_together_cost_one_level() -> None:
+    subject = capacity(known=(Change(SMALL, 8, True, GIB, ""),))
+    said = [subject.overflowed(SMALL, crowd, crowd) for crowd in (8, 7, 6, 5)]
+    assert [change and change.lanes for change in said] == [4, None, None, None]
+    change = subject.overflowed(SMALL, 4, 4)
+    assert change is not None
+    assert change.lanes == 2, "these were begun after the fall"
+    among_others = subject.overflowed(SMALL, 1, 3)
+    assert among_others is not None
+    assert among_others.lanes == 1
+
+
+@pytest.mark.parametrize("busy_with", [1, 2])
+def test_steps_that_are_told_16_at_a_time_do_not_decide(busy_with: int) -> None:
+    """Four steps a second: twenty seconds of them are five or six beats that say something."""
+    for seed in range(50):
+        random = Random(seed)
+        subject = capacity(steps=1000)
+        subject.weigh(SMALL, GIB, 1)
+        said = None
+        while said is None or not said.settled:
+            lanes, now, said = subject.lanes(SMALL), 0.0, None
+            begun = [random.uniform(0, 16) for _ in range(lanes)]
+            each = 4 * min(1, busy_with / lanes)
+            while said is None:
+                steps = {f"{i}": int(begun[i] + now * each) // 16 * 16 for i in range(lanes)}
+                said = subject.beat(now, steps, SMALL)
+                now += 1.0
+            subject.beat(now, {}, None)
+        assert said.lanes == busy_with, said.reason
+
+
+def test_nothing_is_doubled_before_its_memory_is_known() -> None:
+    subject = capacity()
+    for second in range(100):
+        assert subject.beat(float(second), {"a": 10 * second}, SMALL) is None
+    assert not subject.weighed(SMALL)
+    subject.weigh(SMALL, GIB, 1)
+    assert subject.weighed(SMALL)
+    assert subject.beat(100.0, {"a": 1000}, SMALL) is not None
 
 
 def test_stages_that_come_and_go_or_prepare_or_are_of_two_kinds_teach_nothing() -> None:
@@ -161,18 +207,32 @@ def test_the_cpu_has_a_stage_per_core_and_memory_for_each() -> None:
     assert subject.beat(0.0, {"a": 1}, SMALL) is None
 
 
-def test_a_cgroup_limits_the_memory(tmp_path: Path) -> None:
-    proc, group = tmp_path / "proc", tmp_path / "sys/fs/cgroup/job"
+@pytest.mark.parametrize(
+    ("line", "folder", "names"),
+    [
+        ("0::/job\n", "job", ("memory.max", "memory.current", "inactive_file")),
+        (
+            "4:memory:/job\n",
+            "memory/job",
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ),
+    ],
+)
+def test_a_cgroup_limits_the_memory(
+    tmp_path: Path, line: str, folder: str, names: tuple[str, str, str]
+) -> None:
+    most, current, inactive = names
+    proc, group = tmp_path / "proc", tmp_path / "sys/fs/cgroup" / folder
     (proc / "self").mkdir(parents=True)
     group.mkdir(parents=True)
     (proc / "meminfo").write_text("MemTotal: 64000000 kB\nMemAvailable: 32000000 kB\n")
-    (proc / "self/cgroup").write_text("0::/job\n")
+    (proc / "self/cgroup").write_text(line)
     layer = CpuLayer(proc, tmp_path / "sys")
     device = layer.devices()[0]
     assert (device.memory, layer.usage(device).memory_used) == (64_000_000 << 10, 32_000_000 << 10)
-    (group / "memory.max").write_text(f"{8 * GIB}\n")
-    (group / "memory.current").write_text(f"{3 * GIB}\n")
-    (group / "memory.stat").write_text(f"anon 1\ninactive_file {2 * GIB}\n")
+    (group / most).write_text(f"{8 * GIB}\n")
+    (group / current).write_text(f"{3 * GIB}\n")
+    (group / "memory.stat").write_text(f"anon 1\n{inactive} {2 * GIB}\n")
     usage = layer.usage(device)
     assert (usage.memory_used, usage.memory_total) == (GIB, 8 * GIB)
 

@@ -203,7 +203,7 @@ def test_out_of_memory_is_tried_again_among_fewer(store: Store) -> None:
 @pytest.mark.parametrize(
     ("settings", "found", "why"),
     [
-        ({"saturates": 2}, 2, "the steps/s of 2"),
+        ({"saturates": 2, "memory": 1 << 28}, 2, "the steps/s of 2"),
         ({"memory": 3 << 30}, 4, "no memory for 8"),
     ],
 )
@@ -442,6 +442,40 @@ def test_ingestion_waits_its_turn_and_comes_to_an_end(store: Store) -> None:
     ingestion.close()
     assert len(calls) <= 4
     assert set().union(*calls) == {str(index) for index in range(50)}
+
+
+def test_the_first_of_a_kind_is_measured_in_a_worker_of_its_own(store: Store) -> None:
+    """What another kind left warm in a worker would be counted with it, or hide what it takes."""
+    gpu = Device("cuda:0", "cuda", "fake gpu", 1, uuid="GPU-a", memory=16 << 30)
+    device = with_slots(gpu, "auto")
+    names = {}
+    plan = Plan()
+    for seed in range(6):
+        spec = dense(seed, steps=30, name="one" if seed % 2 else "two")
+        names[stage_key(spec)] = spec.network.name
+        plan.trial(spec)
+    store.fake(seconds=0.01, beat=0.03, memory=1 << 30)
+    layer = FakeLayer([device])
+    assert store.run(store.save(plan), devices=[device], layer=layer).ok
+    first: dict[str, Any] = {}
+    for line in store.trace("start"):
+        first.setdefault(names[line["key"]], line)
+    assert {line["beside"] for line in first.values()} == {0}
+    assert len({line["pid"] for line in first.values()}) == 2
+
+
+def test_cpu_workers_count_with_all_that_they_keep(store: Store) -> None:
+    device = with_slots(Device("cpu", "cpu", "fake cpu", 4, memory=16 << 30), "auto")
+    plan = Plan()
+    for seed in range(12):
+        plan.trial(dense(seed, steps=30))
+    store.fake(seconds=0.01, beat=0.03, memory=6 << 30, mixed=True)
+    beats: list[dict[str, Any]] = []
+    layer = FakeLayer([device])
+    assert store.run(store.save(plan), devices=[device], layer=layer, on_tick=beats.append).ok
+    assert store.log("lanes")[-1]["lanes"] == 2
+    last = [len(beat["devices"][0]["running"]) for beat in beats[len(beats) // 2 :]]
+    assert max(last) == 2
 
 
 def test_ingestion_that_costs_much_is_done_more_rarely(store: Store) -> None:
