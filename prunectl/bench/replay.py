@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from prunectl.snapshot import (
+from prunectl.monitor.snapshot import (
     CoverageView,
     DeviceView,
     EventView,

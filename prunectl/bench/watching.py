@@ -25,8 +25,8 @@ from prunectl.bench import replay
 from prunectl.bench.made import EFFECT, StoreMaker, make_store
 from prunectl.bench.pretended import PretendedRun
 from prunectl.errors import PrunectlError
+from prunectl.monitor.watcher import Watcher
 from prunectl.storage.paths import StorePaths
-from prunectl.watch import Watcher
 
 RUNNING = 16
 HERTZ = 2.0

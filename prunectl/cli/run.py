@@ -181,8 +181,8 @@ def _check_data(
 def _watch(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
     """The terminal UI; after it the table and the exit code of a run that has ended by then."""
     from prunectl import control
+    from prunectl.monitor.watcher import Watcher
     from prunectl.tui import open_viewer
-    from prunectl.watch import Watcher
 
     open_viewer(paths)
     if control.alive(paths):

@@ -11,7 +11,7 @@ import typer
 from prunectl.cli.options import StoreOption
 
 if TYPE_CHECKING:
-    from prunectl.snapshot import RunningView, Snapshot
+    from prunectl.monitor.snapshot import RunningView, Snapshot
 
 SHOWN = 20
 """Lines of a kind at the most; the JSON has them all."""
@@ -28,8 +28,8 @@ def status(
 ) -> None:
     """Show what is running, waiting, done and failed. States are computed from locks and files."""
     from prunectl.errors import StoreError
+    from prunectl.monitor.watcher import Watcher
     from prunectl.storage.paths import StorePaths
-    from prunectl.watch import Watcher
 
     paths = StorePaths.locate(store)
     if not paths.plans.is_dir():

@@ -16,7 +16,7 @@ from textual.message import Message
 from textual.screen import Screen
 
 from prunectl.control import Answer
-from prunectl.snapshot import Snapshot
+from prunectl.monitor.snapshot import Snapshot
 from prunectl.storage.paths import StorePaths
 from prunectl.tui import keymap
 from prunectl.tui.asking import Asker, Request, asker
@@ -103,7 +103,7 @@ class Viewer(App[None]):
         self.poller = Poller(source or self._watcher, self, interval)
 
     def _watcher(self) -> Source:
-        from prunectl.watch import Watcher
+        from prunectl.monitor.watcher import Watcher
 
         return Watcher(self.paths, hasty=True)
 

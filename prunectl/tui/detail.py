@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prunectl.snapshot import TrialView
+from prunectl.monitor.snapshot import TrialView
 from prunectl.storage.journal import Record
 from prunectl.tui import text as t
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from textual.message import Message
 
 from prunectl.errors import PrunectlError
-from prunectl.snapshot import Snapshot
+from prunectl.monitor.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from textual.app import App

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from prunectl.errors import StoreError
-from prunectl.snapshot import TrialView
+from prunectl.monitor.snapshot import TrialView
 from prunectl.storage.files import read_json
 from prunectl.storage.journal import Record, read
 from prunectl.storage.paths import StorePaths

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from prunectl.snapshot import SchedulerView, Snapshot
+from prunectl.monitor.snapshot import SchedulerView, Snapshot
 from prunectl.tui import text as t
 from prunectl.tui.keymap import hint
 

@@ -15,10 +15,10 @@ import duckdb
 import pytest
 
 from prunectl.errors import StoreError
+from prunectl.monitor.watcher import Watcher
 from prunectl.storage import query
 from prunectl.storage.files import read_json
 from prunectl.storage.paths import StorePaths
-from prunectl.watch import Watcher
 from tests.cli.conftest import TINY, prunectl
 
 pytestmark = pytest.mark.slow

@@ -48,7 +48,7 @@ def loaded(repository: Path, code: str) -> set[str]:
         ("import prunectl.core.networks.registry, prunectl.core.datasets.registry", set()),
         ("import prunectl.core.criteria.registry, prunectl.core.settings", set()),
         ("import prunectl.scheduler.loop, prunectl.scheduler.devices, prunectl.control", set()),
-        ("import prunectl.watch", set()),
+        ("import prunectl.monitor.watcher", set()),
         ("import prunectl.report.leaderboard", {"duckdb"}),
         ("import prunectl.storage.query", {"duckdb"}),
         ("import prunectl.stage.worker", {"torch"}),

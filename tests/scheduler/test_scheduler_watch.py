@@ -16,15 +16,15 @@ from scheduler_lab import Plan, Store, dense, eventually, retrain
 from prunectl import control
 from prunectl.bench.made import StoreMaker
 from prunectl.bench.pretended import PretendedRun
+from prunectl.monitor import state as live
+from prunectl.monitor.snapshot import STATES, Snapshot, TrialView
+from prunectl.monitor.state import RESCAN_SECONDS
+from prunectl.monitor.watcher import Watcher
 from prunectl.plan.identity import spec_to_dict, stage_key
 from prunectl.plan.replay import replay_of
-from prunectl.snapshot import STATES, Snapshot, TrialView
-from prunectl.storage import live
 from prunectl.storage.files import read_json, write_json
 from prunectl.storage.journal import Journal
-from prunectl.storage.live import RESCAN_SECONDS
 from prunectl.storage.locks import Lock
-from prunectl.watch import Watcher
 
 
 class Clock:
@@ -305,7 +305,7 @@ def test_a_run_in_a_hurry_is_still_seen(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_watching_imports_nothing_heavy() -> None:
     code = (
-        "import sys, prunectl.watch, prunectl.control\n"
+        "import sys, prunectl.monitor.watcher, prunectl.control\n"
         "heavy = {'torch', 'duckdb', 'textual', 'numpy', 'pydantic', 'pynvml'} & set(sys.modules)\n"
         "print(sorted(heavy))\n"
     )

@@ -12,8 +12,7 @@ import textual._wait
 
 from prunectl.control import Answer
 from prunectl.errors import QueryError
-from prunectl.report.leaderboard import BOARD_LABELS, ROW_LABELS, boards
-from prunectl.snapshot import (
+from prunectl.monitor.snapshot import (
     CoverageView,
     DeviceView,
     EventView,
@@ -25,6 +24,7 @@ from prunectl.snapshot import (
     Snapshot,
     TrialView,
 )
+from prunectl.report.leaderboard import BOARD_LABELS, ROW_LABELS, boards
 from prunectl.storage.paths import StorePaths
 from prunectl.storage.query import Result
 from prunectl.storage.replica import Table

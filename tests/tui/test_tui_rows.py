@@ -8,8 +8,8 @@ from typing import Any
 import made
 import pytest
 
+from prunectl.monitor.snapshot import SchedulerView, Snapshot
 from prunectl.report.leaderboard import boards
-from prunectl.snapshot import SchedulerView, Snapshot
 from prunectl.tui import board as b
 from prunectl.tui import questions, status
 from prunectl.tui import text as t

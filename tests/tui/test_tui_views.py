@@ -14,7 +14,7 @@ from made import STATES, Stage
 from textual.widgets import Button
 
 from prunectl.control import Answer
-from prunectl.snapshot import Snapshot
+from prunectl.monitor.snapshot import Snapshot
 from prunectl.tui.asking import Request
 from prunectl.tui.poller import Poller, SnapshotReady
 from prunectl.tui.reading import Boards

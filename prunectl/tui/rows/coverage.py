@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from prunectl.snapshot import CoverageView, Snapshot
+from prunectl.monitor.snapshot import CoverageView, Snapshot
 from prunectl.tui import text as t
 from prunectl.tui.columns import Cell, Column
 from prunectl.tui.rows.study import Study, method, place

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from prunectl.snapshot import EventView, Snapshot
+from prunectl.monitor.snapshot import EventView, Snapshot
 from prunectl.tui import text as t
 from prunectl.tui.columns import Cell, Column
 from prunectl.tui.rows.study import IDENTIFIER, Study, method

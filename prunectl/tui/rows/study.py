@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from prunectl.snapshot import TrialView
+from prunectl.monitor.snapshot import TrialView
 from prunectl.tui import text as t
 from prunectl.tui.columns import Column
 

@@ -13,7 +13,7 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Input, Static, TextArea
 
-from prunectl.snapshot import Snapshot, TrialView
+from prunectl.monitor.snapshot import Snapshot, TrialView
 from prunectl.tui import status
 from prunectl.tui.asking import Request
 from prunectl.tui.keymap import hint

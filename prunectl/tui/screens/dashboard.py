@@ -10,7 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 
-from prunectl.snapshot import Snapshot, TrialView
+from prunectl.monitor.snapshot import Snapshot, TrialView
 from prunectl.tui import text as t
 from prunectl.tui.asking import Request
 from prunectl.tui.keymap import hint

@@ -12,7 +12,7 @@ from textual.message import Message
 from textual.widgets import Static
 
 from prunectl.errors import PrunectlError
-from prunectl.snapshot import Snapshot, TrialView
+from prunectl.monitor.snapshot import Snapshot, TrialView
 from prunectl.tui import board as b
 from prunectl.tui.board import Line
 from prunectl.tui.keymap import hint

@@ -16,7 +16,7 @@ from textual.message import Message
 from textual.widgets import Static
 
 from prunectl.errors import PrunectlError
-from prunectl.snapshot import RunningView, Snapshot, TrialView
+from prunectl.monitor.snapshot import RunningView, Snapshot, TrialView
 from prunectl.storage.paths import StorePaths
 from prunectl.tui import text as t
 from prunectl.tui.columns import Cell, Column

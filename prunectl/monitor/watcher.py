@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from prunectl.core.collector import without_collector
-from prunectl.snapshot import (
+from prunectl.monitor.snapshot import (
     CoverageView,
     DeviceView,
     EventView,
@@ -26,9 +26,9 @@ from prunectl.snapshot import (
     Snapshot,
     TrialView,
 )
+from prunectl.monitor.state import Change, LiveStore, Tail
 from prunectl.storage.history import QUIET, describe
 from prunectl.storage.journal import Record
-from prunectl.storage.live import Change, LiveStore, Tail
 from prunectl.storage.paths import StorePaths
 from prunectl.storage.studies import Study, Trial
 
