@@ -22,10 +22,10 @@ from prunectl.bench.work import RATE, Work, dense_stage, network, pruned_stage, 
 from prunectl.core import networks
 from prunectl.core.datasets import Images, load
 from prunectl.core.devices import configure
-from prunectl.core.schedule import constant
 from prunectl.core.train import Trainer
-from prunectl.plan.identity import spec_to_dict, stage_key
-from prunectl.plan.spec import StageSpec
+from prunectl.spec.key import spec_to_dict, stage_key
+from prunectl.spec.lr_schedule import constant
+from prunectl.spec.stage import StageSpec
 from prunectl.stage.engines import Engines
 from prunectl.stage.run import Control, run
 from prunectl.storage.files import write_json

@@ -19,8 +19,8 @@ from prunectl.bench import upkeep
 from prunectl.bench.compare import BenchError, load
 from prunectl.bench.train import Tell
 from prunectl.bench.work import Work, dense_stage
-from prunectl.plan.identity import spec_to_dict, stage_key
-from prunectl.plan.spec import StageSpec
+from prunectl.spec.key import spec_to_dict, stage_key
+from prunectl.spec.stage import StageSpec
 from prunectl.storage.files import write_json
 from prunectl.storage.journal import Record, read
 from prunectl.storage.paths import StorePaths

@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from prunectl.core.datasets.registry import describe
-from prunectl.core.schedule import constant
-from prunectl.core.settings import (
+from prunectl.spec.key import stage_key
+from prunectl.spec.lr_schedule import constant
+from prunectl.spec.settings import (
     AugmentSettings,
     DataSettings,
     NetworkSettings,
@@ -16,8 +17,7 @@ from prunectl.core.settings import (
     PruneSettings,
     TrainSettings,
 )
-from prunectl.plan.identity import stage_key
-from prunectl.plan.spec import Mask, StageSpec, Weights
+from prunectl.spec.stage import Mask, StageSpec, Weights
 
 Precision = Literal["fp32", "tf32", "bf16"]
 DENSITY = "0.2"

@@ -17,10 +17,10 @@ from prunectl.cli.records import record_plans, record_run
 from prunectl.errors import ExitCode, PrunectlError, StoreError
 
 if TYPE_CHECKING:
-    from prunectl.core.settings import DataSettings
     from prunectl.plan.expand import Expansion
     from prunectl.scheduler.devices import Device, Slots
     from prunectl.scheduler.limits import Failure, Outcome
+    from prunectl.spec.settings import DataSettings
     from prunectl.storage.paths import StorePaths
 
 
@@ -130,7 +130,7 @@ def _distinct(expansions: Sequence[Expansion]) -> None:
 
 def _say_what_mixes(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
     """A line for each version of the code whose numbers this run would be put beside."""
-    from prunectl.plan.identity import NUMERICS
+    from prunectl.spec.key import NUMERICS
     from prunectl.storage.origins import mixture
     from prunectl.storage.studies import current
 

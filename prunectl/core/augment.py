@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from prunectl.core.randomness import Offsets
-from prunectl.core.settings import NormalizeSettings
+from prunectl.spec.settings import NormalizeSettings
 
 
 def pad_pixels(pixels: Tensor, pad: int, padding: Literal["zero", "reflect"]) -> Tensor:

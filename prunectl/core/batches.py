@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from prunectl.core.augment import augment
-from prunectl.core.layout import Layout
 from prunectl.core.randomness import Offsets, epoch_offsets, epoch_order
-from prunectl.core.settings import TrainSettings
+from prunectl.spec.batch_layout import Layout
+from prunectl.spec.settings import TrainSettings
 
 HOST_BLOCK = 2 << 20
 DEVICE_BLOCK = 256 << 20

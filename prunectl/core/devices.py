@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from prunectl.core.settings import TrainSettings
+from prunectl.spec.settings import TrainSettings
 
 
 def configure(device: str | torch.device, settings: TrainSettings) -> None:

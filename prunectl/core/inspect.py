@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from prunectl.core.criteria import registry as criteria
-from prunectl.core.density import competitions, kept
 from prunectl.core.layers import Role, layers, prunable_layers
 from prunectl.core.networks import skeleton
-from prunectl.core.settings import NetworkSettings, PruneSettings
 from prunectl.core.wiring import readers
 from prunectl.errors import PrunectlError, UnknownName
+from prunectl.spec.density import competitions, kept
+from prunectl.spec.settings import NetworkSettings, PruneSettings
 
 
 class NetworkMisfit(PrunectlError):

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from prunectl.core.criteria import registry
-from prunectl.core.density import Competition, competitions, kept
 from prunectl.core.layers import Layer, layer_name, prunable_layers
-from prunectl.core.settings import PruneSettings
 from prunectl.core.wiring import norms, readers
 from prunectl.errors import PrunectlError, UnknownName
+from prunectl.spec.density import Competition, competitions, kept
+from prunectl.spec.settings import PruneSettings
 
 Masks = dict[str, Tensor]
 """By parameter name; absent names are whole."""

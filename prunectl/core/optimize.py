@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from prunectl.core.settings import OptimizerSettings
 from prunectl.core.state import check
+from prunectl.spec.settings import OptimizerSettings
 
 
 def kernels(parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:

@@ -10,9 +10,9 @@ from prunectl.core.batches import Batches
 from prunectl.core.datasets.images import Images
 from prunectl.core.datasets.pictures import HeldPictures
 from prunectl.core.datasets.streamed import Streamed
-from prunectl.core.layout import Layout
-from prunectl.core.settings import TrainSettings
 from prunectl.core.stream import StreamedBatches
+from prunectl.spec.batch_layout import Layout
+from prunectl.spec.settings import TrainSettings
 
 
 class Source(Protocol):

@@ -17,9 +17,9 @@ from prunectl.core.augment import augment
 from prunectl.core.datasets.loader import Loader, Stream
 from prunectl.core.datasets.pictures import Pictures, Request
 from prunectl.core.datasets.streamed import fill
-from prunectl.core.layout import Layout
 from prunectl.core.randomness import Offsets, crop_draws, epoch_offsets, epoch_order
-from prunectl.core.settings import TrainSettings
+from prunectl.spec.batch_layout import Layout
+from prunectl.spec.settings import TrainSettings
 
 Place = tuple[int, int, int]
 """Seed, iteration, step."""

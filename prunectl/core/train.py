@@ -17,22 +17,22 @@ from typing import Concatenate, Literal, ParamSpec, TypeVar
 import torch
 from torch import Tensor, nn
 
-from prunectl.core import schedule as schedules
 from prunectl.core import tasks
 from prunectl.core.augment import Normalizer
 from prunectl.core.capture import AHEAD, CaptureFailed, Graphs, Lane
 from prunectl.core.datasets.images import Images
 from prunectl.core.datasets.streamed import Streamed
-from prunectl.core.layout import Layout
 from prunectl.core.optimize import Optimizer, kernels
 from prunectl.core.randomness import generator
 from prunectl.core.rates import RateLog
-from prunectl.core.schedule import Schedule
-from prunectl.core.settings import NetworkSettings, TrainSettings
 from prunectl.core.source import open_source
 from prunectl.core.state import State, check, copied
 from prunectl.core.tasks import Metrics, Task
 from prunectl.core.zeros import Zeros
+from prunectl.spec import lr_schedule as schedules
+from prunectl.spec.batch_layout import Layout
+from prunectl.spec.lr_schedule import Schedule
+from prunectl.spec.settings import NetworkSettings, TrainSettings
 
 __all__ = ["Builder", "Metrics", "State", "Trainer"]
 

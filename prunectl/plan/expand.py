@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from prunectl.core.datasets.registry import OptionValue
-from prunectl.core.settings import DataSettings, NetworkSettings
 from prunectl.plan.grid import axes
-from prunectl.plan.identity import spec_to_dict, stage_key
 from prunectl.plan.ladders import UNKNOWN, Check, Ladder, ladders
 from prunectl.plan.load import LoadedPlan
 from prunectl.plan.resolve import Point, points
-from prunectl.plan.spec import Mask, StageSpec, Weights
+from prunectl.spec.key import spec_to_dict, stage_key
+from prunectl.spec.settings import DataSettings, NetworkSettings
+from prunectl.spec.stage import Mask, StageSpec, Weights
 
 
 @dataclass(frozen=True)

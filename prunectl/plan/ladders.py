@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 
-from prunectl.core.density import ImpossibleDensity
-from prunectl.core.settings import NetworkSettings, PruneSettings
 from prunectl.errors import PrunectlError, UnknownName
 from prunectl.plan import ratios
 from prunectl.plan.load import LoadedPlan
 from prunectl.plan.pruning import Pruning
+from prunectl.spec.density import ImpossibleDensity
+from prunectl.spec.settings import NetworkSettings, PruneSettings
 
 Check = Callable[[NetworkSettings, PruneSettings], int]
 """How many prunable weights a network keeps; `core.inspect.check` is one, and says what is impossible."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from prunectl.core.layout import Layout
-from prunectl.core.schedule import Schedule, constant, last_value, length, window
 from prunectl.errors import UnknownName
 from prunectl.plan import strategies
 from prunectl.plan.load import LoadedPlan
 from prunectl.plan.schema import ConstantRate, DenseWeights, Strategy, WindowFrom
 from prunectl.plan.training import Training
-from prunectl.plan.units import Length
+from prunectl.spec.batch_layout import Layout
+from prunectl.spec.length import Length
+from prunectl.spec.lr_schedule import Schedule, constant, last_value, length, window
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import BeforeValidator, Field, create_model, field_validator, model_validator
 
-from prunectl.core.settings import AugmentSettings, OptimizerSettings
 from prunectl.plan.tables import Bool, FullOrLength, Int, Name, Number, Table
-from prunectl.plan.units import Length, LengthField
+from prunectl.spec.length import Length, LengthField
+from prunectl.spec.settings import AugmentSettings, OptimizerSettings
 
 Count = Annotated[Int, Field(ge=0)]
 Constant = Annotated[Number, Field(ge=0)]

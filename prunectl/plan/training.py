@@ -8,10 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from prunectl.core.datasets import registry as datasets
-from prunectl.core.layout import Layout
 from prunectl.core.networks import registry as networks
-from prunectl.core.schedule import Schedule, constant, decaying, stepwise, warmed_up
-from prunectl.core.settings import (
+from prunectl.errors import DataError, PlanError, UnknownName
+from prunectl.plan.grid import Combination
+from prunectl.plan.load import LoadedPlan, check, merged, recipe_data
+from prunectl.plan.schema import LearningRates, Recipe
+from prunectl.spec.batch_layout import Layout
+from prunectl.spec.lr_schedule import Schedule, constant, decaying, stepwise, warmed_up
+from prunectl.spec.settings import (
     AugmentSettings,
     DataSettings,
     NetworkSettings,
@@ -19,10 +23,6 @@ from prunectl.core.settings import (
     OptimizerSettings,
     TrainSettings,
 )
-from prunectl.errors import DataError, PlanError, UnknownName
-from prunectl.plan.grid import Combination
-from prunectl.plan.load import LoadedPlan, check, merged, recipe_data
-from prunectl.plan.schema import LearningRates, Recipe
 
 
 @dataclass(frozen=True)

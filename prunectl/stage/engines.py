@@ -9,9 +9,9 @@ from pathlib import Path
 
 from prunectl.core.datasets import Images, Streamed, load
 from prunectl.core.devices import configure
-from prunectl.core.settings import DataSettings, NetworkSettings, TrainSettings
 from prunectl.core.train import Trainer
-from prunectl.plan.spec import StageSpec
+from prunectl.spec.settings import DataSettings, NetworkSettings, TrainSettings
+from prunectl.spec.stage import StageSpec
 
 _Kind = tuple[NetworkSettings, TrainSettings, DataSettings]
 

@@ -10,9 +10,9 @@ from prunectl.core.layers import batchnorm_names, layer_name
 from prunectl.core.masks import Masks, dead_channels, dead_layers, next_masks
 from prunectl.core.randomness import generator
 from prunectl.core.train import State, Trainer
-from prunectl.plan.identity import spec_from_dict, stage_key
-from prunectl.plan.replay import replay_of
-from prunectl.plan.spec import StageSpec, Weights
+from prunectl.spec.key import spec_from_dict, stage_key
+from prunectl.spec.replay import replay_of
+from prunectl.spec.stage import StageSpec, Weights
 from prunectl.stage.checkpoint import CorruptFile, load_masks, load_state, save_masks, set_aside
 from prunectl.stage.failures import MissingInput
 from prunectl.storage.files import read_json

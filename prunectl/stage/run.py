@@ -19,11 +19,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prunectl.core.devices import emulation
-from prunectl.core.schedule import at
 from prunectl.core.train import Trainer
 from prunectl.errors import StoreError
-from prunectl.plan.identity import spec_from_dict, stage_key
-from prunectl.plan.spec import StageSpec
+from prunectl.spec.key import spec_from_dict, stage_key
+from prunectl.spec.lr_schedule import at
+from prunectl.spec.stage import StageSpec
 from prunectl.stage.checkpoint import (
     CorruptFile,
     load_masks,

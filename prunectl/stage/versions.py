@@ -9,7 +9,7 @@ import numpy
 import torch
 
 import prunectl
-from prunectl.plan.identity import NUMERICS
+from prunectl.spec.key import NUMERICS
 
 
 @cache

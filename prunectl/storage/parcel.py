@@ -217,7 +217,7 @@ def _verify(path: Path, entry: dict[str, Any]) -> None:
 
 def _check_key(folder: Path, key: str) -> None:
     """A stage is what its key says: the sha256 of its description, and its result its own."""
-    from prunectl.plan.identity import spec_from_dict, stage_key
+    from prunectl.spec.key import spec_from_dict, stage_key
 
     stage = StagePaths(folder / "stages" / key)
     try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from prunectl.plan.spec import Mask
+from prunectl.spec.stage import Mask
 from prunectl.storage.files import dumps
 
 Row = tuple[Any, ...]

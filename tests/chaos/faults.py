@@ -15,8 +15,8 @@ from pathlib import Path
 
 from prunectl.core.inspect import check
 from prunectl.plan.expand import Expansion, expand
-from prunectl.plan.identity import spec_to_dict
 from prunectl.plan.load import loads
+from prunectl.spec.key import spec_to_dict
 from prunectl.stage.engines import Engines
 from prunectl.stage.run import Control, run
 from prunectl.storage import files

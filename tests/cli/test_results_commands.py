@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 import prunectl as package
 from prunectl.core.networks import build
-from prunectl.core.settings import NetworkSettings
+from prunectl.spec.settings import NetworkSettings
 from prunectl.stage.checkpoint import load_masks, load_state
 from prunectl.storage import parcel, query
 from prunectl.storage.files import read_json, write_json

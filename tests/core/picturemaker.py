@@ -10,7 +10,7 @@ from PIL import Image
 
 from prunectl.core.datasets import Images, Streamed, load
 from prunectl.core.datasets.registry import describe
-from prunectl.core.settings import DataSettings
+from prunectl.spec.settings import DataSettings
 
 SIZES = ((40, 30), (24, 33), (17, 17), (64, 20), (12, 15))
 """Width and height: landscape, portrait, square, elongated, and smaller than what is asked for."""

@@ -17,8 +17,8 @@ from prunectl.core.datasets import cifar, data_root, digits, idx, load, registry
 from prunectl.core.datasets import synthetic as synthetic_module
 from prunectl.core.datasets.files import Finder
 from prunectl.core.datasets.registry import Description, describe
-from prunectl.core.settings import DataSettings
 from prunectl.errors import DataError, UnknownName
+from prunectl.spec.settings import DataSettings
 
 RANDOM = np.random.default_rng(0)
 

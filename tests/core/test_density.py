@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunectl.core.density import ImpossibleDensity, competitions, kept, shares
+from prunectl.spec.density import ImpossibleDensity, competitions, kept, shares
 
 N = 270_896
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from prunectl.core import devices
-from prunectl.core.settings import TrainSettings
+from prunectl.spec.settings import TrainSettings
 
 X86 = "processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: fpu sse2 avx512f{}\n"
 ARM = "processor\t: 0\nFeatures\t: fp asimd{}\n"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from prunectl.core.density import ImpossibleDensity
 from prunectl.core.inspect import NetworkMisfit, check, inspect
 from prunectl.core.masks import next_masks
 from prunectl.core.networks import build
-from prunectl.core.settings import NetworkSettings, PruneSettings
 from prunectl.errors import UnknownName
+from prunectl.spec.density import ImpossibleDensity
+from prunectl.spec.settings import NetworkSettings, PruneSettings
 
 
 def settings(name="resnet-20", shape=(3, 32, 32), classes=10, **rest):

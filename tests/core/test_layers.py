@@ -8,8 +8,8 @@ import pytest
 
 from prunectl.core.layers import layer_name, layers, prunable, prunable_layers
 from prunectl.core.networks import skeleton
-from prunectl.core.settings import NetworkSettings
 from prunectl.errors import UnknownName
+from prunectl.spec.settings import NetworkSettings
 
 
 def network(name="resnet-20", shape=(3, 32, 32), **rest):

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from prunectl.core.density import ImpossibleDensity, kept
 from prunectl.core.inspect import inspect
 from prunectl.core.layers import prunable
 from prunectl.core.masks import (
@@ -22,8 +21,9 @@ from prunectl.core.masks import (
     next_masks,
 )
 from prunectl.core.networks import build, skeleton
-from prunectl.core.settings import NetworkSettings, PruneSettings
 from prunectl.errors import UnknownName
+from prunectl.spec.density import ImpossibleDensity, kept
+from prunectl.spec.settings import NetworkSettings, PruneSettings
 
 SMALL = NetworkSettings("convnet", (1, 8, 8), 10)
 SKELETON = skeleton(SMALL)

@@ -15,8 +15,8 @@ from prunectl.core.networks import build, skeleton
 from prunectl.core.networks.initialize import initialise
 from prunectl.core.networks.parts import BatchNorm, PaddedShortcut
 from prunectl.core.networks.registry import find, names
-from prunectl.core.settings import NetworkSettings
 from prunectl.errors import UnknownName
+from prunectl.spec.settings import NetworkSettings
 
 CIFAR = (3, 32, 32)
 PLAIN, BARE, EVERY, PAD = (

@@ -9,7 +9,7 @@ CODE = """
 import sys
 from prunectl.core.networks import registry as networks
 from prunectl.core.criteria import registry as criteria
-from prunectl.core import density
+from prunectl.spec import density
 import prunectl.core.networks
 networks.find("wrn-28-10"), networks.names()
 criteria.find("random"), criteria.names()

@@ -18,10 +18,10 @@ from prunectl.core.datasets.listing import View
 from prunectl.core.datasets.loader import Loader, images_per_request, processes
 from prunectl.core.datasets.pictures import Request
 from prunectl.core.datasets.registry import describe
-from prunectl.core.settings import AugmentSettings, DataSettings, TrainSettings
 from prunectl.core.source import Source, open_source
 from prunectl.core.stream import StreamedBatches
 from prunectl.errors import DataError
+from prunectl.spec.settings import AugmentSettings, DataSettings, TrainSettings
 
 RANDOM_PARTS = AugmentSettings(flip=True, crop="random-resized")
 

@@ -19,8 +19,8 @@ from prunectl.core.datasets.listing import View
 from prunectl.core.datasets.pictures import Reader, Request, decode, shown_whole
 from prunectl.core.datasets.registry import describe, ensure
 from prunectl.core.randomness import crop_draws
-from prunectl.core.settings import DataSettings
 from prunectl.errors import DataError
+from prunectl.spec.settings import DataSettings
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 

@@ -11,15 +11,15 @@ import torch
 from torch import nn
 
 from prunectl.core.datasets import Images, Streamed
-from prunectl.core.schedule import constant
-from prunectl.core.settings import (
+from prunectl.core.state import State
+from prunectl.core.train import Trainer
+from prunectl.spec.lr_schedule import constant
+from prunectl.spec.settings import (
     AugmentSettings,
     NormalizeSettings,
     OptimizerSettings,
     TrainSettings,
 )
-from prunectl.core.state import State
-from prunectl.core.train import Trainer
 
 SETTINGS = TrainSettings(
     batch=8,

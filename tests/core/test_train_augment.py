@@ -10,7 +10,7 @@ from torch import Tensor
 from prunectl.core.augment import Normalizer, augment, pad_pixels
 from prunectl.core.batches import Batches
 from prunectl.core.randomness import Offsets, epoch_offsets, epoch_order
-from prunectl.core.settings import AugmentSettings, NormalizeSettings, TrainSettings
+from prunectl.spec.settings import AugmentSettings, NormalizeSettings, TrainSettings
 
 CPU = torch.device("cpu")
 

@@ -16,16 +16,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from prunectl.core import capture
 from prunectl.core.capture import CaptureFailed, Graphs
 from prunectl.core.datasets.images import Images
-from prunectl.core.schedule import stepwise
-from prunectl.core.settings import (
+from prunectl.core.state import State
+from prunectl.core.train import Trainer
+from prunectl.spec.lr_schedule import stepwise
+from prunectl.spec.settings import (
     AugmentSettings,
     NetworkSettings,
     NormalizeSettings,
     OptimizerSettings,
     TrainSettings,
 )
-from prunectl.core.state import State
-from prunectl.core.train import Trainer
 
 LR = stepwise(0.1, 12, [7], 0.1)
 

@@ -17,16 +17,16 @@ from prunectl.core import capture
 from prunectl.core.capture import Graphs, Lane
 from prunectl.core.datasets.images import Images
 from prunectl.core.devices import configure
-from prunectl.core.schedule import constant, decaying, stepwise
-from prunectl.core.settings import (
+from prunectl.core.state import State
+from prunectl.core.train import Trainer
+from prunectl.spec.lr_schedule import constant, decaying, stepwise
+from prunectl.spec.settings import (
     AugmentSettings,
     NetworkSettings,
     NormalizeSettings,
     OptimizerSettings,
     TrainSettings,
 )
-from prunectl.core.state import State
-from prunectl.core.train import Trainer
 
 pytestmark = [
     pytest.mark.gpu,
@@ -388,9 +388,9 @@ def test_a_worker_process_uses_graphs_in_stages(tmp_path: Path) -> None:
     import json
 
     from prunectl.core.datasets.registry import describe
-    from prunectl.core.settings import DataSettings
-    from prunectl.plan.identity import spec_to_dict, stage_key
-    from prunectl.plan.spec import StageSpec
+    from prunectl.spec.key import spec_to_dict, stage_key
+    from prunectl.spec.settings import DataSettings
+    from prunectl.spec.stage import StageSpec
     from prunectl.storage.files import write_json
     from prunectl.storage.paths import StorePaths
 

@@ -15,8 +15,9 @@ import torch
 
 from prunectl.core.datasets import load
 from prunectl.core.datasets.registry import complete, describe
-from prunectl.core.schedule import constant
-from prunectl.core.settings import (
+from prunectl.core.train import Trainer
+from prunectl.spec.lr_schedule import constant
+from prunectl.spec.settings import (
     AugmentSettings,
     DataSettings,
     NetworkSettings,
@@ -24,7 +25,6 @@ from prunectl.core.settings import (
     OptimizerSettings,
     TrainSettings,
 )
-from prunectl.core.train import Trainer
 
 OPTIONS = complete("synthetic", {"height": 8, "width": 8, "classes": 4, "train": 90, "test": 40})
 SEEN = describe("synthetic", OPTIONS)

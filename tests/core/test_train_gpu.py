@@ -10,15 +10,15 @@ import torch
 from torch import nn
 
 from prunectl.core.datasets.images import Images
-from prunectl.core.schedule import constant
-from prunectl.core.settings import (
+from prunectl.core.state import State
+from prunectl.core.train import Trainer
+from prunectl.spec.lr_schedule import constant
+from prunectl.spec.settings import (
     AugmentSettings,
     NormalizeSettings,
     OptimizerSettings,
     TrainSettings,
 )
-from prunectl.core.state import State
-from prunectl.core.train import Trainer
 
 pytestmark = [
     pytest.mark.gpu,

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from prunectl.core.batches import Batches
-from prunectl.core.layout import Layout
 from prunectl.core.randomness import epoch_offsets, epoch_order, generator
-from prunectl.core.settings import AugmentSettings, TrainSettings
+from prunectl.spec.batch_layout import Layout
+from prunectl.spec.settings import AugmentSettings, TrainSettings
 
 
 def test_a_stream_is_a_function_of_seed_and_purpose() -> None:
@@ -157,8 +157,8 @@ from torch import nn
 from prunectl.core.datasets import load
 from prunectl.core.datasets.registry import describe
 from prunectl.core.devices import configure
-from prunectl.core.schedule import constant
-from prunectl.core.settings import AugmentSettings, DataSettings, NormalizeSettings, TrainSettings
+from prunectl.spec.lr_schedule import constant
+from prunectl.spec.settings import AugmentSettings, DataSettings, NormalizeSettings, TrainSettings
 from prunectl.core.train import Trainer
 
 def forbidden(*arguments, **options):
@@ -189,7 +189,7 @@ def test_nothing_draws_from_a_global_generator_nor_lacks_a_deterministic_kernel(
 
 def test_registries_and_layouts_are_free_of_torch() -> None:
     code = (
-        "import sys, prunectl.core.datasets.registry as r, prunectl.core.layout\n"
+        "import sys, prunectl.core.datasets.registry as r, prunectl.spec.batch_layout\n"
         "r.describe('cifar10'); r.describe('synthetic', (('height', 8),))\n"
         "from prunectl.core.datasets import data_root; data_root()\n"
         "assert not {'torch', 'scipy', 'PIL', 'torchvision'} & set(sys.modules)"

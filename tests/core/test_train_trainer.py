@@ -12,19 +12,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from prunectl.core import schedule as schedules
 from prunectl.core.datasets.images import Images
 from prunectl.core.optimize import Optimizer
 from prunectl.core.randomness import epoch_order
-from prunectl.core.schedule import Segment, constant, stepwise
-from prunectl.core.settings import (
+from prunectl.core.state import State
+from prunectl.core.train import Trainer
+from prunectl.spec import lr_schedule as schedules
+from prunectl.spec.lr_schedule import Segment, constant, stepwise
+from prunectl.spec.settings import (
     AugmentSettings,
     NormalizeSettings,
     OptimizerSettings,
     TrainSettings,
 )
-from prunectl.core.state import State
-from prunectl.core.train import Trainer
 
 SGD = OptimizerSettings(momentum=0.9, nesterov=True, weight_decay=5e-4)
 NORMALIZE = NormalizeSettings("channel", (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
@@ -519,7 +519,7 @@ def test_a_network_learns_the_synthetic_images_but_not_at_once() -> None:
 
     from prunectl.core.datasets import load
     from prunectl.core.datasets.registry import describe
-    from prunectl.core.settings import DataSettings
+    from prunectl.spec.settings import DataSettings
 
     options = (("height", 6), ("train", 1000), ("width", 6), ("classes", 7))
     about = describe("synthetic", options)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from prunectl.core.networks import skeleton
-from prunectl.core.settings import NetworkSettings
 from prunectl.core.wiring import norms, readers
+from prunectl.spec.settings import NetworkSettings
 
 
 def network(name, shape=(3, 32, 32), **rest):

@@ -46,7 +46,7 @@ def loaded(repository: Path, code: str) -> set[str]:
         ("import prunectl.cli.app", set()),
         ("import prunectl.plan.expand", set()),
         ("import prunectl.core.networks.registry, prunectl.core.datasets.registry", set()),
-        ("import prunectl.core.criteria.registry, prunectl.core.settings", set()),
+        ("import prunectl.core.criteria.registry, prunectl.spec.settings", set()),
         ("import prunectl.scheduler.loop, prunectl.scheduler.devices, prunectl.control", set()),
         ("import prunectl.monitor.watcher", set()),
         ("import prunectl.report.leaderboard", {"duckdb"}),

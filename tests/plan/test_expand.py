@@ -6,11 +6,11 @@ from fractions import Fraction
 
 import pytest
 
-from prunectl.core.schedule import constant, window
 from prunectl.plan.expand import Expansion, expand
-from prunectl.plan.identity import spec_from_dict, spec_to_dict, stage_key
 from prunectl.plan.load import loads
-from prunectl.plan.spec import StageSpec
+from prunectl.spec.key import spec_from_dict, spec_to_dict, stage_key
+from prunectl.spec.lr_schedule import constant, window
+from prunectl.spec.stage import StageSpec
 
 TINY = """
 # Does it expand?

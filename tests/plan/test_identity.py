@@ -10,8 +10,17 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
-from prunectl.core.schedule import Segment, decaying, stepwise, window
-from prunectl.core.settings import (
+from prunectl.spec.key import (
+    NUMERICS,
+    canonical,
+    spec_from_dict,
+    spec_to_dict,
+    stage_key,
+    to_json,
+)
+from prunectl.spec.lr_schedule import Segment, decaying, stepwise, window
+from prunectl.spec.replay import replay_of
+from prunectl.spec.settings import (
     AugmentSettings,
     DataSettings,
     NetworkSettings,
@@ -20,16 +29,7 @@ from prunectl.core.settings import (
     PruneSettings,
     TrainSettings,
 )
-from prunectl.plan.identity import (
-    NUMERICS,
-    canonical,
-    spec_from_dict,
-    spec_to_dict,
-    stage_key,
-    to_json,
-)
-from prunectl.plan.replay import replay_of
-from prunectl.plan.spec import Mask, StageSpec, Weights
+from prunectl.spec.stage import Mask, StageSpec, Weights
 
 CIFAR = DataSettings("cifar10", "md5-c58f30108f718f92721af3b95e74349a", (), "test", 2000)
 DENSE = StageSpec(

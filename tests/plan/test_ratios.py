@@ -14,12 +14,12 @@ import torch
 from prunectl.core.inspect import check, inspect
 from prunectl.core.masks import next_masks
 from prunectl.core.networks import build
-from prunectl.core.settings import NetworkSettings, PruneSettings
 from prunectl.errors import PlanError, UnknownName
 from prunectl.plan import ratios
 from prunectl.plan.expand import Expansion, expand
 from prunectl.plan.ladders import UNKNOWN
 from prunectl.plan.load import loads
+from prunectl.spec.settings import NetworkSettings, PruneSettings
 
 SETS = [(s, n) for s in ("a", "b") for n in ("resnet-56", "resnet-110", "resnet-34")]
 

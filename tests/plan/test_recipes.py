@@ -6,17 +6,17 @@ from functools import cache
 
 import pytest
 
-from prunectl.core.schedule import at, last_value, length, runs
-from prunectl.core.settings import (
+from prunectl.errors import PlanError, UnknownName
+from prunectl.plan.load import check, loads, recipe, recipe_data, recipe_names
+from prunectl.plan.resolve import Point, points
+from prunectl.plan.schema import Recipe
+from prunectl.spec.lr_schedule import at, last_value, length, runs
+from prunectl.spec.settings import (
     AugmentSettings,
     NormalizeSettings,
     OptimizerSettings,
     TrainSettings,
 )
-from prunectl.errors import PlanError, UnknownName
-from prunectl.plan.load import check, loads, recipe, recipe_data, recipe_names
-from prunectl.plan.resolve import Point, points
-from prunectl.plan.schema import Recipe
 
 CIFAR_MEAN = (0.49139968, 0.48215841, 0.44653091)
 CIFAR_STD = (0.24703223, 0.24348513, 0.26158784)

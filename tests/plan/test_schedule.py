@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunectl.core import schedule as lr
-from prunectl.core.schedule import Segment
+from prunectl.spec import lr_schedule as lr
+from prunectl.spec.lr_schedule import Segment
 
 segments = st.one_of(
     st.builds(Segment, st.sampled_from([0.1, 0.01, 0.001]), st.integers(0, 20)),

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunectl.core.layout import Layout
-from prunectl.core.settings import TrainSettings
-from prunectl.plan.units import Length
+from prunectl.spec.batch_layout import Layout
+from prunectl.spec.length import Length
+from prunectl.spec.settings import TrainSettings
 
 
 @pytest.mark.parametrize(

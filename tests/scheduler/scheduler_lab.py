@@ -11,13 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from prunectl.core.schedule import constant, stepwise
-from prunectl.core.settings import DataSettings, NetworkSettings, PruneSettings, TrainSettings
-from prunectl.plan.identity import spec_to_dict, stage_key
-from prunectl.plan.spec import Mask, StageSpec, Weights
 from prunectl.scheduler.devices import Device, Usage
 from prunectl.scheduler.limits import Limits, Outcome
 from prunectl.scheduler.loop import Scheduler
+from prunectl.spec.key import spec_to_dict, stage_key
+from prunectl.spec.lr_schedule import constant, stepwise
+from prunectl.spec.settings import DataSettings, NetworkSettings, PruneSettings, TrainSettings
+from prunectl.spec.stage import Mask, StageSpec, Weights
 from prunectl.storage.files import write_json
 from prunectl.storage.journal import Record, read
 from prunectl.storage.paths import StorePaths

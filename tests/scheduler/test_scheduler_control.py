@@ -14,10 +14,10 @@ from scheduler_lab import FakeLayer, Plan, Store, dense, eventually, retrain
 
 from prunectl import control
 from prunectl.errors import ControlError
-from prunectl.plan.identity import stage_key
 from prunectl.scheduler.devices import Device
 from prunectl.scheduler.limits import Outcome
 from prunectl.scheduler.loop import Scheduler
+from prunectl.spec.key import stage_key
 from prunectl.storage.files import read_json, write_json, write_text
 from prunectl.storage.history import History
 

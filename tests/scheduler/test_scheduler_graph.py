@@ -8,10 +8,10 @@ import pytest
 from scheduler_lab import Plan, Store, dense, retrain
 
 from prunectl.errors import StoreError
-from prunectl.plan.identity import spec_from_dict, stage_key
-from prunectl.plan.replay import replay_of
-from prunectl.plan.spec import StageSpec
 from prunectl.scheduler.graph import StageGraph, preview
+from prunectl.spec.key import spec_from_dict, stage_key
+from prunectl.spec.replay import replay_of
+from prunectl.spec.stage import StageSpec
 from prunectl.storage.files import write_json, write_text
 from prunectl.storage.studies import current, read_study
 

@@ -14,14 +14,14 @@ import pytest
 from scheduler_lab import FakeLayer, Plan, Store, dense, retrain
 
 from prunectl.errors import StoreBusy, StoreError
-from prunectl.plan.identity import spec_to_dict, stage_key
-from prunectl.plan.replay import replay_of
 from prunectl.scheduler.devices import Device, Usage, with_slots
 from prunectl.scheduler.forecast import Rates
 from prunectl.scheduler.graph import StageGraph
 from prunectl.scheduler.ingestion import Ingestion
 from prunectl.scheduler.leases import Leases
 from prunectl.scheduler.workers import Pool, Worker
+from prunectl.spec.key import spec_to_dict, stage_key
+from prunectl.spec.replay import replay_of
 from prunectl.storage import files
 from prunectl.storage.files import read_json
 from prunectl.storage.journal import read

@@ -13,9 +13,9 @@ import pytest
 from scheduler_lab import Plan, Store, dense, eventually, exists, retrain
 
 from prunectl.errors import StoreBusy
-from prunectl.plan.identity import stage_key
-from prunectl.plan.spec import StageSpec
 from prunectl.scheduler.signals import Signals
+from prunectl.spec.key import stage_key
+from prunectl.spec.stage import StageSpec
 from prunectl.storage.journal import read
 from prunectl.storage.locks import is_held
 

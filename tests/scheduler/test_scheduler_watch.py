@@ -20,8 +20,8 @@ from prunectl.monitor import state as live
 from prunectl.monitor.snapshot import STATES, Snapshot, TrialView
 from prunectl.monitor.state import RESCAN_SECONDS
 from prunectl.monitor.watcher import Watcher
-from prunectl.plan.identity import spec_to_dict, stage_key
-from prunectl.plan.replay import replay_of
+from prunectl.spec.key import spec_to_dict, stage_key
+from prunectl.spec.replay import replay_of
 from prunectl.storage.files import read_json, write_json
 from prunectl.storage.journal import Journal
 from prunectl.storage.locks import Lock

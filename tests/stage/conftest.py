@@ -11,9 +11,9 @@ import pytest
 
 from prunectl.core.inspect import check
 from prunectl.plan.expand import Expansion, expand
-from prunectl.plan.identity import spec_to_dict
 from prunectl.plan.load import loads
-from prunectl.plan.spec import StageSpec
+from prunectl.spec.key import spec_to_dict
+from prunectl.spec.stage import StageSpec
 from prunectl.stage.checkpoint import load_masks, load_state
 from prunectl.stage.engines import Engines
 from prunectl.stage.run import Control, run

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from prunectl.core import schedule as lr
 from prunectl.core.layers import batchnorm_names
 from prunectl.core.networks import skeleton
 from prunectl.core.train import State
-from prunectl.plan.identity import stage_key
-from prunectl.plan.replay import replay_of
+from prunectl.spec import lr_schedule as lr
+from prunectl.spec.key import stage_key
+from prunectl.spec.replay import replay_of
 from prunectl.stage.checkpoint import load_state
 from prunectl.stage.failures import MissingInput, ReplayDiffers
 from prunectl.stage.run import Control, run

@@ -11,8 +11,9 @@ import torch
 
 from prunectl.core import train
 from prunectl.core.datasets.registry import describe
-from prunectl.core.schedule import constant
-from prunectl.core.settings import (
+from prunectl.spec.key import spec_to_dict, stage_key
+from prunectl.spec.lr_schedule import constant
+from prunectl.spec.settings import (
     AugmentSettings,
     DataSettings,
     NetworkSettings,
@@ -21,8 +22,7 @@ from prunectl.core.settings import (
     PruneSettings,
     TrainSettings,
 )
-from prunectl.plan.identity import spec_to_dict, stage_key
-from prunectl.plan.spec import Mask, StageSpec, Weights
+from prunectl.spec.stage import Mask, StageSpec, Weights
 from prunectl.stage import run as stage_run
 from prunectl.stage.checkpoint import load_state
 from prunectl.stage.engines import Engines

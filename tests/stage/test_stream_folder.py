@@ -13,8 +13,8 @@ from prunectl.core.datasets import Images, Streamed
 from prunectl.core.datasets.registry import ensure
 from prunectl.errors import PlanError
 from prunectl.plan.expand import expand
-from prunectl.plan.identity import spec_to_dict
 from prunectl.plan.load import loads
+from prunectl.spec.key import spec_to_dict
 
 from .conftest import Laboratory
 

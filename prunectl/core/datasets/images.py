@@ -24,8 +24,8 @@ from prunectl.core.datasets.places import recall
 from prunectl.core.datasets.registry import complete, find
 from prunectl.core.datasets.streamed import Streamed
 from prunectl.core.randomness import generator
-from prunectl.core.settings import DataSettings, Shape
 from prunectl.errors import DataError
+from prunectl.spec.settings import DataSettings, Shape
 
 HELD_BYTES = 2 << 30
 """Pictures of files are held in memory where their images are no more than this, unless told otherwise."""

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from prunectl.core.datasets.registry import Description
-from prunectl.core.settings import Shape
 from prunectl.errors import DataError
+from prunectl.spec.settings import Shape
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 

@@ -19,8 +19,8 @@ from types import ModuleType
 
 from prunectl.core.datasets.files import Finder
 from prunectl.core.datasets.places import remember
-from prunectl.core.settings import Shape
 from prunectl.errors import DataError, UnknownName
+from prunectl.spec.settings import Shape
 
 OptionValue = str | int | float
 Options = Mapping[str, OptionValue] | Iterable[tuple[str, OptionValue]]

@@ -12,7 +12,7 @@ from torch import Tensor
 from prunectl.core.datasets.listing import View
 from prunectl.core.datasets.loader import Loader, Stream, processes
 from prunectl.core.datasets.pictures import Pictures, Request
-from prunectl.core.settings import Shape
+from prunectl.spec.settings import Shape
 
 
 @dataclass(frozen=True, eq=False)

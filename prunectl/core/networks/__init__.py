@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from prunectl.core.settings import NetworkSettings
+    from prunectl.spec.settings import NetworkSettings
 
 
 def skeleton(settings: NetworkSettings, device: str = "meta") -> nn.Module:

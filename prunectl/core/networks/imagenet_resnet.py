@@ -13,7 +13,7 @@ from torch import nn
 from torchvision.models import resnet as torchvision_resnet
 
 from prunectl.core.networks.parts import BatchNorm, shortcut
-from prunectl.core.settings import NetworkSettings
+from prunectl.spec.settings import NetworkSettings
 
 _MAKERS = {34: torchvision_resnet.resnet34, 50: torchvision_resnet.resnet50}
 

@@ -7,7 +7,7 @@ import math
 from torch import Tensor, nn
 from torch.nn import functional
 
-from prunectl.core.settings import NetworkSettings
+from prunectl.spec.settings import NetworkSettings
 
 
 class LeNet300100(nn.Module):

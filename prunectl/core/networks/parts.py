@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from prunectl.core.settings import NetworkSettings
+from prunectl.spec.settings import NetworkSettings
 
 
 class BatchNorm(nn.BatchNorm2d):

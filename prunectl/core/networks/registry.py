@@ -17,7 +17,7 @@ from prunectl.errors import UnknownName
 if TYPE_CHECKING:
     from torch import nn
 
-    from prunectl.core.settings import NetworkSettings
+    from prunectl.spec.settings import NetworkSettings
 
 
 @dataclass(frozen=True)

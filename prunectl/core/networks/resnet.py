@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from prunectl.core.networks.parts import batchnorm, conv3x3, conv_bn, pooled, shortcut
-from prunectl.core.settings import NetworkSettings
+from prunectl.spec.settings import NetworkSettings
 
 CHANNELS = (16, 32, 64)
 

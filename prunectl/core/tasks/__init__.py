@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from prunectl.core.settings import TrainSettings
 from prunectl.core.tasks.base import Metrics, Task
 from prunectl.core.tasks.classification import Classification
 from prunectl.errors import UnknownName
+from prunectl.spec.settings import TrainSettings
 
 __all__ = ["Classification", "Metrics", "Task", "find", "names"]
 

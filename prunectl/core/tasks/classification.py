@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from prunectl.core.settings import TrainSettings
 from prunectl.core.tasks.base import Metrics
+from prunectl.spec.settings import TrainSettings
 
 
 class Classification:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from fractions import Fraction
 
-from prunectl.core.settings import TrainSettings
+from prunectl.spec.settings import TrainSettings
 
 
 class Layout:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
-from prunectl.core.layout import Layout
+from prunectl.spec.batch_layout import Layout
 
 _PATTERN = re.compile(r"(?:(\d+(?:\.\d+)?)ep)?(?:(\d+)it)?")
 

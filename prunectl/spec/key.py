@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from prunectl.plan.spec import StageSpec
+from prunectl.spec.stage import StageSpec
 
 NUMERICS = 1
 """Raised when the same settings are to give other numbers (initialisation, data order, masks, the step)."""

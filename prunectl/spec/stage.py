@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from prunectl.core.schedule import Schedule, length
-from prunectl.core.settings import (
+from prunectl.spec.lr_schedule import Schedule, length
+from prunectl.spec.settings import (
     DataSettings,
     NetworkSettings,
     PruneSettings,

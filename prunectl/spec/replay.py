@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from prunectl.core.schedule import window
-from prunectl.plan.spec import StageSpec, Weights
+from prunectl.spec.lr_schedule import window
+from prunectl.spec.stage import StageSpec, Weights
 
 
 def replay_of(dense: StageSpec, key: str, step: int) -> StageSpec:
