@@ -10,9 +10,9 @@ from typing import Any
 
 from prunectl.core.datasets.registry import OptionValue
 from prunectl.plan.grid import axes
-from prunectl.plan.ladders import UNKNOWN, Check, Ladder, ladders
+from prunectl.plan.levels import UNKNOWN, Check, Ladder, ladders
 from prunectl.plan.load import LoadedPlan
-from prunectl.plan.resolve import Point, points
+from prunectl.plan.points import Point, points
 from prunectl.spec.key import spec_to_dict, stage_key
 from prunectl.spec.settings import DataSettings, NetworkSettings
 from prunectl.spec.stage import Mask, StageSpec, Weights

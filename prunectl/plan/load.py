@@ -13,9 +13,9 @@ import tomli
 from pydantic import BaseModel, ValidationError
 
 from prunectl.errors import PlanError, UnknownName
-from prunectl.plan.locate import Locator
-from prunectl.plan.problems import explain
+from prunectl.plan.line_numbers import Locator
 from prunectl.plan.schema import PlanFile, Recipe
+from prunectl.plan.validation_errors import explain
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from prunectl.plan.tables import Fraction01, Int, Table
+from prunectl.plan.table import Fraction01, Int, Table
 
 
 class PruningSchedule(Table):

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import BeforeValidator, Field, create_model, field_validator, model_validator
 
-from prunectl.plan.tables import Bool, FullOrLength, Int, Name, Number, Table
+from prunectl.plan.table import Bool, FullOrLength, Int, Name, Number, Table
 from prunectl.spec.length import Length, LengthField
 from prunectl.spec.settings import AugmentSettings, OptimizerSettings
 

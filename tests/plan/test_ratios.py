@@ -15,9 +15,9 @@ from prunectl.core.inspect import check, inspect
 from prunectl.core.masks import next_masks
 from prunectl.core.networks import build
 from prunectl.errors import PlanError, UnknownName
-from prunectl.plan import ratios
+from prunectl.plan import filter_ratios as ratios
 from prunectl.plan.expand import Expansion, expand
-from prunectl.plan.ladders import UNKNOWN
+from prunectl.plan.levels import UNKNOWN
 from prunectl.plan.load import loads
 from prunectl.spec.settings import NetworkSettings, PruneSettings
 

@@ -8,7 +8,7 @@ import pytest
 
 from prunectl.errors import PlanError, UnknownName
 from prunectl.plan.load import check, loads, recipe, recipe_data, recipe_names
-from prunectl.plan.resolve import Point, points
+from prunectl.plan.points import Point, points
 from prunectl.plan.schema import Recipe
 from prunectl.spec.lr_schedule import at, last_value, length, runs
 from prunectl.spec.settings import (

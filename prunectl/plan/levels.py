@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal, localcontext
 
 from prunectl.errors import PrunectlError, UnknownName
-from prunectl.plan import ratios
+from prunectl.plan import filter_ratios as ratios
 from prunectl.plan.load import LoadedPlan
 from prunectl.plan.pruning import Pruning
 from prunectl.spec.density import ImpossibleDensity

@@ -18,7 +18,7 @@ import tomli
 from pydantic import Field
 
 from prunectl.errors import UnknownName
-from prunectl.plan.tables import Fraction01, Int, Table
+from prunectl.plan.table import Fraction01, Int, Table
 
 Ratios = tuple[tuple[str, str], ...]
 """(layer, fraction of its filters gone) pairs as `core.settings.PruneSettings` takes them, sorted by layer."""
@@ -42,7 +42,7 @@ class FilterSet(Table):
 
 def names() -> list[str]:
     """Names of the sets that prunectl ships."""
-    folder = resources.files("prunectl.plan").joinpath("filters")
+    folder = resources.files("prunectl.plan.filter_ratios")
     files = (entry.name for entry in folder.iterdir())
     return sorted(name.removesuffix(".toml") for name in files if name.endswith(".toml"))
 
@@ -55,7 +55,7 @@ def find(name: str) -> FilterSet:
     """
     if name not in names():
         raise UnknownName("set of filter ratios", name, names())
-    file = resources.files("prunectl.plan").joinpath("filters", f"{name}.toml")
+    file = resources.files("prunectl.plan.filter_ratios").joinpath(f"{name}.toml")
     return FilterSet.model_validate(tomli.loads(file.read_text(encoding="utf-8")))
 
 
