@@ -19,10 +19,10 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 
 from prunectl.bench.work import RATE, Work, dense_stage, network, pruned_stage, settings
-from prunectl.core import networks
-from prunectl.core.datasets import Images, load
-from prunectl.core.devices import configure
-from prunectl.core.train import Trainer
+from prunectl.ml import networks
+from prunectl.ml.datasets import Images, load
+from prunectl.ml.training.torch_flags import configure
+from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.key import spec_to_dict, stage_key
 from prunectl.spec.lr_schedule import constant
 from prunectl.spec.stage import StageSpec

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from prunectl.bench.contenders import accuracy, picture_batches, train_epoch
 from prunectl.bench.work import RATE, Work, network
-from prunectl.core import networks
+from prunectl.ml import networks
 
 
 def main() -> None:

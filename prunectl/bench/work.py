@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from prunectl.core.datasets.registry import describe
+from prunectl.ml.datasets.registry import describe
 from prunectl.spec.key import stage_key
 from prunectl.spec.lr_schedule import constant
 from prunectl.spec.settings import (

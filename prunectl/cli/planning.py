@@ -24,7 +24,7 @@ def read_plan(file: Path, overrides: Sequence[str], paths: StorePaths) -> Expans
     plan = load(file, overrides)
     expansion = expand(plan, None)
     if not expansion.counted or not paths.plan(expansion.digest).exists():
-        from prunectl.core.inspect import check
+        from prunectl.ml.network_summary import check
 
         expansion = expand(plan, check)
     return expansion

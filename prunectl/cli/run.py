@@ -164,8 +164,8 @@ def _check_data(
     needed: set[DataSettings], expansions: Sequence[Expansion], data: Path | None
 ) -> None:
     """Find the files of every data set before anything is queued, and fetch those that are missing."""
-    from prunectl.core.datasets import data_root
-    from prunectl.core.datasets.registry import ensure
+    from prunectl.ml.datasets import data_root
+    from prunectl.ml.datasets.registry import ensure
 
     root = data_root(data)
     places = {found: place for one in expansions for found, place in one.places.items()}
@@ -215,7 +215,7 @@ def _schedule(
     identifier: str,
 ) -> Outcome:
     from prunectl.cli.progress import Display, LiveDisplay, PlainDisplay, Work
-    from prunectl.core.datasets import data_root
+    from prunectl.ml.datasets import data_root
     from prunectl.scheduler.loop import WORKER, Scheduler
     from prunectl.storage.ingest import ingest
 

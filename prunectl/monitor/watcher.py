@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from prunectl.core.collector import without_collector
+from prunectl.gc_pause import without_collector
 from prunectl.monitor.snapshot import (
     CoverageView,
     DeviceView,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from prunectl.core.datasets.registry import OptionValue
+from prunectl.ml.datasets.registry import OptionValue
 from prunectl.plan.grid import axes
 from prunectl.plan.levels import UNKNOWN, Check, Ladder, ladders
 from prunectl.plan.load import LoadedPlan

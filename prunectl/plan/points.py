@@ -6,9 +6,9 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from prunectl.core.criteria import registry as criteria
-from prunectl.core.datasets import registry as datasets
 from prunectl.errors import PlanError, UnknownName
+from prunectl.ml.criteria import registry as criteria
+from prunectl.ml.datasets import registry as datasets
 from prunectl.plan import strategies
 from prunectl.plan.grid import Combination, combinations
 from prunectl.plan.load import LoadedPlan, check

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from prunectl.core.datasets import registry as datasets
-from prunectl.core.networks import registry as networks
 from prunectl.errors import DataError, PlanError, UnknownName
+from prunectl.ml.datasets import registry as datasets
+from prunectl.ml.networks import registry as networks
 from prunectl.plan.grid import Combination
 from prunectl.plan.load import LoadedPlan, check, merged, recipe_data
 from prunectl.plan.schema import LearningRates, Recipe

@@ -17,9 +17,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from prunectl.core.masks import Masks
-from prunectl.core.train import State
 from prunectl.errors import DiskError, StoreError
+from prunectl.ml.pruning.masks import Masks
+from prunectl.ml.training.trainer import State
 from prunectl.storage.files import replacing
 
 

@@ -7,9 +7,9 @@ from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 
-from prunectl.core.datasets import Images, Streamed, load
-from prunectl.core.devices import configure
-from prunectl.core.train import Trainer
+from prunectl.ml.datasets import Images, Streamed, load
+from prunectl.ml.training.torch_flags import configure
+from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.settings import DataSettings, NetworkSettings, TrainSettings
 from prunectl.spec.stage import StageSpec
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from prunectl.core.masks import NonFiniteWeights
 from prunectl.errors import DiskError
+from prunectl.ml.pruning.masks import NonFiniteWeights
 
 
 class MissingInput(Exception):

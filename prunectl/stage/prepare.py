@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from prunectl.core import inspect
-from prunectl.core.layers import batchnorm_names, layer_name
-from prunectl.core.masks import Masks, dead_channels, dead_layers, next_masks
-from prunectl.core.randomness import generator
-from prunectl.core.train import State, Trainer
+from prunectl.ml import network_summary as inspect
+from prunectl.ml.pruning.layers import batchnorm_names, layer_name
+from prunectl.ml.pruning.masks import Masks, dead_channels, dead_layers, next_masks
+from prunectl.ml.randomness import generator
+from prunectl.ml.training.trainer import State, Trainer
 from prunectl.spec.key import spec_from_dict, stage_key
 from prunectl.spec.replay import replay_of
 from prunectl.spec.stage import StageSpec, Weights

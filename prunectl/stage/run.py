@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from prunectl.core.devices import emulation
-from prunectl.core.train import Trainer
 from prunectl.errors import StoreError
+from prunectl.ml.training.torch_flags import emulation
+from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.key import spec_from_dict, stage_key
 from prunectl.spec.lr_schedule import at
 from prunectl.spec.stage import StageSpec

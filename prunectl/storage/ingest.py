@@ -15,8 +15,8 @@ from pathlib import Path
 
 import duckdb
 
-from prunectl.core.collector import without_collector
 from prunectl.errors import StoreBusy
+from prunectl.gc_pause import without_collector
 from prunectl.storage import schema
 from prunectl.storage.database import Damaged, opened
 from prunectl.storage.files import replacing

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from prunectl.core.inspect import check
+from prunectl.ml.network_summary import check
 from prunectl.plan.expand import Expansion, expand
 from prunectl.plan.load import loads
 from prunectl.spec.key import spec_to_dict

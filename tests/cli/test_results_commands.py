@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import prunectl as package
-from prunectl.core.networks import build
+from prunectl.ml.networks import build
 from prunectl.spec.settings import NetworkSettings
 from prunectl.stage.checkpoint import load_masks, load_state
 from prunectl.storage import parcel, query

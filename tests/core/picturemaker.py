@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from prunectl.core.datasets import Images, Streamed, load
-from prunectl.core.datasets.registry import describe
+from prunectl.ml.datasets import Images, Streamed, load
+from prunectl.ml.datasets.registry import describe
 from prunectl.spec.settings import DataSettings
 
 SIZES = ((40, 30), (24, 33), (17, 17), (64, 20), (12, 15))

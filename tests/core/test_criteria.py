@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from prunectl.core.criteria.registry import find, names
 from prunectl.errors import UnknownName
+from prunectl.ml.criteria.registry import find, names
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ import pytest
 import scipy.io
 import torch
 
-from prunectl.core.datasets import cifar, data_root, digits, idx, load, registry, svhn
-from prunectl.core.datasets import synthetic as synthetic_module
-from prunectl.core.datasets.files import Finder
-from prunectl.core.datasets.registry import Description, describe
 from prunectl.errors import DataError, UnknownName
+from prunectl.ml.datasets import cifar, data_root, digits, idx, load, registry, svhn
+from prunectl.ml.datasets import synthetic as synthetic_module
+from prunectl.ml.datasets.files import Finder
+from prunectl.ml.datasets.registry import Description, describe
 from prunectl.spec.settings import DataSettings
 
 RANDOM = np.random.default_rng(0)
@@ -214,7 +214,7 @@ def test_digits_are_complete_and_stratified(tmp_path: Path) -> None:
 
 def test_the_script_reproduces_the_packaged_digits(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
-    from prunectl.core.datasets import make_digits
+    from prunectl.ml.datasets import make_digits
 
     made = make_digits.content()
     with np.load(digits.FILE) as packaged:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from prunectl.core import devices
+from prunectl.ml.training import torch_flags as devices
 from prunectl.spec.settings import TrainSettings
 
 X86 = "processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: fpu sse2 avx512f{}\n"
@@ -43,7 +43,7 @@ def test_emulation_is_told_of_bf16_alone(monkeypatch: pytest.MonkeyPatch) -> Non
 
 CHURN = """
 import resource, sys
-from prunectl.core import devices
+from prunectl.ml.training import torch_flags as devices
 import torch
 torch.set_num_threads(1)
 if sys.argv[1] == "kept":

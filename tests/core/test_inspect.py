@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from prunectl.core.inspect import NetworkMisfit, check, inspect
-from prunectl.core.masks import next_masks
-from prunectl.core.networks import build
 from prunectl.errors import UnknownName
+from prunectl.ml.network_summary import NetworkMisfit, check, inspect
+from prunectl.ml.networks import build
+from prunectl.ml.pruning.masks import next_masks
 from prunectl.spec.density import ImpossibleDensity
 from prunectl.spec.settings import NetworkSettings, PruneSettings
 
@@ -86,7 +86,7 @@ def test_misfits_are_one_clear_line(name, shape, classes, reason):
 
 
 def test_a_misfit_found_only_by_running_names_the_layer(monkeypatch):
-    from prunectl.core.networks import vgg
+    from prunectl.ml.networks import vgg
 
     monkeypatch.setattr(
         vgg, "STAGES", ((8,), (8,))

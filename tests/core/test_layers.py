@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
-from prunectl.core.layers import layer_name, layers, prunable, prunable_layers
-from prunectl.core.networks import skeleton
 from prunectl.errors import UnknownName
+from prunectl.ml.networks import skeleton
+from prunectl.ml.pruning.layers import layer_name, layers, prunable, prunable_layers
 from prunectl.spec.settings import NetworkSettings
 
 

@@ -11,17 +11,17 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from prunectl.core.inspect import inspect
-from prunectl.core.layers import prunable
-from prunectl.core.masks import (
+from prunectl.errors import UnknownName
+from prunectl.ml.network_summary import inspect
+from prunectl.ml.networks import build, skeleton
+from prunectl.ml.pruning.layers import prunable
+from prunectl.ml.pruning.masks import (
     NonFiniteWeights,
     dead_channels,
     dead_layers,
     highest,
     next_masks,
 )
-from prunectl.core.networks import build, skeleton
-from prunectl.errors import UnknownName
 from prunectl.spec.density import ImpossibleDensity, kept
 from prunectl.spec.settings import NetworkSettings, PruneSettings
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from prunectl.core.inspect import inspect
-from prunectl.core.layers import prunable
-from prunectl.core.networks import build, skeleton
-from prunectl.core.networks.initialize import initialise
-from prunectl.core.networks.parts import BatchNorm, PaddedShortcut
-from prunectl.core.networks.registry import find, names
 from prunectl.errors import UnknownName
+from prunectl.ml.network_summary import inspect
+from prunectl.ml.networks import build, skeleton
+from prunectl.ml.networks.initialize import initialise
+from prunectl.ml.networks.parts import BatchNorm, PaddedShortcut
+from prunectl.ml.networks.registry import find, names
+from prunectl.ml.pruning.layers import prunable
 from prunectl.spec.settings import NetworkSettings
 
 CIFAR = (3, 32, 32)

@@ -7,10 +7,10 @@ import sys
 
 CODE = """
 import sys
-from prunectl.core.networks import registry as networks
-from prunectl.core.criteria import registry as criteria
+from prunectl.ml.networks import registry as networks
+from prunectl.ml.criteria import registry as criteria
 from prunectl.spec import density
-import prunectl.core.networks
+import prunectl.ml.networks
 networks.find("wrn-28-10"), networks.names()
 criteria.find("random"), criteria.names()
 assert density.kept(10, "0.25") == 2

@@ -12,15 +12,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from prunectl.core.batches import Batches
-from prunectl.core.datasets import Images, Streamed, load, loader
-from prunectl.core.datasets.listing import View
-from prunectl.core.datasets.loader import Loader, images_per_request, processes
-from prunectl.core.datasets.pictures import Request
-from prunectl.core.datasets.registry import describe
-from prunectl.core.source import Source, open_source
-from prunectl.core.stream import StreamedBatches
 from prunectl.errors import DataError
+from prunectl.ml.datasets import Images, Streamed, load
+from prunectl.ml.datasets import read_ahead as loader
+from prunectl.ml.datasets.image_files import Request
+from prunectl.ml.datasets.listing import View
+from prunectl.ml.datasets.read_ahead import Loader, images_per_request, processes
+from prunectl.ml.datasets.registry import describe
+from prunectl.ml.training.batch_source import Source, open_source
+from prunectl.ml.training.batches import Batches
+from prunectl.ml.training.streamed_batches import StreamedBatches
 from prunectl.spec.settings import AugmentSettings, DataSettings, TrainSettings
 
 RANDOM_PARTS = AugmentSettings(flip=True, crop="random-resized")

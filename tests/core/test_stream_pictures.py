@@ -12,14 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
-from prunectl.core import crops
-from prunectl.core.datasets import Images, Streamed, listing, load, registry
-from prunectl.core.datasets.files import Finder
-from prunectl.core.datasets.listing import View
-from prunectl.core.datasets.pictures import Reader, Request, decode, shown_whole
-from prunectl.core.datasets.registry import describe, ensure
-from prunectl.core.randomness import crop_draws
 from prunectl.errors import DataError
+from prunectl.ml.datasets import Images, Streamed, listing, load, registry
+from prunectl.ml.datasets import random_resized_crop as crops
+from prunectl.ml.datasets.files import Finder
+from prunectl.ml.datasets.image_files import Reader, Request, decode, shown_whole
+from prunectl.ml.datasets.listing import View
+from prunectl.ml.datasets.registry import describe, ensure
+from prunectl.ml.randomness import crop_draws
 from prunectl.spec.settings import DataSettings
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
@@ -135,9 +135,9 @@ def test_by_size_images_are_held_or_streamed(
 ) -> None:
     settings = picturemaker.settings_of(picturemaker.write_pictures(tmp_path, 2, 1))
     size = 9 * 16 * 16 * 3
-    monkeypatch.setattr("prunectl.core.datasets.images.HELD_BYTES", size)
+    monkeypatch.setattr("prunectl.ml.datasets.images.HELD_BYTES", size)
     assert isinstance(load(settings), Images)
-    monkeypatch.setattr("prunectl.core.datasets.images.HELD_BYTES", size - 1)
+    monkeypatch.setattr("prunectl.ml.datasets.images.HELD_BYTES", size - 1)
     assert isinstance(load(settings), Streamed)
 
 

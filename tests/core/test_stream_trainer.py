@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from prunectl.core.datasets import Images, Streamed
-from prunectl.core.state import State
-from prunectl.core.train import Trainer
+from prunectl.ml.datasets import Images, Streamed
+from prunectl.ml.training.state import State
+from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.lr_schedule import constant
 from prunectl.spec.settings import (
     AugmentSettings,

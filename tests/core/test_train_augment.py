@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from prunectl.core.augment import Normalizer, augment, pad_pixels
-from prunectl.core.batches import Batches
-from prunectl.core.randomness import Offsets, epoch_offsets, epoch_order
+from prunectl.ml.randomness import Offsets, epoch_offsets, epoch_order
+from prunectl.ml.training.augment import Normalizer, augment, pad_pixels
+from prunectl.ml.training.batches import Batches
 from prunectl.spec.settings import AugmentSettings, NormalizeSettings, TrainSettings
 
 CPU = torch.device("cpu")

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from prunectl.core import capture
-from prunectl.core.capture import CaptureFailed, Graphs
-from prunectl.core.datasets.images import Images
-from prunectl.core.state import State
-from prunectl.core.train import Trainer
+from prunectl.ml.datasets.images import Images
+from prunectl.ml.training import cuda_graphs as capture
+from prunectl.ml.training.cuda_graphs import CaptureFailed, Graphs
+from prunectl.ml.training.state import State
+from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.lr_schedule import stepwise
 from prunectl.spec.settings import (
     AugmentSettings,

@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prunectl.core import capture
-from prunectl.core.capture import Graphs, Lane
-from prunectl.core.datasets.images import Images
-from prunectl.core.devices import configure
-from prunectl.core.state import State
-from prunectl.core.train import Trainer
+from prunectl.ml.datasets.images import Images
+from prunectl.ml.training import cuda_graphs as capture
+from prunectl.ml.training.cuda_graphs import Graphs, Lane
+from prunectl.ml.training.state import State
+from prunectl.ml.training.torch_flags import configure
+from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.lr_schedule import constant, decaying, stepwise
 from prunectl.spec.settings import (
     AugmentSettings,
@@ -387,7 +387,7 @@ def test_a_worker_process_uses_graphs_in_stages(tmp_path: Path) -> None:
     """Through the command a scheduler starts: two lanes, and the mode told in the results."""
     import json
 
-    from prunectl.core.datasets.registry import describe
+    from prunectl.ml.datasets.registry import describe
     from prunectl.spec.key import spec_to_dict, stage_key
     from prunectl.spec.settings import DataSettings
     from prunectl.spec.stage import StageSpec

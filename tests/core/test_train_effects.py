@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from prunectl.core.datasets import load
-from prunectl.core.datasets.registry import complete, describe
-from prunectl.core.train import Trainer
+from prunectl.ml.datasets import load
+from prunectl.ml.datasets.registry import complete, describe
+from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.lr_schedule import constant
 from prunectl.spec.settings import (
     AugmentSettings,

@@ -11,8 +11,8 @@ from itertools import chain, pairwise
 import pytest
 import torch
 
-from prunectl.core.batches import Batches
-from prunectl.core.randomness import epoch_offsets, epoch_order, generator
+from prunectl.ml.randomness import epoch_offsets, epoch_order, generator
+from prunectl.ml.training.batches import Batches
 from prunectl.spec.batch_layout import Layout
 from prunectl.spec.settings import AugmentSettings, TrainSettings
 
@@ -134,7 +134,7 @@ def test_batches_do_not_depend_on_blocks_or_on_where_one_begins(
         memory_format=torch.channels_last
     )
     whole = Batches(images, torch.arange(40), settings)
-    monkeypatch.setattr("prunectl.core.batches.HOST_BLOCK", 1)
+    monkeypatch.setattr("prunectl.ml.training.batches.HOST_BLOCK", 1)
     single = Batches(images, torch.arange(40), settings)
     for step in (0, 1, 2, 11, 3, 5, 6):
         pixels, labels = whole.get(1, 2, step)
@@ -154,12 +154,12 @@ NOT_GLOBAL = """
 import random, numpy, torch
 from pathlib import Path
 from torch import nn
-from prunectl.core.datasets import load
-from prunectl.core.datasets.registry import describe
-from prunectl.core.devices import configure
+from prunectl.ml.datasets import load
+from prunectl.ml.datasets.registry import describe
+from prunectl.ml.training.torch_flags import configure
 from prunectl.spec.lr_schedule import constant
 from prunectl.spec.settings import AugmentSettings, DataSettings, NormalizeSettings, TrainSettings
-from prunectl.core.train import Trainer
+from prunectl.ml.training.trainer import Trainer
 
 def forbidden(*arguments, **options):
     raise AssertionError("a global generator was used")
@@ -189,9 +189,9 @@ def test_nothing_draws_from_a_global_generator_nor_lacks_a_deterministic_kernel(
 
 def test_registries_and_layouts_are_free_of_torch() -> None:
     code = (
-        "import sys, prunectl.core.datasets.registry as r, prunectl.spec.batch_layout\n"
+        "import sys, prunectl.ml.datasets.registry as r, prunectl.spec.batch_layout\n"
         "r.describe('cifar10'); r.describe('synthetic', (('height', 8),))\n"
-        "from prunectl.core.datasets import data_root; data_root()\n"
+        "from prunectl.ml.datasets import data_root; data_root()\n"
         "assert not {'torch', 'scipy', 'PIL', 'torchvision'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

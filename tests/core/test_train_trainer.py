@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from prunectl.core.datasets.images import Images
-from prunectl.core.optimize import Optimizer
-from prunectl.core.randomness import epoch_order
-from prunectl.core.state import State
-from prunectl.core.train import Trainer
+from prunectl.ml.datasets.images import Images
+from prunectl.ml.randomness import epoch_order
+from prunectl.ml.training.optimizer import Optimizer
+from prunectl.ml.training.state import State
+from prunectl.ml.training.trainer import Trainer
 from prunectl.spec import lr_schedule as schedules
 from prunectl.spec.lr_schedule import Segment, constant, stepwise
 from prunectl.spec.settings import (
@@ -286,7 +286,7 @@ def test_the_rates_read_back_are_those_of_the_schedule() -> None:
 
 
 def test_a_changing_rate_is_read_back_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prunectl.core.rates.ROOM", 4)
+    monkeypatch.setattr("prunectl.ml.training.lr_log.ROOM", 4)
     trainer = ready(dense)
     lr = schedules.decaying("cosine", 0.3, 0.0, 11)
     run(trainer, lr, 11)
@@ -517,8 +517,8 @@ def test_a_state_of_something_else_is_refused_and_changes_nothing() -> None:
 def test_a_network_learns_the_synthetic_images_but_not_at_once() -> None:
     from pathlib import Path
 
-    from prunectl.core.datasets import load
-    from prunectl.core.datasets.registry import describe
+    from prunectl.ml.datasets import load
+    from prunectl.ml.datasets.registry import describe
     from prunectl.spec.settings import DataSettings
 
     options = (("height", 6), ("train", 1000), ("width", 6), ("classes", 7))

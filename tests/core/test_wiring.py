@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from prunectl.core.networks import skeleton
-from prunectl.core.wiring import norms, readers
+from prunectl.ml.networks import skeleton
+from prunectl.ml.pruning.channel_graph import norms, readers
 from prunectl.spec.settings import NetworkSettings
 
 

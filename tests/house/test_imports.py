@@ -45,14 +45,14 @@ def loaded(repository: Path, code: str) -> set[str]:
         ("import prunectl.report.plots, prunectl.report.export", {"duckdb"}),
         ("import prunectl.cli.app", set()),
         ("import prunectl.plan.expand", set()),
-        ("import prunectl.core.networks.registry, prunectl.core.datasets.registry", set()),
-        ("import prunectl.core.criteria.registry, prunectl.spec.settings", set()),
+        ("import prunectl.ml.networks.registry, prunectl.ml.datasets.registry", set()),
+        ("import prunectl.ml.criteria.registry, prunectl.spec.settings", set()),
         ("import prunectl.scheduler.loop, prunectl.scheduler.devices, prunectl.control", set()),
         ("import prunectl.monitor.watcher", set()),
         ("import prunectl.report.leaderboard", {"duckdb"}),
         ("import prunectl.storage.query", {"duckdb"}),
         ("import prunectl.stage.worker", {"torch"}),
-        ("import prunectl.core.train, prunectl.core.masks", {"torch"}),
+        ("import prunectl.ml.training.trainer, prunectl.ml.pruning.masks", {"torch"}),
     ],
 )
 def test_importing_loads_nothing_it_does_not_use(

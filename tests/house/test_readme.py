@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from prunectl.cli.app import app
-from prunectl.core.inspect import check
+from prunectl.ml.network_summary import check
 from prunectl.plan.expand import expand
 from prunectl.plan.load import loads
 from prunectl.plan.strategies import BUILT_IN

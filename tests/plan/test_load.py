@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from prunectl.core.inspect import check
 from prunectl.errors import PlanError
+from prunectl.ml.network_summary import check
 from prunectl.plan.expand import expand
 from prunectl.plan.load import load, loads
 

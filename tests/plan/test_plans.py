@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from prunectl.core.datasets import registry as datasets
-from prunectl.core.inspect import check
+from prunectl.ml.datasets import registry as datasets
+from prunectl.ml.network_summary import check
 from prunectl.plan.expand import Expansion, Trial, expand
 from prunectl.plan.load import load
 

@@ -11,10 +11,10 @@ from importlib import resources
 import pytest
 import torch
 
-from prunectl.core.inspect import check, inspect
-from prunectl.core.masks import next_masks
-from prunectl.core.networks import build
 from prunectl.errors import PlanError, UnknownName
+from prunectl.ml.network_summary import check, inspect
+from prunectl.ml.networks import build
+from prunectl.ml.pruning.masks import next_masks
 from prunectl.plan import filter_ratios as ratios
 from prunectl.plan.expand import Expansion, expand
 from prunectl.plan.levels import UNKNOWN

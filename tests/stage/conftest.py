@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from prunectl.core.inspect import check
+from prunectl.ml.network_summary import check
 from prunectl.plan.expand import Expansion, expand
 from prunectl.plan.load import loads
 from prunectl.spec.key import spec_to_dict

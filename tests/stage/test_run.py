@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from prunectl.core.layers import batchnorm_names
-from prunectl.core.networks import skeleton
-from prunectl.core.train import State
+from prunectl.ml.networks import skeleton
+from prunectl.ml.pruning.layers import batchnorm_names
+from prunectl.ml.training.trainer import State
 from prunectl.spec import lr_schedule as lr
 from prunectl.spec.key import stage_key
 from prunectl.spec.replay import replay_of
@@ -122,7 +122,7 @@ def test_a_rewound_start_is_the_dense_checkpoint_bit_by_bit(
     laboratory: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On surviving weights, biases and BatchNorm included; the pruned ones are zero."""
-    from prunectl.core.train import Trainer
+    from prunectl.ml.training.trainer import Trainer
 
     lab = laboratory()
     keys = lab.path("weight-rewind")
@@ -153,7 +153,7 @@ def test_a_rewound_start_is_the_dense_checkpoint_bit_by_bit(
 def test_the_others_start_from_the_parents_end(
     laboratory: Make, monkeypatch: pytest.MonkeyPatch, strategy: str
 ) -> None:
-    from prunectl.core.train import Trainer
+    from prunectl.ml.training.trainer import Trainer
 
     lab = laboratory("recipe.optimizer_state=carried")
     keys = lab.path(strategy)
@@ -318,7 +318,7 @@ def test_a_replay_that_comes_out_differently_says_so(laboratory: Make) -> None:
 
 
 def test_divergence_is_a_result_and_nothing_is_pruned_from_it(laboratory: Make) -> None:
-    from prunectl.core.masks import NonFiniteWeights
+    from prunectl.ml.pruning.masks import NonFiniteWeights
 
     lab = laboratory("recipe.schedule.lr=1e30")
     dense, first, *_ = lab.path("fine-tune")
@@ -351,7 +351,7 @@ def test_stages_of_a_kind_share_an_engine_and_it_never_shows(laboratory: Make) -
 def test_failures_are_in_the_log_with_their_traceback(
     laboratory: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from prunectl.core.train import Trainer
+    from prunectl.ml.training.trainer import Trainer
 
     lab = laboratory()
     key = lab.path("fine-tune")[0]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from prunectl.core import train
-from prunectl.core.datasets.registry import describe
+from prunectl.ml.datasets.registry import describe
+from prunectl.ml.training import trainer as train
 from prunectl.spec.key import spec_to_dict, stage_key
 from prunectl.spec.lr_schedule import constant
 from prunectl.spec.settings import (

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prunectl.core.datasets import Images, Streamed
-from prunectl.core.datasets.registry import ensure
 from prunectl.errors import PlanError
+from prunectl.ml.datasets import Images, Streamed
+from prunectl.ml.datasets.registry import ensure
 from prunectl.plan.expand import expand
 from prunectl.plan.load import loads
 from prunectl.spec.key import spec_to_dict

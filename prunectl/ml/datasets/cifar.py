@@ -1,0 +1,74 @@
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009): the "python version", pickles made by Python 2."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunectl.errors import DataError
+from prunectl.ml.datasets.arrays import Arrays
+from prunectl.ml.datasets.files import Finder
+from prunectl.ml.datasets.registry import OptionValue
+
+LAYOUT = {
+    "cifar10": ("cifar-10-batches-py", [f"data_batch_{i}" for i in range(1, 6)], ["test_batch"]),
+    "cifar100": ("cifar-100-python", ["train"], ["test"]),
+}
+LABELS = {"cifar10": b"labels", "cifar100": b"fine_labels"}
+
+# What a pickled array of numpy consists of; Python 2's numpy called the module numpy.core.
+ALLOWED = {
+    ("numpy.core.multiarray", "_reconstruct"): ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "_reconstruct"): ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy", "ndarray"): ("numpy", "ndarray"),
+    ("numpy", "dtype"): ("numpy", "dtype"),
+    ("_codecs", "encode"): ("_codecs", "encode"),
+}
+
+
+class ArrayUnpickler(pickle.Unpickler):
+    """Unpickles containers of numpy arrays, and refuses everything else: a data file runs no code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """The few functions of `ALLOWED`. Raises UnpicklingError for others."""
+        if (module, name) not in ALLOWED:
+            raise pickle.UnpicklingError(f"the file asks for {module}.{name}, which no image needs")
+        return super().find_class(*ALLOWED[module, name])
+
+
+def read(find: Finder, options: Mapping[str, OptionValue]) -> Arrays:
+    """Read all batches; see `Finder.folder` for where they are looked for."""
+    inner, train, test = LAYOUT[find.name]
+    folder = find.folder([*train, *test], [inner, find.name], lambda r: _download(find.name, r))
+    label = LABELS[find.name]
+    return Arrays(*_join(folder, train, label), *_join(folder, test, label))
+
+
+def read_batch(path: Path, label: bytes) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Images [n, 32, 32, 3] and labels [n] of one file. Raises DataError."""
+    try:
+        batch = ArrayUnpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
+        pixels = np.asarray(batch[b"data"], np.uint8).reshape(-1, 3, 32, 32)
+        return pixels.transpose(0, 2, 3, 1), np.asarray(batch[label], np.int64)
+    except (OSError, pickle.UnpicklingError, EOFError, LookupError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: not a batch of CIFAR images: {error}") from error
+
+
+def _join(
+    folder: Path, names: list[str], label: bytes
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    batches = [read_batch(folder / name, label) for name in names]
+    return np.concatenate([b[0] for b in batches]), np.concatenate([b[1] for b in batches])
+
+
+def _download(name: str, root: Path) -> None:
+    from torchvision import datasets
+
+    kind = datasets.CIFAR10 if name == "cifar10" else datasets.CIFAR100
+    kind(str(root), download=True)

@@ -1,0 +1,81 @@
+"""MNIST and Fashion-MNIST: files in the IDX format (LeCun et al. 1998), plain or gzipped."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunectl.errors import DataError
+from prunectl.ml.datasets.arrays import Arrays
+from prunectl.ml.datasets.files import Finder, present
+from prunectl.ml.datasets.registry import OptionValue
+
+FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+FOLDERS = {"mnist": ("MNIST/raw", "mnist"), "fashion-mnist": ("FashionMNIST/raw", "fashion-mnist")}
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+"""Where Debian's package dataset-fashion-mnist installs its files."""
+
+# Both data sets have the same file names: these are the test labels that each begins with.
+FIRST_LABELS = {
+    "mnist": [7, 2, 1, 0, 4, 1, 4, 9, 5, 9, 0, 6],
+    "fashion-mnist": [9, 2, 1, 1, 6, 1, 4, 6, 5, 7, 4, 5],
+}
+
+
+def read(find: Finder, options: Mapping[str, OptionValue]) -> Arrays:
+    """Read all four files; see `Finder.folder` for where they are looked for."""
+    folder = find.folder(
+        FILES,
+        FOLDERS[find.name],
+        lambda root: _download(find.name, root),
+        compressed=True,
+        fallbacks=[DEBIAN] if find.name == "fashion-mnist" else [],
+        suits=lambda place: not _is_other(find.name, place),
+    )
+    images, labels, test_images, test_labels = (_read(folder, name) for name in FILES)
+    return Arrays(images[..., None], labels, test_images[..., None], test_labels)
+
+
+def read_idx(data: bytes) -> NDArray[np.uint8]:
+    """The array of one uncompressed IDX file of bytes. Raises ValueError where it is not one."""
+    if len(data) < 4 or data[:3] != b"\0\0\x08":
+        raise ValueError("not an IDX file of bytes")
+    rank = data[3]
+    shape = tuple(int.from_bytes(data[4 + 4 * i : 8 + 4 * i], "big") for i in range(rank))
+    if len(data) != 4 + 4 * rank + math.prod(shape):
+        raise ValueError(f"{len(data)} bytes do not hold an array of shape {shape}")
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
+
+
+def _read(folder: Path, name: str) -> NDArray[np.uint8]:
+    path = present(folder, name, compressed=True)
+    assert path is not None
+    try:
+        data = path.read_bytes()
+        return read_idx(gzip.decompress(data) if path.suffix == ".gz" else data)
+    except (OSError, ValueError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def _is_other(name: str, folder: Path) -> bool:
+    """Whether the folder holds the other data set of the same file names."""
+    labels = _read(folder, FILES[3])[:12].tolist()
+    return any(labels == first for other, first in FIRST_LABELS.items() if other != name)
+
+
+def _download(name: str, root: Path) -> None:
+    from torchvision import datasets
+
+    kind = datasets.MNIST if name == "mnist" else datasets.FashionMNIST
+    kind(str(root), download=True)

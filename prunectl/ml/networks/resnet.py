@@ -1,0 +1,57 @@
+"""The ResNets of He et al. 2016 for 32×32 images: 6n + 2 layers, 16, 32 and 64 channels, post-activation."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from prunectl.ml.networks.parts import batchnorm, conv3x3, conv_bn, pooled, shortcut
+from prunectl.spec.settings import NetworkSettings
+
+CHANNELS = (16, 32, 64)
+
+
+class Block(nn.Module):
+    """relu(bn2(conv2(relu(bn1(conv1(x))))) + shortcut(x)); `stride` is the first convolution's."""
+
+    def __init__(
+        self, settings: NetworkSettings, inputs: int, outputs: int, stride: int, first: bool
+    ) -> None:
+        super().__init__()
+        self.conv1 = conv3x3(inputs, outputs, stride)
+        self.bn1 = batchnorm(settings, outputs)
+        self.conv2 = conv3x3(outputs, outputs)
+        self.bn2 = batchnorm(settings, outputs)
+        self.shortcut = shortcut(settings, inputs, outputs, stride, first=first)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = functional.relu(self.bn1(self.conv1(images)))
+        return functional.relu(self.bn2(self.conv2(maps)) + self.shortcut(images))
+
+
+class ResNet(nn.Module):
+    """Stem, three stages of `blocks` blocks each (the later two start with stride 2), mean, dense layer."""
+
+    def __init__(self, settings: NetworkSettings, blocks: int) -> None:
+        super().__init__()
+        self.stem = conv_bn(settings, conv3x3(settings.shape[0], CHANNELS[0]))
+        self.stages = nn.Sequential()
+        inputs = CHANNELS[0]
+        for stage, outputs in enumerate(CHANNELS):
+            row = nn.Sequential()
+            for block in range(blocks):
+                stride = 2 if stage > 0 and block == 0 else 1
+                row.append(Block(settings, inputs, outputs, stride, first=block == 0))
+                inputs = outputs
+            self.stages.append(row)
+        self.classifier = nn.Linear(inputs, settings.classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.stages(functional.relu(self.stem(images)))
+        logits: Tensor = self.classifier(pooled(maps))
+        return logits
+
+
+def resnet(settings: NetworkSettings, depth: int) -> nn.Module:
+    """The ResNet of `depth` = 6n + 2 layers."""
+    return ResNet(settings, (depth - 2) // 6)

@@ -1,0 +1,49 @@
+"""Classification: cross-entropy, accuracy, top-5 accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from prunectl.ml.tasks.base import Metrics
+from prunectl.spec.settings import TrainSettings
+
+
+class Classification:
+    """Trains with label smoothing where the recipe asks for it; evaluates the plain cross-entropy."""
+
+    counted: tuple[str, ...] = ("correct",)
+
+    def __init__(self, settings: TrainSettings, classes: int) -> None:
+        self.smoothing = settings.label_smoothing
+        self.top5 = classes > 5
+        self.measured: tuple[str, ...] = ("loss", "correct", *(["top5"] if self.top5 else []))
+
+    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Mean cross-entropy in float32, whatever precision the network ran in."""
+        return cross_entropy(outputs.float(), labels, label_smoothing=self.smoothing)
+
+    def training_sums(self, outputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """``correct``: images whose most likely class is right."""
+        return {"correct": (outputs.argmax(1) == labels).sum()}
+
+    def evaluation_sums(self, outputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """``loss``, ``correct`` and, where there are more than five classes, ``top5``."""
+        logits = outputs.float()
+        losses = cross_entropy(logits, labels, reduction="none")
+        sums = {"loss": losses.sum(dtype=torch.float64), **self.training_sums(logits, labels)}
+        if self.top5:
+            sums["top5"] = (logits.topk(5, dim=1).indices == labels[:, None]).sum()
+        return sums
+
+    def metrics(self, sums: Mapping[str, float], count: int) -> Metrics:
+        """Averages; accuracies in percent of the true number of images."""
+        return Metrics(
+            loss=sums["loss"] / count,
+            accuracy=100 * sums["correct"] / count,
+            count=count,
+            top5=100 * sums["top5"] / count if "top5" in sums else None,
+        )

@@ -1,0 +1,150 @@
+"""CUDA streams and graphs: where an engine's work is queued, and how a step becomes one launch.
+
+A training step of a small network is a few hundred kernels of a few microseconds: launched one by one from Python,
+the device waits for the host most of the time. A graph is the whole step, recorded once and launched at once. It
+reads and writes the memory it was recorded with, so everything a step depends on lives in tensors that never move,
+and stages are copied into them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prunectl.gc_pause import without_collector
+
+Step = Callable[[Tensor, Tensor], None]
+"""A function of pixels and labels that works in place on tensors that stay where they are."""
+Recorder = Callable[[Callable[[], None]], Callable[[], None]]
+"""Makes a replay out of a call: nothing is done by recording, and everything by each replay."""
+
+WARM_UP = 3
+"""Steps done before recording: cuDNN and cuBLAS choose kernels and take their workspaces in the first ones."""
+AHEAD = 4
+"""Marks (of some 16 steps each) that a lane may be ahead of its device: enough to hide what the host does at the
+end of an epoch, few enough to stop at once and to share the device evenly."""
+
+_free_streams: dict[torch.device, list[torch.cuda.Stream]] = {}
+
+
+class Lane:
+    """An engine's place on a device: a CUDA stream of its own, or nothing on a CPU, where calls do the work.
+
+    torch hands out 32 streams in turn and then the same again. Two graphs on one stream share cuBLAS' workspace, and
+    one that goes would take the other's along, so streams are given back and used again one engine at a time.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.stream: torch.cuda.Stream | None = None
+        self._marks: deque[torch.cuda.Event] = deque()
+        self._pool: Any = None
+        if device.type == "cuda":
+            self._free = _free_streams.setdefault(device, [])
+            if not self._free:
+                self._free.append(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
+            self.stream = self._free.pop()
+            # What was uploaded for all engines was uploaded on another stream.
+            self.stream.wait_stream(torch.cuda.current_stream(device))
+
+    def queue(self) -> contextlib.AbstractContextManager[object]:
+        """What is launched inside is queued here. Never to be held across a yield: others run then."""
+        return contextlib.nullcontext() if self.stream is None else torch.cuda.stream(self.stream)
+
+    def mark(self) -> None:
+        """Remember how far the queue goes now."""
+        if self.stream is not None:
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record(self.stream)
+            self._marks.append(event)
+
+    def ahead(self) -> int:
+        """Marks that the device has not come to yet. Does not wait."""
+        while self._marks and self._marks[0].query():  # type: ignore[no-untyped-call]
+            self._marks.popleft()
+        return len(self._marks)
+
+    def record(self, call: Callable[[], None]) -> Callable[[], None]:
+        """Record what a call launches as a graph; nothing is done by it.
+
+        All graphs of a lane share their memory, since they never run at the same time and nothing of one is used
+        by the next.
+        """
+        graph = torch.cuda.CUDAGraph()
+        with (
+            # Python must not free another engine's graphs while one is being recorded.
+            without_collector(),
+            torch.cuda.graph(
+                graph, pool=self._pool, stream=self.stream, capture_error_mode="thread_local"
+            ),
+        ):
+            call()
+        self._pool = graph.pool()
+        return graph.replay
+
+    def close(self) -> None:
+        """Wait for what is queued and give the stream back; the lane is not to be used again."""
+        if self.stream is not None:
+            self.stream.synchronize()
+            self._free.append(self.stream)
+            self.stream = None
+
+
+class CaptureFailed(Exception):
+    """A step that cannot be recorded, and why; nothing has changed by the attempt."""
+
+
+class Graphs:
+    """Runs a step by replaying graphs of it, one per size of batch and variant, each recorded when first needed."""
+
+    def __init__(
+        self, step: Step, changes: Callable[[], Iterable[Tensor]], record: Recorder
+    ) -> None:
+        """`changes` gives all tensors that the step changes: they are what they were after recording."""
+        self._step = step
+        self._changes = changes
+        self._record = record
+        self._recorded: dict[Hashable, tuple[Tensor, Tensor, Callable[[], None]]] = {}
+
+    def __len__(self) -> int:
+        """Graphs recorded."""
+        return len(self._recorded)
+
+    def run(self, pixels: Tensor, labels: Tensor, variant: Hashable = None) -> None:
+        """The step on a batch. `variant` names whatever else decides which kernels it launches.
+
+        Raises CaptureFailed; the step has not been done then.
+        """
+        key = (len(labels), variant)
+        if key not in self._recorded:
+            self._recorded[key] = self._prepare(pixels, labels)
+        own_pixels, own_labels, replay = self._recorded[key]
+        own_pixels.copy_(pixels)
+        own_labels.copy_(labels)
+        replay()
+
+    def _prepare(self, pixels: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Callable[[], None]]:
+        own_pixels, own_labels = pixels.clone(), labels.clone()
+        if own_pixels.is_cuda:
+            # Kernels may be chosen by timing them: let no other lane's work disturb that.
+            torch.cuda.synchronize(own_pixels.device)
+        with torch.no_grad():
+            before = [(tensor, tensor.clone()) for tensor in self._changes()]
+        try:
+            for _ in range(WARM_UP):
+                self._step(own_pixels, own_labels)
+            replay = self._record(lambda: self._step(own_pixels, own_labels))
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            line = str(error).strip().split("\n", 1)[0]
+            raise CaptureFailed(f"{type(error).__name__}: {line}") from error
+        finally:
+            with torch.no_grad():
+                for tensor, value in before:
+                    tensor.copy_(value)
+        return own_pixels, own_labels, replay
