@@ -26,10 +26,10 @@ from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.key import spec_to_dict, stage_key
 from prunectl.spec.lr_schedule import constant
 from prunectl.spec.stage import StageSpec
-from prunectl.stage.engines import Engines
-from prunectl.stage.run import Control, run
 from prunectl.storage.files import write_json
 from prunectl.storage.paths import StorePaths
+from prunectl.worker.run import Control, run
+from prunectl.worker.trainer_cache import Engines
 
 Round = Callable[[], None]
 Batches = Callable[[bool], Iterator[tuple[Tensor, Tensor]]]

@@ -1,6 +1,6 @@
 """`python -m prunectl.bench.pretender`: a worker that trains nothing and reports as if it did.
 
-It speaks the worker protocol of `prunectl.stage` for one stage at a time: a beat a second, an epoch in the stage's
+It speaks the worker protocol of `prunectl.worker` for one stage at a time: a beat a second, an epoch in the stage's
 event log every `--epoch` seconds, the result at the end. Its first stage is somewhere in its middle, as if resumed,
 so that many workers do not all end at the same moment. Free of torch.
 """
@@ -23,7 +23,7 @@ from prunectl.storage.journal import Journal
 from prunectl.storage.paths import StorePaths
 
 BEAT_SECONDS = 1.0
-"""As `prunectl.stage.worker` has it."""
+"""As `prunectl.worker.main` has it."""
 EPOCH_STEPS = 391
 """CIFAR-10 in batches of 128."""
 
@@ -137,7 +137,7 @@ class Pretender:
 
 
 def main() -> None:
-    """Serve stages; the options are those of `prunectl.stage`, and --epoch."""
+    """Serve stages; the options are those of `prunectl.worker`, and --epoch."""
     parser = argparse.ArgumentParser(prog="python -m prunectl.bench.pretender")
     parser.add_argument("--store", type=Path, required=True)
     parser.add_argument("--epoch", type=float, required=True, help="seconds")

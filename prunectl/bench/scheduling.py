@@ -107,7 +107,7 @@ def _processes(root: Path, count: int) -> list[float]:
         command = [
             sys.executable,
             "-m",
-            "prunectl.stage",
+            "prunectl.worker",
             "--store",
             str(root),
             "--data",

@@ -35,7 +35,7 @@ from prunectl.storage.files import write_json
 from prunectl.storage.locks import Lock
 from prunectl.storage.paths import StorePaths
 
-WORKER = (sys.executable, "-m", "prunectl.stage")
+WORKER = (sys.executable, "-m", "prunectl.worker")
 
 
 class Scheduler:

@@ -17,11 +17,11 @@ from prunectl.ml.network_summary import check
 from prunectl.plan.expand import Expansion, expand
 from prunectl.plan.load import loads
 from prunectl.spec.key import spec_to_dict
-from prunectl.stage.engines import Engines
-from prunectl.stage.run import Control, run
 from prunectl.storage import files
 from prunectl.storage.files import write_json
 from prunectl.storage.paths import StorePaths
+from prunectl.worker.run import Control, run
+from prunectl.worker.trainer_cache import Engines
 from tests.chaos import study
 
 SMALL = ['recipe.length="3ep"', 'recipe.schedule.milestones=["1ep","2ep"]']

@@ -119,7 +119,7 @@ def processes(store: Path) -> dict[int, str]:
         except OSError:
             continue
         if str(store) in words and state != "Z" and int(folder.name) != os.getpid():
-            found[int(folder.name)] = "worker" if "prunectl.stage" in words else "scheduler"
+            found[int(folder.name)] = "worker" if "prunectl.worker" in words else "scheduler"
     return found
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from prunectl.stage.checkpoint import load_state
 from prunectl.storage.paths import StorePaths
+from prunectl.worker.checkpoint import load_state
 from tests.cli.conftest import TINY, prunectl
 
 

@@ -15,11 +15,11 @@ from safetensors.torch import load_file
 import prunectl as package
 from prunectl.ml.networks import build
 from prunectl.spec.settings import NetworkSettings
-from prunectl.stage.checkpoint import load_masks, load_state
 from prunectl.storage import parcel, query
 from prunectl.storage.files import read_json, write_json
 from prunectl.storage.ingest import ingest
 from prunectl.storage.paths import StorePaths
+from prunectl.worker.checkpoint import load_masks, load_state
 from tests.cli.conftest import TINY, Done, prunectl
 
 Here = Callable[..., Done]

@@ -58,7 +58,7 @@ def workers(parent: int) -> list[int]:
                 status = (folder / "stat").read_text().rsplit(")", 1)[1].split()
             except OSError:
                 continue
-            if b"prunectl.stage" in command and int(status[1]) == parent:
+            if b"prunectl.worker" in command and int(status[1]) == parent:
                 found.append(int(folder.name))
     return found
 

@@ -418,7 +418,7 @@ def test_a_worker_process_uses_graphs_in_stages(tmp_path: Path) -> None:
     options = {"store": paths.root, "data": tmp_path, "device": "cuda", "slots": 2}
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     process = subprocess.Popen(
-        [sys.executable, "-m", "prunectl.stage", *words],
+        [sys.executable, "-m", "prunectl.worker", *words],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

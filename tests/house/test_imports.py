@@ -51,7 +51,7 @@ def loaded(repository: Path, code: str) -> set[str]:
         ("import prunectl.monitor.watcher", set()),
         ("import prunectl.report.leaderboard", {"duckdb"}),
         ("import prunectl.storage.query", {"duckdb"}),
-        ("import prunectl.stage.worker", {"torch"}),
+        ("import prunectl.worker.main", {"torch"}),
         ("import prunectl.ml.training.trainer, prunectl.ml.pruning.masks", {"torch"}),
     ],
 )

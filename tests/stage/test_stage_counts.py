@@ -23,13 +23,13 @@ from prunectl.spec.settings import (
     TrainSettings,
 )
 from prunectl.spec.stage import Mask, StageSpec, Weights
-from prunectl.stage import run as stage_run
-from prunectl.stage.checkpoint import load_state
-from prunectl.stage.engines import Engines
-from prunectl.stage.run import Control, run
 from prunectl.storage.files import write_json
 from prunectl.storage.journal import read
 from prunectl.storage.paths import StorePaths
+from prunectl.worker import run as stage_run
+from prunectl.worker.checkpoint import load_state
+from prunectl.worker.run import Control, run
+from prunectl.worker.trainer_cache import Engines
 
 OPTIONS = (("classes", 4), ("height", 8), ("test", 40), ("train", 96), ("width", 8))
 EPOCH = 3

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from prunectl.errors import StoreBusy
-from prunectl.stage.checkpoint import save_masks
 from prunectl.storage import gc
 from prunectl.storage.files import write_json
 from prunectl.storage.locks import Lock
 from prunectl.storage.verify import Verdict, verify
+from prunectl.worker.checkpoint import save_masks
 
 Make = Callable[..., Any]
 
@@ -138,7 +138,7 @@ def test_gc_waits_for_the_scheduler_to_end(lab: Any) -> None:
 
 
 def test_a_stage_whose_parent_lost_its_mask_says_so(lab: Any) -> None:
-    from prunectl.stage.failures import MissingInput
+    from prunectl.worker.failures import MissingInput
 
     keys = lab.path("weight-rewind")
     lab.paths.stage(keys[2]).mask.unlink()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 def _role() -> str:
-    return "worker" if "prunectl.stage" in sys.orig_argv else "scheduler"
+    return "worker" if "prunectl.worker" in sys.orig_argv else "scheduler"
 
 
 def _install() -> None:

@@ -28,12 +28,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from prunectl.stage.engines import Engines
-from prunectl.stage.failures import describe
-from prunectl.stage.memory import peak_memory, restart_peak
-from prunectl.stage.run import GRACE_SECONDS, Control, device_name, run
 from prunectl.storage.files import dumps
 from prunectl.storage.paths import StorePaths
+from prunectl.worker.failures import describe
+from prunectl.worker.memory import peak_memory, restart_peak
+from prunectl.worker.run import GRACE_SECONDS, Control, device_name, run
+from prunectl.worker.trainer_cache import Engines
 
 BEAT_SECONDS = 1.0
 NAP_SECONDS = 0.0002

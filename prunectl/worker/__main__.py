@@ -1,4 +1,4 @@
-"""`python -m prunectl.stage`: started by the scheduler, one process per device or CPU core."""
+"""`python -m prunectl.worker`: started by the scheduler, one process per device or CPU core."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 def main() -> None:
     """Serve stages until the scheduler says stop or is gone."""
-    parser = argparse.ArgumentParser(prog="python -m prunectl.stage")
+    parser = argparse.ArgumentParser(prog="python -m prunectl.worker")
     parser.add_argument("--store", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--device", default="cpu")
@@ -25,9 +25,9 @@ def main() -> None:
     # Ctrl-C in the terminal is the scheduler's to answer.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    from prunectl.stage.engines import Engines
-    from prunectl.stage.worker import Worker
     from prunectl.storage.paths import StorePaths
+    from prunectl.worker.main import Worker
+    from prunectl.worker.trainer_cache import Engines
 
     keep = max(2, options.slots)
     engines = Engines(options.data, options.device, keep, fuse=options.fuse)

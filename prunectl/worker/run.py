@@ -24,22 +24,22 @@ from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.key import spec_from_dict, stage_key
 from prunectl.spec.lr_schedule import at
 from prunectl.spec.stage import StageSpec
-from prunectl.stage.checkpoint import (
+from prunectl.storage.files import leftovers, read_json, write_json
+from prunectl.storage.journal import Journal, Record, read
+from prunectl.storage.locks import Lock
+from prunectl.storage.paths import StagePaths, StorePaths
+from prunectl.worker.checkpoint import (
     CorruptFile,
     load_masks,
     load_state,
     save_state,
     set_aside,
 )
-from prunectl.stage.engines import Engines
-from prunectl.stage.failures import ReplayDiffers, describe
-from prunectl.stage.memory import peak_memory
-from prunectl.stage.prepare import Start, counts, prepare
-from prunectl.stage.versions import versions
-from prunectl.storage.files import leftovers, read_json, write_json
-from prunectl.storage.journal import Journal, Record, read
-from prunectl.storage.locks import Lock
-from prunectl.storage.paths import StagePaths, StorePaths
+from prunectl.worker.failures import ReplayDiffers, describe
+from prunectl.worker.memory import peak_memory
+from prunectl.worker.prepare import Start, counts, prepare
+from prunectl.worker.trainer_cache import Engines
+from prunectl.worker.versions import versions
 
 GRACE_SECONDS = 30.0
 """How long a stage that is asked to stop may go on to reach the end of its epoch."""
