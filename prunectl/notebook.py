@@ -17,10 +17,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from prunectl.storage import cookbook, query
-from prunectl.storage.fresh import catch_up
-from prunectl.storage.paths import StorePaths
-from prunectl.storage.query import Parameters, Result
+from prunectl.store.db import queries as cookbook
+from prunectl.store.db import query
+from prunectl.store.db.catch_up import catch_up
+from prunectl.store.db.query import Parameters, Result
+from prunectl.store.paths import StorePaths
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -18,9 +18,9 @@ import sys
 import time
 from pathlib import Path
 
-from prunectl.storage import query
-from prunectl.storage.locks import is_held
-from prunectl.storage.paths import StorePaths
+from prunectl.store.db import query
+from prunectl.store.locks import is_held
+from prunectl.store.paths import StorePaths
 
 QUESTION = "SELECT strategy, count(*), avg(accuracy) FROM iterations GROUP BY strategy"
 

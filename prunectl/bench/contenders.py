@@ -26,8 +26,8 @@ from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.key import spec_to_dict, stage_key
 from prunectl.spec.lr_schedule import constant
 from prunectl.spec.stage import StageSpec
-from prunectl.storage.files import write_json
-from prunectl.storage.paths import StorePaths
+from prunectl.store.files import write_json
+from prunectl.store.paths import StorePaths
 from prunectl.worker.run import Control, run
 from prunectl.worker.trainer_cache import Engines
 

@@ -20,9 +20,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from prunectl.storage.files import write_json
-from prunectl.storage.journal import Journal
-from prunectl.storage.paths import StorePaths
+from prunectl.store.files import write_json
+from prunectl.store.journal import Journal
+from prunectl.store.paths import StorePaths
 
 PRUNABLE = 270_896
 PARAMETERS = 272_474

@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import Any
 
 from prunectl.bench.made import START, StoreMaker
-from prunectl.storage.files import read_json, write_json
-from prunectl.storage.journal import Journal
-from prunectl.storage.locks import Lock
+from prunectl.store.files import read_json, write_json
+from prunectl.store.journal import Journal
+from prunectl.store.locks import Lock
 
 FINISH_EVERY = 4
 """Changes of the store, after which a stage is done and the next one starts."""

@@ -18,9 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from prunectl.storage.files import dumps, read_json, write_json
-from prunectl.storage.journal import Journal
-from prunectl.storage.paths import StorePaths
+from prunectl.store.files import dumps, read_json, write_json
+from prunectl.store.journal import Journal
+from prunectl.store.paths import StorePaths
 
 BEAT_SECONDS = 1.0
 """As `prunectl.worker.main` has it."""

@@ -58,7 +58,7 @@ class Replay:
 
 
 def _viewer(frames: Sequence[Snapshot], interval: float) -> Any:
-    from prunectl.storage.paths import StorePaths
+    from prunectl.store.paths import StorePaths
     from prunectl.tui.app import Viewer
 
     return Viewer(

@@ -21,9 +21,9 @@ from prunectl.bench.train import Tell
 from prunectl.bench.work import Work, dense_stage
 from prunectl.spec.key import spec_to_dict, stage_key
 from prunectl.spec.stage import StageSpec
-from prunectl.storage.files import write_json
-from prunectl.storage.journal import Record, read
-from prunectl.storage.paths import StorePaths
+from prunectl.store.files import write_json
+from prunectl.store.journal import Record, read
+from prunectl.store.paths import StorePaths
 
 TINY = Work("convnet", (1, 8, 8), train=640, test=100, epochs=1, batch=64)
 

@@ -20,10 +20,10 @@ from prunectl.bench.compare import BenchError, load
 from prunectl.bench.made import EFFECT, make_store
 from prunectl.bench.train import Tell
 from prunectl.report.leaderboard import leaderboard
-from prunectl.storage import query
-from prunectl.storage.ingest import ingest, rebuild
-from prunectl.storage.journal import Journal
-from prunectl.storage.paths import StorePaths
+from prunectl.store.db import query
+from prunectl.store.db.ingest import ingest, rebuild
+from prunectl.store.journal import Journal
+from prunectl.store.paths import StorePaths
 
 ITERATIONS = 13
 SEEDS = 14

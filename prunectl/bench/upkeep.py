@@ -21,9 +21,9 @@ from prunectl.bench.compare import BenchError, load
 from prunectl.bench.made import make_store
 from prunectl.bench.train import Tell
 from prunectl.errors import StoreError
-from prunectl.storage.files import read_json
-from prunectl.storage.journal import read
-from prunectl.storage.paths import StorePaths
+from prunectl.store.files import read_json
+from prunectl.store.journal import read
+from prunectl.store.paths import StorePaths
 
 SLOTS = 64
 EPOCH_SECONDS = 5.0
@@ -133,7 +133,7 @@ def main() -> None:
     """Be the scheduler, until a signal."""
     from prunectl.scheduler.devices import Device
     from prunectl.scheduler.loop import Scheduler
-    from prunectl.storage.ingest import ingest
+    from prunectl.store.db.ingest import ingest
 
     root, slots, epoch = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     paths = StorePaths(root)

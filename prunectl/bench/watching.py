@@ -26,7 +26,7 @@ from prunectl.bench.made import EFFECT, StoreMaker, make_store
 from prunectl.bench.pretended import PretendedRun
 from prunectl.errors import PrunectlError
 from prunectl.monitor.watcher import Watcher
-from prunectl.storage.paths import StorePaths
+from prunectl.store.paths import StorePaths
 
 RUNNING = 16
 HERTZ = 2.0

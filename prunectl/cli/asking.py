@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from prunectl.storage.paths import StorePaths
+    from prunectl.store.paths import StorePaths
 
 
 def results_of(store: Path | None) -> StorePaths:
     """The store to ask, with its database up to date; what stands in the way of that goes to stderr."""
-    from prunectl.storage.fresh import catch_up
-    from prunectl.storage.paths import StorePaths
+    from prunectl.store.db.catch_up import catch_up
+    from prunectl.store.paths import StorePaths
 
     paths = StorePaths.locate(store)
     for note in catch_up(paths):

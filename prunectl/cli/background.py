@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from prunectl.errors import StoreError
 
 if TYPE_CHECKING:
-    from prunectl.storage.paths import StorePaths
+    from prunectl.store.paths import StorePaths
 
 
 def on_terminal() -> bool:
@@ -24,7 +24,7 @@ def background(paths: StorePaths) -> str:
     """
     import subprocess
 
-    from prunectl import control
+    from prunectl.store import requests as control
 
     log = paths.logs / "run.log"
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from prunectl.cli.options import StoreOption
 from prunectl.errors import ExitCode
 
 if TYPE_CHECKING:
-    from prunectl.control import Answer, TrialAction
+    from prunectl.store.requests import Answer, TrialAction
 
 Trials = Annotated[
     list[str] | None,
@@ -73,24 +73,24 @@ def stop(
     store: StoreOption = None,
 ) -> None:
     """Ask the running scheduler to finish its epochs, checkpoint and end."""
-    from prunectl import control
-    from prunectl.storage.paths import StorePaths
+    from prunectl.store import requests as control
+    from prunectl.store.paths import StorePaths
 
     _tell(control.stop(StorePaths.locate(store), now=now))
 
 
 def drain(device: str, store: StoreOption = None) -> None:
     """Move stages off a device and give it back, until `undrain`."""
-    from prunectl import control
-    from prunectl.storage.paths import StorePaths
+    from prunectl.store import requests as control
+    from prunectl.store.paths import StorePaths
 
     _tell(control.drain(StorePaths.locate(store), device))
 
 
 def undrain(device: str, store: StoreOption = None) -> None:
     """Use a device again."""
-    from prunectl import control
-    from prunectl.storage.paths import StorePaths
+    from prunectl.store import requests as control
+    from prunectl.store.paths import StorePaths
 
     _tell(control.undrain(StorePaths.locate(store), device))
 
@@ -102,9 +102,9 @@ def _change(
     store: Path | None,
     value: int | None = None,
 ) -> None:
-    from prunectl import control
     from prunectl.errors import ControlError
-    from prunectl.storage.paths import StorePaths
+    from prunectl.store import requests as control
+    from prunectl.store.paths import StorePaths
 
     if not trials and where is None:
         raise ControlError("which trials? Name some, `all`, or a condition: --where SQL")

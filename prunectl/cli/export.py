@@ -43,7 +43,7 @@ def export(
         _export_study(study, out or Path(study), store)
         return
     from prunectl.report.export import export_network
-    from prunectl.storage.paths import StorePaths
+    from prunectl.store.paths import StorePaths
 
     assert trial is not None
     for file in export_network(StorePaths.locate(store), trial, iteration, out):
@@ -52,7 +52,7 @@ def export(
 
 def _export_study(plan: str, folder: Path, store: Path | None) -> None:
     from prunectl.report.export import export_tables
-    from prunectl.storage import parcel
+    from prunectl.store import archive as parcel
 
     paths = results_of(store)
     manifest = parcel.pack(paths, plan, folder)
@@ -73,8 +73,9 @@ def import_(
     store: StoreOption = None,
 ) -> None:
     """Take in a study from another store: what is done here already stays as it is."""
-    from prunectl.storage import ingest, parcel
-    from prunectl.storage.paths import StorePaths
+    from prunectl.store import archive as parcel
+    from prunectl.store.db import ingest
+    from prunectl.store.paths import StorePaths
 
     paths = StorePaths.locate(store)
     taken = parcel.take(folder, paths)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from prunectl.scheduler.devices import Device
     from prunectl.scheduler.estimate import Cost
     from prunectl.scheduler.graph import Preview
-    from prunectl.storage.paths import StorePaths
+    from prunectl.store.paths import StorePaths
 
 
 def register(app: typer.Typer) -> None:
@@ -60,8 +60,8 @@ def show(
     from prunectl.scheduler.devices import parse
     from prunectl.scheduler.estimate import estimate
     from prunectl.scheduler.graph import StageGraph, preview
-    from prunectl.storage.paths import StorePaths
-    from prunectl.storage.studies import study_from
+    from prunectl.store.paths import StorePaths
+    from prunectl.store.records.plan import study_from
 
     paths = StorePaths.locate(store)
     expansion = read_plan(plan, changes or [], paths)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from prunectl.plan.expand import Expansion
-    from prunectl.storage.paths import StorePaths
+    from prunectl.store.paths import StorePaths
 
 
 def read_plan(file: Path, overrides: Sequence[str], paths: StorePaths) -> Expansion:

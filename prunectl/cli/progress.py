@@ -102,7 +102,7 @@ def describe(record: Record, work: Work) -> str | None:
         case "request":
             return f"request: {record['answer']}"
         case "lanes":
-            from prunectl.storage import history
+            from prunectl.store.records import scheduler_log as history
 
             return history.describe(record)
     return None

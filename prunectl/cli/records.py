@@ -11,12 +11,12 @@ from prunectl.errors import StoreError
 if TYPE_CHECKING:
     from prunectl.plan.expand import Expansion
     from prunectl.scheduler.devices import Device
-    from prunectl.storage.paths import StorePaths
+    from prunectl.store.paths import StorePaths
 
 
 def record_plans(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
     """Make these the versions of their plans that were used last."""
-    from prunectl.storage.files import write_json
+    from prunectl.store.files import write_json
 
     # Written anew each time: the version of a plan that was used last is the current one, whatever the clock says.
     created = max(time.time(), last_use(paths) + 1e-3)
@@ -26,7 +26,7 @@ def record_plans(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
 
 def last_use(paths: StorePaths) -> float:
     """When a plan was recorded or run last, Unix seconds; later than now where the clock was set back."""
-    from prunectl.storage.files import read_json
+    from prunectl.store.files import read_json
 
     last = 0.0
     for folder, name in ((paths.plans, "created"), (paths.runs, "started")):
@@ -44,7 +44,7 @@ def record_run(
 ) -> str:
     """Write the plans and the run into the store. Raises StoreError where it cannot be written."""
     from prunectl.cli.provenance import collect, run_id
-    from prunectl.storage.files import write_json
+    from prunectl.store.files import write_json
 
     identifier = run_id()
     record_plans(paths, expansions)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def show_trial(trial: str, store: Path | None, *, as_json: bool, plan_text: bool) -> None:
     """Print it, as text, as JSON, or only its plan."""
     from prunectl.report.repeat import repeat
-    from prunectl.storage.paths import StorePaths
+    from prunectl.store.paths import StorePaths
 
     facts = repeat(StorePaths.locate(store), trial)
     if plan_text:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from prunectl.report.leaderboard import Board
-    from prunectl.storage.paths import StorePaths
-    from prunectl.storage.query import Result
+    from prunectl.store.db.query import Result
+    from prunectl.store.paths import StorePaths
 
 TABLE_ROWS = 500
 """Rows a table on the terminal shows unless --limit says otherwise."""
@@ -179,7 +179,7 @@ def sql(
 ) -> None:
     """Query the results with SQL, during a run or after it."""
     if schema:
-        from prunectl.storage.schema import schema_text
+        from prunectl.store.db.schema import schema_text
 
         typer.echo(schema_text(), nl=False)
         return
@@ -200,8 +200,8 @@ def _ask(
     parameters: list[str],
     limit: int | None,
 ) -> Result:
-    from prunectl.storage import cookbook
-    from prunectl.storage import query as queries
+    from prunectl.store.db import queries as cookbook
+    from prunectl.store.db import query as queries
 
     if recipe == "list":
         listed = [(item.name, item.description) for item in cookbook.recipes(paths).values()]
@@ -230,7 +230,7 @@ def _write(result: Result, form: SqlFormat, out: Path | None) -> None:
     from prunectl.report.formats import render
 
     if form is SqlFormat.parquet:
-        from prunectl.storage.query import write_parquet
+        from prunectl.store.db.query import write_parquet
 
         if out is None:
             raise typer.BadParameter("--format parquet needs --out FILE")
@@ -241,7 +241,7 @@ def _write(result: Result, form: SqlFormat, out: Path | None) -> None:
         if out is None:
             typer.echo(text, nl=False)
         else:
-            from prunectl.storage.files import write_text
+            from prunectl.store.files import write_text
 
             write_text(out, text)
         if result.truncated:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from prunectl.scheduler.devices import Device, Slots
     from prunectl.scheduler.limits import Failure, Outcome
     from prunectl.spec.settings import DataSettings
-    from prunectl.storage.paths import StorePaths
+    from prunectl.store.paths import StorePaths
 
 
 LOG_LINES = 12
@@ -73,9 +73,9 @@ def run(
     ] = 60.0,
 ) -> None:
     """Run plans: what is done already is not done again, what was interrupted goes on."""
-    from prunectl import control
     from prunectl.cli.planning import read_plan
-    from prunectl.storage.paths import StorePaths
+    from prunectl.store import requests as control
+    from prunectl.store.paths import StorePaths
 
     paths = StorePaths.locate(store)
     expansions = [read_plan(file, changes or [], paths) for file in plans]
@@ -131,8 +131,8 @@ def _distinct(expansions: Sequence[Expansion]) -> None:
 def _say_what_mixes(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
     """A line for each version of the code whose numbers this run would be put beside."""
     from prunectl.spec.key import NUMERICS
-    from prunectl.storage.origins import mixture
-    from prunectl.storage.studies import current
+    from prunectl.store.records.plan import current
+    from prunectl.store.records.provenance import mixture
 
     names = {expansion.plan.content.name for expansion in expansions}
     for study in current(paths):
@@ -180,8 +180,8 @@ def _check_data(
 
 def _watch(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
     """The terminal UI; after it the table and the exit code of a run that has ended by then."""
-    from prunectl import control
     from prunectl.monitor.watcher import Watcher
+    from prunectl.store import requests as control
     from prunectl.tui import open_viewer
 
     open_viewer(paths)
@@ -194,7 +194,7 @@ def _watch(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
 
 
 def _already_done(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
-    from prunectl.storage.ingest import ingest
+    from prunectl.store.db.ingest import ingest
 
     ingest(paths)
     for expansion in expansions:
@@ -217,7 +217,7 @@ def _schedule(
     from prunectl.cli.progress import Display, LiveDisplay, PlainDisplay, Work
     from prunectl.ml.datasets import data_root
     from prunectl.scheduler.loop import WORKER, Scheduler
-    from prunectl.storage.ingest import ingest
+    from prunectl.store.db.ingest import ingest
 
     keys = {key for expansion in expansions for key in expansion.stages}
     work = Work(expansions, {key for key in keys if paths.stage(key).result.exists()})
@@ -250,7 +250,7 @@ def _schedule(
 def _report(paths: StorePaths, expansions: Sequence[Expansion], outcome: Outcome) -> None:
     """The ranked table, what went wrong, and the exit code that says so."""
     from prunectl.cli.terminal import leave_if_closed
-    from prunectl.storage.ingest import ingest
+    from prunectl.store.db.ingest import ingest
 
     leave_if_closed()
     try:

@@ -29,7 +29,7 @@ def status(
     """Show what is running, waiting, done and failed. States are computed from locks and files."""
     from prunectl.errors import StoreError
     from prunectl.monitor.watcher import Watcher
-    from prunectl.storage.paths import StorePaths
+    from prunectl.store.paths import StorePaths
 
     paths = StorePaths.locate(store)
     if not paths.plans.is_dir():

@@ -15,7 +15,7 @@ app = typer.Typer(help="The folder of results itself.", no_args_is_help=True, ri
 @app.command()
 def where(store: StoreOption = None) -> None:
     """Print which folder is the store."""
-    from prunectl.storage.paths import StorePaths
+    from prunectl.store.paths import StorePaths
 
     typer.echo(str(StorePaths.locate(store).root))
 
@@ -24,8 +24,8 @@ def where(store: StoreOption = None) -> None:
 def rebuild(store: StoreOption = None) -> None:
     """Make results.duckdb anew from the stage folders."""
     from prunectl.errors import StoreBusy
-    from prunectl.storage import ingest
-    from prunectl.storage.paths import StorePaths
+    from prunectl.store.db import ingest
+    from prunectl.store.paths import StorePaths
 
     paths = StorePaths.locate(store)
     report = ingest.rebuild(paths)
@@ -44,8 +44,8 @@ def verify(store: StoreOption = None) -> None:
     """Check every checksum and every count, and the database against the files. Exit status 3 for problems."""
     from prunectl.cli.tables import size
     from prunectl.errors import ExitCode
-    from prunectl.storage.paths import StorePaths
-    from prunectl.storage.verify import verify as look
+    from prunectl.store.paths import StorePaths
+    from prunectl.store.verify import verify as look
 
     found = look(StorePaths.locate(store))
     for note in found.notes:
@@ -74,8 +74,8 @@ def gc(
 
     from prunectl.cli.tables import size
     from prunectl.errors import ControlError
-    from prunectl.storage import gc as collector
-    from prunectl.storage.paths import StorePaths
+    from prunectl.store import gc as collector
+    from prunectl.store.paths import StorePaths
 
     paths = StorePaths.locate(store)
     found = collector.removable(paths)

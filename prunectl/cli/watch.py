@@ -26,7 +26,7 @@ def watch(
     ] = False,
 ) -> None:
     """Watch a run live: progress, ranked tables, trials and SQL. Leaving does not touch the run."""
-    from prunectl.storage.paths import StorePaths
+    from prunectl.store.paths import StorePaths
 
     paths = StorePaths.locate(store)
     if not paths.root.exists():

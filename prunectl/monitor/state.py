@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prunectl.errors import StoreError
-from prunectl.storage.files import read_json
-from prunectl.storage.history import History
-from prunectl.storage.journal import Record, read
-from prunectl.storage.locks import is_held
-from prunectl.storage.paths import StorePaths
-from prunectl.storage.studies import Study, Trial, current, read_outline, read_study
+from prunectl.store.files import read_json
+from prunectl.store.journal import Record, read
+from prunectl.store.locks import is_held
+from prunectl.store.paths import StorePaths
+from prunectl.store.records.plan import Study, Trial, current, read_outline, read_study
+from prunectl.store.records.scheduler_log import History
 
 RESCAN_SECONDS = 30.0
 """Between looks at every stage: results that come without a word in the scheduler's log are found then."""

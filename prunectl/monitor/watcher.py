@@ -27,10 +27,10 @@ from prunectl.monitor.snapshot import (
     TrialView,
 )
 from prunectl.monitor.state import Change, LiveStore, Tail
-from prunectl.storage.history import QUIET, describe
-from prunectl.storage.journal import Record
-from prunectl.storage.paths import StorePaths
-from prunectl.storage.studies import Study, Trial
+from prunectl.store.journal import Record
+from prunectl.store.paths import StorePaths
+from prunectl.store.records.plan import Study, Trial
+from prunectl.store.records.scheduler_log import QUIET, describe
 
 QUEUE = 500
 """Trials of the queue that a snapshot lists."""

@@ -16,8 +16,8 @@ from prunectl.errors import UnknownName
 from prunectl.report import claims as claims_
 from prunectl.report.claims import Claim
 from prunectl.report.samples import Sample, measured, published
-from prunectl.storage.paths import StorePaths
-from prunectl.storage.query import Result
+from prunectl.store.db.query import Result
+from prunectl.store.paths import StorePaths
 
 SOURCES = ("renda2020", "mikler2021", "mikler2021-thesis")
 

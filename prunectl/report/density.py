@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from prunectl.errors import ControlError
 from prunectl.report import layout
 from prunectl.report.leaderboard import Board
-from prunectl.storage import query
-from prunectl.storage.paths import StorePaths
+from prunectl.store.db import query
+from prunectl.store.paths import StorePaths
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -19,12 +19,12 @@ from typing import Any
 
 from prunectl.errors import ControlError, StoreError
 from prunectl.report.formats import save
-from prunectl.storage import query
-from prunectl.storage.files import dumps, read_json
-from prunectl.storage.paths import StorePaths
-from prunectl.storage.studies import LABELS
-from prunectl.storage.tensors import check, write_tensors
-from prunectl.storage.trials import Found, find_trial
+from prunectl.store.db import query
+from prunectl.store.files import dumps, read_json
+from prunectl.store.paths import StorePaths
+from prunectl.store.records.plan import LABELS
+from prunectl.store.records.trial import Found, find_trial
+from prunectl.store.tensors import check, write_tensors
 
 TABLES = {
     "iterations": "SELECT * FROM iterations WHERE {own} ORDER BY trial, iteration",

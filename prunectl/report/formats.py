@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from prunectl.errors import PrunectlError
-from prunectl.storage.query import Result, write_parquet
+from prunectl.store.db.query import Result, write_parquet
 
 DIGITS = 6
 """Significant digits of floats in Markdown and LaTeX."""
@@ -137,7 +137,7 @@ def save(result: Result, path: Path) -> None:
     if form not in FORMATS:
         known = ", ".join([".csv", ".json", ".md", ".tex", ".parquet"])
         raise PrunectlError(f"unknown suffix {path.suffix!r} of {path.name}; allowed: {known}")
-    from prunectl.storage.files import write_text
+    from prunectl.store.files import write_text
 
     write_text(path, FORMATS[form](result))
 

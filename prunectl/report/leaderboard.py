@@ -12,9 +12,9 @@ from typing import Any
 
 from prunectl.errors import ControlError, nearest
 from prunectl.report.formats import text_table
-from prunectl.storage import query
-from prunectl.storage.paths import StorePaths
-from prunectl.storage.query import Result
+from prunectl.store.db import query
+from prunectl.store.db.query import Result
+from prunectl.store.paths import StorePaths
 
 ROW_LABELS = ("strategy", "criterion", "scope", "granularity", "retrain")
 BOARD_LABELS = ("plan", "network", "dataset", "recipe", "schedule")

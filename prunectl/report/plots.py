@@ -19,8 +19,8 @@ from prunectl.report import layout, publication
 from prunectl.report.density import draw_layers, layers_of
 from prunectl.report.layout import Style
 from prunectl.report.leaderboard import Board, BoardRow, Cell, leaderboard
-from prunectl.storage.files import replacing
-from prunectl.storage.paths import StorePaths
+from prunectl.store.files import replacing
+from prunectl.store.paths import StorePaths
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

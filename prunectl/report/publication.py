@@ -9,7 +9,7 @@ from prunectl.report.claims import at_main_length
 from prunectl.report.compare import SOURCES
 from prunectl.report.leaderboard import Board
 from prunectl.report.samples import Sample, published, schedule_kind
-from prunectl.storage.paths import StorePaths
+from prunectl.store.paths import StorePaths
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from prunectl.errors import StoreError
-from prunectl.storage.files import read_json
-from prunectl.storage.paths import StorePaths
-from prunectl.storage.trials import Found, State, find_trial, state_of
+from prunectl.store.files import read_json
+from prunectl.store.paths import StorePaths
+from prunectl.store.records.trial import Found, State, find_trial, state_of
 
 
 @dataclass(frozen=True)

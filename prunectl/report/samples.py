@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from prunectl.storage import query
-from prunectl.storage.paths import StorePaths
+from prunectl.store.db import query
+from prunectl.store.paths import StorePaths
 
 
 @dataclass(frozen=True)

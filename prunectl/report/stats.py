@@ -11,7 +11,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from prunectl.storage import student
+from prunectl.store.db import student
 
 Method = TypeVar("Method", bound=Hashable)
 

@@ -12,9 +12,9 @@ from prunectl.report import stats
 from prunectl.report.formats import text_table
 from prunectl.report.leaderboard import BOARD_LABELS, Board, BoardRow
 from prunectl.report.stats import LOSSES, Record
-from prunectl.storage import query
-from prunectl.storage.paths import StorePaths
-from prunectl.storage.query import Result
+from prunectl.store.db import query
+from prunectl.store.db.query import Result
+from prunectl.store.paths import StorePaths
 
 Column = Mapping[int, float]
 """Accuracies of one cell by seed, percent."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from prunectl import control
 from prunectl.errors import PrunectlError, StoreError
+from prunectl.store import requests as control
 
 if TYPE_CHECKING:
     from prunectl.scheduler.loop import Scheduler

@@ -15,9 +15,9 @@ from prunectl.scheduler.devices import Device
 from prunectl.scheduler.forecast import Kind, simulate
 from prunectl.scheduler.graph import Node, StageGraph, kind_of
 from prunectl.scheduler.queue import Queue
-from prunectl.storage import query
-from prunectl.storage.history import History
-from prunectl.storage.paths import StorePaths
+from prunectl.store.db import query
+from prunectl.store.paths import StorePaths
+from prunectl.store.records.scheduler_log import History
 
 MEASURED = """
 SELECT spec, steps, seconds, peak_memory, bytes FROM stages

@@ -13,7 +13,7 @@ from prunectl.errors import StoreError
 from prunectl.scheduler.graph import Node, StageGraph
 from prunectl.scheduler.items import Item, State
 from prunectl.scheduler.queue import Queue
-from prunectl.storage.files import read_json
+from prunectl.store.files import read_json
 
 Kind = tuple[str, str, int, str]
 NEWS = 0.1

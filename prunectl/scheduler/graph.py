@@ -14,9 +14,9 @@ from itertools import accumulate
 from typing import Any
 
 from prunectl.errors import StoreError
-from prunectl.storage.files import read_json
-from prunectl.storage.paths import StorePaths
-from prunectl.storage.studies import Stage, Study, Trial
+from prunectl.store.files import read_json
+from prunectl.store.paths import StorePaths
+from prunectl.store.records.plan import Stage, Study, Trial
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from prunectl.errors import PrunectlError
-from prunectl.storage.paths import StorePaths
+from prunectl.store.paths import StorePaths
 
 Ingest = Callable[[StorePaths, set[str]], object]
 """Reads what the given stages and the scheduler's log have grown by into the database. What it returns may

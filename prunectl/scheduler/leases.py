@@ -16,7 +16,7 @@ from pathlib import Path
 
 from prunectl.errors import StoreBusy, StoreError
 from prunectl.scheduler.devices import Device
-from prunectl.storage.locks import Lock, is_held
+from prunectl.store.locks import Lock, is_held
 
 FOLDER = Path("/tmp/prunectl-leases")
 """The same for every user, whatever TMPDIR says; PRUNECTL_LEASES overrides it."""

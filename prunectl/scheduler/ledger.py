@@ -7,9 +7,9 @@ from typing import Any
 
 from prunectl.errors import StoreError
 from prunectl.scheduler.ingestion import Ingest, Ingestion
-from prunectl.storage.history import History
-from prunectl.storage.journal import Journal
-from prunectl.storage.paths import StorePaths
+from prunectl.store.journal import Journal
+from prunectl.store.paths import StorePaths
+from prunectl.store.records.scheduler_log import History
 
 
 class Ledger:

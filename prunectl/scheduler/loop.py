@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from prunectl import control
 from prunectl.errors import StoreBusy, StoreError
 from prunectl.scheduler import clerk
 from prunectl.scheduler.devices import Device, DeviceLayer, SystemLayer
@@ -31,9 +30,10 @@ from prunectl.scheduler.queue import Queue
 from prunectl.scheduler.signals import Signals
 from prunectl.scheduler.work import Work
 from prunectl.scheduler.workers import Pool, command_line
-from prunectl.storage.files import write_json
-from prunectl.storage.locks import Lock
-from prunectl.storage.paths import StorePaths
+from prunectl.store import requests as control
+from prunectl.store.files import write_json
+from prunectl.store.locks import Lock
+from prunectl.store.paths import StorePaths
 
 WORKER = (sys.executable, "-m", "prunectl.worker")
 

@@ -19,11 +19,11 @@ from prunectl.scheduler.limits import Failure, Limits
 from prunectl.scheduler.pulse import Running
 from prunectl.scheduler.queue import Queue
 from prunectl.scheduler.workers import Message, Pool, Worker
-from prunectl.storage.files import DISK, read_json, write_json
-from prunectl.storage.journal import Journal
-from prunectl.storage.locks import Lock, is_held
-from prunectl.storage.paths import StorePaths
-from prunectl.storage.studies import read_study
+from prunectl.store.files import DISK, read_json, write_json
+from prunectl.store.journal import Journal
+from prunectl.store.locks import Lock, is_held
+from prunectl.store.paths import StorePaths
+from prunectl.store.records.plan import read_study
 
 
 class Work:

@@ -9,7 +9,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from prunectl.storage.paths import StorePaths
+from prunectl.store.paths import StorePaths
 
 if TYPE_CHECKING:
     from prunectl.tui.keymap import Keymap
@@ -25,7 +25,7 @@ def open_viewer(paths: StorePaths, *, readonly: bool = False, plain_curves: bool
     """
     if "SSH_CONNECTION" in os.environ:
         os.environ.setdefault("TEXTUAL_FPS", OVER_SSH_FPS)
-    from prunectl import control
+    from prunectl.store import requests as control
     from prunectl.tui.app import Viewer
 
     viewer = Viewer(paths, readonly=readonly, plain_curves=plain_curves, keys=own_keys())
@@ -51,8 +51,8 @@ def own_keys() -> Keymap:
 
 def farewell(paths: StorePaths) -> str:
     """What goes on after the viewer, and how to come back."""
-    from prunectl import control
-    from prunectl.storage.files import read_json
+    from prunectl.store import requests as control
+    from prunectl.store.files import read_json
 
     if not control.alive(paths):
         return f"no scheduler is running on {paths.root}; `prunectl rank --store {paths.root}` shows the table"

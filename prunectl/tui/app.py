@@ -15,9 +15,9 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.screen import Screen
 
-from prunectl.control import Answer
 from prunectl.monitor.snapshot import Snapshot
-from prunectl.storage.paths import StorePaths
+from prunectl.store.paths import StorePaths
+from prunectl.store.requests import Answer
 from prunectl.tui import keymap
 from prunectl.tui.asking import Asker, Request, asker
 from prunectl.tui.keymap import Context, Keymap

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from prunectl import control
-from prunectl.control import Answer, TrialAction
 from prunectl.errors import PrunectlError
-from prunectl.storage.paths import StorePaths
+from prunectl.store import requests as control
+from prunectl.store.paths import StorePaths
+from prunectl.store.requests import Answer, TrialAction
 
 Do = Literal["cancel", "hold", "release", "retry", "priority", "stop", "drain", "undrain"]
 

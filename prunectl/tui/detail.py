@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prunectl.monitor.snapshot import TrialView
-from prunectl.storage.journal import Record
+from prunectl.store.journal import Record
 from prunectl.tui import text as t
 
 Records = Sequence[Record]

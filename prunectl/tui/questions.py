@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from prunectl.tui.columns import Cell, Column
 
 if TYPE_CHECKING:
-    from prunectl.storage.query import Result
-    from prunectl.storage.replica import Table
+    from prunectl.store.db.query import Result
+    from prunectl.store.db.replica import Table
 
 _PARAMETER = re.compile(r"^--\s*:(\w+)[ \t]*(.*)$", re.M)
 START = """-- ^j or F5 runs this; ^o: recipes, history, tables

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from prunectl.errors import StoreError
 from prunectl.monitor.snapshot import TrialView
-from prunectl.storage.files import read_json
-from prunectl.storage.journal import Record, read
-from prunectl.storage.paths import StorePaths
+from prunectl.store.files import read_json
+from prunectl.store.journal import Record, read
+from prunectl.store.paths import StorePaths
 from prunectl.tui.detail import Detail, detail_of
 
 if TYPE_CHECKING:
     from prunectl.report.leaderboard import Board
-    from prunectl.storage.replica import Replica
+    from prunectl.store.db.replica import Replica
 
 SEEDS = """
 SELECT seed, trial, accuracy, delta, flag, done FROM points
@@ -100,14 +100,14 @@ class Reader:
 
     def seeds(self, plan: str, cell: str, iteration: int) -> tuple[SeedPoint, ...]:
         """The seeds of a cell, in order."""
-        from prunectl.storage import query
+        from prunectl.store.db import query
 
         values = {"plan": plan, "cell": cell, "iteration": iteration}
         return tuple(SeedPoint(**row) for row in query.run(self.paths, SEEDS, values).dicts())
 
     def recipes(self) -> dict[str, str]:
         """SQL by name: those in the package, then the store's own, which replace them."""
-        from prunectl.storage import cookbook
+        from prunectl.store.db import queries as cookbook
 
         try:
             return {name: recipe.sql for name, recipe in cookbook.recipes(self.paths).items()}
@@ -116,7 +116,7 @@ class Reader:
 
     def replica(self) -> Replica:
         """A private copy of the results."""
-        from prunectl.storage.replica import Replica
+        from prunectl.store.db.replica import Replica
 
         return Replica(self.paths)
 

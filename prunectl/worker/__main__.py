@@ -25,7 +25,7 @@ def main() -> None:
     # Ctrl-C in the terminal is the scheduler's to answer.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    from prunectl.storage.paths import StorePaths
+    from prunectl.store.paths import StorePaths
     from prunectl.worker.main import Worker
     from prunectl.worker.trainer_cache import Engines
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from prunectl.errors import DiskError, StoreError
 from prunectl.ml.pruning.masks import Masks
 from prunectl.ml.training.trainer import State
-from prunectl.storage.files import replacing
+from prunectl.store.files import replacing
 
 
 class CorruptFile(StoreError):

@@ -28,8 +28,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from prunectl.storage.files import dumps
-from prunectl.storage.paths import StorePaths
+from prunectl.store.files import dumps
+from prunectl.store.paths import StorePaths
 from prunectl.worker.failures import describe
 from prunectl.worker.memory import peak_memory, restart_peak
 from prunectl.worker.run import GRACE_SECONDS, Control, device_name, run

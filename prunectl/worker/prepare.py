@@ -13,9 +13,9 @@ from prunectl.ml.training.trainer import State, Trainer
 from prunectl.spec.key import spec_from_dict, stage_key
 from prunectl.spec.replay import replay_of
 from prunectl.spec.stage import StageSpec, Weights
-from prunectl.storage.files import read_json
-from prunectl.storage.journal import Journal
-from prunectl.storage.paths import StorePaths
+from prunectl.store.files import read_json
+from prunectl.store.journal import Journal
+from prunectl.store.paths import StorePaths
 from prunectl.worker.checkpoint import CorruptFile, load_masks, load_state, save_masks, set_aside
 from prunectl.worker.failures import MissingInput
 

@@ -24,10 +24,10 @@ from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.key import spec_from_dict, stage_key
 from prunectl.spec.lr_schedule import at
 from prunectl.spec.stage import StageSpec
-from prunectl.storage.files import leftovers, read_json, write_json
-from prunectl.storage.journal import Journal, Record, read
-from prunectl.storage.locks import Lock
-from prunectl.storage.paths import StagePaths, StorePaths
+from prunectl.store.files import leftovers, read_json, write_json
+from prunectl.store.journal import Journal, Record, read
+from prunectl.store.locks import Lock
+from prunectl.store.paths import StagePaths, StorePaths
 from prunectl.worker.checkpoint import (
     CorruptFile,
     load_masks,

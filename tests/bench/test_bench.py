@@ -22,8 +22,8 @@ from prunectl.bench import compare, contenders, made, scheduling, train, upkeep,
 from prunectl.bench.compare import Contender, compared, interval
 from prunectl.bench.made import StoreMaker
 from prunectl.cli.app import app
-from prunectl.storage.files import write_json
-from prunectl.storage.journal import read
+from prunectl.store.files import write_json
+from prunectl.store.journal import read
 
 TINY = work.quick(work.LENET)
 

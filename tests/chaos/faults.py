@@ -17,9 +17,9 @@ from prunectl.ml.network_summary import check
 from prunectl.plan.expand import Expansion, expand
 from prunectl.plan.load import loads
 from prunectl.spec.key import spec_to_dict
-from prunectl.storage import files
-from prunectl.storage.files import write_json
-from prunectl.storage.paths import StorePaths
+from prunectl.store import files
+from prunectl.store.files import write_json
+from prunectl.store.paths import StorePaths
 from prunectl.worker.run import Control, run
 from prunectl.worker.trainer_cache import Engines
 from tests.chaos import study

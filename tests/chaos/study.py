@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prunectl.storage import ingest, query
-from prunectl.storage.files import read_json
-from prunectl.storage.journal import read
-from prunectl.storage.paths import StagePaths, StorePaths
-from prunectl.storage.tensors import check
-from prunectl.storage.verify import verify
+from prunectl.store.db import ingest, query
+from prunectl.store.files import read_json
+from prunectl.store.journal import read
+from prunectl.store.paths import StagePaths, StorePaths
+from prunectl.store.tensors import check
+from prunectl.store.verify import verify
 
 ROOT = Path(__file__).parents[2]
 INJECT = Path(__file__).parent / "inject"

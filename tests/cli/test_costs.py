@@ -10,10 +10,10 @@ import pytest
 
 from prunectl.bench.made import StoreMaker
 from prunectl.cli.records import last_use
-from prunectl.storage.files import read_json, write_json
-from prunectl.storage.origins import here as current_versions
-from prunectl.storage.origins import mixture
-from prunectl.storage.paths import StorePaths
+from prunectl.store.files import read_json, write_json
+from prunectl.store.paths import StorePaths
+from prunectl.store.records.provenance import here as current_versions
+from prunectl.store.records.provenance import mixture
 from tests.cli.conftest import Done
 
 Run = Callable[..., Done]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from prunectl.storage.paths import StorePaths
+from prunectl.store.paths import StorePaths
 from prunectl.worker.checkpoint import load_state
 from tests.cli.conftest import TINY, prunectl
 

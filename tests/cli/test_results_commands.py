@@ -15,10 +15,11 @@ from safetensors.torch import load_file
 import prunectl as package
 from prunectl.ml.networks import build
 from prunectl.spec.settings import NetworkSettings
-from prunectl.storage import parcel, query
-from prunectl.storage.files import read_json, write_json
-from prunectl.storage.ingest import ingest
-from prunectl.storage.paths import StorePaths
+from prunectl.store import archive as parcel
+from prunectl.store.db import query
+from prunectl.store.db.ingest import ingest
+from prunectl.store.files import read_json, write_json
+from prunectl.store.paths import StorePaths
 from prunectl.worker.checkpoint import load_masks, load_state
 from tests.cli.conftest import TINY, Done, prunectl
 
@@ -320,7 +321,7 @@ def test_a_database_that_cannot_be_written_is_asked_all_the_same(
     here: Here, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from prunectl.errors import StoreError
-    from prunectl.storage import ingest as ingestion
+    from prunectl.store.db import ingest as ingestion
 
     def refuse(*_: object, **__: object) -> None:
         raise StoreError("cannot write results.duckdb: Read-only file system")

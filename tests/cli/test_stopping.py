@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from prunectl.storage.journal import read
-from prunectl.storage.paths import StagePaths, StorePaths
-from prunectl.storage.verify import verify
+from prunectl.store.journal import read
+from prunectl.store.paths import StagePaths, StorePaths
+from prunectl.store.verify import verify
 from tests.cli.conftest import TINY, prunectl
 
 ROOT = Path(__file__).parents[2]

@@ -16,9 +16,9 @@ import pytest
 
 from prunectl.errors import StoreError
 from prunectl.monitor.watcher import Watcher
-from prunectl.storage import query
-from prunectl.storage.files import read_json
-from prunectl.storage.paths import StorePaths
+from prunectl.store.db import query
+from prunectl.store.files import read_json
+from prunectl.store.paths import StorePaths
 from tests.cli.conftest import TINY, prunectl
 
 pytestmark = pytest.mark.slow

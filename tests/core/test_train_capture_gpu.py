@@ -391,8 +391,8 @@ def test_a_worker_process_uses_graphs_in_stages(tmp_path: Path) -> None:
     from prunectl.spec.key import spec_to_dict, stage_key
     from prunectl.spec.settings import DataSettings
     from prunectl.spec.stage import StageSpec
-    from prunectl.storage.files import write_json
-    from prunectl.storage.paths import StorePaths
+    from prunectl.store.files import write_json
+    from prunectl.store.paths import StorePaths
 
     about = describe("digits", ())
     train = TrainSettings(

@@ -80,7 +80,7 @@ def plan(name: str) -> Expansion:
 
 @cache
 def published() -> list[dict[str, str]]:
-    packed = resources.files("prunectl.storage").joinpath("published.csv.gz").read_bytes()
+    packed = resources.files("prunectl.store.db").joinpath("published.csv.gz").read_bytes()
     return list(csv.DictReader(gzip.decompress(packed).decode().splitlines()))
 
 

@@ -31,7 +31,7 @@ def network_of(name: str) -> NetworkSettings:
 
 
 def published(structure: str, network: str) -> list[float]:
-    packed = resources.files("prunectl.storage").joinpath("published.csv.gz").read_bytes()
+    packed = resources.files("prunectl.store.db").joinpath("published.csv.gz").read_bytes()
     rows = csv.DictReader(gzip.decompress(packed).decode().splitlines())
     return sorted(
         {

@@ -9,7 +9,7 @@ from prunectl.errors import UnknownName
 from prunectl.report import claims
 from prunectl.report.compare import SOURCES, compare, match, near, neighbours
 from prunectl.report.samples import Sample, measured, published, schedule_kind, structure
-from prunectl.storage.ingest import ingest
+from prunectl.store.db.ingest import ingest
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 
 from prunectl.errors import PrunectlError
 from prunectl.report.formats import FORMATS, latex, render, save
-from prunectl.storage.query import Result
+from prunectl.store.db.query import Result
 
 TABLE = Result(
     ("name", "value", "many", "when", "yes"),

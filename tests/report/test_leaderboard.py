@@ -12,9 +12,9 @@ from prunectl.report import leaderboard as boards_
 from prunectl.report import stats
 from prunectl.report.formats import render
 from prunectl.report.leaderboard import leaderboard
-from prunectl.storage import query
-from prunectl.storage.database import opened
-from prunectl.storage.ingest import ingest
+from prunectl.store.db import query
+from prunectl.store.db.database import opened
+from prunectl.store.db.ingest import ingest
 
 STRATEGIES = ("fine-tune", "weight-rewind", "lr-rewind")
 

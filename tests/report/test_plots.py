@@ -8,7 +8,7 @@ from prunectl.bench.made import StoreMaker
 from prunectl.errors import ControlError, PrunectlError
 from prunectl.report import layout, plots, publication
 from prunectl.report.leaderboard import leaderboard
-from prunectl.storage.ingest import ingest
+from prunectl.store.db.ingest import ingest
 
 LADDER = ("0.2", "0.36", "0.488", "0.5904", "0.67232")
 

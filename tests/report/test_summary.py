@@ -8,8 +8,8 @@ from prunectl.bench.made import StoreMaker
 from prunectl.report import stats, summary
 from prunectl.report.formats import render
 from prunectl.report.leaderboard import leaderboard
-from prunectl.storage import query
-from prunectl.storage.ingest import ingest
+from prunectl.store.db import query
+from prunectl.store.db.ingest import ingest
 
 LADDER = ("0.2", "0.36", "0.488", "0.5904", "0.67232", "0.737856")
 

@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from prunectl.errors import StoreBusy
-from prunectl.storage.files import read_json, write_json, write_text
-from prunectl.storage.journal import Journal
-from prunectl.storage.locks import Lock
-from prunectl.storage.paths import StorePaths
+from prunectl.store.files import read_json, write_json, write_text
+from prunectl.store.journal import Journal
+from prunectl.store.locks import Lock
+from prunectl.store.paths import StorePaths
 
 
 class Stage:

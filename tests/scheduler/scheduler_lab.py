@@ -18,9 +18,9 @@ from prunectl.spec.key import spec_to_dict, stage_key
 from prunectl.spec.lr_schedule import constant, stepwise
 from prunectl.spec.settings import DataSettings, NetworkSettings, PruneSettings, TrainSettings
 from prunectl.spec.stage import Mask, StageSpec, Weights
-from prunectl.storage.files import write_json
-from prunectl.storage.journal import Record, read
-from prunectl.storage.paths import StorePaths
+from prunectl.store.files import write_json
+from prunectl.store.journal import Record, read
+from prunectl.store.paths import StorePaths
 
 FAKE = Path(__file__).with_name("fake_worker.py")
 QUICK = Limits(

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from scheduler_lab import FakeLayer, Plan, Store, dense, eventually, retrain
 
-from prunectl import control
 from prunectl.errors import ControlError
 from prunectl.scheduler.devices import Device
 from prunectl.scheduler.limits import Outcome
 from prunectl.scheduler.loop import Scheduler
 from prunectl.spec.key import stage_key
-from prunectl.storage.files import read_json, write_json, write_text
-from prunectl.storage.history import History
+from prunectl.store import requests as control
+from prunectl.store.files import read_json, write_json, write_text
+from prunectl.store.records.scheduler_log import History
 
 
 class Live:
@@ -215,7 +215,7 @@ def test_nonsense_is_answered_and_removed(store: Store, plan: Plan) -> None:
 
 
 def test_no_answer_takes_the_request_back(store: Store) -> None:
-    from prunectl.storage.locks import Lock
+    from prunectl.store.locks import Lock
 
     with Lock(store.paths.scheduler_lock):
         answer = control.request(store.paths, "stop", timeout=0.1)
@@ -244,7 +244,7 @@ def test_a_drained_device_is_left_at_once_and_used_again(store: Store, plan: Pla
 def held(path: str) -> bool:
     from pathlib import Path
 
-    from prunectl.storage.locks import is_held
+    from prunectl.store.locks import is_held
 
     return is_held(Path(path))
 

@@ -12,8 +12,8 @@ from prunectl.scheduler.graph import StageGraph, preview
 from prunectl.spec.key import spec_from_dict, stage_key
 from prunectl.spec.replay import replay_of
 from prunectl.spec.stage import StageSpec
-from prunectl.storage.files import write_json, write_text
-from prunectl.storage.studies import current, read_study
+from prunectl.store.files import write_json, write_text
+from prunectl.store.records.plan import current, read_study
 
 
 def rewinding(start: StageSpec, step: int, density: str = "0.5") -> StageSpec:

@@ -22,12 +22,12 @@ from prunectl.scheduler.leases import Leases
 from prunectl.scheduler.workers import Pool, Worker
 from prunectl.spec.key import spec_to_dict, stage_key
 from prunectl.spec.replay import replay_of
-from prunectl.storage import files
-from prunectl.storage.files import read_json
-from prunectl.storage.journal import read
-from prunectl.storage.locks import Lock
-from prunectl.storage.paths import StorePaths
-from prunectl.storage.studies import read_study
+from prunectl.store import files
+from prunectl.store.files import read_json
+from prunectl.store.journal import read
+from prunectl.store.locks import Lock
+from prunectl.store.paths import StorePaths
+from prunectl.store.records.plan import read_study
 
 
 def test_every_stage_once_in_order(store: Store) -> None:

@@ -16,8 +16,8 @@ from prunectl.errors import StoreBusy
 from prunectl.scheduler.signals import Signals
 from prunectl.spec.key import stage_key
 from prunectl.spec.stage import StageSpec
-from prunectl.storage.journal import read
-from prunectl.storage.locks import is_held
+from prunectl.store.journal import read
+from prunectl.store.locks import is_held
 
 Processes = list[subprocess.Popen[str]]
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from scheduler_lab import Plan, Store, dense, eventually, retrain
 
-from prunectl import control
 from prunectl.bench.made import StoreMaker
 from prunectl.bench.pretended import PretendedRun
 from prunectl.monitor import state as live
@@ -22,9 +21,10 @@ from prunectl.monitor.state import RESCAN_SECONDS
 from prunectl.monitor.watcher import Watcher
 from prunectl.spec.key import spec_to_dict, stage_key
 from prunectl.spec.replay import replay_of
-from prunectl.storage.files import read_json, write_json
-from prunectl.storage.journal import Journal
-from prunectl.storage.locks import Lock
+from prunectl.store import requests as control
+from prunectl.store.files import read_json, write_json
+from prunectl.store.journal import Journal
+from prunectl.store.locks import Lock
 
 
 class Clock:
@@ -305,7 +305,7 @@ def test_a_run_in_a_hurry_is_still_seen(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_watching_imports_nothing_heavy() -> None:
     code = (
-        "import sys, prunectl.monitor.watcher, prunectl.control\n"
+        "import sys, prunectl.monitor.watcher, prunectl.store.requests\n"
         "heavy = {'torch', 'duckdb', 'textual', 'numpy', 'pydantic', 'pynvml'} & set(sys.modules)\n"
         "print(sorted(heavy))\n"
     )

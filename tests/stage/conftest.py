@@ -14,9 +14,9 @@ from prunectl.plan.expand import Expansion, expand
 from prunectl.plan.load import loads
 from prunectl.spec.key import spec_to_dict
 from prunectl.spec.stage import StageSpec
-from prunectl.storage.files import write_json
-from prunectl.storage.journal import Record, read
-from prunectl.storage.paths import StorePaths
+from prunectl.store.files import write_json
+from prunectl.store.journal import Record, read
+from prunectl.store.paths import StorePaths
 from prunectl.worker.checkpoint import load_masks, load_state
 from prunectl.worker.run import Control, run
 from prunectl.worker.trainer_cache import Engines

@@ -23,9 +23,9 @@ from prunectl.spec.settings import (
     TrainSettings,
 )
 from prunectl.spec.stage import Mask, StageSpec, Weights
-from prunectl.storage.files import write_json
-from prunectl.storage.journal import read
-from prunectl.storage.paths import StorePaths
+from prunectl.store.files import write_json
+from prunectl.store.journal import read
+from prunectl.store.paths import StorePaths
 from prunectl.worker import run as stage_run
 from prunectl.worker.checkpoint import load_state
 from prunectl.worker.run import Control, run

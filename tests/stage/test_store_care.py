@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from prunectl.errors import StoreBusy
-from prunectl.storage import gc
-from prunectl.storage.files import write_json
-from prunectl.storage.locks import Lock
-from prunectl.storage.verify import Verdict, verify
+from prunectl.store import gc
+from prunectl.store.files import write_json
+from prunectl.store.locks import Lock
+from prunectl.store.verify import Verdict, verify
 from prunectl.worker.checkpoint import save_masks
 
 Make = Callable[..., Any]

@@ -12,9 +12,10 @@ import pytest
 
 from prunectl.bench.made import START, StoreMaker
 from prunectl.errors import StoreBusy, StoreError
-from prunectl.storage import database, glossary, loader, query, schema, statements
-from prunectl.storage.ingest import ingest, rebuild
-from prunectl.storage.journal import Journal
+from prunectl.store.db import column_docs as glossary
+from prunectl.store.db import database, loader, query, schema, statements
+from prunectl.store.db.ingest import ingest, rebuild
+from prunectl.store.journal import Journal
 
 
 @pytest.fixture(autouse=True)
@@ -382,8 +383,8 @@ def test_killed_at_any_write_it_goes_on(maker, monkeypatch):
 INGEST_FOR_EVER = """
 import sys
 from pathlib import Path
-from prunectl.storage.ingest import ingest
-from prunectl.storage.paths import StorePaths
+from prunectl.store.db.ingest import ingest
+from prunectl.store.paths import StorePaths
 print("ready", flush=True)
 while True:
     ingest(StorePaths(Path(sys.argv[1])))

@@ -8,10 +8,10 @@ import pytest
 
 from prunectl.bench.made import StoreMaker
 from prunectl.errors import QueryError, StoreError, UnknownName
-from prunectl.storage import query
-from prunectl.storage.cookbook import parse, recipes, run_recipe
-from prunectl.storage.ingest import ingest
-from prunectl.storage.paths import StorePaths
+from prunectl.store.db import query
+from prunectl.store.db.ingest import ingest
+from prunectl.store.db.queries import parse, recipes, run_recipe
+from prunectl.store.paths import StorePaths
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,10 @@ import pytest
 
 from prunectl.bench.made import StoreMaker
 from prunectl.errors import StoreError
-from prunectl.storage import glossary, handbook, ingest, query, schema
-from prunectl.storage.cookbook import recipes
+from prunectl.store.db import column_docs as glossary
+from prunectl.store.db import ingest, query, schema
+from prunectl.store.db import readme as handbook
+from prunectl.store.db.queries import recipes
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,7 +70,7 @@ def test_primary_keys_are_the_only_indexes(connection):
 
 
 def test_published_is_what_the_file_says(connection):
-    packed = (files("prunectl.storage") / "published.csv.gz").read_bytes()
+    packed = (files("prunectl.store.db") / "published.csv.gz").read_bytes()
     assert packed[4:8] == bytes(4), "no time stamp: the same content packs to the same bytes"
     rows = list(csv.DictReader(gzip.decompress(packed).decode().splitlines()))
     assert len(rows) == 7905
@@ -129,7 +131,7 @@ def test_a_file_of_each_older_version_is_taken_over(tmp_path, version):
 
 
 def test_the_readme_is_up_to_date():
-    """python -m prunectl.storage.handbook > store/README.md"""
+    """python -m prunectl.store.db.readme > store/README.md"""
     assert (ROOT / "store/README.md").read_text(encoding="utf-8") == handbook.readme()
 
 

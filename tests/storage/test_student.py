@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import t
 
-from prunectl.storage import student
+from prunectl.store.db import student
 
 
 @pytest.fixture(scope="module")

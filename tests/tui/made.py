@@ -10,7 +10,6 @@ from typing import Any
 
 import textual._wait
 
-from prunectl.control import Answer
 from prunectl.errors import QueryError
 from prunectl.monitor.snapshot import (
     CoverageView,
@@ -25,9 +24,10 @@ from prunectl.monitor.snapshot import (
     TrialView,
 )
 from prunectl.report.leaderboard import BOARD_LABELS, ROW_LABELS, boards
-from prunectl.storage.paths import StorePaths
-from prunectl.storage.query import Result
-from prunectl.storage.replica import Table
+from prunectl.store.db.query import Result
+from prunectl.store.db.replica import Table
+from prunectl.store.paths import StorePaths
+from prunectl.store.requests import Answer
 from prunectl.tui.app import Viewer
 from prunectl.tui.asking import Request
 from prunectl.tui.detail import Detail, detail_of

@@ -13,8 +13,8 @@ import pytest
 from made import STATES, Stage
 from textual.widgets import Button
 
-from prunectl.control import Answer
 from prunectl.monitor.snapshot import Snapshot
+from prunectl.store.requests import Answer
 from prunectl.tui.asking import Request
 from prunectl.tui.poller import Poller, SnapshotReady
 from prunectl.tui.reading import Boards

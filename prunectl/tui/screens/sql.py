@@ -22,8 +22,8 @@ from prunectl.tui.screens.dialogs import Choose
 from prunectl.tui.widgets.table import KeyedTable
 
 if TYPE_CHECKING:
-    from prunectl.storage.query import Result
-    from prunectl.storage.replica import Replica, Table
+    from prunectl.store.db.query import Result
+    from prunectl.store.db.replica import Replica, Table
 
 ROWS = 500
 """That are fetched; more are told, not shown."""

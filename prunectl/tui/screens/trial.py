@@ -17,7 +17,7 @@ from textual.widgets import Static
 
 from prunectl.errors import PrunectlError
 from prunectl.monitor.snapshot import RunningView, Snapshot, TrialView
-from prunectl.storage.paths import StorePaths
+from prunectl.store.paths import StorePaths
 from prunectl.tui import text as t
 from prunectl.tui.columns import Cell, Column
 from prunectl.tui.detail import Detail, Layer, LogLine, Setting

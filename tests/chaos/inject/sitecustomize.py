@@ -34,7 +34,7 @@ def _install() -> None:
         if count == last:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    from prunectl.storage import files
+    from prunectl.store import files
 
     files.hook = hook
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from prunectl.errors import ControlError, StoreError
-from prunectl.storage.files import read_json
-from prunectl.storage.locks import is_held
-from prunectl.storage.paths import StorePaths
-from prunectl.storage.studies import Study, Trial, study_from
+from prunectl.store.files import read_json
+from prunectl.store.locks import is_held
+from prunectl.store.paths import StorePaths
+from prunectl.store.records.plan import Study, Trial, study_from
 
 State = Literal["done", "running", "begun", "waiting"]
 

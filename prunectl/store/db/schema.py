@@ -16,8 +16,9 @@ import duckdb
 
 import prunectl
 from prunectl.errors import StoreError
-from prunectl.storage import glossary, student
-from prunectl.storage.database import Connection
+from prunectl.store.db import column_docs as glossary
+from prunectl.store.db import student
+from prunectl.store.db.database import Connection
 
 SCHEMA = 2
 """Version of the tables and views; raised with every change of them."""
@@ -39,11 +40,11 @@ def create(connection: Connection) -> None:
 
 
 def _text(name: str) -> str:
-    return (files("prunectl.storage") / name).read_text(encoding="utf-8")
+    return (files("prunectl.store.db") / name).read_text(encoding="utf-8")
 
 
 def _load_published(connection: Connection) -> None:
-    packed = (files("prunectl.storage") / "published.csv.gz").read_bytes()
+    packed = (files("prunectl.store.db") / "published.csv.gz").read_bytes()
     rows = csv.reader(io.StringIO(gzip.decompress(packed).decode("utf-8")))
     header = next(rows)
     with connection.appender("published", columns=header) as appender:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import duckdb
 
 from prunectl.errors import QueryError, StoreBusy, StoreError
-from prunectl.storage.database import is_damage
-from prunectl.storage.paths import StorePaths
-from prunectl.storage.query import PATIENCE, Result, explained
+from prunectl.store.db.database import is_damage
+from prunectl.store.db.query import PATIENCE, Result, explained
+from prunectl.store.paths import StorePaths
 
 RETRY_SECONDS = 0.02
 

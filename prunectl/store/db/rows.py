@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from prunectl.spec.stage import Mask
-from prunectl.storage.files import dumps
+from prunectl.store.files import dumps
 
 Row = tuple[Any, ...]
 Data = Mapping[str, Any]

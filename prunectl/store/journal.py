@@ -30,7 +30,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from prunectl.storage.files import about_to, cannot_write, dumps
+from prunectl.store.files import about_to, cannot_write, dumps
 
 Record = dict[str, Any]
 

@@ -29,8 +29,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from prunectl.storage.journal import Record, read
-from prunectl.storage.paths import StorePaths
+from prunectl.store.journal import Record, read
+from prunectl.store.paths import StorePaths
 
 
 @dataclass

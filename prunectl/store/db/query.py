@@ -16,10 +16,10 @@ from typing import Any
 import duckdb
 
 from prunectl.errors import QueryError, StoreBusy, StoreError
-from prunectl.storage import ingest, schema
-from prunectl.storage.database import Connection, Damaged, opened
-from prunectl.storage.files import replacing
-from prunectl.storage.paths import StorePaths
+from prunectl.store.db import ingest, schema
+from prunectl.store.db.database import Connection, Damaged, opened
+from prunectl.store.files import replacing
+from prunectl.store.paths import StorePaths
 
 PATIENCE = 20.0
 """Seconds a question waits for whoever holds the file; the scheduler lets go within about 20 ms."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from prunectl.errors import StoreError
-from prunectl.storage import ingest
-from prunectl.storage.locks import is_held
-from prunectl.storage.paths import StorePaths
+from prunectl.store.db import ingest
+from prunectl.store.locks import is_held
+from prunectl.store.paths import StorePaths
 
 PATIENCE = 0.5
 """Seconds to wait for whoever holds the database before answering from what it has."""

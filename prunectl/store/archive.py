@@ -24,10 +24,10 @@ from typing import Any
 
 import prunectl
 from prunectl.errors import ControlError, StoreBusy, StoreError, nearest
-from prunectl.storage.files import read_json, replacing, write_json
-from prunectl.storage.locks import Lock
-from prunectl.storage.paths import StagePaths, StorePaths
-from prunectl.storage.studies import Study, current
+from prunectl.store.files import read_json, replacing, write_json
+from prunectl.store.locks import Lock
+from prunectl.store.paths import StagePaths, StorePaths
+from prunectl.store.records.plan import Study, current
 
 FORMAT = 1
 """Version of the folder's layout."""

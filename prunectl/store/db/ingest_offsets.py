@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from prunectl.storage import journal
+from prunectl.store import journal
 
 
 @dataclass(frozen=True)

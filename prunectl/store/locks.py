@@ -14,7 +14,7 @@ import struct
 from pathlib import Path
 
 from prunectl.errors import StoreBusy
-from prunectl.storage.files import cannot_write
+from prunectl.store.files import cannot_write
 
 # struct flock on 64-bit Linux: short l_type, short l_whence, off_t l_start, off_t l_len, pid_t l_pid (0 for OFD).
 _FLOCK = "hhqqi4x"

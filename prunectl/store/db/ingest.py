@@ -17,12 +17,12 @@ import duckdb
 
 from prunectl.errors import StoreBusy
 from prunectl.gc_pause import without_collector
-from prunectl.storage import schema
-from prunectl.storage.database import Damaged, opened
-from prunectl.storage.files import replacing
-from prunectl.storage.loader import Loader, Outdated
-from prunectl.storage.locks import Lock
-from prunectl.storage.paths import StorePaths
+from prunectl.store.db import schema
+from prunectl.store.db.database import Damaged, opened
+from prunectl.store.db.loader import Loader, Outdated
+from prunectl.store.files import replacing
+from prunectl.store.locks import Lock
+from prunectl.store.paths import StorePaths
 
 PATIENCE = 0.5
 """Seconds to wait for readers to let go before reporting busy; the next call catches up."""

@@ -1,12 +1,12 @@
 """store/README.md, made from the schema and the recipes so that it cannot fall behind them.
 
-python -m prunectl.storage.handbook > store/README.md
+python -m prunectl.store.db.readme > store/README.md
 """
 
 from __future__ import annotations
 
-from prunectl.storage import schema
-from prunectl.storage.cookbook import recipes
+from prunectl.store.db import schema
+from prunectl.store.db.queries import recipes
 
 _INTRODUCTION = """\
 # The store

@@ -20,12 +20,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from prunectl.errors import ControlError, QueryError, StoreBusy, StoreError
-from prunectl.storage.files import read_json, write_json
-from prunectl.storage.history import History
-from prunectl.storage.journal import Journal, Record
-from prunectl.storage.locks import Lock, is_held
-from prunectl.storage.paths import StorePaths
-from prunectl.storage.studies import LABELS, Study, Trial, current
+from prunectl.store.files import read_json, write_json
+from prunectl.store.journal import Journal, Record
+from prunectl.store.locks import Lock, is_held
+from prunectl.store.paths import StorePaths
+from prunectl.store.records.plan import LABELS, Study, Trial, current
+from prunectl.store.records.scheduler_log import History
 
 TrialAction = Literal["cancel", "hold", "release", "retry", "priority"]
 PAST = {"cancel": "cancelled", "hold": "held", "release": "released", "retry": "retried"}
@@ -99,7 +99,7 @@ def _select(selector: str, trials: dict[str, Trial], history: History) -> set[st
 
 
 def _where(paths: StorePaths, condition: str) -> set[str]:
-    from prunectl.storage import query  # DuckDB is loaded only where it is asked
+    from prunectl.store.db import query  # DuckDB is loaded only where it is asked
 
     with contextlib.suppress(StoreError):  # what it lacks is added, if it can be written
         query.refresh(paths)

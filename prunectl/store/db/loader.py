@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from prunectl.errors import StoreError
-from prunectl.storage import records
-from prunectl.storage.database import Connection
-from prunectl.storage.files import read_json
-from prunectl.storage.marks import Mark, head, numbered, stamp
-from prunectl.storage.paths import StorePaths
-from prunectl.storage.records import MALFORMED, LogRows, PlanRows, Row
-from prunectl.storage.statements import Statements
+from prunectl.store.db import rows as records
+from prunectl.store.db.database import Connection
+from prunectl.store.db.ingest_offsets import Mark, head, numbered, stamp
+from prunectl.store.db.rows import MALFORMED, LogRows, PlanRows, Row
+from prunectl.store.db.statements import Statements
+from prunectl.store.files import read_json
+from prunectl.store.paths import StorePaths
 
 SCHEDULER = "scheduler"
 """The scheduler's log in `events.log` and `ingested.source`."""

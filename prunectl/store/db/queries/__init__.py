@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from prunectl.errors import QueryError, StoreError, UnknownName
-from prunectl.storage import query
-from prunectl.storage.paths import StorePaths
-from prunectl.storage.query import Result
+from prunectl.store.db import query
+from prunectl.store.db.query import Result
+from prunectl.store.paths import StorePaths
 
 _PARAMETER = re.compile(r"^--\s*:(\w+)[ \t]*(.*)$", re.M)
 
@@ -52,7 +52,7 @@ def parse(name: str, text: str) -> Recipe:
 def recipes(paths: StorePaths | None = None) -> dict[str, Recipe]:
     """All recipes by name; one of the store's replaces one of the package that has its name."""
     out = {}
-    for file in (files("prunectl.storage") / "recipes").iterdir():
+    for file in (files("prunectl.store.db.queries")).iterdir():
         if file.name.endswith(".sql"):
             name = file.name.removesuffix(".sql")
             out[name] = parse(name, file.read_text(encoding="utf-8"))

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from prunectl.errors import StoreBusy, StoreError
-from prunectl.storage import ingest, query
-from prunectl.storage.files import leftovers, read_json
-from prunectl.storage.journal import Record, read
-from prunectl.storage.locks import is_held
-from prunectl.storage.paths import StagePaths, StorePaths
-from prunectl.storage.studies import current
-from prunectl.storage.tensors import BadFile, Checked, check
+from prunectl.store.db import ingest, query
+from prunectl.store.files import leftovers, read_json
+from prunectl.store.journal import Record, read
+from prunectl.store.locks import is_held
+from prunectl.store.paths import StagePaths, StorePaths
+from prunectl.store.records.plan import current
+from prunectl.store.tensors import BadFile, Checked, check
 
 
 @dataclass

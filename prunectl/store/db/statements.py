@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import astuple
 from typing import Any
 
-from prunectl.storage.database import Connection
-from prunectl.storage.marks import MARK, Mark
-from prunectl.storage.records import Row
+from prunectl.store.db.database import Connection
+from prunectl.store.db.ingest_offsets import MARK, Mark
+from prunectl.store.db.rows import Row
 
 
 class Statements:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunectl.errors import StoreError
-from prunectl.storage.files import replacing
+from prunectl.store.files import replacing
 
 if TYPE_CHECKING:
     import numpy

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from prunectl.storage.files import cannot_write, leftovers
-from prunectl.storage.locks import Lock, is_held
-from prunectl.storage.paths import StagePaths, StorePaths
-from prunectl.storage.studies import current
+from prunectl.store.files import cannot_write, leftovers
+from prunectl.store.locks import Lock, is_held
+from prunectl.store.paths import StagePaths, StorePaths
+from prunectl.store.records.plan import current
 
 LATEST = "checkpoints inside finished stages"
 REWIND = "rewind checkpoints that no unfinished stage needs"

@@ -8,9 +8,9 @@ from importlib import metadata
 
 import prunectl
 from prunectl.errors import StoreError
-from prunectl.storage.files import read_json
-from prunectl.storage.journal import read
-from prunectl.storage.paths import StorePaths
+from prunectl.store.files import read_json
+from prunectl.store.journal import read
+from prunectl.store.paths import StorePaths
 
 Origin = tuple[str, str]
 """Versions of prunectl and torch, builds (+cu130) left out."""

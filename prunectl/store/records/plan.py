@@ -12,8 +12,8 @@ from functools import cached_property
 from typing import Any
 
 from prunectl.errors import StoreError
-from prunectl.storage.files import read_head, read_json
-from prunectl.storage.paths import StorePaths
+from prunectl.store.files import read_head, read_json
+from prunectl.store.paths import StorePaths
 
 LABELS = (
     "network",
