@@ -65,8 +65,8 @@ def _specs(count: int) -> dict[str, StageSpec]:
 
 def _scheduled(root: Path, count: int) -> list[float]:
     """The scheduler and one worker process, as `prunectl run` has them."""
-    from prunectl.scheduler.devices import CpuLayer, with_slots
-    from prunectl.scheduler.loop import Scheduler
+    from prunectl.scheduler.devices.base import CpuLayer, with_slots
+    from prunectl.scheduler.scheduler import Scheduler
 
     paths = StorePaths(root)
     stages = {

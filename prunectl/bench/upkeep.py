@@ -131,8 +131,8 @@ def _ended(paths: StorePaths, since: float, until: float) -> int:
 
 def main() -> None:
     """Be the scheduler, until a signal."""
-    from prunectl.scheduler.devices import Device
-    from prunectl.scheduler.loop import Scheduler
+    from prunectl.scheduler.devices.base import Device
+    from prunectl.scheduler.scheduler import Scheduler
     from prunectl.store.db.ingest import ingest
 
     root, slots, epoch = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
@@ -143,7 +143,13 @@ def main() -> None:
         [Device("cpu", "cpu", "nothing", slots)],
         [path.stem for path in sorted(paths.plans.glob("*.json"))],
         ingest=ingest,
-        worker_command=[sys.executable, "-m", "prunectl.bench.pretender", "--epoch", epoch],
+        worker_command=[
+            sys.executable,
+            "-m",
+            "prunectl.scheduler.executors.simulated",
+            "--epoch",
+            epoch,
+        ],
         share=True,
     ).run()
 

@@ -132,7 +132,7 @@ def machine() -> dict[str, Any]:
     from importlib import metadata
 
     import prunectl
-    from prunectl.scheduler.devices import CpuLayer
+    from prunectl.scheduler.devices.base import CpuLayer
 
     cpu = CpuLayer().devices()[0]
     return {

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from prunectl.plan.expand import Expansion
-    from prunectl.scheduler.devices import Device
-    from prunectl.scheduler.estimate import Cost
+    from prunectl.scheduler.cost import Cost
+    from prunectl.scheduler.devices.base import Device
     from prunectl.scheduler.graph import Preview
     from prunectl.store.paths import StorePaths
 
@@ -57,8 +57,8 @@ def show(
     if plan is None or plan_text:
         raise typer.BadParameter("give a PLAN, or --trial ID to see how a trial is repeated")
     from prunectl.cli.planning import read_plan
-    from prunectl.scheduler.devices import parse
-    from prunectl.scheduler.estimate import estimate
+    from prunectl.scheduler.cost import estimate
+    from prunectl.scheduler.devices.base import parse
     from prunectl.scheduler.graph import StageGraph, preview
     from prunectl.store.paths import StorePaths
     from prunectl.store.records.plan import study_from

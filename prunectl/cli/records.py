@@ -10,7 +10,7 @@ from prunectl.errors import StoreError
 
 if TYPE_CHECKING:
     from prunectl.plan.expand import Expansion
-    from prunectl.scheduler.devices import Device
+    from prunectl.scheduler.devices.base import Device
     from prunectl.store.paths import StorePaths
 
 

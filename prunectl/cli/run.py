@@ -18,8 +18,8 @@ from prunectl.errors import ExitCode, PrunectlError, StoreError
 
 if TYPE_CHECKING:
     from prunectl.plan.expand import Expansion
-    from prunectl.scheduler.devices import Device, Slots
-    from prunectl.scheduler.limits import Failure, Outcome
+    from prunectl.scheduler.devices.base import Device, Slots
+    from prunectl.scheduler.timeouts import Failure, Outcome
     from prunectl.spec.settings import DataSettings
     from prunectl.store.paths import StorePaths
 
@@ -152,7 +152,7 @@ def _devices(
     option: str | None, slots: Slots | None, expansions: Sequence[Expansion]
 ) -> list[Device]:
     """The option's devices, the plans', or all there are."""
-    from prunectl.scheduler.devices import most, parse
+    from prunectl.scheduler.devices.base import most, parse
 
     tables = [expansion.plan.content.run for expansion in expansions]
     said = [table.devices for table in tables if table.devices]
@@ -216,7 +216,7 @@ def _schedule(
 ) -> Outcome:
     from prunectl.cli.progress import Display, LiveDisplay, PlainDisplay, Work
     from prunectl.ml.datasets import data_root
-    from prunectl.scheduler.loop import WORKER, Scheduler
+    from prunectl.scheduler.scheduler import WORKER, Scheduler
     from prunectl.store.db.ingest import ingest
 
     keys = {key for expansion in expansions for key in expansion.stages}

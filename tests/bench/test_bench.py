@@ -188,7 +188,13 @@ def test_a_pretender_leaves_a_stage_as_workers_do(tmp_path: Path) -> None:
     maker.plan(seeds=1)
     key = next(iter(maker.stages))
     write_json(maker.paths.stage(key).spec, maker.stages[key]["spec"])
-    command = [sys.executable, "-m", "prunectl.bench.pretender", "--store", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "prunectl.scheduler.executors.simulated",
+        "--store",
+        str(tmp_path),
+    ]
     with subprocess.Popen(
         [*command, "--epoch", "0.01"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as worker:

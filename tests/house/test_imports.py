@@ -48,7 +48,7 @@ def loaded(repository: Path, code: str) -> set[str]:
         ("import prunectl.ml.networks.registry, prunectl.ml.datasets.registry", set()),
         ("import prunectl.ml.criteria.registry, prunectl.spec.settings", set()),
         (
-            "import prunectl.scheduler.loop, prunectl.scheduler.devices, prunectl.store.requests",
+            "import prunectl.scheduler.scheduler, prunectl.scheduler.devices.base, prunectl.store.requests",
             set(),
         ),
         ("import prunectl.monitor.watcher", set()),

@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from prunectl.scheduler.devices import Device, Usage
-from prunectl.scheduler.limits import Limits, Outcome
-from prunectl.scheduler.loop import Scheduler
+from prunectl.scheduler.devices.base import Device, Usage
+from prunectl.scheduler.scheduler import Scheduler
+from prunectl.scheduler.timeouts import Limits, Outcome
 from prunectl.spec.key import spec_to_dict, stage_key
 from prunectl.spec.lr_schedule import constant, stepwise
 from prunectl.spec.settings import DataSettings, NetworkSettings, PruneSettings, TrainSettings

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunectl.scheduler.capacity import ROOM, Capacity, Change, settled
-from prunectl.scheduler.devices import CpuLayer, Device, Usage, most, with_slots
-from prunectl.scheduler.forecast import Kind
+from prunectl.scheduler.auto_slots import ROOM, Capacity, Change, settled
+from prunectl.scheduler.devices.base import CpuLayer, Device, Usage, most, with_slots
+from prunectl.scheduler.eta import Kind
 from prunectl.scheduler.queue import Queue
 
 GIB = 2**30

@@ -13,9 +13,9 @@ import pytest
 from scheduler_lab import FakeLayer, Plan, Store, dense, eventually, retrain
 
 from prunectl.errors import ControlError
-from prunectl.scheduler.devices import Device
-from prunectl.scheduler.limits import Outcome
-from prunectl.scheduler.loop import Scheduler
+from prunectl.scheduler.devices.base import Device
+from prunectl.scheduler.scheduler import Scheduler
+from prunectl.scheduler.timeouts import Outcome
 from prunectl.spec.key import stage_key
 from prunectl.store import requests as control
 from prunectl.store.files import read_json, write_json, write_text

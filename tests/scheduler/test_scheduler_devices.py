@@ -14,9 +14,9 @@ import pytest
 from scheduler_lab import FakeLayer
 
 from prunectl.errors import StoreError, UnknownName
-from prunectl.scheduler.cuda import CudaLayer, ask_driver
-from prunectl.scheduler.devices import CpuLayer, Device, parse, usable_cores
-from prunectl.scheduler.leases import Leases, leased
+from prunectl.scheduler.devices.base import CpuLayer, Device, parse, usable_cores
+from prunectl.scheduler.devices.cuda import CudaLayer, ask_driver
+from prunectl.scheduler.devices.locks import Leases, leased
 
 CPU = Device("cpu", "cpu", "fake cpu", 8)
 GPUS = [Device(f"cuda:{index}", "cuda", "fake gpu", 1, f"GPU-{index}") for index in range(2)]
@@ -166,8 +166,8 @@ def test_the_driver_is_asked_with_our_environment() -> None:
 
 HOLD = (
     "import sys; from pathlib import Path\n"
-    "from prunectl.scheduler.leases import Leases\n"
-    "from prunectl.scheduler.devices import Device\n"
+    "from prunectl.scheduler.devices.locks import Leases\n"
+    "from prunectl.scheduler.devices.base import Device\n"
     "leases = Leases(Path(sys.argv[1]), note='somebody')\n"
     "print(leases.take(Device('cuda:0', 'cuda', 'gpu', 1, 'GPU-0')), flush=True)\n"
     "sys.stdin.read()\n"

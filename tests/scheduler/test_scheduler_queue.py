@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prunectl.scheduler.forecast import Rates, simulate
+from prunectl.scheduler.eta import Rates, simulate
 from prunectl.scheduler.graph import Node
 from prunectl.scheduler.items import State
 from prunectl.scheduler.queue import Queue

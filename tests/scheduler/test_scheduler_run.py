@@ -14,12 +14,12 @@ import pytest
 from scheduler_lab import FakeLayer, Plan, Store, dense, retrain
 
 from prunectl.errors import StoreBusy, StoreError
-from prunectl.scheduler.devices import Device, Usage, with_slots
-from prunectl.scheduler.forecast import Rates
+from prunectl.scheduler.devices.base import Device, Usage, with_slots
+from prunectl.scheduler.devices.locks import Leases
+from prunectl.scheduler.eta import Rates
+from prunectl.scheduler.executors.local import Pool, Worker
 from prunectl.scheduler.graph import StageGraph
 from prunectl.scheduler.ingestion import Ingestion
-from prunectl.scheduler.leases import Leases
-from prunectl.scheduler.workers import Pool, Worker
 from prunectl.spec.key import spec_to_dict, stage_key
 from prunectl.spec.replay import replay_of
 from prunectl.store import files

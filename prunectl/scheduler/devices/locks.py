@@ -15,7 +15,7 @@ import stat
 from pathlib import Path
 
 from prunectl.errors import StoreBusy, StoreError
-from prunectl.scheduler.devices import Device
+from prunectl.scheduler.devices.base import Device
 from prunectl.store.locks import Lock, is_held
 
 FOLDER = Path("/tmp/prunectl-leases")

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from prunectl.scheduler.devices import Device, Usage
+from prunectl.scheduler.devices.base import Device, Usage
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from prunectl.errors import PrunectlError, StoreError
 from prunectl.store import requests as control
 
 if TYPE_CHECKING:
-    from prunectl.scheduler.loop import Scheduler
+    from prunectl.scheduler.scheduler import Scheduler
 
 
 def obey(scheduler: Scheduler) -> bool:

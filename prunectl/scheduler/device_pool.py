@@ -7,11 +7,11 @@ from functools import partial
 from typing import Any
 
 from prunectl.errors import StoreError, UnknownName
-from prunectl.scheduler.capacity import Capacity, Change, settled
-from prunectl.scheduler.devices import Device, DeviceLayer
-from prunectl.scheduler.forecast import Kind
-from prunectl.scheduler.leases import Leases
-from prunectl.scheduler.ledger import Ledger
+from prunectl.scheduler.auto_slots import Capacity, Change, settled
+from prunectl.scheduler.devices.base import Device, DeviceLayer
+from prunectl.scheduler.devices.locks import Leases
+from prunectl.scheduler.eta import Kind
+from prunectl.scheduler.log import Ledger
 from prunectl.scheduler.queue import Queue
 
 

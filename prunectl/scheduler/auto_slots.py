@@ -15,8 +15,8 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from prunectl.scheduler.devices import Device, Usage
-from prunectl.scheduler.forecast import Kind
+from prunectl.scheduler.devices.base import Device, Usage
+from prunectl.scheduler.eta import Kind
 
 GAIN = 1.05
 """Twice as many lanes have to be worth this much in steps a second."""

@@ -216,7 +216,7 @@ class SystemLayer:
     """The CPU and the CUDA devices of this host."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
-        from prunectl.scheduler.cuda import CudaLayer
+        from prunectl.scheduler.devices.cuda import CudaLayer
 
         self._cpu = CpuLayer()
         self._cuda = CudaLayer(environment)

@@ -17,19 +17,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from prunectl.errors import StoreBusy, StoreError
-from prunectl.scheduler import clerk
-from prunectl.scheduler.devices import Device, DeviceLayer, SystemLayer
-from prunectl.scheduler.fleet import Fleet
+from prunectl.scheduler import requests as clerk
+from prunectl.scheduler.device_pool import Fleet
+from prunectl.scheduler.devices.base import Device, DeviceLayer, SystemLayer
+from prunectl.scheduler.devices.locks import Leases
+from prunectl.scheduler.dispatcher import Work
+from prunectl.scheduler.executors.local import Pool, command_line
+from prunectl.scheduler.heartbeat import Pulse
 from prunectl.scheduler.ingestion import Ingest
 from prunectl.scheduler.items import State
-from prunectl.scheduler.leases import Leases
-from prunectl.scheduler.ledger import Ledger
-from prunectl.scheduler.limits import Limits, Outcome
-from prunectl.scheduler.pulse import Pulse
+from prunectl.scheduler.log import Ledger
 from prunectl.scheduler.queue import Queue
 from prunectl.scheduler.signals import Signals
-from prunectl.scheduler.work import Work
-from prunectl.scheduler.workers import Pool, command_line
+from prunectl.scheduler.timeouts import Limits, Outcome
 from prunectl.store import requests as control
 from prunectl.store.files import write_json
 from prunectl.store.locks import Lock

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from prunectl.errors import DiskError, StoreError
-from prunectl.scheduler.devices import DeviceLayer
-from prunectl.scheduler.earlystop import EarlyStop, signature
-from prunectl.scheduler.fleet import Fleet
-from prunectl.scheduler.forecast import Rates
+from prunectl.scheduler.device_pool import Fleet
+from prunectl.scheduler.devices.base import DeviceLayer
+from prunectl.scheduler.early_stop import EarlyStop, signature
+from prunectl.scheduler.eta import Rates
+from prunectl.scheduler.executors.local import Message, Pool, Worker
 from prunectl.scheduler.graph import StageGraph
+from prunectl.scheduler.heartbeat import Running
 from prunectl.scheduler.items import Dispatch, State
-from prunectl.scheduler.ledger import Ledger
-from prunectl.scheduler.limits import Failure, Limits
-from prunectl.scheduler.pulse import Running
+from prunectl.scheduler.log import Ledger
 from prunectl.scheduler.queue import Queue
-from prunectl.scheduler.workers import Message, Pool, Worker
+from prunectl.scheduler.timeouts import Failure, Limits
 from prunectl.store.files import DISK, read_json, write_json
 from prunectl.store.journal import Journal
 from prunectl.store.locks import Lock, is_held

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from prunectl.scheduler import launch
-from prunectl.scheduler.devices import Device
+from prunectl.scheduler.devices.base import Device
+from prunectl.scheduler.executors import launch
 
 Message = dict[str, Any]
 """A line from a worker, `is` says which; or {"is": "ended", …} made here when one is gone."""

@@ -1,4 +1,4 @@
-"""`python -m prunectl.bench.pretender`: a worker that trains nothing and reports as if it did.
+"""`python -m prunectl.scheduler.executors.simulated`: a worker that trains nothing and reports as if it did.
 
 It speaks the worker protocol of `prunectl.worker` for one stage at a time: a beat a second, an epoch in the stage's
 event log every `--epoch` seconds, the result at the end. Its first stage is somewhere in its middle, as if resumed,
@@ -138,7 +138,7 @@ class Pretender:
 
 def main() -> None:
     """Serve stages; the options are those of `prunectl.worker`, and --epoch."""
-    parser = argparse.ArgumentParser(prog="python -m prunectl.bench.pretender")
+    parser = argparse.ArgumentParser(prog="python -m prunectl.scheduler.executors.simulated")
     parser.add_argument("--store", type=Path, required=True)
     parser.add_argument("--epoch", type=float, required=True, help="seconds")
     options, _ = parser.parse_known_args()

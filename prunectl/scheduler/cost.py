@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from prunectl.errors import StoreError
-from prunectl.scheduler.capacity import settled
-from prunectl.scheduler.devices import Device
-from prunectl.scheduler.forecast import Kind, simulate
+from prunectl.scheduler.auto_slots import settled
+from prunectl.scheduler.devices.base import Device
+from prunectl.scheduler.eta import Kind, simulate
 from prunectl.scheduler.graph import Node, StageGraph, kind_of
 from prunectl.scheduler.queue import Queue
 from prunectl.store.db import query

@@ -17,11 +17,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from prunectl import __version__
-from prunectl.scheduler.forecast import Forecast, simulate
+from prunectl.scheduler.eta import Forecast, simulate
 from prunectl.scheduler.items import Item, State
 
 if TYPE_CHECKING:
-    from prunectl.scheduler.loop import Scheduler
+    from prunectl.scheduler.scheduler import Scheduler
 
 NEXT = 100
 """Stages of the queue that the heartbeat lists."""
