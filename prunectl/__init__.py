@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prunectl.notebook import open as open  # noqa: A004 - prunectl.open
+    from prunectl.api import open as open  # noqa: A004 - prunectl.open
 
 __version__ = "0.1.0"
 
@@ -16,5 +16,5 @@ def __getattr__(name: str) -> Any:
     if name == "open":
         from importlib import import_module
 
-        return import_module("prunectl.notebook").open
+        return import_module("prunectl.api").open
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

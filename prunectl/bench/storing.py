@@ -19,7 +19,7 @@ from typing import Any
 from prunectl.bench.compare import BenchError, load
 from prunectl.bench.made import EFFECT, make_store
 from prunectl.bench.train import Tell
-from prunectl.report.leaderboard import leaderboard
+from prunectl.results.leaderboard import leaderboard
 from prunectl.store.db import query
 from prunectl.store.db.ingest import ingest, rebuild
 from prunectl.store.journal import Journal

@@ -11,7 +11,7 @@ from prunectl.cli.asking import results_of
 from prunectl.cli.options import StoreOption
 
 if TYPE_CHECKING:
-    from prunectl.report.compare import Comparison
+    from prunectl.results.compare import Comparison
 
 SHOWN = 12
 """Missing cells listed by name; the rest is counted."""
@@ -49,8 +49,8 @@ def compare(
     store: StoreOption = None,
 ) -> None:
     """Compare with published results, as points from each one's own dense network, medians with medians."""
-    from prunectl.report import compare as comparing
-    from prunectl.report.formats import render
+    from prunectl.results import compare as comparing
+    from prunectl.results.formats import render
 
     found = comparing.compare(results_of(store), to.value, plan)
     if form is not CompareFormat.table:
@@ -61,7 +61,7 @@ def compare(
 
 def _print(found: Comparison) -> None:
     from prunectl.cli.tables import console, table
-    from prunectl.report.claims import signed
+    from prunectl.results.claims import signed
 
     out = console()
     headings = ("network", "schedule", "strategy", "sparsity", "ours (n)", "theirs (n)", "gap", "")

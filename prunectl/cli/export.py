@@ -42,7 +42,7 @@ def export(
             raise typer.BadParameter("--iteration belongs to a TRIAL")
         _export_study(study, out or Path(study), store)
         return
-    from prunectl.report.export import export_network
+    from prunectl.results.export import export_network
     from prunectl.store.paths import StorePaths
 
     assert trial is not None
@@ -51,7 +51,7 @@ def export(
 
 
 def _export_study(plan: str, folder: Path, store: Path | None) -> None:
-    from prunectl.report.export import export_tables
+    from prunectl.results.export import export_tables
     from prunectl.store import archive as parcel
 
     paths = results_of(store)

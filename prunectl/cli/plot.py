@@ -13,7 +13,7 @@ from prunectl.cli.asking import results_of
 from prunectl.cli.options import StoreOption
 
 if TYPE_CHECKING:
-    from prunectl.report.leaderboard import Board
+    from prunectl.results.leaderboard import Board
 
 
 class PlotKind(StrEnum):
@@ -81,8 +81,8 @@ def plot(
 ) -> None:
     """Draw accuracy, change from dense or cost over compression, or where the weights stay."""
     from prunectl.errors import ControlError
-    from prunectl.report import plots
-    from prunectl.report.leaderboard import leaderboard
+    from prunectl.results import plots
+    from prunectl.results.leaderboard import leaderboard
 
     paths = results_of(store)
     boards = leaderboard(paths, plan, network=network, dataset=dataset, all_plans=all_plans)

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from prunectl.report.repeat import Repeat, StageFacts
+    from prunectl.results.repeat import Repeat, StageFacts
 
 
 def show_trial(trial: str, store: Path | None, *, as_json: bool, plan_text: bool) -> None:
     """Print it, as text, as JSON, or only its plan."""
-    from prunectl.report.repeat import repeat
+    from prunectl.results.repeat import repeat
     from prunectl.store.paths import StorePaths
 
     facts = repeat(StorePaths.locate(store), trial)

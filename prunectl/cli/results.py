@@ -15,7 +15,7 @@ from prunectl.errors import PrunectlError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from prunectl.report.leaderboard import Board
+    from prunectl.results.leaderboard import Board
     from prunectl.store.db.query import Result
     from prunectl.store.paths import StorePaths
 
@@ -70,8 +70,8 @@ def rank(
     store: StoreOption = None,
 ) -> None:
     """Rank strategies by accuracy at each sparsity: mean ± std (n), best ★, tied with it ≈."""
-    from prunectl.report.formats import render
-    from prunectl.report.leaderboard import cells, leaderboard
+    from prunectl.results.formats import render
+    from prunectl.results.leaderboard import cells, leaderboard
 
     paths = results_of(store)
     only = {"network": network, "dataset": dataset, "all_plans": all_plans}
@@ -91,8 +91,8 @@ def rank(
 
 def _summary(paths: StorePaths, boards: list[Board], form: RankFormat) -> None:
     from prunectl.cli.tables import console, table
-    from prunectl.report import summary
-    from prunectl.report.formats import render
+    from prunectl.results import summary
+    from prunectl.results.formats import render
 
     found = [(board, summary.summarise(paths, board)) for board in boards]
     if form in (RankFormat.json, RankFormat.csv):
@@ -227,7 +227,7 @@ def _ask(
 
 
 def _write(result: Result, form: SqlFormat, out: Path | None) -> None:
-    from prunectl.report.formats import render
+    from prunectl.results.formats import render
 
     if form is SqlFormat.parquet:
         from prunectl.store.db.query import write_parquet
@@ -248,7 +248,7 @@ def _write(result: Result, form: SqlFormat, out: Path | None) -> None:
             typer.echo(f"{len(result.rows)} of >{len(result.rows)} rows", err=True)
         return
     from prunectl.cli.tables import console, table
-    from prunectl.report.formats import numeric, shown
+    from prunectl.results.formats import numeric, shown
 
     terminal = console()
     rows = ([shown(value) for value in row] for row in result.rows)

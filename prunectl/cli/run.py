@@ -293,7 +293,7 @@ def _report_failure(paths: StorePaths, failure: Failure) -> None:
 
 def _print_rank(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
     from prunectl.cli.results import print_boards
-    from prunectl.report.leaderboard import leaderboard
+    from prunectl.results.leaderboard import leaderboard
 
     try:
         for expansion in expansions:

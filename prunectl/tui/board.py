@@ -13,8 +13,8 @@ from prunectl.tui.reading import Boards, Published, SeedPoint
 from prunectl.tui.widgets.curve import Picture, Series
 
 if TYPE_CHECKING:
-    from prunectl.report.leaderboard import Board
-    from prunectl.report.leaderboard import Cell as Number
+    from prunectl.results.leaderboard import Board
+    from prunectl.results.leaderboard import Cell as Number
 
 CURVES = 6
 

@@ -79,7 +79,7 @@ WIDEST = 40
 
 def result_columns(result: Result) -> tuple[Column[Row], ...]:
     """Columns as wide as what is in them, numbers on the right; the first is the number of the row."""
-    from prunectl.report.formats import shown
+    from prunectl.results.formats import shown
 
     first: Column[Row] = Column("#", "#", max(2, len(str(len(result.rows)))), lambda r: Cell(str(r[0] + 1), "dim"),
                                 right=True, order=lambda r: r[0])  # fmt: skip

@@ -18,7 +18,7 @@ from prunectl.store.paths import StorePaths
 from prunectl.tui.detail import Detail, detail_of
 
 if TYPE_CHECKING:
-    from prunectl.report.leaderboard import Board
+    from prunectl.results.leaderboard import Board
     from prunectl.store.db.replica import Replica
 
 SEEDS = """
@@ -78,13 +78,13 @@ class Reader:
 
     def boards(self) -> Boards:
         """The leaderboards of all plans."""
-        from prunectl.report.leaderboard import leaderboard
+        from prunectl.results.leaderboard import leaderboard
 
         found = leaderboard(self.paths, all_plans=True)
         return Boards(tuple(found), self._published() if found else {})
 
     def _published(self) -> dict[tuple[str, str, int], Published]:
-        from prunectl.report.compare import neighbours
+        from prunectl.results.compare import neighbours
 
         return {
             cell: Published(

@@ -42,7 +42,7 @@ def loaded(repository: Path, code: str) -> set[str]:
     [
         ("import prunectl", set()),
         ("import prunectl; prunectl.open('x')", {"duckdb"}),
-        ("import prunectl.report.plots, prunectl.report.export", {"duckdb"}),
+        ("import prunectl.results.plots, prunectl.results.export", {"duckdb"}),
         ("import prunectl.cli.app", set()),
         ("import prunectl.plan.expand", set()),
         ("import prunectl.ml.networks.registry, prunectl.ml.datasets.registry", set()),
@@ -52,7 +52,7 @@ def loaded(repository: Path, code: str) -> set[str]:
             set(),
         ),
         ("import prunectl.monitor.watcher", set()),
-        ("import prunectl.report.leaderboard", {"duckdb"}),
+        ("import prunectl.results.leaderboard", {"duckdb"}),
         ("import prunectl.store.db.query", {"duckdb"}),
         ("import prunectl.worker.main", {"torch"}),
         ("import prunectl.ml.training.trainer, prunectl.ml.pruning.masks", {"torch"}),

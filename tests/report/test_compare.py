@@ -6,9 +6,9 @@ import pytest
 
 from prunectl.bench.made import StoreMaker
 from prunectl.errors import UnknownName
-from prunectl.report import claims
-from prunectl.report.compare import SOURCES, compare, match, near, neighbours
-from prunectl.report.samples import Sample, measured, published, schedule_kind, structure
+from prunectl.results import claims
+from prunectl.results.compare import SOURCES, compare, match, near, neighbours
+from prunectl.results.samples import Sample, measured, published, schedule_kind, structure
 from prunectl.store.db.ingest import ingest
 
 
@@ -192,7 +192,7 @@ def test_schedule_labels(label, expected):
 
 
 def test_another_criterion_is_not_compared(store, monkeypatch):
-    from prunectl.report import samples as module
+    from prunectl.results import samples as module
 
     samples, strange = measured(store)
     assert (len(samples), strange) == (6, [])

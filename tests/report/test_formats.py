@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from prunectl.errors import PrunectlError
-from prunectl.report.formats import FORMATS, latex, render, save
+from prunectl.results.formats import FORMATS, latex, render, save
 from prunectl.store.db.query import Result
 
 TABLE = Result(

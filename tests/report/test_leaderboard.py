@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from prunectl.bench.made import StoreMaker
 from prunectl.errors import ControlError
-from prunectl.report import leaderboard as boards_
-from prunectl.report import stats
-from prunectl.report.formats import render
-from prunectl.report.leaderboard import leaderboard
+from prunectl.results import leaderboard as boards_
+from prunectl.results import statistics as stats
+from prunectl.results.formats import render
+from prunectl.results.leaderboard import leaderboard
 from prunectl.store.db import query
 from prunectl.store.db.database import opened
 from prunectl.store.db.ingest import ingest

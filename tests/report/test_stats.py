@@ -8,7 +8,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prunectl.report import stats
+from prunectl.results import statistics as stats
 
 accuracy = st.floats(0, 100).map(lambda x: round(x, 2))
 samples = st.lists(accuracy, min_size=2, max_size=40)

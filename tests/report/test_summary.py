@@ -5,9 +5,10 @@ import json
 import pytest
 
 from prunectl.bench.made import StoreMaker
-from prunectl.report import stats, summary
-from prunectl.report.formats import render
-from prunectl.report.leaderboard import leaderboard
+from prunectl.results import statistics as stats
+from prunectl.results import summary
+from prunectl.results.formats import render
+from prunectl.results.leaderboard import leaderboard
 from prunectl.store.db import query
 from prunectl.store.db.ingest import ingest
 

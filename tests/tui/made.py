@@ -23,7 +23,7 @@ from prunectl.monitor.snapshot import (
     Snapshot,
     TrialView,
 )
-from prunectl.report.leaderboard import BOARD_LABELS, ROW_LABELS, boards
+from prunectl.results.leaderboard import BOARD_LABELS, ROW_LABELS, boards
 from prunectl.store.db.query import Result
 from prunectl.store.db.replica import Table
 from prunectl.store.paths import StorePaths

@@ -9,7 +9,7 @@ import made
 import pytest
 
 from prunectl.monitor.snapshot import SchedulerView, Snapshot
-from prunectl.report.leaderboard import boards
+from prunectl.results.leaderboard import boards
 from prunectl.tui import board as b
 from prunectl.tui import questions, status
 from prunectl.tui import text as t

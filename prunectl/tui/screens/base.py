@@ -347,7 +347,7 @@ def tsv(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Rows as a GitHub table."""
-    from prunectl.report.formats import to_markdown
+    from prunectl.results.formats import to_markdown
     from prunectl.store.db.query import Result
 
     texts = [tuple(cell.strip() for cell in row) for row in rows]

@@ -23,7 +23,7 @@ from prunectl.tui.widgets.curve import Curve, Picture
 from prunectl.tui.widgets.table import KeyedTable
 
 if TYPE_CHECKING:
-    from prunectl.report.leaderboard import Board
+    from prunectl.results.leaderboard import Board
 
 AGAIN_SECONDS = 2.0
 """Between two reads of the database."""
@@ -310,7 +310,7 @@ class Leaderboard(View):
             self._lay_out()
 
     def copies(self) -> list[tuple[str, str]]:
-        from prunectl.report import formats
+        from prunectl.results import formats
 
         out = super().copies()
         if self.board is not None:
@@ -324,7 +324,7 @@ class Leaderboard(View):
 
     def action_export(self) -> None:
         """Write the table to a file of the folder that prunectl was called in."""
-        from prunectl.report import formats
+        from prunectl.results import formats
 
         board = self.board
         if board is None:

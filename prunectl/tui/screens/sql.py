@@ -276,7 +276,7 @@ class Sql(View):
     # results
 
     def copies(self) -> list[tuple[str, str]]:
-        from prunectl.report import formats
+        from prunectl.results import formats
 
         if self.result is None:
             return [("query", self.query_one(TextArea).text)]
@@ -294,7 +294,7 @@ class Sql(View):
 
     def action_export(self) -> None:
         """Write the result to a file of the folder that prunectl was called in."""
-        from prunectl.report import formats
+        from prunectl.results import formats
 
         result = self.result
         if result is None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from prunectl.report.claims import at_main_length
-from prunectl.report.compare import SOURCES
-from prunectl.report.leaderboard import Board
-from prunectl.report.samples import Sample, published, schedule_kind
+from prunectl.results.claims import at_main_length
+from prunectl.results.compare import SOURCES
+from prunectl.results.leaderboard import Board
+from prunectl.results.samples import Sample, published, schedule_kind
 from prunectl.store.paths import StorePaths
 
 

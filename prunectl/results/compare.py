@@ -13,9 +13,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from prunectl.errors import UnknownName
-from prunectl.report import claims as claims_
-from prunectl.report.claims import Claim
-from prunectl.report.samples import Sample, measured, published
+from prunectl.results import claims as claims_
+from prunectl.results.claims import Claim
+from prunectl.results.samples import Sample, measured, published
 from prunectl.store.db.query import Result
 from prunectl.store.paths import StorePaths
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from prunectl.report import stats
-from prunectl.report.formats import text_table
-from prunectl.report.leaderboard import BOARD_LABELS, Board, BoardRow
-from prunectl.report.stats import LOSSES, Record
+from prunectl.results import statistics as stats
+from prunectl.results.formats import text_table
+from prunectl.results.leaderboard import BOARD_LABELS, Board, BoardRow
+from prunectl.results.statistics import LOSSES, Record
 from prunectl.store.db import query
 from prunectl.store.db.query import Result
 from prunectl.store.paths import StorePaths

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from prunectl.errors import ControlError, PrunectlError
-from prunectl.report import layout, publication
-from prunectl.report.density import draw_layers, layers_of
-from prunectl.report.layout import Style
-from prunectl.report.leaderboard import Board, BoardRow, Cell, leaderboard
+from prunectl.results import figure_style as layout
+from prunectl.results import published_lines as publication
+from prunectl.results.figure_style import Style
+from prunectl.results.layer_density import draw_layers, layers_of
+from prunectl.results.leaderboard import Board, BoardRow, Cell, leaderboard
 from prunectl.store.files import replacing
 from prunectl.store.paths import StorePaths
 

@@ -26,7 +26,7 @@ from prunectl.store.paths import StorePaths
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from prunectl.report.plots import Kind
+    from prunectl.results.plots import Kind
 
 Table: TypeAlias = Any
 """A pandas.DataFrame where pandas is installed, else a list with a dictionary per row."""
@@ -66,7 +66,7 @@ class Store:
 
         Raises ControlError for a plan the store does not have.
         """
-        from prunectl.report.leaderboard import cells
+        from prunectl.results.leaderboard import cells
 
         return _table(cells(self._fresh(), plan, network=network, dataset=dataset))
 
@@ -78,7 +78,7 @@ class Store:
 
     def plot(self, plan: str | None = None, kind: Kind = "accuracy", **options: Any) -> Figure:
         """A figure, as `prunectl plot` draws it; `options` are those of `report.plots.plot`."""
-        from prunectl.report.plots import plot
+        from prunectl.results.plots import plot
 
         return plot(self._fresh(), plan, kind, **options)
 

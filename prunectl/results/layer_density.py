@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from prunectl.errors import ControlError
-from prunectl.report import layout
-from prunectl.report.leaderboard import Board
+from prunectl.results import figure_style as layout
+from prunectl.results.leaderboard import Board
 from prunectl.store.db import query
 from prunectl.store.paths import StorePaths
 
@@ -74,7 +74,7 @@ def _lines(
     cells: Mapping[float, object], known: Mapping[tuple[str, int], Profile]
 ) -> dict[float, Profile]:
     """Up to `SHOWN` sparsities with their profiles."""
-    from prunectl.report.leaderboard import Cell
+    from prunectl.results.leaderboard import Cell
 
     found = {
         sparsity: known[cell.cell, cell.iteration]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from prunectl.report.leaderboard import Board
+    from prunectl.results.leaderboard import Board
 
 DENSE_DASHES = (0, (1, 2))
 LEGEND_LINE = 0.19

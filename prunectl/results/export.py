@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from prunectl.errors import ControlError, StoreError
-from prunectl.report.formats import save
+from prunectl.results.formats import save
 from prunectl.store.db import query
 from prunectl.store.files import dumps, read_json
 from prunectl.store.paths import StorePaths

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prunectl.errors import ControlError, nearest
-from prunectl.report.formats import text_table
+from prunectl.results.formats import text_table
 from prunectl.store.db import query
 from prunectl.store.db.query import Result
 from prunectl.store.paths import StorePaths

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from prunectl.report import stats
-from prunectl.report.samples import Sample
+from prunectl.results import statistics as stats
+from prunectl.results.samples import Sample
 
 Verdict = Literal["holds", "does not hold", "not enough data"]
 
