@@ -19,10 +19,10 @@ from prunectl.monitor.snapshot import Snapshot
 from prunectl.store.paths import StorePaths
 from prunectl.store.requests import Answer
 from prunectl.tui import keymap
-from prunectl.tui.asking import Asker, Request, asker
+from prunectl.tui.confirm import Asker, Request, asker
 from prunectl.tui.keymap import Context, Keymap
 from prunectl.tui.poller import INTERVAL, Poller, SnapshotReady, Source, WatchFailed
-from prunectl.tui.reading import Reader
+from prunectl.tui.results_reader import Reader
 from prunectl.tui.rows.study import Study, study_of
 from prunectl.tui.rows.trials import TrialList
 from prunectl.tui.screens.base import Copies, FilterBar, View, keys_of, words_of
@@ -32,8 +32,8 @@ from prunectl.tui.screens.help import Help, Key
 from prunectl.tui.screens.leaderboard import Leaderboard
 from prunectl.tui.screens.sql import Sql
 from prunectl.tui.screens.trial import TrialScreen
-from prunectl.tui.status import counts
-from prunectl.tui.widgets.masthead import Masthead
+from prunectl.tui.status_lines import counts
+from prunectl.tui.widgets.header import Masthead
 from prunectl.tui.widgets.table import KeyedTable
 
 

@@ -29,11 +29,11 @@ from prunectl.store.db.replica import Table
 from prunectl.store.paths import StorePaths
 from prunectl.store.requests import Answer
 from prunectl.tui.app import Viewer
-from prunectl.tui.asking import Request
-from prunectl.tui.detail import Detail, detail_of
+from prunectl.tui.confirm import Request
 from prunectl.tui.keymap import Keymap
-from prunectl.tui.reading import Boards, Published, SeedPoint
+from prunectl.tui.results_reader import Boards, Published, SeedPoint
 from prunectl.tui.screens.base import View
+from prunectl.tui.trial_detail import Detail, detail_of
 
 NOW = 1_763_899_200.0  # 2025-11-23 12:00:00 UTC
 STORE = "/data/store"

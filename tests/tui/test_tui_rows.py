@@ -10,17 +10,18 @@ import pytest
 
 from prunectl.monitor.snapshot import SchedulerView, Snapshot
 from prunectl.results.leaderboard import boards
-from prunectl.tui import board as b
-from prunectl.tui import questions, status
+from prunectl.tui import sql_view as questions
+from prunectl.tui import status_lines as status
 from prunectl.tui import text as t
 from prunectl.tui.columns import Cell, Column, matches, ordered, visible
-from prunectl.tui.detail import detail_of, log_line
-from prunectl.tui.reading import Boards
+from prunectl.tui.results_reader import Boards
+from prunectl.tui.rows import leaderboard as b
 from prunectl.tui.rows.coverage import coverage_cell, coverage_rows
 from prunectl.tui.rows.events import event_rows
 from prunectl.tui.rows.running import RUNNING, phase, running_rows, trouble
 from prunectl.tui.rows.study import Study, fitted_columns, method, study_of
 from prunectl.tui.rows.trials import TrialList
+from prunectl.tui.trial_detail import detail_of, log_line
 from prunectl.tui.widgets.curve import Picture
 
 NAN, INF = float("nan"), float("inf")

@@ -15,14 +15,14 @@ from textual.widgets import Button
 
 from prunectl.monitor.snapshot import Snapshot
 from prunectl.store.requests import Answer
-from prunectl.tui.asking import Request
+from prunectl.tui.confirm import Request
 from prunectl.tui.poller import Poller, SnapshotReady
-from prunectl.tui.reading import Boards
+from prunectl.tui.results_reader import Boards
 from prunectl.tui.screens.dialogs import Confirm
 from prunectl.tui.screens.help import Help
 from prunectl.tui.screens.trial import TrialScreen
+from prunectl.tui.widgets.header import Masthead
 from prunectl.tui.widgets.keys import MOST, Keys
-from prunectl.tui.widgets.masthead import Masthead
 
 LR0 = made.trial("lr-rewind", 0)
 

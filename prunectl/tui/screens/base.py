@@ -14,11 +14,11 @@ from textual.widget import Widget
 from textual.widgets import Input, Static, TextArea
 
 from prunectl.monitor.snapshot import Snapshot, TrialView
-from prunectl.tui import status
-from prunectl.tui.asking import Request
+from prunectl.tui import status_lines as status
+from prunectl.tui.confirm import Request
 from prunectl.tui.keymap import hint
+from prunectl.tui.widgets.header import Masthead
 from prunectl.tui.widgets.keys import Keys
-from prunectl.tui.widgets.masthead import Masthead
 from prunectl.tui.widgets.table import KeyedTable
 
 if TYPE_CHECKING:

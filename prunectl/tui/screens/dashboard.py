@@ -12,7 +12,7 @@ from textual.containers import Horizontal, Vertical
 
 from prunectl.monitor.snapshot import Snapshot, TrialView
 from prunectl.tui import text as t
-from prunectl.tui.asking import Request
+from prunectl.tui.confirm import Request
 from prunectl.tui.keymap import hint
 from prunectl.tui.rows.coverage import CoverageRow, coverage_columns, coverage_rows
 from prunectl.tui.rows.devices import DEVICES, DeviceRow

@@ -13,10 +13,10 @@ from textual.widgets import Static
 
 from prunectl.errors import PrunectlError
 from prunectl.monitor.snapshot import Snapshot, TrialView
-from prunectl.tui import board as b
-from prunectl.tui.board import Line
 from prunectl.tui.keymap import hint
-from prunectl.tui.reading import Boards, SeedPoint
+from prunectl.tui.results_reader import Boards, SeedPoint
+from prunectl.tui.rows import leaderboard as b
+from prunectl.tui.rows.leaderboard import Line
 from prunectl.tui.screens.base import View
 from prunectl.tui.screens.dialogs import Choose
 from prunectl.tui.widgets.curve import Curve, Picture

@@ -13,12 +13,12 @@ from textual.message import Message
 from textual.widgets import Static, TextArea
 
 from prunectl.errors import PrunectlError
-from prunectl.tui import questions as q
+from prunectl.tui import sql_view as q
 from prunectl.tui import text as t
 from prunectl.tui.keymap import hint
-from prunectl.tui.questions import Entry, Row
 from prunectl.tui.screens.base import View
 from prunectl.tui.screens.dialogs import Choose
+from prunectl.tui.sql_view import Entry, Row
 from prunectl.tui.widgets.table import KeyedTable
 
 if TYPE_CHECKING:

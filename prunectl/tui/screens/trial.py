@@ -20,12 +20,12 @@ from prunectl.monitor.snapshot import RunningView, Snapshot, TrialView
 from prunectl.store.paths import StorePaths
 from prunectl.tui import text as t
 from prunectl.tui.columns import Cell, Column
-from prunectl.tui.detail import Detail, Layer, LogLine, Setting
 from prunectl.tui.keymap import hint
 from prunectl.tui.rows.running import trouble
 from prunectl.tui.rows.study import IDENTIFIER, method
 from prunectl.tui.rows.trials import failure_of
 from prunectl.tui.screens.base import TRIAL_KEYS, View
+from prunectl.tui.trial_detail import Detail, Layer, LogLine, Setting
 from prunectl.tui.widgets.curve import Curve, Picture, Series
 from prunectl.tui.widgets.table import KeyedTable
 
@@ -330,7 +330,7 @@ class TrialScreen(View):
             return
         self.trial = self.neighbours[(at + step) % count]
         self.detail, self._read_for, self._replay = Detail(), None, None
-        from prunectl.tui.widgets.masthead import Masthead
+        from prunectl.tui.widgets.header import Masthead
 
         self.query_one(Masthead).crumb = self.crumb()
         self._fill()

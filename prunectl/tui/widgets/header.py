@@ -11,7 +11,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from prunectl.tui.status import MODES, Part, width_of
+from prunectl.tui.status_lines import MODES, Part, width_of
 
 
 class Masthead(Widget):

@@ -15,7 +15,7 @@ from prunectl.monitor.snapshot import TrialView
 from prunectl.store.files import read_json
 from prunectl.store.journal import Record, read
 from prunectl.store.paths import StorePaths
-from prunectl.tui.detail import Detail, detail_of
+from prunectl.tui.trial_detail import Detail, detail_of
 
 if TYPE_CHECKING:
     from prunectl.results.leaderboard import Board

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from prunectl.tui import text as t
 from prunectl.tui.columns import Cell, Column
-from prunectl.tui.reading import Boards, Published, SeedPoint
+from prunectl.tui.results_reader import Boards, Published, SeedPoint
 from prunectl.tui.widgets.curve import Picture, Series
 
 if TYPE_CHECKING:
