@@ -10,19 +10,8 @@ import sys
 
 import typer
 
-from prunectl.cli import (
-    bench,
-    compare,
-    control,
-    export,
-    inspect,
-    plot,
-    results,
-    run,
-    status,
-    store,
-    watch,
-)
+from prunectl.cli import bench, compare, control, export, plot, results, run, status, store, watch
+from prunectl.cli import show as inspect
 from prunectl.errors import ExitCode, PrunectlError
 
 app = typer.Typer(

@@ -168,7 +168,7 @@ def _report(what: str, results: Sequence[dict[str, Any]], as_json: bool) -> None
 
 
 def _print(result: dict[str, Any]) -> None:
-    from prunectl.cli.tables import console, table
+    from prunectl.cli.support.tables import console, table
 
     out = console()
     if "figures" in result:
@@ -204,7 +204,7 @@ def _loads(result: dict[str, Any]) -> str:
 
 
 def _print_upkeep(found: dict[str, Any]) -> None:
-    from prunectl.cli.tables import console, table
+    from prunectl.cli.support.tables import console, table
 
     out = console()
     out.print(
@@ -224,7 +224,7 @@ def _print_upkeep(found: dict[str, Any]) -> None:
 
 
 def _print_store(result: dict[str, Any]) -> None:
-    from prunectl.cli.tables import console, size, table
+    from prunectl.cli.support.tables import console, size, table
 
     out, about = console(), result["store"]
     out.print(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunectl.cli.asking import results_of
-from prunectl.cli.options import StoreOption
+from prunectl.cli.support.fresh_results import results_of
+from prunectl.cli.support.options import StoreOption
 
 if TYPE_CHECKING:
     from prunectl.results.compare import Comparison
@@ -60,7 +60,7 @@ def compare(
 
 
 def _print(found: Comparison) -> None:
-    from prunectl.cli.tables import console, table
+    from prunectl.cli.support.tables import console, table
     from prunectl.results.claims import signed
 
     out = console()

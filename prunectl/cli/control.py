@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunectl.cli.options import StoreOption
+from prunectl.cli.support.options import StoreOption
 from prunectl.errors import ExitCode
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from prunectl.cli.asking import results_of
-from prunectl.cli.options import StoreOption
+from prunectl.cli.support.fresh_results import results_of
+from prunectl.cli.support.options import StoreOption
 
 
 def register(app: typer.Typer) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunectl.cli.asking import results_of
-from prunectl.cli.options import StoreOption
+from prunectl.cli.support.fresh_results import results_of
+from prunectl.cli.support.options import StoreOption
 
 if TYPE_CHECKING:
     from prunectl.results.leaderboard import Board

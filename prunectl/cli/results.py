@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunectl.cli.asking import results_of
-from prunectl.cli.options import StoreOption
+from prunectl.cli.support.fresh_results import results_of
+from prunectl.cli.support.options import StoreOption
 from prunectl.errors import PrunectlError
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def rank(
 
 
 def _summary(paths: StorePaths, boards: list[Board], form: RankFormat) -> None:
-    from prunectl.cli.tables import console, table
+    from prunectl.cli.support.tables import console, table
     from prunectl.results import summary
     from prunectl.results.formats import render
 
@@ -118,7 +118,7 @@ def _summary(paths: StorePaths, boards: list[Board], form: RankFormat) -> None:
 
 def print_boards(boards: list[Board], *, delta: bool = False) -> None:
     """Boards as tables on the terminal, turned on their side where they are too wide for it."""
-    from prunectl.cli.tables import console
+    from prunectl.cli.support.tables import console
 
     out = console()
     if not boards:
@@ -136,7 +136,7 @@ def print_boards(boards: list[Board], *, delta: bool = False) -> None:
 
 
 def _print_board(out: Console, board: Board, delta: bool) -> None:
-    from prunectl.cli.tables import table
+    from prunectl.cli.support.tables import table
 
     wide = board.table(delta=delta)
     rows = [list(row) for row in wide.rows]
@@ -247,7 +247,7 @@ def _write(result: Result, form: SqlFormat, out: Path | None) -> None:
         if result.truncated:
             typer.echo(f"{len(result.rows)} of >{len(result.rows)} rows", err=True)
         return
-    from prunectl.cli.tables import console, table
+    from prunectl.cli.support.tables import console, table
     from prunectl.results.formats import numeric, shown
 
     terminal = console()

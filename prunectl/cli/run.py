@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunectl.cli.background import background, on_terminal
-from prunectl.cli.options import DataOption, SetOption, SlotsOption, StoreOption
-from prunectl.cli.records import record_plans, record_run
+from prunectl.cli.support.background import background, on_terminal
+from prunectl.cli.support.options import DataOption, SetOption, SlotsOption, StoreOption
+from prunectl.cli.support.records import record_plans, record_run
 from prunectl.errors import ExitCode, PrunectlError, StoreError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def run(
     ] = 60.0,
 ) -> None:
     """Run plans: what is done already is not done again, what was interrupted goes on."""
-    from prunectl.cli.planning import read_plan
+    from prunectl.cli.support.planning import read_plan
     from prunectl.store import requests as control
     from prunectl.store.paths import StorePaths
 
@@ -214,7 +214,7 @@ def _schedule(
     manner: Manner,
     identifier: str,
 ) -> Outcome:
-    from prunectl.cli.progress import Display, LiveDisplay, PlainDisplay, Work
+    from prunectl.cli.support.progress import Display, LiveDisplay, PlainDisplay, Work
     from prunectl.ml.datasets import data_root
     from prunectl.scheduler.scheduler import WORKER, Scheduler
     from prunectl.store.db.ingest import ingest
@@ -249,7 +249,7 @@ def _schedule(
 
 def _report(paths: StorePaths, expansions: Sequence[Expansion], outcome: Outcome) -> None:
     """The ranked table, what went wrong, and the exit code that says so."""
-    from prunectl.cli.terminal import leave_if_closed
+    from prunectl.cli.support.terminal import leave_if_closed
     from prunectl.store.db.ingest import ingest
 
     leave_if_closed()

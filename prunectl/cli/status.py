@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunectl.cli.options import StoreOption
+from prunectl.cli.support.options import StoreOption
 
 if TYPE_CHECKING:
     from prunectl.monitor.snapshot import RunningView, Snapshot
@@ -55,7 +55,7 @@ def _plain(value: Any) -> Any:
 
 
 def _print(snapshot: Snapshot) -> None:
-    from prunectl.cli.tables import console, duration, table
+    from prunectl.cli.support.tables import console, duration, table
 
     out = console()
     scheduler = snapshot.scheduler
@@ -91,7 +91,7 @@ def _print(snapshot: Snapshot) -> None:
 
 
 def _running(stage: RunningView) -> tuple[str, ...]:
-    from prunectl.cli.tables import duration
+    from prunectl.cli.support.tables import duration
 
     name = "rewind point" if stage.replay else stage.labels.get("strategy", "")
     if stage.iteration == 0 and not stage.replay:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from prunectl.cli.options import StoreOption
+from prunectl.cli.support.options import StoreOption
 
 app = typer.Typer(help="The folder of results itself.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -42,7 +42,7 @@ def rebuild(store: StoreOption = None) -> None:
 @app.command()
 def verify(store: StoreOption = None) -> None:
     """Check every checksum and every count, and the database against the files. Exit status 3 for problems."""
-    from prunectl.cli.tables import size
+    from prunectl.cli.support.tables import size
     from prunectl.errors import ExitCode
     from prunectl.store.paths import StorePaths
     from prunectl.store.verify import verify as look
@@ -72,7 +72,7 @@ def gc(
     """Remove what nothing needs: superseded checkpoints, corrupt and temporary files. Never a result."""
     from collections import defaultdict
 
-    from prunectl.cli.tables import size
+    from prunectl.cli.support.tables import size
     from prunectl.errors import ControlError
     from prunectl.store import gc as collector
     from prunectl.store.paths import StorePaths

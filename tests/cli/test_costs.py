@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from prunectl.bench.made import StoreMaker
-from prunectl.cli.records import last_use
+from prunectl.cli.support.records import last_use
 from prunectl.store.files import read_json, write_json
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.provenance import here as current_versions

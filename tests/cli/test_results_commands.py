@@ -295,7 +295,7 @@ def test_the_record_of_a_run_fills_the_columns_of_runs(store: Path) -> None:
 def test_a_drivers_version_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     import pynvml
 
-    from prunectl.cli import provenance
+    from prunectl.cli.support import provenance
 
     monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
     monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: None)

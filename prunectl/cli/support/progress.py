@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from prunectl.cli.tables import duration
-from prunectl.cli.terminal import leave_if_closed
+from prunectl.cli.support.tables import duration
+from prunectl.cli.support.terminal import leave_if_closed
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -138,7 +138,7 @@ class LiveDisplay:
     def __init__(self, work: Work) -> None:
         from rich.progress import BarColumn, Progress, TextColumn
 
-        from prunectl.cli.tables import console
+        from prunectl.cli.support.tables import console
 
         self.work = work
         self.bars: Progress = Progress(

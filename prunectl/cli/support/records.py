@@ -43,7 +43,7 @@ def record_run(
     paths: StorePaths, expansions: Sequence[Expansion], devices: Sequence[Device]
 ) -> str:
     """Write the plans and the run into the store. Raises StoreError where it cannot be written."""
-    from prunectl.cli.provenance import collect, run_id
+    from prunectl.cli.support.provenance import collect, run_id
     from prunectl.store.files import write_json
 
     identifier = run_id()

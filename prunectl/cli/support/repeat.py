@@ -29,7 +29,7 @@ def show_trial(trial: str, store: Path | None, *, as_json: bool, plan_text: bool
 
 
 def _print(facts: Repeat) -> None:
-    from prunectl.cli.tables import console, table
+    from prunectl.cli.support.tables import console, table
 
     out = console()
     trial, study = facts.found.trial, facts.found.study

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunectl.cli.options import SetOption, SlotsOption, StoreOption
+from prunectl.cli.support.options import SetOption, SlotsOption, StoreOption
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,13 +50,13 @@ def show(
     if trial is not None:
         if plan is not None or changes:
             raise typer.BadParameter("--trial is of the store and goes without PLAN and --set")
-        from prunectl.cli.repeat import show_trial
+        from prunectl.cli.support.repeat import show_trial
 
         show_trial(trial, store, as_json=as_json, plan_text=plan_text)
         return
     if plan is None or plan_text:
         raise typer.BadParameter("give a PLAN, or --trial ID to see how a trial is repeated")
-    from prunectl.cli.planning import read_plan
+    from prunectl.cli.support.planning import read_plan
     from prunectl.scheduler.cost import estimate
     from prunectl.scheduler.devices.base import parse
     from prunectl.scheduler.graph import StageGraph, preview
@@ -107,7 +107,7 @@ def _as_json(
 
 
 def _print(expansion: Expansion, counted: Preview, paths: StorePaths) -> None:
-    from prunectl.cli.tables import console, table
+    from prunectl.cli.support.tables import console, table
 
     out = console()
     plan = expansion.plan
@@ -143,7 +143,7 @@ def _print(expansion: Expansion, counted: Preview, paths: StorePaths) -> None:
 
 
 def _print_cost(cost: Cost | None, counted: Preview, devices: Sequence[Device]) -> None:
-    from prunectl.cli.tables import console, duration, size
+    from prunectl.cli.support.tables import console, duration, size
 
     out = console()
     if counted.stages == counted.done and not counted.replays:
