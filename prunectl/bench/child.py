@@ -11,8 +11,8 @@ def main() -> None:
     """The argument is JSON: contender, work, options."""
     import torch
 
-    from prunectl.bench.contenders import CONTENDERS
-    from prunectl.bench.work import from_json
+    from prunectl.bench.baselines import CONTENDERS
+    from prunectl.bench.workload import from_json
 
     said = json.loads(sys.argv[1])
     work = from_json(said["work"])

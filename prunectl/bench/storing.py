@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from prunectl.bench.compare import BenchError, load
 from prunectl.bench.made import EFFECT, make_store
+from prunectl.bench.rounds import BenchError, load
 from prunectl.bench.train import Tell
 from prunectl.results.leaderboard import leaderboard
 from prunectl.store.db import query

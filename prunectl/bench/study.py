@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from prunectl.bench.compare import BenchError, compared, load
+from prunectl.bench.rounds import BenchError, compared, load
 from prunectl.bench.train import Tell
-from prunectl.bench.work import LENET, Work
+from prunectl.bench.workload import LENET, Work
 
 SEEDS = 3
 ITERATIONS = 3
@@ -94,7 +94,7 @@ def _ours(work: Work, seeds: int, iterations: int) -> float:
 
 def _theirs(work: Work, seeds: int, iterations: int) -> float:
     numbers = [work.train, work.test, work.epochs, seeds, iterations]
-    return _timed("prunectl.bench.script", *map(str, numbers))
+    return _timed("prunectl.bench.plain_script", *map(str, numbers))
 
 
 def _timed(module: str, *arguments: str) -> float:

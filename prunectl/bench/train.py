@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from prunectl.bench import work as works
-from prunectl.bench.compare import (
+from prunectl.bench import workload as works
+from prunectl.bench.rounds import (
     BenchError,
     Contender,
     Measured,

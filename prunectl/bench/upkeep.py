@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from prunectl.bench.compare import BenchError, load
 from prunectl.bench.made import make_store
+from prunectl.bench.rounds import BenchError, load
 from prunectl.bench.train import Tell
 from prunectl.errors import StoreError
 from prunectl.store.files import read_json

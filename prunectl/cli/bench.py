@@ -35,7 +35,7 @@ def train(
 ) -> None:
     """Time training against a bare loop and a DataLoader loop: same network, batches, steps, threads."""
     from prunectl.bench import train as bench
-    from prunectl.bench.orderly import orderly
+    from prunectl.bench.cleanup import orderly
 
     if (device == "cpu") == everything:
         raise typer.BadParameter("--device cpu goes without --all, --device cuda with it")
@@ -59,7 +59,7 @@ def study(
 ) -> None:
     """Time a small study, 3 seeds × (dense + 3 iterations), from the shell to its end, against a script."""
     from prunectl.bench import study as bench
-    from prunectl.bench.orderly import orderly
+    from prunectl.bench.cleanup import orderly
 
     with orderly():
         result = bench.run(1 if quick else rounds, quick, _tell)
@@ -77,8 +77,8 @@ def scheduler(
 ) -> None:
     """Time what lies between two stages, a warm worker against a process for each, and measure the scheduler's own
     CPU and memory while 64 workers that train nothing report to it."""
-    from prunectl.bench import scheduling as bench
-    from prunectl.bench.orderly import orderly
+    from prunectl.bench import scheduler as bench
+    from prunectl.bench.cleanup import orderly
 
     with orderly():
         result = bench.run(stages, quick, _tell, seconds)
@@ -94,7 +94,7 @@ def store(
 ) -> None:
     """Measure a large made-up store (700 MB in the temporary folder): rebuild, rank, ingestion, questions of SQL."""
     from prunectl.bench import storing as bench
-    from prunectl.bench.orderly import orderly
+    from prunectl.bench.cleanup import orderly
 
     with orderly():
         result = (
@@ -113,7 +113,7 @@ def tui(
     as_json: JsonOption = False,
 ) -> None:
     """Measure the terminal UI on a large store: time to open, CPU idle and beside a run, lag of its keys."""
-    from prunectl.bench.orderly import orderly
+    from prunectl.bench.cleanup import orderly
     from prunectl.bench.watching import measure
 
     with orderly():

@@ -18,9 +18,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from prunectl.bench import compare, contenders, made, scheduling, train, upkeep, work
-from prunectl.bench.compare import Contender, compared, interval
+from prunectl.bench import baselines as contenders
+from prunectl.bench import made, train, upkeep
+from prunectl.bench import rounds as compare
+from prunectl.bench import scheduler as scheduling
+from prunectl.bench import workload as work
 from prunectl.bench.made import StoreMaker
+from prunectl.bench.rounds import Contender, compared, interval
 from prunectl.cli.app import app
 from prunectl.store.files import write_json
 from prunectl.store.journal import read

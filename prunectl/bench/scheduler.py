@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from prunectl.bench import upkeep
-from prunectl.bench.compare import BenchError, load
+from prunectl.bench.rounds import BenchError, load
 from prunectl.bench.train import Tell
-from prunectl.bench.work import Work, dense_stage
+from prunectl.bench.workload import Work, dense_stage
 from prunectl.spec.key import spec_to_dict, stage_key
 from prunectl.spec.stage import StageSpec
 from prunectl.store.files import write_json

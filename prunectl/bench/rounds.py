@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any
 
-from prunectl.bench.work import Work
+from prunectl.bench.workload import Work
 from prunectl.errors import PrunectlError
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 
-from prunectl.bench.work import RATE, Work, dense_stage, network, pruned_stage, settings
+from prunectl.bench.workload import RATE, Work, dense_stage, network, pruned_stage, settings
 from prunectl.ml import networks
 from prunectl.ml.datasets import Images, load
 from prunectl.ml.training.torch_flags import configure

@@ -7,8 +7,8 @@ import sys
 import torch
 from torch import Tensor, nn
 
-from prunectl.bench.contenders import accuracy, picture_batches, train_epoch
-from prunectl.bench.work import RATE, Work, network
+from prunectl.bench.baselines import accuracy, picture_batches, train_epoch
+from prunectl.bench.workload import RATE, Work, network
 from prunectl.ml import networks
 
 
