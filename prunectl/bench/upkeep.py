@@ -1,7 +1,7 @@
 """What the scheduler itself costs while many workers report to it: CPU and memory of its process alone.
 
 The scheduler runs a large study in a process of its own, with a database to keep up to date; its workers are
-processes that train nothing (`pretender`). `python -m prunectl.bench.upkeep STORE SLOTS EPOCH_SECONDS` is that
+processes that train nothing (`scheduler.executors.simulated`). `python -m prunectl.bench.upkeep STORE SLOTS EPOCH_SECONDS` is that
 scheduler.
 """
 
@@ -17,11 +17,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from prunectl.bench.made import make_store
 from prunectl.bench.rounds import BenchError, load
 from prunectl.bench.train import Tell
 from prunectl.errors import StoreError
-from prunectl.store.files import read_json
+from prunectl.plan.expand import expand
+from prunectl.plan.load import loads
+from prunectl.store.files import read_json, write_json
 from prunectl.store.journal import read
 from prunectl.store.paths import StorePaths
 
@@ -29,8 +30,41 @@ SLOTS = 64
 EPOCH_SECONDS = 5.0
 EPOCHS = 36
 """Of a stage: with 64 slots about one stage ends in three seconds."""
-TRIALS = 784
-"""With 13 iterations each: 10,388 stages."""
+SEEDS = 196
+"""Times 4 strategies of 13 iterations, and a dense stage each: 10,388 stages."""
+PLAN = """\
+# What does the scheduler cost?
+name = "bench"
+seeds = {seeds}
+
+[grid]
+network = ["lenet-300-100"]
+dataset = ["images"]
+strategy = ["fine-tune", "weight-rewind", "lr-rewind", "reinit"]
+
+[datasets.images]
+kind = "synthetic"
+channels = 1
+height = 28
+width = 28
+classes = 10
+train = 50000
+test = 10000
+
+[recipe]
+length = "{epochs}ep"
+batch = 128
+schedule = {{ kind = "step", lr = 0.1, milestones = ["{half}ep"] }}
+
+[recipe.retrain]
+fine-tune = "full"
+weight-rewind = "full"
+lr-rewind = "full"
+reinit = "full"
+
+[pruning]
+schedule = {{ kind = "iterative", rate = 0.2, iterations = 13 }}
+"""
 PATIENCE = 120.0
 """Seconds until all workers have started."""
 SETTLE_SECONDS = 12.0
@@ -40,32 +74,41 @@ SETTLE_SECONDS = 12.0
 def run(root: Path, seconds: float, quick: bool, tell: Tell) -> dict[str, Any]:
     """CPU of the scheduler's process in percent of one core, over `seconds` with 64 busy workers."""
     slots, epoch, settle = (4, 0.5, 0.0) if quick else (SLOTS, EPOCH_SECONDS, SETTLE_SECONDS)
-    maker = make_store(root, trials=56 if quick else TRIALS, epochs=EPOCHS, done=0.0)
+    paths = StorePaths(root)
+    stages = _plan(paths, seeds=14 if quick else SEEDS)
     tell(f"the scheduler with {slots} workers that only report, {seconds:g} s")
     with _scheduler(root, slots, epoch) as process:
-        _wait(maker.paths, slots, process)
+        _wait(paths, slots, process)
         time.sleep(settle)
         begun = load()
         before, started = Used(process.pid), time.time()
         time.sleep(seconds)
         after, wall = Used(process.pid), time.time() - started
         ended = load()
-        _wait(maker.paths, slots, process)
+        _wait(paths, slots, process)
     main, rest = after.main - before.main, after.threads - before.threads
     return {
         "workers": slots,
-        "stages": len(maker.stages),
+        "stages": stages,
         "epoch_seconds": epoch,
         "seconds": wall,
         "load": [begun, ended],
-        "epochs_recorded": _epochs(maker.paths, started, started + wall),
-        "stages_ended": _ended(maker.paths, started, started + wall),
+        "epochs_recorded": _epochs(paths, started, started + wall),
+        "stages_ended": _ended(paths, started, started + wall),
         "cpu_percent": 100 * (main + rest) / wall,
         "loop_percent": 100 * main / wall,
         "ingestion_percent": 100 * rest / wall,
         "rss_start_mib": before.memory / 2**20,
         "rss_end_mib": after.memory / 2**20,
     }
+
+
+def _plan(paths: StorePaths, seeds: int) -> int:
+    """Record a plan as `prunectl run` does; how many stages it has."""
+    text = PLAN.format(seeds=list(range(seeds)), epochs=EPOCHS, half=EPOCHS // 2)
+    expansion = expand(loads(text), None)
+    write_json(paths.plan(expansion.digest), {"created": time.time(), **expansion.record()})
+    return len(expansion.stages)
 
 
 class Used:

@@ -1,4 +1,4 @@
-"""`bench`: this machine's own figures of training, scheduling, storing and showing."""
+"""`bench`: this machine's own figures of training and scheduling."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from prunectl.errors import ExitCode
+
 app = typer.Typer(
-    help="This machine's own figures of training, scheduling, storing and showing.",
+    help="This machine's own figures of training and scheduling.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -85,40 +87,22 @@ def scheduler(
     _report("scheduler", [result], as_json)
 
 
-@app.command()
-def store(
-    stages: Annotated[int, typer.Option(min=1, help="At least; whole plans of 742.")] = 10_000,
-    epochs: Annotated[int, typer.Option(min=1, help="Of each stage.")] = 182,
-    quick: QuickOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Measure a large made-up store (700 MB in the temporary folder): rebuild, rank, ingestion, questions of SQL."""
-    from prunectl.bench import storing as bench
-    from prunectl.bench.cleanup import orderly
-
-    with orderly():
-        result = (
-            bench.run(stages=53, epochs=3, quick=True, tell=_tell)
-            if quick
-            else bench.run(stages, epochs, quick, _tell)
-        )
-    _report("store", [result], as_json)
+@app.command(hidden=True, context_settings={"ignore_unknown_options": True})
+def store(arguments: Annotated[list[str] | None, typer.Argument()] = None) -> None:
+    """Say which script of the source tree measures a large store."""
+    _script("store", arguments or [])
 
 
-@app.command()
-def tui(
-    trials: Annotated[int, typer.Option(min=1, help="Trials in the made-up study.")] = 10_000,
-    seconds: Annotated[float, typer.Option(min=1, help="How long it is watched.")] = 20.0,
-    quick: QuickOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Measure the terminal UI on a large store: time to open, CPU idle and beside a run, lag of its keys."""
-    from prunectl.bench.cleanup import orderly
-    from prunectl.bench.watching import measure
+@app.command(hidden=True, context_settings={"ignore_unknown_options": True})
+def tui(arguments: Annotated[list[str] | None, typer.Argument()] = None) -> None:
+    """Say which script of the source tree measures the terminal UI."""
+    _script("tui", arguments or [])
 
-    with orderly():
-        found = measure(200, 1.0, _tell, 1) if quick else measure(trials, seconds, _tell)
-    _report("tui", [{"figures": found}], as_json)
+
+def _script(name: str, arguments: list[str]) -> None:
+    command = " ".join(["python -m", f"tests.bench.{name}", *arguments])
+    typer.echo(f"what `bench {name}` measured is a script of the source tree: {command}", err=True)
+    raise typer.Exit(ExitCode.USAGE)
 
 
 def _tell(text: str) -> None:
@@ -171,13 +155,6 @@ def _print(result: dict[str, Any]) -> None:
     from prunectl.cli.support.tables import console, table
 
     out = console()
-    if "figures" in result:
-        figures = ([name, f"{value:.4g}"] for name, value in result["figures"].items())
-        out.print(table(["", ""], figures))
-        return
-    if "store" in result:
-        _print_store(result)
-        return
     work = result["work"]
     out.print(
         f"{work['network']}, {work['train']:,} images {'×'.join(map(str, work['shape']))}, batch "
@@ -221,24 +198,6 @@ def _print_upkeep(found: dict[str, Any]) -> None:
         ["memory at the end, MiB", f"{found['rss_end_mib']:.0f}"],
     ]
     out.print(table(["the scheduler's own process", ""], rows))
-
-
-def _print_store(result: dict[str, Any]) -> None:
-    from prunectl.cli.support.tables import console, size, table
-
-    out, about = console(), result["store"]
-    out.print(
-        f"{about['trials']:,} trials of {about['plans']} plans, {about['stages']:,} stages, {about['epoch_rows']:,} "
-        f"epoch rows; stage folders {size(about['log_bytes'])}, database {size(about['database_bytes'])}; "
-        f"{_loads(result)}",
-        markup=False,
-    )
-    rows = [
-        [row["label"], *(f"{row[key]:.3f}" for key in ("seconds", "fastest", "slowest"))]
-        for row in result["timings"]
-    ]
-    out.print(table(["", "median s", "fastest", "slowest"], rows))
-    out.print(f"rebuild's peak memory: {about['rebuild_peak_mib']:.0f} MiB", markup=False)
 
 
 def _row(row: dict[str, Any]) -> list[str]:

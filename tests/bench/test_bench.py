@@ -19,15 +19,16 @@ import torch
 from typer.testing import CliRunner
 
 from prunectl.bench import baselines as contenders
-from prunectl.bench import made, train, upkeep
 from prunectl.bench import rounds as compare
 from prunectl.bench import scheduler as scheduling
+from prunectl.bench import train, upkeep
 from prunectl.bench import workload as work
-from prunectl.bench.made import StoreMaker
 from prunectl.bench.rounds import Contender, compared, interval
 from prunectl.cli.app import app
 from prunectl.store.files import write_json
 from prunectl.store.journal import read
+from tests.support import fake_store as made
+from tests.support.fake_store import StoreMaker
 
 TINY = work.quick(work.LENET)
 
@@ -141,10 +142,23 @@ def test_bench_train_from_the_command_line() -> None:
     assert {"cpu", "cores", "torch", "python"} <= record["machine"].keys()
 
 
+def script(name: str) -> str:
+    """What a script of the source tree prints."""
+    command = [sys.executable, "-m", f"tests.bench.{name}", "--quick", "--json"]
+    root = Path(__file__).parents[2]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("name", ["store", "tui"])
+def test_what_is_measured_by_a_script_is_said(name: str) -> None:
+    result = CliRunner().invoke(app, ["bench", name, "--quick"], catch_exceptions=False)
+    assert result.exit_code == 2
+    assert f"python -m tests.bench.{name} --quick" in result.stderr
+
+
 @pytest.mark.slow
 def test_bench_tui_watches_a_store_on_disk() -> None:
-    result = CliRunner().invoke(app, ["bench", "tui", "--quick", "--json"], catch_exceptions=False)
-    figures = json.loads(result.stdout)["results"][0]["figures"]
+    figures = json.loads(script("tui"))
     assert figures["trials"] == 200
     assert 0 < figures["opening_seconds"] <= figures["opening_slowest"]
     assert figures["cpu_percent"] > 0
@@ -228,9 +242,7 @@ def test_a_made_store_has_what_was_asked_for(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_bench_store_measures_all_that_is_done_with_a_store() -> None:
-    arguments = ["bench", "store", "--quick", "--json"]
-    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
-    (found,) = json.loads(result.stdout)["results"]
+    found = json.loads(script("store"))
     assert (found["store"]["stages"], found["store"]["epoch_rows"]) == (53, 159)
     assert found["store"]["rebuild_peak_mib"] > 1
     assert all(row["seconds"] > 0 for row in found["timings"])
@@ -262,7 +274,6 @@ def alive(first: int) -> list[int]:
         (["scheduler", "--stages", "2"], 8),  # the one of its own with many workers
         (["train", "--network", "lenet-300-100"], 3),
         (["study"], 3),
-        (["store"], 1),
     ],
 )
 def test_a_bench_that_is_ended_leaves_nothing_behind(

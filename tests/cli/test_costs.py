@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from prunectl.bench.made import StoreMaker
 from prunectl.cli.support.records import last_use
 from prunectl.store.files import read_json, write_json
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.provenance import here as current_versions
 from prunectl.store.records.provenance import mixture
 from tests.cli.conftest import Done
+from tests.support.fake_store import StoreMaker
 
 Run = Callable[..., Done]
 VERSIONS = current_versions()

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from scheduler_lab import FakeLayer, Plan, Store, dense, eventually, retrain
 
 from prunectl.errors import ControlError
 from prunectl.scheduler.devices.base import Device
@@ -20,6 +19,7 @@ from prunectl.spec.key import stage_key
 from prunectl.store import requests as control
 from prunectl.store.files import read_json, write_json, write_text
 from prunectl.store.records.scheduler_log import History
+from tests.support.scheduler_lab import FakeLayer, Plan, Store, dense, eventually, retrain
 
 
 class Live:

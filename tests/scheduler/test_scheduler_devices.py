@@ -11,12 +11,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from scheduler_lab import FakeLayer
 
 from prunectl.errors import StoreError, UnknownName
 from prunectl.scheduler.devices.base import CpuLayer, Device, parse, usable_cores
 from prunectl.scheduler.devices.cuda import CudaLayer, ask_driver
 from prunectl.scheduler.devices.locks import Leases, leased
+from tests.support.scheduler_lab import FakeLayer
 
 CPU = Device("cpu", "cpu", "fake cpu", 8)
 GPUS = [Device(f"cuda:{index}", "cuda", "fake gpu", 1, f"GPU-{index}") for index in range(2)]

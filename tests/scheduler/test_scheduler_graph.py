@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from scheduler_lab import Plan, Store, dense, retrain
 
 from prunectl.errors import StoreError
 from prunectl.scheduler.graph import StageGraph, preview
@@ -14,6 +13,7 @@ from prunectl.spec.replay import replay_of
 from prunectl.spec.stage import StageSpec
 from prunectl.store.files import write_json, write_text
 from prunectl.store.records.plan import current, read_study
+from tests.support.scheduler_lab import Plan, Store, dense, retrain
 
 
 def rewinding(start: StageSpec, step: int, density: str = "0.5") -> StageSpec:

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from scheduler_lab import FakeLayer, Plan, Store, dense, retrain
 
 from prunectl.errors import StoreBusy, StoreError
 from prunectl.scheduler.devices.base import Device, Usage, with_slots
@@ -28,6 +27,7 @@ from prunectl.store.journal import read
 from prunectl.store.locks import Lock
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.plan import read_study
+from tests.support.scheduler_lab import FakeLayer, Plan, Store, dense, retrain
 
 
 def test_every_stage_once_in_order(store: Store) -> None:

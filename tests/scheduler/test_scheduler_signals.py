@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-from scheduler_lab import Plan, Store, dense, eventually, exists, retrain
 
 from prunectl.errors import StoreBusy
 from prunectl.scheduler.signals import Signals
@@ -18,6 +17,7 @@ from prunectl.spec.key import stage_key
 from prunectl.spec.stage import StageSpec
 from prunectl.store.journal import read
 from prunectl.store.locks import is_held
+from tests.support.scheduler_lab import Plan, Store, dense, eventually, exists, retrain
 
 Processes = list[subprocess.Popen[str]]
 

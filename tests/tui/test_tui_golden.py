@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import textual
-from made import STATES, Stage
+
+from tests.support.fake_snapshot import STATES, Stage
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "tui"
 SIZES = ((120, 40), (80, 24))

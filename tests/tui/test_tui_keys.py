@@ -8,15 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import made
 import pytest
-from made import Stage
 
 from prunectl.tui import own_keys
 from prunectl.tui.app import CONTEXTS
 from prunectl.tui.keymap import KeysError, load, location, shown, told
 from prunectl.tui.screens.help import Help
 from prunectl.tui.widgets.keys import Keys
+from tests.support import fake_snapshot as made
+from tests.support.fake_snapshot import Stage
 
 
 def written(text: str) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import made
 import pytest
 
 from prunectl.monitor.snapshot import SchedulerView, Snapshot
@@ -23,6 +22,7 @@ from prunectl.tui.rows.study import Study, fitted_columns, method, study_of
 from prunectl.tui.rows.trials import TrialList
 from prunectl.tui.trial_detail import detail_of, log_line
 from prunectl.tui.widgets.curve import Picture
+from tests.support import fake_snapshot as made
 
 NAN, INF = float("nan"), float("inf")
 

@@ -8,9 +8,7 @@ import threading
 from dataclasses import replace
 from typing import Any
 
-import made
 import pytest
-from made import STATES, Stage
 from textual.widgets import Button
 
 from prunectl.monitor.snapshot import Snapshot
@@ -23,6 +21,8 @@ from prunectl.tui.screens.help import Help
 from prunectl.tui.screens.trial import TrialScreen
 from prunectl.tui.widgets.header import Masthead
 from prunectl.tui.widgets.keys import MOST, Keys
+from tests.support import fake_snapshot as made
+from tests.support.fake_snapshot import STATES, Stage
 
 LR0 = made.trial("lr-rewind", 0)
 

@@ -1,11 +1,13 @@
 """The terminal UI as a user has it: `prunectl watch` on a terminal, on a large store on disk, beside a run or without.
 
-`measure` gives the figures that the design promises.
+python -m tests.bench.tui [--trials 10000] [--seconds 20] [--quick] [--json]
 """
 
 from __future__ import annotations
 
+import argparse
 import fcntl
+import json
 import os
 import pty
 import select
@@ -21,12 +23,13 @@ from statistics import median
 from types import TracebackType
 from typing import Any
 
-from prunectl.bench import replay
-from prunectl.bench.made import EFFECT, StoreMaker, make_store
-from prunectl.bench.pretended import PretendedRun
+from prunectl.bench.cleanup import orderly
 from prunectl.errors import PrunectlError
 from prunectl.monitor.watcher import Watcher
 from prunectl.store.paths import StorePaths
+from tests.bench import replay
+from tests.support.fake_run import PretendedRun
+from tests.support.fake_store import EFFECT, StoreMaker, make_store
 
 RUNNING = 16
 HERTZ = 2.0
@@ -162,3 +165,26 @@ def _watcher(maker: StoreMaker, seconds: float) -> float:
         watcher.poll()
         used += time.thread_time() - at
     return round(100 * used / (time.monotonic() - began), 1)
+
+
+def main() -> None:
+    """Read the command line, measure, print."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.tui", description=__doc__)
+    parser.add_argument("--trials", type=int, default=10_000, help="in the made-up study")
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long it is watched")
+    parser.add_argument("--quick", action="store_true", help="try it, measure nothing")
+    parser.add_argument("--json", action="store_true", help="for scripts")
+    asked = parser.parse_args()
+    with orderly():
+        size = (200, 1.0) if asked.quick else (asked.trials, asked.seconds)
+        openings = 1 if asked.quick else OPENINGS
+        found = measure(*size, lambda text: print(text, file=sys.stderr), openings)
+    if asked.json:
+        print(json.dumps(found, indent=1))
+        return
+    for name, value in found.items():
+        print(f"{name:24} {value:.4g}")
+
+
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,6 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-import picturemaker
 import pytest
 import torch
 from torch import Tensor
@@ -23,6 +22,7 @@ from prunectl.ml.training.batch_source import Source, open_source
 from prunectl.ml.training.batches import Batches
 from prunectl.ml.training.streamed_batches import StreamedBatches
 from prunectl.spec.settings import AugmentSettings, DataSettings, TrainSettings
+from tests.support import image_maker as picturemaker
 
 RANDOM_PARTS = AugmentSettings(flip=True, crop="random-resized")
 

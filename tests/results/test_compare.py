@@ -4,12 +4,12 @@ import dataclasses
 
 import pytest
 
-from prunectl.bench.made import StoreMaker
 from prunectl.errors import UnknownName
 from prunectl.results import claims
 from prunectl.results.compare import SOURCES, compare, match, near, neighbours
 from prunectl.results.samples import Sample, measured, published, schedule_kind, structure
 from prunectl.store.db.ingest import ingest
+from tests.support.fake_store import StoreMaker
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ import time
 import duckdb
 import pytest
 
-from prunectl.bench.made import START, StoreMaker
 from prunectl.errors import StoreBusy, StoreError
 from prunectl.store.db import column_docs as glossary
 from prunectl.store.db import database, loader, query, schema, statements
 from prunectl.store.db.ingest import ingest, rebuild
 from prunectl.store.journal import Journal
+from tests.support.fake_store import START, StoreMaker
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import picturemaker
 import pytest
 import torch
 from PIL import Image
@@ -21,6 +20,7 @@ from prunectl.ml.datasets.listing import View
 from prunectl.ml.datasets.registry import describe, ensure
 from prunectl.ml.randomness import crop_draws
 from prunectl.spec.settings import DataSettings
+from tests.support import image_maker as picturemaker
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 

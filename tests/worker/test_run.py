@@ -49,7 +49,7 @@ def applied(lab: Any, key: str) -> list[float]:
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """All three strategies of the tiny plan, run once."""
-    from tests.stage.conftest import Laboratory
+    from tests.worker.conftest import Laboratory
 
     made = Laboratory(tmp_path_factory.mktemp("lab"))
     for strategy in STRATEGIES:

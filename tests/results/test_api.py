@@ -8,9 +8,9 @@ import duckdb
 import pytest
 
 import prunectl
-from prunectl.bench.made import StoreMaker
 from prunectl.errors import ControlError, QueryError
 from prunectl.results.leaderboard import cells
+from tests.support.fake_store import StoreMaker
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import time
 from types import TracebackType
 from typing import Any
 
-from prunectl.bench.made import START, StoreMaker
 from prunectl.store.files import read_json, write_json
 from prunectl.store.journal import Journal
 from prunectl.store.locks import Lock
+from tests.support.fake_store import START, StoreMaker
 
 FINISH_EVERY = 4
 """Changes of the store, after which a stage is done and the next one starts."""

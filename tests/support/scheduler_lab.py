@@ -138,7 +138,7 @@ class Store:
         code = (
             "import sys; sys.path.insert(0, sys.argv[1])\n"
             "from pathlib import Path\n"
-            "import scheduler_lab as lab\n"
+            "from tests.support import scheduler_lab as lab\n"
             "store = lab.Store.__new__(lab.Store)\n"
             "store.paths = lab.StorePaths(Path(sys.argv[2]))\n"
             "print(store.run(*sys.argv[4:], slots=int(sys.argv[3])), flush=True)\n"
@@ -148,7 +148,7 @@ class Store:
                 sys.executable,
                 "-c",
                 code,
-                str(FAKE.parent),
+                str(FAKE.parents[2]),
                 str(self.paths.root),
                 str(slots),
                 *plans,

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prunectl.bench.made import StoreMaker
 from prunectl.errors import ControlError
 from prunectl.results import leaderboard as boards_
 from prunectl.results import statistics as stats
@@ -15,6 +14,7 @@ from prunectl.results.leaderboard import leaderboard
 from prunectl.store.db import query
 from prunectl.store.db.database import opened
 from prunectl.store.db.ingest import ingest
+from tests.support.fake_store import StoreMaker
 
 STRATEGIES = ("fine-tune", "weight-rewind", "lr-rewind")
 

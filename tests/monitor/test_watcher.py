@@ -11,10 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from scheduler_lab import Plan, Store, dense, eventually, retrain
 
-from prunectl.bench.made import StoreMaker
-from prunectl.bench.pretended import PretendedRun
 from prunectl.monitor import state as live
 from prunectl.monitor.snapshot import STATES, Snapshot, TrialView
 from prunectl.monitor.state import RESCAN_SECONDS
@@ -25,6 +22,9 @@ from prunectl.store import requests as control
 from prunectl.store.files import read_json, write_json
 from prunectl.store.journal import Journal
 from prunectl.store.locks import Lock
+from tests.support.fake_run import PretendedRun
+from tests.support.fake_store import StoreMaker
+from tests.support.scheduler_lab import Plan, Store, dense, eventually, retrain
 
 
 class Clock:

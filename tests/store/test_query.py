@@ -6,12 +6,12 @@ import time
 import duckdb
 import pytest
 
-from prunectl.bench.made import StoreMaker
 from prunectl.errors import QueryError, StoreError, UnknownName
 from prunectl.store.db import query
 from prunectl.store.db.ingest import ingest
 from prunectl.store.db.queries import parse, recipes, run_recipe
 from prunectl.store.paths import StorePaths
+from tests.support.fake_store import StoreMaker
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from prunectl.bench.made import StoreMaker
 from prunectl.errors import StoreError
 from prunectl.store.db import column_docs as glossary
 from prunectl.store.db import ingest, query, schema
 from prunectl.store.db import readme as handbook
 from prunectl.store.db.queries import recipes
+from tests.support.fake_store import StoreMaker
 
 ROOT = Path(__file__).parents[2]
 

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from prunectl.bench.made import StoreMaker
 from prunectl.errors import ControlError, PrunectlError
 from prunectl.results import figure_style as layout
 from prunectl.results import plots
 from prunectl.results import published_lines as publication
 from prunectl.results.leaderboard import leaderboard
 from prunectl.store.db.ingest import ingest
+from tests.support.fake_store import StoreMaker
 
 LADDER = ("0.2", "0.36", "0.488", "0.5904", "0.67232")
 

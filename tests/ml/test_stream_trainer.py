@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import picturemaker
 import pytest
 import torch
 from torch import nn
@@ -20,6 +19,7 @@ from prunectl.spec.settings import (
     OptimizerSettings,
     TrainSettings,
 )
+from tests.support import image_maker as picturemaker
 
 SETTINGS = TrainSettings(
     batch=8,

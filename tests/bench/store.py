@@ -1,10 +1,12 @@
-"""`bench store`: what a large store costs to index, to rank, to keep up to date and to ask.
+"""Measure what a large store costs to index, to rank, to keep up to date and to ask.
 
-`python -m prunectl.bench.storing STORE` makes the database anew, in a process of its own, and says what that took.
+python -m tests.bench.store [--stages 10000] [--epochs 182] [--quick] [--json]
+python -m tests.bench.store --rebuild STORE     rebuild one store and print seconds and peak memory
 """
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import statistics
@@ -16,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from prunectl.bench.made import EFFECT, make_store
+from prunectl.bench.cleanup import orderly
 from prunectl.bench.rounds import BenchError, load
 from prunectl.bench.train import Tell
 from prunectl.results.leaderboard import leaderboard
@@ -24,6 +26,7 @@ from prunectl.store.db import query
 from prunectl.store.db.ingest import ingest, rebuild
 from prunectl.store.journal import Journal
 from prunectl.store.paths import StorePaths
+from tests.support.fake_store import EFFECT, make_store
 
 ITERATIONS = 13
 SEEDS = 14
@@ -50,9 +53,9 @@ def run(stages: int, epochs: int, quick: bool, tell: Tell) -> dict[str, Any]:
         maker = make_store(root, trials=trials, epochs=epochs, seeds=seeds, tell=tell)
         before = load()
         tell("store rebuild")
-        rebuilt = _json([sys.executable, "-m", "prunectl.bench.storing", folder])
+        again = _json([sys.executable, "-m", "tests.bench.store", "--rebuild", folder])
         measured = [
-            _row("store rebuild", [rebuilt["seconds"]]),
+            _row("store rebuild", [again["seconds"]]),
             *_ranking(maker.paths, rounds, tell),
             *_ingesting(maker.paths, rounds, tell),
             *_asking(maker.paths, rounds, quick, tell),
@@ -66,7 +69,7 @@ def run(stages: int, epochs: int, quick: bool, tell: Tell) -> dict[str, Any]:
                 "epoch_rows": query.run(maker.paths, "SELECT count(*) FROM epochs").rows[0][0],
                 "log_bytes": sum(path.stat().st_size for path in root.glob("stages/*/*")),
                 "database_bytes": maker.paths.database.stat().st_size,
-                "rebuild_peak_mib": rebuilt["peak_mib"],
+                "rebuild_peak_mib": again["peak_mib"],
             },
             "load": [before, load()],
             "timings": measured,
@@ -162,13 +165,39 @@ def _output(command: Sequence[str]) -> str:
     return done.stdout
 
 
-def main() -> None:
-    """Make the database of the store that is named anew; seconds and peak memory as JSON."""
-    report = rebuild(StorePaths(Path(sys.argv[1])))
+def rebuilt(folder: Path) -> dict[str, float]:
+    """Rebuild the database of a store. Returns seconds and this process's peak memory in MiB."""
+    report = rebuild(StorePaths(folder))
     status = Path("/proc/self/status").read_text().splitlines()
     # Not ru_maxrss: that of the process which started this one counts in it.
     peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
-    print(json.dumps({"seconds": report.seconds, "peak_mib": peak / 1024}))
+    return {"seconds": report.seconds, "peak_mib": peak / 1024}
+
+
+def main() -> None:
+    """Read the command line, measure, print."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.store", description=__doc__)
+    parser.add_argument("--stages", type=int, default=10_000, help="at least; whole plans of 742")
+    parser.add_argument("--epochs", type=int, default=182, help="of each stage")
+    parser.add_argument("--quick", action="store_true", help="try it, measure nothing")
+    parser.add_argument("--json", action="store_true", help="for scripts")
+    parser.add_argument("--rebuild", type=Path, help="only rebuild this store")
+    asked = parser.parse_args()
+    if asked.rebuild:
+        print(json.dumps(rebuilt(asked.rebuild)))
+        return
+    with orderly():
+        size = (53, 3) if asked.quick else (asked.stages, asked.epochs)
+        found = run(*size, asked.quick, lambda text: print(text, file=sys.stderr))
+    if asked.json:
+        print(json.dumps(found, indent=1))
+        return
+    for name, value in found["store"].items():
+        print(f"{name:40} {value:,.6g}")
+    for row in found["timings"]:
+        times = (f"{row[key]:.3f}" for key in ("seconds", "fastest", "slowest"))
+        print(f"{row['label']:40}", *times, "s")
+    print("load", *(f"{each[0]:.1f}" for each in found["load"]))
 
 
 if __name__ == "__main__":

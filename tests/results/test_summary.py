@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from prunectl.bench.made import StoreMaker
 from prunectl.results import statistics as stats
 from prunectl.results import summary
 from prunectl.results.formats import render
 from prunectl.results.leaderboard import leaderboard
 from prunectl.store.db import query
 from prunectl.store.db.ingest import ingest
+from tests.support.fake_store import StoreMaker
 
 LADDER = ("0.2", "0.36", "0.488", "0.5904", "0.67232", "0.737856")
 

@@ -1,0 +1,5 @@
+"""What these tests share with others."""
+
+from tests.support.scheduler_fixtures import importable, private_leases, processes, store
+
+__all__ = ["importable", "private_leases", "processes", "store"]
