@@ -1,8 +1,8 @@
 """What the scheduler itself costs while many workers report to it: CPU and memory of its process alone.
 
 The scheduler runs a large study in a process of its own, with a database to keep up to date; its workers are
-processes that train nothing (`scheduler.executors.simulated`). `python -m prunectl.bench.upkeep STORE SLOTS EPOCH_SECONDS` is that
-scheduler.
+processes that train nothing (`scheduler.executors.simulated`). That scheduler is
+`python -m prunectl.bench.upkeep STORE SLOTS EPOCH_SECONDS`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,6 @@ schedule = {{ kind = "step", lr = 0.1, milestones = ["{half}ep"] }}
 fine-tune = "full"
 weight-rewind = "full"
 lr-rewind = "full"
-reinit = "full"
 
 [pruning]
 schedule = {{ kind = "iterative", rate = 0.2, iterations = 13 }}

@@ -115,8 +115,8 @@ def machine() -> dict[str, Any]:
     import platform
     from importlib import metadata
 
-    import prunectl
     from prunectl.scheduler.devices.base import CpuLayer
+    from prunectl.version import __version__
 
     cpu = CpuLayer().devices()[0]
     return {
@@ -126,7 +126,7 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": metadata.version("torch"),
         "torchvision": metadata.version("torchvision"),
-        "prunectl": prunectl.__version__,
+        "prunectl": __version__,
     }
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from prunectl.ml.datasets import random_resized_crop as crops
+from prunectl.ml import random_resized_crop as crops
 
 CROP_BLOCK = 1024
 """Images whose crops are drawn from one stream: an epoch of a million has too many to draw them all at once."""

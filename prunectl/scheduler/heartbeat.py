@@ -16,9 +16,9 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from prunectl import __version__
 from prunectl.scheduler.eta import Forecast, simulate
 from prunectl.scheduler.items import Item, State
+from prunectl.version import __version__
 
 if TYPE_CHECKING:
     from prunectl.scheduler.scheduler import Scheduler

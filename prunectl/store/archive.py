@@ -22,12 +22,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import prunectl
 from prunectl.errors import ControlError, StoreBusy, StoreError, nearest
 from prunectl.store.files import read_json, replacing, write_json
 from prunectl.store.locks import Lock
 from prunectl.store.paths import StagePaths, StorePaths
 from prunectl.store.records.plan import Study, current
+from prunectl.version import __version__
 
 FORMAT = 1
 """Version of the folder's layout."""
@@ -62,7 +62,7 @@ def pack(paths: StorePaths, plan: str, folder: Path) -> dict[str, Any]:
         done += name.endswith("/result.json")
     return {
         "format": FORMAT,
-        "prunectl": prunectl.__version__,
+        "prunectl": __version__,
         "created": time.time(),
         "plan": study.name,
         "digest": study.digest,
@@ -188,7 +188,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
         if version > FORMAT:
             raise StoreError(
                 f"{path} has format {version}, made by prunectl {manifest.get('prunectl')}; this is prunectl "
-                f"{prunectl.__version__}, which knows formats up to {FORMAT}"
+                f"{__version__}, which knows formats up to {FORMAT}"
             )
         for name, entry in files.items():
             if not _NAMES.fullmatch(name):

@@ -8,15 +8,15 @@ from functools import cache
 import numpy
 import torch
 
-import prunectl
 from prunectl.spec.key import NUMERICS
+from prunectl.version import __version__
 
 
 @cache
 def versions() -> dict[str, str | int | None]:
     """Versions of what the numbers depend on."""
     return {
-        "prunectl": prunectl.__version__,
+        "prunectl": __version__,
         "numerics": NUMERICS,
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -220,9 +220,11 @@ def test_a_pretender_leaves_a_stage_as_workers_do(tmp_path: Path) -> None:
         assert worker.stdout is not None
         worker.stdin.write(json.dumps({"do": "run", "key": key, "keep": []}) + "\n")
         worker.stdin.flush()
-        said = [json.loads(worker.stdout.readline())["is"] for _ in range(3)]
+        said = []
+        while said[-1:] != ["done"]:
+            said.append(json.loads(worker.stdout.readline())["is"])
         worker.stdin.close()
-    assert said == ["ready", "started", "done"]
+    assert [word for word in said if word != "beat"] == ["ready", "started", "done"]
     assert worker.returncode == 0
     records, _ = read(maker.paths.stage(key).events)
     assert [record["epoch"] for record in records if record["type"] == "epoch"][-1] == 3

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from prunectl.errors import DataError
+from prunectl.ml import random_resized_crop as crops
 from prunectl.ml.datasets import Images, Streamed, listing, load, registry
-from prunectl.ml.datasets import random_resized_crop as crops
 from prunectl.ml.datasets.files import Finder
 from prunectl.ml.datasets.image_files import Reader, Request, decode, shown_whole
 from prunectl.ml.datasets.listing import View

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import prunectl
+from prunectl.version import __version__
 
 PACKAGES = ("torch", "torchvision", "numpy", "duckdb", "pydantic", "safetensors", "scipy")
 """Whose versions are recorded beside prunectl's own: what numbers or records depend on."""
@@ -34,7 +34,7 @@ def collect(identifier: str, plans: list[str], devices: list[str]) -> dict[str, 
         "cwd": os.getcwd(),
         "git": _git(Path.cwd()),
         "packages": {name: _version(name) for name in PACKAGES},
-        "prunectl": prunectl.__version__,
+        "prunectl": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "host": socket.gethostname(),

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from prunectl.errors import DataError
 from prunectl.ml.datasets.listing import View
-from prunectl.ml.datasets.random_resized_crop import box
+from prunectl.ml.random_resized_crop import box
 
 Reference = str | NDArray[Any]
 """A file's path, or the pixels themselves, uint8 [channels, height, width]."""

@@ -14,11 +14,11 @@ from importlib.resources import files
 
 import duckdb
 
-import prunectl
 from prunectl.errors import StoreError
 from prunectl.store.db import column_docs as glossary
 from prunectl.store.db import student
 from prunectl.store.db.database import Connection
+from prunectl.version import __version__
 
 SCHEMA = 2
 """Version of the tables and views; raised with every change of them."""
@@ -32,7 +32,7 @@ def create(connection: Connection) -> None:
     connection.execute(_text("views.sql"))
     connection.execute(
         "INSERT INTO store VALUES ($1, $2, $3)",
-        [SCHEMA, prunectl.__version__, datetime.now(UTC).replace(tzinfo=None)],
+        [SCHEMA, __version__, datetime.now(UTC).replace(tzinfo=None)],
     )
     _load_published(connection)
     _comment(connection)
@@ -85,7 +85,7 @@ def is_current(connection: Connection) -> bool:
     if found and found[0] > SCHEMA:
         raise StoreError(
             f"the store's database has schema version {found[0]}, made by prunectl {found[1]}; this is "
-            f"prunectl {prunectl.__version__}, which knows versions up to {SCHEMA}. "
+            f"prunectl {__version__}, which knows versions up to {SCHEMA}. "
             "Update prunectl, or give another --store"
         )
     return found is not None and found[0] == SCHEMA

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 
-import prunectl
 from prunectl.errors import StoreError
 from prunectl.store.files import read_json
 from prunectl.store.journal import read
 from prunectl.store.paths import StorePaths
+from prunectl.version import __version__
 
 Origin = tuple[str, str]
 """Versions of prunectl and torch, builds (+cu130) left out."""
@@ -18,7 +18,7 @@ Origin = tuple[str, str]
 
 def here() -> Origin:
     """What would compute stages now; without importing torch."""
-    return _origin({"prunectl": prunectl.__version__, "torch": metadata.version("torch")})
+    return _origin({"prunectl": __version__, "torch": metadata.version("torch")})
 
 
 def origins(paths: StorePaths, keys: Iterable[str]) -> tuple[Counter[Origin], Counter[Origin]]:
