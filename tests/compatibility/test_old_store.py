@@ -1,0 +1,93 @@
+"""A store that an older version wrote gives the answers that it gave there, and is not trained again."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tests.compatibility.conftest import OldStore
+from tests.support.command import Done
+
+Here = Callable[..., Done]
+
+
+def differences(then: Any, now: Any, place: str = "") -> Iterator[str]:
+    """Where an answer is not what it was. What a later version added to a table or record is no difference, nor
+    is the last bit of a sum, whose order DuckDB does not promise."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        for name, value in then.items():
+            yield from differences(value, now.get(name, "no such key"), f"{place}.{name}")
+    elif isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
+        for number, (value, other) in enumerate(zip(then, now, strict=True)):
+            yield from differences(value, other, f"{place}[{number}]")
+    elif isinstance(then, float) and isinstance(now, float | int):
+        if not math.isclose(then, now, rel_tol=1e-9):
+            yield f"{place}: {then} then, {now} now"
+    elif then != now:
+        yield f"{place}: {then!r} then, {now!r} now"
+
+
+def answer(here: Here, question: dict[str, Any]) -> dict[str, Any]:
+    """What this version says."""
+    done = here(*question["command"])
+    out: Any = done.stdout
+    if not isinstance(question["out"], str):
+        out = json.loads(done.stdout)
+    return {"code": done.returncode, "out": out, "err": done.stderr}
+
+
+def ask(here: Here, questions: list[dict[str, Any]]) -> list[str]:
+    """Where the answers are not the same."""
+    found = []
+    for question in questions:
+        then = {name: question[name] for name in ("code", "out", "err")}
+        words = " ".join(question["command"])[:60]
+        found += [f"{words}: {text}" for text in differences(then, answer(here, question))]
+    return found
+
+
+def test_what_it_holds(old: OldStore) -> None:
+    """So that what is compared below is all of what a store may hold."""
+    stages = old.folder / "store" / "stages"
+    results = [json.loads(path.read_text()) for path in stages.glob("*/result.json")]
+    diverged = [result for result in results if result["flag"] == "diverged"]
+    assert diverged
+    assert {(result["loss"], result["train_loss"]) for result in diverged} == {(None, None)}
+    assert any(result["replay"] for result in results)
+    status = old.answers["questions"][0]["out"]
+    assert {trial["state"] for trial in status["trials"]} == {"done", "failed", "cancelled"}
+    assert len(status["plans"]) == 5
+    assert len(list((old.folder / "store" / "plans").iterdir())) == 6
+    log = (old.folder / "store" / "scheduler.jsonl").read_text()
+    assert "stopped" in log
+
+
+def test_the_answers_are_the_same_before_and_after_a_rebuild(
+    here: Here, old: OldStore, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(old.folder)
+    before = old.events()
+    questions = old.answers["questions"]
+    assert ask(here, questions) == []
+    done = here("store", "rebuild")
+    assert done.returncode == 0, done.stderr
+    # `rank` of single plans, `show` and `compare` read the same views and records: 3 of 5 s.
+    again = [each for each in questions if each["command"][0] in ("status", "sql", "store")]
+    assert ask(here, again) == []
+    assert old.events() == before
+
+
+def test_its_plans_are_done(here: Here, old: OldStore, monkeypatch: Any) -> None:
+    """And a trial that was cancelled stays so."""
+    monkeypatch.chdir(old.folder)
+    before = old.events()
+    for run in old.answers["runs"]:
+        done = here(*run["command"])
+        assert done.returncode == run["code"], done.stderr
+        if "all " in run["err"]:
+            assert done.stderr.partition(" (")[0] == run["err"].partition(" (")[0]
+        else:
+            assert done.stderr.splitlines()[-1] == run["err"].splitlines()[-1]
+    assert old.events() == before
