@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import tarfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 
 from tests.support.command import here
 
-__all__ = ["OldStore", "here", "old"]
+__all__ = ["OldStore", "differences", "here", "old"]
 
 ARCHIVE = Path(__file__).parent / "store-c6e061d.tar.xz"
 
@@ -38,3 +40,19 @@ def old(tmp_path: Path) -> OldStore:
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(tmp_path, filter="data")
     return OldStore(tmp_path, json.loads((tmp_path / "answers.json").read_text()))
+
+
+def differences(then: Any, now: Any, place: str = "") -> Iterator[str]:
+    """Where an answer is not what it was. What a later version added to a table or record is no difference, nor
+    is the last bit of a sum, whose order DuckDB does not promise."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        for name, value in then.items():
+            yield from differences(value, now.get(name, "no such key"), f"{place}.{name}")
+    elif isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
+        for number, (value, other) in enumerate(zip(then, now, strict=True)):
+            yield from differences(value, other, f"{place}[{number}]")
+    elif isinstance(then, float) and isinstance(now, float | int):
+        if not math.isclose(then, now, rel_tol=1e-9):
+            yield f"{place}: {then} then, {now} now"
+    elif then != now:
+        yield f"{place}: {then!r} then, {now!r} now"

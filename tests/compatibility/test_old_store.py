@@ -3,30 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from tests.compatibility.conftest import OldStore
+from tests.compatibility.conftest import OldStore, differences
 from tests.support.command import Done
 
 Here = Callable[..., Done]
-
-
-def differences(then: Any, now: Any, place: str = "") -> Iterator[str]:
-    """Where an answer is not what it was. What a later version added to a table or record is no difference, nor
-    is the last bit of a sum, whose order DuckDB does not promise."""
-    if isinstance(then, dict) and isinstance(now, dict):
-        for name, value in then.items():
-            yield from differences(value, now.get(name, "no such key"), f"{place}.{name}")
-    elif isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
-        for number, (value, other) in enumerate(zip(then, now, strict=True)):
-            yield from differences(value, other, f"{place}[{number}]")
-    elif isinstance(then, float) and isinstance(now, float | int):
-        if not math.isclose(then, now, rel_tol=1e-9):
-            yield f"{place}: {then} then, {now} now"
-    elif then != now:
-        yield f"{place}: {then!r} then, {now!r} now"
 
 
 def answer(here: Here, question: dict[str, Any]) -> dict[str, Any]:

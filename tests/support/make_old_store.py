@@ -11,7 +11,9 @@ It is an xz-compressed tar with plans/, store/ (results.duckdb as that version l
 
     questions  [{command, code, out, err}]   out is parsed where the command writes JSON
     runs       [{command, code, err}]        each plan run again, in a copy of the store
-    tables     {table or view: [column]}     what the questions with `sql` ask for
+    calls      [{command, code, out}]        commands and mistakes, one after the other in a copy of the store; out only
+                                             of what `--format` writes
+    commands   {words: [parameter]}          as tests/support/list_commands.py says
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-ASSETS = Path(__file__).parents[1] / "compatibility"
+ROOT = Path(__file__).parents[2]
+ASSETS = ROOT / "tests" / "compatibility"
 
 TOY = """
 [datasets.toy]
@@ -161,24 +164,99 @@ PASSING = ("time", "store", "age")
 """Keys of `status --json` and `show --json` that hold the moment or the folder."""
 
 
+CALLS = (
+    "",
+    "--version",
+    "nothing",
+    "run",
+    "run plans/none.toml",
+    "run plans/tiny.toml --slots 0",
+    "run plans/tiny.toml --devices cuda:9 --set seeds=[7]",
+    "run plans/tiny.toml --set seeds=[0,0]",
+    "run plans/tiny.toml --set nothing=1",
+    "run plans/tiny.toml plans/tiny-2.toml",
+    "show",
+    "show plans/tiny.toml",
+    "show plans/none.toml",
+    "show --trial 0000",
+    "status",
+    "status --store none",
+    "watch --store none",
+    "rank none",
+    "rank tiny --network none",
+    "rank tiny --format csv",
+    "rank tiny --format md",
+    "rank tiny --format latex",
+    "rank tiny --delta --format csv",
+    "rank --all --summary --format csv",
+    "rank --format xml",
+    "compare --to nobody",
+    "sql",
+    "sql nonsense",
+    "sql --schema",
+    "sql -r list",
+    "sql -r nothing",
+    "sql -r leaderboard --format csv",
+    "sql -r leaderboard -p plan=tiny --format md",
+    "sql -r time-per-strategy --limit 2 --format csv",
+    "sql -r failures-by-reason --format csv",
+    "sql -r seeds-missing --format csv",
+    "sql -r layer-density --format csv",
+    "sql -f none.sql",
+    "plot none",
+    "plot tiny --kind pie",
+    "export",
+    "export 0000",
+    "export --study none",
+    "export --study tiny -o study",
+    "import study --store taken",
+    "store verify --store taken",
+    "import none",
+    "hold plan=tiny,seed=0",
+    "release plan=tiny,seed=0",
+    "retry plan=failed",
+    "cancel plan=failed",
+    "cancel",
+    "cancel plan=none",
+    "cancel --where nothing=1",
+    "priority plan=tiny --to 3",
+    "priority plan=tiny",
+    "stop",
+    "drain cpu",
+    "undrain cpu",
+    "store",
+    "store where",
+    "store where --store none",
+    "store verify --store none",
+    "store rebuild --store none",
+    "store gc --dry-run",
+    "store gc",
+    "bench",
+    "bench train --device cuda",
+    "bench nothing",
+)
+"""Each command as it should and should not be used; the exit codes are what scripts rely on."""
+
+
 class OldVersion:
     """The command of a checkout, in a folder with plans/ and store/."""
 
     def __init__(self, checkout: Path, folder: Path) -> None:
+        self.checkout = checkout
         self.folder = folder
         self._environment = {
             **{name: value for name, value in os.environ.items() if "PRUNECTL" not in name},
-            "PYTHONPATH": str(checkout),
+            "PYTHONPATH": os.pathsep.join([str(checkout), str(ROOT)]),
             "OMP_NUM_THREADS": "1",
             "CUDA_VISIBLE_DEVICES": "",
             "COLUMNS": "100",
             "TZ": "UTC",
         }
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        """Start a command."""
+    def start(self, *words: str, module: str = "prunectl.cli") -> subprocess.Popen[str]:
+        """Start a command, or another module."""
         return subprocess.Popen(
-            [sys.executable, "-m", "prunectl.cli", *words],
+            [sys.executable, "-m", module, *words],
             cwd=self.folder,
             env=self._environment,
             stdin=subprocess.DEVNULL,
@@ -277,6 +355,28 @@ def run_again(old: OldVersion) -> list[dict[str, Any]]:
     return answers
 
 
+def call(old: OldVersion) -> list[dict[str, Any]]:
+    """The exit codes of the calls, one after the other in a copy of the store."""
+    copy = old.folder / "copy"
+    for name in ("plans", "store"):
+        shutil.copytree(old.folder / name, copy / name)
+    old = OldVersion(old.checkout, copy)
+    answers = []
+    for words in CALLS:
+        answer = old(*words.split(), code=None)
+        del answer["err"]
+        if "--format" not in words or answer["code"]:
+            del answer["out"]
+        answers.append(answer)
+    shutil.rmtree(copy)
+    return answers
+
+
+def commands(old: OldVersion) -> Any:
+    """What its commands take."""
+    return json.loads(old.start(module="tests.support.list_commands").communicate(timeout=60)[0])
+
+
 def pack(folder: Path, file: Path) -> None:
     """Write the archive, its members in order and without owners."""
 
@@ -305,7 +405,8 @@ def main(checkout: str) -> None:
         answers = {
             "questions": [ask(old, words) for words in questions(tables)],
             "runs": run_again(old),
-            "tables": tables,
+            "calls": call(old),
+            "commands": commands(old),
         }
         (folder / "answers.json").write_text(json.dumps(answers, indent=1))
         pack(folder, ASSETS / f"store-{version}.tar.xz")
