@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -42,8 +42,7 @@ def epoch_order(seed: int, iteration: int, epoch: int, n: int) -> Tensor:
     return torch.randperm(n, generator=generator(seed, "order", iteration, epoch))
 
 
-@dataclass(frozen=True, eq=False)
-class Offsets:
+class Offsets(NamedTuple):
     """What happens to the k-th image drawn in an epoch, for each k."""
 
     down: Tensor
