@@ -113,7 +113,7 @@ def test_of_very_many_images_names_and_sizes_count_and_the_contents_of_some(
 def test_a_folder_is_found_by_its_fingerprint_wherever_it_lies(tmp_path: Path) -> None:
     path, root = image_maker.write_images(tmp_path / "mine", 2, 1), tmp_path / "data"
     options = registry.complete("folder", {"path": str(path), "size": 16})
-    what, where = registry.divide("folder", options)
+    what, where = registry.split_options("folder", options)
     assert set(where) == {"path", "held"}
     about = describe("folder", options)
     settings = DataSettings("folder", about.fingerprint, tuple(sorted(what.items())))

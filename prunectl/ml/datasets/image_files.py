@@ -80,6 +80,7 @@ def decode(path: Path, channels: int) -> Tensor:
     from PIL import Image
 
     try:
+        # By content, whatever the suffix: ImageNet has a PNG named .JPEG, and a few JPEGs in CMYK.
         with Image.open(path) as opened:
             pixels = np.array(opened.convert("RGB" if channels == 3 else "L"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

@@ -17,10 +17,10 @@ from prunectl.errors import DataError
 from prunectl.ml.datasets.arrays import Arrays
 from prunectl.ml.datasets.files import Finder, Progress, data_root
 from prunectl.ml.datasets.image_files import Sample, read_all
-from prunectl.ml.datasets.known_folders import recall
+from prunectl.ml.datasets.known_folders import load_options
 from prunectl.ml.datasets.listing import ImageFiles, ImageFolder, Preprocessing
 from prunectl.ml.datasets.read_ahead import ImageLoader
-from prunectl.ml.datasets.registry import complete, find
+from prunectl.ml.datasets.registry import complete, describe, find
 from prunectl.ml.randomness import generator
 from prunectl.spec.settings import DataSettings, Shape
 
@@ -129,16 +129,14 @@ def load(
     """
     root = data_root(root)
     entry = find(settings.name)
-    known = recall(root, settings.fingerprint) if entry.local else {}
+    known = load_options(root, settings.fingerprint) if entry.local else {}
     options = complete(settings.name, known | dict(settings.options))
-    reader = entry.implementation()
-    description = entry.description or reader.describe(options)
+    description = describe(settings.name, options)
     if settings.fingerprint != description.fingerprint:
         found = f"{description.fingerprint}, not {settings.fingerprint}"
         raise DataError(f"{settings.name}: the data now has the fingerprint {found}")
-    content: Arrays | ImageFolder = reader.read(
-        Finder(settings.name, root, download, progress), options
-    )
+    finder = Finder(settings.name, root, download, progress)
+    content: Arrays | ImageFolder = entry.implementation().read(finder, options)
     content.check(settings.name, description)
     if isinstance(content, Arrays):
         train = _tensors(content.train_images, content.train_labels)

@@ -97,6 +97,7 @@ class ImageFolder:
         try:
             sizes = [os.stat(path).st_size for path in paths]
             for name, size in zip(names, sizes, strict=True):
+                # File names need not be UTF-8.
                 digest.update(f"{name}\0{size}\0".encode(errors="surrogateescape"))
             whole = sum(sizes) <= CONTENT_BYTES
             for path in paths[:: 1 if whole else -(-len(paths) // SAMPLED)]:

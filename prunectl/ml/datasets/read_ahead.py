@@ -98,6 +98,7 @@ class ImageLoader:
                 if turn != self.turn:
                     raise RuntimeError("another stream has begun")
                 parts.append(self._next(chunks).to(self.device, non_blocking=True))
+            # Copies even a single part, which frees the shared memory that it came in.
             yield torch.cat(parts)
 
     def _next(self, chunks: Iterator[Any]) -> Tensor:

@@ -1,10 +1,10 @@
-"""The data sets there are, and what a plan needs to know of each without reading it. Free of torch.
+"""The data sets that plans can name, and what a plan needs to know of each without reading it. Free of torch.
 
 A data set is one line here and one module with
 
-    read(find: Finder, options: Mapping[str, OptionValue]) -> Arrays | Listing
+    read(find: Finder, options: Mapping[str, OptionValue]) -> Arrays | ImageFolder
 
-(images, or where the pictures' files are) and, where shape and counts depend on the options,
+(images, or where their files are) and, where shape and counts depend on the options,
 
     describe(options) -> Description
 """
@@ -19,7 +19,7 @@ from types import ModuleType
 
 from prunectl.errors import DataError, UnknownName
 from prunectl.ml.datasets.files import Finder
-from prunectl.ml.datasets.known_folders import remember
+from prunectl.ml.datasets.known_folders import save_options
 from prunectl.spec.settings import Shape
 
 OptionValue = str | int | float
@@ -57,12 +57,12 @@ class DatasetEntry:
     """Options that say what the images are, with their defaults."""
     local: Mapping[str, OptionValue] = field(default_factory=dict)
     """Options that say where the files lie and how they are handled: they decide no number, and are part of no
-    stage. Data sets whose pictures are files have them."""
-    embedded: bool = False
-    """It comes with the package."""
+    stage. Data sets of image files have them."""
+    external: bool = True
+    """Its files are not part of the package; False also where it is generated."""
 
     def implementation(self) -> ModuleType:
-        """The module that reads it."""
+        """Import the module that reads it."""
         return importlib.import_module(f"prunectl.ml.datasets.{self.module}")
 
 
@@ -76,7 +76,7 @@ _ENTRIES = (
             (1, 8, 8), 10, 1437, 360, (0.3059,), (0.3764,), "uci-optdigits-test-1797-split-1"
         ),
         "UCI handwritten digits, 8×8, in the package",
-        embedded=True,
+        external=False,
     ),
     DatasetEntry(
         "mnist",
@@ -180,6 +180,7 @@ _ENTRIES = (
             "test": 512,
             "seed": 0,
         },
+        external=False,
     ),
     DatasetEntry(
         "folder",
@@ -194,12 +195,12 @@ _BY_NAME = {entry.name: entry for entry in _ENTRIES}
 
 
 def names() -> list[str]:
-    """The names a plan may say."""
+    """Return the names a plan may use."""
     return list(_BY_NAME)
 
 
 def find(name: str) -> DatasetEntry:
-    """The entry of a name. Raises UnknownName."""
+    """Return the entry of a name. Raises UnknownName."""
     try:
         return _BY_NAME[name]
     except KeyError:
@@ -207,7 +208,7 @@ def find(name: str) -> DatasetEntry:
 
 
 def complete(name: str, options: Options = ()) -> dict[str, OptionValue]:
-    """The options with the defaults filled in, local ones too.
+    """Fill in the defaults of options, local ones too.
 
     Raises UnknownName for an option the data set does not have, DataError for a value of the wrong kind.
     """
@@ -223,10 +224,10 @@ def complete(name: str, options: Options = ()) -> dict[str, OptionValue]:
     return out
 
 
-def divide(
+def split_options(
     name: str, options: Mapping[str, OptionValue]
 ) -> tuple[dict[str, OptionValue], dict[str, OptionValue]]:
-    """Options as those that say what the images are, and the local ones."""
+    """Split options into those that say what the images are, and the local ones."""
     local = find(name).local
     what = {option: value for option, value in options.items() if option not in local}
     return what, {option: value for option, value in options.items() if option in local}
@@ -239,24 +240,24 @@ def ensure(
     fingerprint: str = "",
     progress: Callable[[str], None] | None = None,
 ) -> None:
-    """See that a data set's files are there and can be read, downloading them where they are missing.
+    """Check that a data set's files are there and can be read, downloading them where they are missing.
 
-    What the local options say is written down under the root, where those who load the data by its fingerprint
-    find it. Free of torch but for a download. Raises DataError, naming what is missing and where it is expected.
+    Local options are saved under the root, where `load` finds them by the data's fingerprint. Free of torch but for
+    a download. Raises DataError, naming what is missing and where it is expected.
     """
     entry = find(name)
-    if entry.embedded or (entry.description is None and not entry.local):
+    if not entry.external:
         return
     complete_options = complete(name, options)
     found = entry.implementation().read(Finder(name, root, progress=progress), complete_options)
     if entry.local:
         if entry.description is not None:
             found.check(name, entry.description)
-        remember(root, fingerprint, divide(name, complete_options)[1])
+        save_options(root, fingerprint, split_options(name, complete_options)[1])
 
 
 def describe(name: str, options: Options = ()) -> Description:
-    """Shape, classes, counts, pixel statistics and fingerprint of a data set.
+    """Return shape, classes, counts, pixel statistics and fingerprint of a data set.
 
     Reads nothing but for ``folder``, whose files are listed and hashed. Raises as `complete` does.
     """
@@ -264,5 +265,4 @@ def describe(name: str, options: Options = ()) -> Description:
     complete_options = complete(name, options)
     if entry.description is not None:
         return entry.description
-    described: Description = entry.implementation().describe(complete_options)
-    return described
+    return entry.implementation().describe(complete_options)  # type: ignore[no-any-return]

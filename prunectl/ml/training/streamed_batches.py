@@ -48,6 +48,7 @@ class StreamedBatches:
         """
         if self._next != (self.loader.turn, seed, iteration, step):
             self._stream = self.loader.stream(self._samples(seed, iteration, step))
+        # After an error the stream is over, and the next call begins another.
         self._next = ()
         pixels = next(self._stream)
         self._next = (self.loader.turn, seed, iteration, step + 1)
