@@ -145,8 +145,8 @@ def small_imagenet(monkeypatch: pytest.MonkeyPatch) -> DataSettings:
     entry = registry.find("imagenet")
     assert entry.description is not None
     small = replace(entry.description, classes=3, train=6, test=3)
-    changed = {**registry._BY_NAME, "imagenet": replace(entry, description=small)}
-    monkeypatch.setattr(registry, "_BY_NAME", changed)
+    changed = {**registry._ENTRIES, "imagenet": replace(entry, description=small)}
+    monkeypatch.setattr(registry, "_ENTRIES", changed)
     return DataSettings("imagenet", small.fingerprint, (("resize", 256),))
 
 
