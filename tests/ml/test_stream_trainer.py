@@ -173,11 +173,12 @@ def test_large_images_are_evaluated_fewer_at_once(path: Path) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("processes", ["0", "2"])
 @pytest.mark.parametrize("crop", ["none", "random-resized"])
 def test_on_a_gpu_a_stream_is_training_from_memory_too(
-    path: Path, crop: str, monkeypatch: pytest.MonkeyPatch
+    path: Path, crop: str, processes: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PRUNECTL_LOADERS", "0")
+    monkeypatch.setenv("PRUNECTL_LOADERS", processes)
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     augment = AugmentSettings(flip=True, crop=crop)  # type: ignore[arg-type]
     settings = TrainSettings(batch=8, straddle=True, micro_batch=3, augment=augment,
@@ -188,4 +189,5 @@ def test_on_a_gpu_a_stream_is_training_from_memory_too(
         made.initialise(0, 0)
         states.append(go(made, 9))
         assert made.evaluate("test") is not None
+        images.on("cuda").loader.close()
     assert equal(*states)

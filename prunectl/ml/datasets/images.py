@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -154,8 +155,7 @@ def _tensors(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> tuple[Tens
 def _from_files(folder: ImageFolder) -> Images | Streamed:
     train, test = folder.train, folder.test
     labels = torch.tensor(folder.train_labels), torch.tensor(folder.test_labels)
-    channels, height, width = train.preprocessing.shape
-    size = (len(train) + len(test)) * channels * height * width
+    size = math.prod(train.shape) + math.prod(test.shape)
     classes = len(folder.classes)
     if folder.held == "always" or (folder.held == "auto" and size <= HELD_BYTES):
         images = read_all(train), read_all(test)

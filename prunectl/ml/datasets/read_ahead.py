@@ -115,26 +115,21 @@ class ImageLoader:
         return chunk
 
     def _start(self) -> DataLoader[Any]:
-        options: dict[str, Any] = {}
-        if self.workers:
-            # Forked processes would inherit this one's locks, pipes and CUDA context.
-            context = torch.multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload([ImageReader.__module__, "torchvision.transforms.v2"])
-            options = {
-                "multiprocessing_context": context,
-                "persistent_workers": True,
-                "prefetch_factor": PREFETCH,
-                "worker_init_fn": _exit_with_parent,
-            }
+        # Forked processes would inherit this one's locks, pipes and CUDA context.
+        context = torch.multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([ImageReader.__module__, "torchvision.transforms.v2"])
         return DataLoader(
             ImageReader(self.preprocessing),
             batch_sampler=self._sampler,
-            num_workers=self.workers,
             collate_fn=_collate,
+            num_workers=self.workers,
+            prefetch_factor=PREFETCH if self.workers else None,
+            persistent_workers=self.workers > 0,
+            multiprocessing_context=context if self.workers else None,
+            worker_init_fn=_exit_with_parent,
             pin_memory=self.device.type == "cuda",
             # Without one it would draw a seed for its processes from the global generator.
             generator=torch.Generator(),
-            **options,
         )
 
 
