@@ -124,7 +124,7 @@ def bare(work: Work, options: dict[str, Any]) -> Round:
     return _loop(work, batches)
 
 
-class _Pictures(Dataset[tuple[Tensor, int]]):
+class _PILImages(Dataset[tuple[Tensor, int]]):
     """Images as torchvision's data sets hand them out: through PIL and a chain of transforms."""
 
     def __init__(self, pixels: Tensor, labels: Tensor, transform: Callable[[Any], Tensor]) -> None:
@@ -139,16 +139,16 @@ class _Pictures(Dataset[tuple[Tensor, int]]):
         from PIL import Image
 
         image = self.pixels[index]
-        picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
-        return self.transform(picture), self.labels[index]
+        opened = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+        return self.transform(opened), self.labels[index]
 
 
 def loader(work: Work, options: dict[str, Any]) -> Round:
     """DataLoader, torchvision's transforms, one batch after another."""
-    return _loop(work, picture_batches(work, int(options.get("workers", 2))))
+    return _loop(work, pil_batches(work, int(options.get("workers", 2))))
 
 
-def picture_batches(work: Work, workers: int) -> Batches:
+def pil_batches(work: Work, workers: int) -> Batches:
     """Batches as they come from a DataLoader with so many processes that stay."""
     from torchvision import transforms
 
@@ -161,7 +161,7 @@ def picture_batches(work: Work, workers: int) -> Batches:
         "pin_memory": work.device != "cpu",
     }
     training = DataLoader(
-        _Pictures(
+        _PILImages(
             images.train_images,
             images.train_labels,
             transforms.Compose(random * bool(work.pad) + plain),
@@ -171,7 +171,7 @@ def picture_batches(work: Work, workers: int) -> Batches:
         **common,
     )
     tests = DataLoader(
-        _Pictures(images.test_images, images.test_labels, transforms.Compose(plain)),
+        _PILImages(images.test_images, images.test_labels, transforms.Compose(plain)),
         batch_size=250,
         **common,
     )

@@ -7,7 +7,7 @@ import sys
 import torch
 from torch import Tensor, nn
 
-from prunectl.bench.baselines import accuracy, picture_batches, train_epoch
+from prunectl.bench.baselines import accuracy, pil_batches, train_epoch
 from prunectl.bench.workload import RATE, Work, network
 from prunectl.ml import networks
 
@@ -17,7 +17,7 @@ def main() -> None:
     train, test, epochs, seeds, iterations = map(int, sys.argv[1:])
     work = Work("lenet-300-100", (1, 28, 28), train, test, epochs)
     torch.set_num_threads(1)
-    batches = picture_batches(work, workers=2)
+    batches = pil_batches(work, workers=2)
     for seed in range(seeds):
         module = networks.build(network(work), torch.Generator().manual_seed(seed))
         masks: dict[str, Tensor] = {}

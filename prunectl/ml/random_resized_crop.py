@@ -1,8 +1,8 @@
-"""Random resized crops (Szegedy et al. 2015): which part of a picture is scaled to the network's input. Free of torch.
+"""Random resized crops (Szegedy et al. 2015): which part of an image is scaled to the network's input. Free of torch.
 
-A crop covers a random share of the picture's area at a random aspect ratio, at a random place. What is random is
-drawn before the picture's size is known, a fixed number of values per picture, so that the crop is a function of
-the draws and of the size alone.
+A crop covers a random share of the image's area at a random aspect ratio, at a random place. What is random is
+drawn before the image's size is known, a fixed number of values per image, so that the crop is a function of the
+draws and of the size alone. torchvision's `RandomResizedCrop` draws from the global generator, after it knows the size.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import math
 from collections.abc import Sequence
 
 ATTEMPTS = 10
-"""Shapes tried before the middle is taken: as torchvision does; TensorFlow's ten are from memory."""
+"""Shapes tried before the centre is taken: as torchvision does; TensorFlow's ten are from memory."""
 DRAWS = 2 * ATTEMPTS + 2
-"""Values drawn per picture, uniform in [0, 1): (area, ratio) for each attempt, then the place."""
+"""Values drawn per image, uniform in [0, 1): (area, ratio) for each attempt, then the place."""
 
 Box = tuple[int, int, int, int]
 """Top, left, height, width in pixels."""
@@ -26,10 +26,10 @@ def box(
     scale: tuple[float, float],
     ratio: tuple[float, float],
 ) -> Box:
-    """The part of a picture of height × width that the draws choose.
+    """Return the part of an image of height × width that the draws choose.
 
-    Its area is uniform within `scale` times the picture's, the logarithm of its ratio (width over height) uniform
-    within `ratio`'s. Where none of the shapes fits, it is the largest one in the middle whose ratio is allowed.
+    Its area is uniform within `scale` times the image's, the logarithm of its ratio (width over height) uniform
+    within `ratio`'s. Where none of the shapes fits, it is the largest one at the centre whose ratio is allowed.
     """
     low, high = math.log(ratio[0]), math.log(ratio[1])
     for attempt in range(ATTEMPTS):
@@ -48,4 +48,5 @@ def box(
 
 
 def _place(draw: float, room: int) -> int:
+    # A draw just below 1 times room + 1 can round up to room + 1.
     return min(room, int(draw * (room + 1)))

@@ -1,4 +1,4 @@
-"""All randomness there is: generators on the host, each seeded by what it is for.
+"""The only source of randomness: generators on the host, each seeded by its purpose.
 
 A stream is a function of the trial's seed and of its purpose, such as ("order", iteration, epoch); never of the
 strategy, of the length of the stage, of the device, or of what was drawn before. So a shorter training is a prefix
@@ -16,19 +16,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from prunectl.ml import random_resized_crop as crops
+from prunectl.ml.random_resized_crop import DRAWS
 
 CROP_BLOCK = 1024
 """Images whose crops are drawn from one stream: an epoch of a million has too many to draw them all at once."""
 
 
 def generator(seed: int, *purpose: str | int) -> torch.Generator:
-    """A CPU generator for one purpose, seeded by the sha256 of (seed, purpose).
+    """Return a CPU generator for one purpose, seeded by the sha256 of (seed, purpose).
 
     torch's CPU engine keeps 32 bits of a seed, so two purposes share a stream with probability 2⁻³².
     """
@@ -38,13 +38,12 @@ def generator(seed: int, *purpose: str | int) -> torch.Generator:
 
 
 def epoch_order(seed: int, iteration: int, epoch: int, n: int) -> Tensor:
-    """The order in which epoch number `epoch` of a stage draws its `n` images: int64 [n]."""
+    """Return the order in which epoch number `epoch` of a stage draws its `n` images: int64 [n]."""
     return torch.randperm(n, generator=generator(seed, "order", iteration, epoch))
 
 
-@dataclass(frozen=True, eq=False)
-class Offsets:
-    """What happens to the k-th image drawn in an epoch, for each k."""
+class Offsets(NamedTuple):
+    """How the k-th image drawn is cropped and flipped, for each k."""
 
     down: Tensor
     """Rows skipped at the top of the padded image, 0 … 2·pad: int64 [n]."""
@@ -55,18 +54,18 @@ class Offsets:
 
 
 def epoch_offsets(seed: int, iteration: int, epoch: int, n: int, pad: int) -> Offsets:
-    """Independent crops and flips for the `n` images that an epoch draws."""
+    """Return independent crops and flips for the `n` images that an epoch draws."""
     source = generator(seed, "augment", iteration, epoch)
     down, right = torch.randint(0, 2 * pad + 1, (2, n), generator=source)
     return Offsets(down, right, torch.randint(0, 2, (n,), generator=source) == 1)
 
 
 def crop_draws(seed: int, iteration: int, epoch: int, first: int, last: int) -> Tensor:
-    """What `crops.box` needs for the images drawn `first` … `last` − 1 in an epoch: float64 [n, crops.DRAWS]."""
+    """Return what `random_resized_crop.box` takes for images `first` … `last` − 1 of an epoch: float64 [n, DRAWS]."""
     blocks = range(first // CROP_BLOCK, -(-last // CROP_BLOCK))
     drawn = [
         torch.rand(
-            (CROP_BLOCK, crops.DRAWS),
+            (CROP_BLOCK, DRAWS),
             dtype=torch.float64,
             generator=generator(seed, "crop", iteration, epoch, block),
         )

@@ -45,7 +45,7 @@ def _one_crop(table: Any) -> Any:
         raise ValueError('pad belongs to crop = "none"')
     low, high = table.scale
     if not 0 < low <= high <= 1:
-        raise ValueError("scale is two fractions of the picture's area, the smaller first")
+        raise ValueError("scale is two fractions of the image's area, the smaller first")
     if not 0 < table.ratio[0] <= table.ratio[1]:
         raise ValueError("ratio is two ratios of width to height, the smaller first")
     return table

@@ -64,7 +64,7 @@ def training(
     except UnknownName as error:
         raise plan.unknown(error, "grid.network") from None
     kind, said, info = describe(dataset)
-    options, place = datasets.divide(kind, said)
+    options, place = datasets.split_options(kind, said)
     settings = _settings(plan, recipe, info)
     layout = _layout(plan, recipe, settings, dataset, info)
     if recipe.evaluate != "end":

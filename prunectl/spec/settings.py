@@ -71,7 +71,7 @@ class OptimizerSettings:
 
 @dataclass(frozen=True)
 class AugmentSettings:
-    """Random changes of the training images: a random part of the picture, or pad and crop back at a random
+    """Random changes of the training images: a random part of the image, or pad and crop back at a random
     offset; then flip."""
 
     pad: int = 0
@@ -80,10 +80,10 @@ class AugmentSettings:
     flip: bool = False
     """Mirror left-right with probability 1/2."""
     crop: Literal["none", "random-resized"] = "none"
-    """``random-resized`` takes a random part of the picture as its file has it, scaled to the data set's shape;
+    """``random-resized`` takes a random part of the image as its file has it, scaled to the data set's shape;
     ``none`` takes what evaluation takes."""
     scale: tuple[float, float] = (0.08, 1.0)
-    """Area of a random part, over the picture's. 0.08 and the ratios are those of TensorFlow's reference ResNets
+    """Area of a random part, over the image's. 0.08 and the ratios are those of TensorFlow's reference ResNets
     (from memory: unverified) and of torchvision's."""
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     """Width over height of a random part."""

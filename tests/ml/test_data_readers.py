@@ -14,7 +14,7 @@ import scipy.io
 import torch
 
 from prunectl.errors import DataError, UnknownName
-from prunectl.ml.datasets import cifar, data_root, digits, idx, load, registry, svhn
+from prunectl.ml.datasets import cifar, data_root, digits, files, idx, load, registry, svhn
 from prunectl.ml.datasets import synthetic as synthetic_module
 from prunectl.ml.datasets.files import Finder
 from prunectl.ml.datasets.registry import Description, describe
@@ -175,7 +175,7 @@ def test_missing_files_are_named_in_one_line(
 
 
 def test_what_a_download_brings_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(idx, "_download", lambda name, root: write_idx(root / "MNIST/raw", True))
+    monkeypatch.setattr(files, "download", lambda name, root: write_idx(root / "MNIST/raw", True))
     assert len(idx.read(Finder("mnist", tmp_path / "new"), {}).test_labels) == 12
 
 
@@ -214,7 +214,7 @@ def test_digits_are_complete_and_stratified(tmp_path: Path) -> None:
 
 def test_the_script_reproduces_the_packaged_digits(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
-    from prunectl.ml.datasets import make_digits
+    from tests.support import make_digits
 
     made = make_digits.content()
     with np.load(digits.FILE) as packaged:
@@ -262,8 +262,8 @@ def write_folder(root: Path, size: tuple[int, int] = (20, 10)) -> None:
         for index, kind in enumerate(("cat", "dog")):
             (root / split / kind).mkdir(parents=True)
             for number in range(count):
-                picture = Image.new("RGB", size, (100 * index, 10 * number, 7))
-                picture.save(root / split / kind / f"{number}.png")
+                image = Image.new("RGB", size, (100 * index, 10 * number, 7))
+                image.save(root / split / kind / f"{number}.png")
 
 
 def test_a_folder_of_images_is_scaled_cropped_and_labelled(tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ def test_a_folder_that_is_not_laid_out_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="bird"):
         describe("folder", options)
     (tmp_path / "val/bird").rmdir()
-    (tmp_path / "train/cat/0.png").write_bytes(b"no picture")
+    (tmp_path / "train/cat/0.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"0\.png"):
         load(settings("folder", options=options))
 

@@ -12,27 +12,28 @@ import torch
 from torch import Tensor
 
 from prunectl.errors import DataError
-from prunectl.ml.datasets import Images, Streamed, load
-from prunectl.ml.datasets import read_ahead as loader
-from prunectl.ml.datasets.image_files import Request
-from prunectl.ml.datasets.listing import View
-from prunectl.ml.datasets.read_ahead import Loader, images_per_request, processes
+from prunectl.ml.datasets import Images, Streamed, load, read_ahead
+from prunectl.ml.datasets.image_files import Sample
+from prunectl.ml.datasets.listing import Preprocessing
+from prunectl.ml.datasets.read_ahead import ImageLoader, images_per_chunk, worker_count
 from prunectl.ml.datasets.registry import describe
-from prunectl.ml.training.batch_source import Source, open_source
+from prunectl.ml.training.batch_source import BatchSource, open_source
 from prunectl.ml.training.batches import Batches
 from prunectl.ml.training.streamed_batches import StreamedBatches
 from prunectl.spec.settings import AugmentSettings, DataSettings, TrainSettings
-from tests.support import image_maker as picturemaker
+from tests.support import image_maker
 
 RANDOM_PARTS = AugmentSettings(flip=True, crop="random-resized")
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return picturemaker.write_pictures(tmp_path_factory.mktemp("pictures"))
+    return image_maker.write_images(tmp_path_factory.mktemp("images"))
 
 
-def batches(source: Source, steps: list[int], seed: int = 0, iteration: int = 0) -> list[Tensor]:
+def batches(
+    source: BatchSource, steps: list[int], seed: int = 0, iteration: int = 0
+) -> list[Tensor]:
     out = []
     for step in steps:
         pixels, labels = source.get(seed, iteration, step)
@@ -56,8 +57,8 @@ def same(one: list[Tensor], other: list[Tensor]) -> bool:
 def test_streamed_images_are_those_in_memory_to_the_bit(
     path: Path, settings: TrainSettings
 ) -> None:
-    memory = open_source(picturemaker.held(path), settings)
-    files = open_source(picturemaker.streamed(path), settings)
+    memory = open_source(image_maker.held(path), settings)
+    files = open_source(image_maker.streamed(path), settings)
     assert isinstance(memory, Batches)
     assert isinstance(files, StreamedBatches)
     assert memory.layout.per_epoch == files.layout.per_epoch
@@ -72,7 +73,7 @@ def test_what_is_evaluated_and_held_out_is_the_same_too(
 ) -> None:
     count = 0 if source == "none" else 5
     values = {"validation_from": source, "validation_count": count}
-    memory, files = picturemaker.held(path, **values), picturemaker.streamed(path, **values)
+    memory, files = image_maker.held(path, **values), image_maker.streamed(path, **values)
     assert torch.equal(memory.train_labels, files.train_labels)
     assert torch.equal(memory.test_labels, files.test_labels)
     here, there = memory.parts(split, 4), files.parts(split, 4)  # type: ignore[arg-type]
@@ -92,10 +93,10 @@ def test_what_is_evaluated_and_held_out_is_the_same_too(
 def test_random_parts_are_the_same_whether_images_are_held_or_not(path: Path) -> None:
     settings = TrainSettings(batch=8, straddle=True, augment=RANDOM_PARTS)
     memory = open_source(
-        picturemaker.held(path, validation_from="train", validation_count=4), settings
+        image_maker.held(path, validation_from="train", validation_count=4), settings
     )
     files = open_source(
-        picturemaker.streamed(path, validation_from="train", validation_count=4), settings
+        image_maker.streamed(path, validation_from="train", validation_count=4), settings
     )
     drawn = batches(files, [*range(6)])
     assert same(batches(memory, [*range(6)]), drawn)
@@ -105,10 +106,10 @@ def test_random_parts_are_the_same_whether_images_are_held_or_not(path: Path) ->
 
 def test_any_step_can_be_the_first_and_evaluating_in_between_changes_nothing(path: Path) -> None:
     settings = TrainSettings(batch=8, augment=RANDOM_PARTS)
-    images = picturemaker.streamed(path)
+    images = image_maker.streamed(path)
     source = open_source(images, settings)
     whole = batches(source, [*range(7)])
-    assert same(whole[8:], batches(open_source(picturemaker.streamed(path), settings), [4, 5, 6]))
+    assert same(whole[8:], batches(open_source(image_maker.streamed(path), settings), [4, 5, 6]))
     parted = batches(source, [0, 1])
     assert sum(len(labels) for _, labels in images.parts("test", 5) or ()) == 12
     parted += batches(source, [2, 3])
@@ -117,12 +118,12 @@ def test_any_step_can_be_the_first_and_evaluating_in_between_changes_nothing(pat
     assert same(whole, parted + batches(source, [4, 5, 6]))
 
 
-def test_requests_of_any_size_give_the_same(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_of_any_size_give_the_same(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = TrainSettings(batch=10, straddle=True, augment=RANDOM_PARTS)
-    whole = batches(open_source(picturemaker.streamed(path), settings), [*range(5)])
-    monkeypatch.setattr(loader, "REQUEST_BYTES", 3 * 16 * 16 * 3)
-    images = picturemaker.streamed(path)
-    assert images.loader.per_request == 3
+    whole = batches(open_source(image_maker.streamed(path), settings), [*range(5)])
+    monkeypatch.setattr(read_ahead, "CHUNK_BYTES", 3 * 16 * 16 * 3)
+    images = image_maker.streamed(path)
+    assert images.loader._sampler.size == 3
     assert same(whole, batches(open_source(images, settings), [*range(5)]))
 
 
@@ -142,10 +143,10 @@ def test_random_parts_of_images_that_came_as_arrays() -> None:
 
 
 def test_a_broken_file_is_named_when_its_turn_comes(tmp_path: Path) -> None:
-    folder = picturemaker.write_pictures(tmp_path, 3, 2)
+    folder = image_maker.write_images(tmp_path, 3, 2)
     content = (folder / "train/bee/1.png").read_bytes()
     (folder / "train/bee/1.png").write_bytes(content[: len(content) // 2])
-    source = open_source(picturemaker.streamed(folder), TrainSettings(batch=9))
+    source = open_source(image_maker.streamed(folder), TrainSettings(batch=9))
     with pytest.raises(DataError, match=r"bee/1\.png"):
         source.get(0, 0, 0)
     (folder / "train/bee/1.png").write_bytes(content)
@@ -154,7 +155,7 @@ def test_a_broken_file_is_named_when_its_turn_comes(tmp_path: Path) -> None:
 
 def test_nothing_is_drawn_from_the_global_generator(path: Path) -> None:
     before = torch.get_rng_state()
-    batches(open_source(picturemaker.streamed(path), TrainSettings(augment=RANDOM_PARTS)), [0, 1])
+    batches(open_source(image_maker.streamed(path), TrainSettings(augment=RANDOM_PARTS)), [0, 1])
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -168,7 +169,7 @@ def two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def files(path: Path) -> Iterator[Streamed]:
-    images = picturemaker.streamed(path)
+    images = image_maker.streamed(path)
     yield images
     images.loader.close()
 
@@ -186,7 +187,7 @@ def test_processes_change_nothing_are_kept_and_are_replaced(
 ) -> None:
     settings = TrainSettings(batch=8, straddle=True, augment=RANDOM_PARTS)
     source = open_source(files, settings)
-    assert files.loader.count == 2
+    assert files.loader.workers == 2
     first = batches(source, [0, 1, 2])
     kept = pids(files)
     evaluated = [part.clone() for parts in files.parts("test", 5) or () for part in parts]
@@ -202,7 +203,7 @@ def test_processes_change_nothing_are_kept_and_are_replaced(
     assert not set(pids(files)) & set(kept)
 
     monkeypatch.setenv("PRUNECTL_LOADERS", "0")
-    alone = picturemaker.streamed(path)
+    alone = image_maker.streamed(path)
     other = open_source(alone, settings)
     assert same(first, batches(other, [0, 1, 2, 3, 4]))
     assert same(again, batches(other, [0, 1, 2, 3, 4], seed=2))
@@ -211,38 +212,37 @@ def test_processes_change_nothing_are_kept_and_are_replaced(
 
 def test_how_many_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert processes(cpu) == 0
+    assert worker_count(cpu) == 0
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(16)))
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    assert processes(cuda) == 7
+    assert worker_count(cuda) == 7
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {3})
-    assert processes(cuda) == 1
+    assert worker_count(cuda) == 1
     monkeypatch.setenv("PRUNECTL_LOADERS", "5")
-    assert processes(cpu) == processes(cuda) == 5
+    assert worker_count(cpu) == worker_count(cuda) == 5
 
 
-def test_requests_fit_what_memory_processes_can_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    view = View((3, 224, 224))
-    assert images_per_request(view, 0) == 27
-    assert images_per_request(View((1, 8, 8)), 0) == 64
+def test_chunks_fit_what_memory_processes_can_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    preprocessing = Preprocessing((3, 224, 224))
+    assert images_per_chunk(preprocessing, 0) == 27
+    assert images_per_chunk(Preprocessing((1, 8, 8)), 0) == 64
 
     class Small:
         f_bavail, f_frsize = 64 << 8, 4096
 
     monkeypatch.setattr("os.statvfs", lambda path: Small)
-    assert images_per_request(view, 8) == 5
-    assert images_per_request(view, 100) == 1
+    assert images_per_chunk(preprocessing, 8) == 5
+    assert images_per_chunk(preprocessing, 100) == 1
 
 
 def test_a_stream_ends_when_another_begins() -> None:
-    made = Loader(View((1, 2, 2)), 0)
-    pixels = torch.zeros(1, 2, 2, dtype=torch.uint8).numpy()
-    first = made.begin([Request([pixels])] * 2)
-    assert first.take().shape == (1, 2, 2, 1)
-    second = made.begin([Request([pixels])])
-    assert (first.live, second.live) == (False, True)
+    made = ImageLoader(Preprocessing((1, 2, 2)), torch.device("cpu"))
+    sample = Sample(torch.zeros(1, 2, 2, dtype=torch.uint8).numpy())
+    first = made.stream([[sample]] * 2)
+    assert next(first).shape == (1, 2, 2, 1)
+    second = made.stream([[sample] * 3])
     with pytest.raises(RuntimeError, match="another stream"):
-        first.take()
-    second.take()
+        next(first)
+    assert next(second).shape == (3, 2, 2, 1)
     with pytest.raises(StopIteration):
-        second.take()
+        next(second)

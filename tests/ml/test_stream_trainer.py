@@ -1,4 +1,4 @@
-"""Training on pictures that are read as they are used, and in micro-batches."""
+"""Training on images that are read as they are used, and in micro-batches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from prunectl.spec.settings import (
     OptimizerSettings,
     TrainSettings,
 )
-from tests.support import image_maker as picturemaker
+from tests.support import image_maker
 
 SETTINGS = TrainSettings(
     batch=8,
@@ -31,7 +31,7 @@ SETTINGS = TrainSettings(
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return picturemaker.write_pictures(tmp_path_factory.mktemp("pictures"))
+    return image_maker.write_images(tmp_path_factory.mktemp("images"))
 
 
 def network(source: torch.Generator | None, norm: bool = True) -> nn.Module:
@@ -77,8 +77,8 @@ def equal(one: State, other: State) -> bool:
 def test_training_on_a_stream_is_training_from_memory_to_the_bit(path: Path, crop: str) -> None:
     changes = {"augment": AugmentSettings(flip=True, crop=crop)}  # type: ignore[arg-type]
     held = {"validation_from": "train", "validation_count": 4}
-    one = trainer(picturemaker.held(path, **held), **changes)
-    other = trainer(picturemaker.streamed(path, **held), **changes)
+    one = trainer(image_maker.held(path, **held), **changes)
+    other = trainer(image_maker.streamed(path, **held), **changes)
     assert equal(go(one, 7), go(other, 7))
     for split in ("test", "validation"):
         assert one.evaluate(split) == other.evaluate(split)  # type: ignore[arg-type]
@@ -88,11 +88,11 @@ def test_training_on_a_stream_is_training_from_memory_to_the_bit(path: Path, cro
 @pytest.mark.parametrize("straddle", [False, True])
 @pytest.mark.parametrize("stop", [1, 4, 5])
 def test_resuming_inside_an_epoch_is_bit_identical(path: Path, straddle: bool, stop: int) -> None:
-    whole = trainer(picturemaker.streamed(path), straddle=straddle)
+    whole = trainer(image_maker.streamed(path), straddle=straddle)
     wanted = go(whole, 8)
-    first = trainer(picturemaker.streamed(path), straddle=straddle)
+    first = trainer(image_maker.streamed(path), straddle=straddle)
     state = go(first, stop)
-    resumed = trainer(picturemaker.streamed(path), straddle=straddle)
+    resumed = trainer(image_maker.streamed(path), straddle=straddle)
     resumed.load(state)
     assert equal(go(resumed, 8), wanted)
     # The same engine, after a stage that went on.
@@ -103,8 +103,8 @@ def test_resuming_inside_an_epoch_is_bit_identical(path: Path, straddle: bool, s
 
 
 def test_trainings_that_take_turns_do_not_disturb_each_other(path: Path) -> None:
-    wanted = go(trainer(picturemaker.streamed(path)), 6)
-    images = picturemaker.streamed(path)
+    wanted = go(trainer(image_maker.streamed(path)), 6)
+    images = image_maker.streamed(path)
     made = [trainer(images), trainer(images)]
     assert made[0].images is made[1].images
     lanes = [one.train(constant(0.05, 20), 0, 0, 6, yield_every=2) for one in made]
@@ -117,7 +117,7 @@ def test_trainings_that_take_turns_do_not_disturb_each_other(path: Path) -> None
 @pytest.mark.parametrize("micro", [3, 4, 7])
 def test_micro_batches_make_the_step_of_the_whole_batch(path: Path, micro: int) -> None:
     """Eight images in parts of 3 + 3 + 2, of 4 + 4, of 7 + 1; an epoch's last batch has 5."""
-    images = picturemaker.held(path)
+    images = image_maker.held(path)
     whole, parted = trainer(images, plain), trainer(images, plain, micro_batch=micro)
     first, second = go(whole, 6), go(parted, 6)
     for part in ("weights", "optimizer"):
@@ -157,7 +157,7 @@ def test_micro_batches_weigh_by_their_images_exactly() -> None:
 
 
 def test_batchnorm_sees_micro_batches_one_by_one(path: Path) -> None:
-    images = picturemaker.held(path)
+    images = image_maker.held(path)
     whole, parted = trainer(images), trainer(images, micro_batch=4)
     first, second = go(whole, 1), go(parted, 1)
     assert not torch.equal(first.weights["1.running_mean"], second.weights["1.running_mean"])
@@ -165,27 +165,29 @@ def test_batchnorm_sees_micro_batches_one_by_one(path: Path) -> None:
 
 
 def test_large_images_are_evaluated_fewer_at_once(path: Path) -> None:
-    assert trainer(picturemaker.held(path))._evaluation_batch() == 250
-    made = trainer(picturemaker.held(path))
+    assert trainer(image_maker.held(path))._evaluation_batch() == 250
+    made = trainer(image_maker.held(path))
     object.__setattr__(made.images, "train_images", torch.empty(1, 3, 224, 224))
     assert made._evaluation_batch() == 32
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("processes", ["0", "2"])
 @pytest.mark.parametrize("crop", ["none", "random-resized"])
 def test_on_a_gpu_a_stream_is_training_from_memory_too(
-    path: Path, crop: str, monkeypatch: pytest.MonkeyPatch
+    path: Path, crop: str, processes: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PRUNECTL_LOADERS", "0")
+    monkeypatch.setenv("PRUNECTL_LOADERS", processes)
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     augment = AugmentSettings(flip=True, crop=crop)  # type: ignore[arg-type]
     settings = TrainSettings(batch=8, straddle=True, micro_batch=3, augment=augment,
                              normalize=SETTINGS.normalize)  # fmt: skip
     states = []
-    for images in (picturemaker.held(path), picturemaker.streamed(path)):
+    for images in (image_maker.held(path), image_maker.streamed(path)):
         made = Trainer(network, settings, images, "cuda")
         made.initialise(0, 0)
         states.append(go(made, 9))
         assert made.evaluate("test") is not None
+        images.on("cuda").loader.close()
     assert equal(*states)

@@ -29,8 +29,8 @@ def test_every_image_is_cropped_and_flipped_by_its_own_offsets(
     pixels = photographs()
     offsets = epoch_offsets(0, 0, 0, len(pixels), pad)
     made = augment(pixels, offsets, pad, padding, flip)  # type: ignore[arg-type]
-    for index, picture in enumerate(pixels.numpy()):
-        padded = np.pad(picture, ((pad, pad), (pad, pad), (0, 0)), mode=mode)  # type: ignore[call-overload]
+    for index, image in enumerate(pixels.numpy()):
+        padded = np.pad(image, ((pad, pad), (pad, pad), (0, 0)), mode=mode)  # type: ignore[call-overload]
         down, right = int(offsets.down[index]), int(offsets.right[index])
         wanted = padded[down : down + 6, right : right + 9]
         if flip and offsets.flip[index]:

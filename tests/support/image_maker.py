@@ -1,4 +1,4 @@
-"""Small folders of real pictures, generated: what tests of image folders read."""
+"""Small folders of real images, generated: what tests of image folders read."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ SIZES = ((40, 30), (24, 33), (17, 17), (64, 20), (12, 15))
 """Width and height: landscape, portrait, square, elongated, and smaller than what is asked for."""
 
 
-def write_pictures(
+def write_images(
     root: Path, train: int = 7, test: int = 4, kind: str = "png", folders: str = "train test"
 ) -> Path:
-    """So many pictures for each of three classes, each class brightest in a corner of its own."""
+    """Write so many images for each of three classes, each class brightest in a corner of its own."""
     random = np.random.default_rng(3)
     for folder, count in zip(folders.split(), (train, test), strict=True):
         for label, name in enumerate(("ant", "bee", "cat")):

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 from prunectl.ml.datasets.files import data_root
 
 if TYPE_CHECKING:
-    from prunectl.ml.datasets.images import Images, load
-    from prunectl.ml.datasets.streamed import Streamed
+    from prunectl.ml.datasets.images import Images, Streamed, load
 
 __all__ = ["Images", "Streamed", "data_root", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Images", "Streamed", "load"):
-        from prunectl.ml.datasets import images
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from prunectl.ml.datasets import images
 
-        return getattr(images, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(images, name)

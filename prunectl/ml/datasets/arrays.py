@@ -1,4 +1,4 @@
-"""What every reader of a data set returns, and the check that it is what the registry says."""
+"""What readers of data sets in memory return, and the check that it is what the registry says."""
 
 from __future__ import annotations
 

@@ -1,8 +1,11 @@
-"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009): the "python version", pickles made by Python 2."""
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009): the "python version", pickles made by Python 2.
+
+torchvision's classes give the same arrays but do not serve: they hand a file to `pickle.load` once its MD5 is right,
+take one folder name alone, and take twice the time (3.1 s, with 180 MB to hash, against 1.6 s).
+"""
 
 from __future__ import annotations
 
-import io
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,38 +25,40 @@ LAYOUT = {
 }
 LABELS = {"cifar10": b"labels", "cifar100": b"fine_labels"}
 
-# What a pickled array of numpy consists of; Python 2's numpy called the module numpy.core.
 ALLOWED = {
-    ("numpy.core.multiarray", "_reconstruct"): ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"): ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy", "ndarray"): ("numpy", "ndarray"),
-    ("numpy", "dtype"): ("numpy", "dtype"),
-    ("_codecs", "encode"): ("_codecs", "encode"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("_codecs", "encode"),
 }
+"""What a pickled array of numpy consists of."""
 
 
 class ArrayUnpickler(pickle.Unpickler):
     """Unpickles containers of numpy arrays, and refuses everything else: a data file runs no code."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """The few functions of `ALLOWED`. Raises UnpicklingError for others."""
-        if (module, name) not in ALLOWED:
+        """Return one of the few functions of `ALLOWED`. Raises UnpicklingError for others."""
+        # numpy before 2.0, and so Python 2's, called the module numpy.core.
+        current = "numpy._core.multiarray" if module == "numpy.core.multiarray" else module
+        if (current, name) not in ALLOWED:
             raise pickle.UnpicklingError(f"the file asks for {module}.{name}, which no image needs")
-        return super().find_class(*ALLOWED[module, name])
+        return super().find_class(current, name)
 
 
 def read(find: Finder, options: Mapping[str, OptionValue]) -> Arrays:
     """Read all batches; see `Finder.folder` for where they are looked for."""
     inner, train, test = LAYOUT[find.name]
-    folder = find.folder([*train, *test], [inner, find.name], lambda r: _download(find.name, r))
+    folder = find.folder([*train, *test], [inner, find.name])
     label = LABELS[find.name]
     return Arrays(*_join(folder, train, label), *_join(folder, test, label))
 
 
 def read_batch(path: Path, label: bytes) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Images [n, 32, 32, 3] and labels [n] of one file. Raises DataError."""
+    """Return images [n, 32, 32, 3] and labels [n] of one file. Raises DataError."""
     try:
-        batch = ArrayUnpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
+        with path.open("rb") as file:
+            batch = ArrayUnpickler(file, encoding="bytes").load()
         pixels = np.asarray(batch[b"data"], np.uint8).reshape(-1, 3, 32, 32)
         return pixels.transpose(0, 2, 3, 1), np.asarray(batch[label], np.int64)
     except (OSError, pickle.UnpicklingError, EOFError, LookupError, ValueError, TypeError) as error:
@@ -63,12 +68,5 @@ def read_batch(path: Path, label: bytes) -> tuple[NDArray[np.uint8], NDArray[np.
 def _join(
     folder: Path, names: list[str], label: bytes
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    batches = [read_batch(folder / name, label) for name in names]
-    return np.concatenate([b[0] for b in batches]), np.concatenate([b[1] for b in batches])
-
-
-def _download(name: str, root: Path) -> None:
-    from torchvision import datasets
-
-    kind = datasets.CIFAR10 if name == "cifar10" else datasets.CIFAR100
-    kind(str(root), download=True)
+    images, labels = zip(*(read_batch(folder / name, label) for name in names), strict=True)
+    return np.concatenate(images), np.concatenate(labels)

@@ -20,7 +20,7 @@ TIMEOUT = 20.0
 
 
 def data_root(option: str | os.PathLike[str] | None = None) -> Path:
-    """The folder of data sets: the option, else PRUNECTL_DATA, else prunectl/data in the user's cache."""
+    """Return the folder of data sets: the option, else PRUNECTL_DATA, else prunectl/data in the user's cache."""
     if option is not None:
         return Path(option).expanduser()
     if os.environ.get("PRUNECTL_DATA"):
@@ -42,70 +42,85 @@ class Finder:
         self,
         names: Sequence[str],
         folders: Sequence[str],
-        fetch: Callable[[Path], object],
         *,
         compressed: bool = False,
         fallbacks: Sequence[Path] = (),
         suits: Callable[[Path], bool] = lambda folder: True,
     ) -> Path:
-        """The first folder that holds all the files `names`, each plain or, if `compressed`, with ``.gz`` added.
+        """Return the first folder that holds all the files `names`, each plain or, if `compressed`, with ``.gz`` added.
 
         Searched are `folders` within the root, the root itself, then `fallbacks`; `suits` may turn one down.
-        Where there is none, `fetch(root)` downloads into the root, and the search is made again.
+        Where there is none, the files are downloaded into the root, and the search is made again.
         Raises DataError, in one line, naming what is missing and where it is expected.
         """
 
-        def lacking(place: Path) -> list[str]:
+        def missing(place: Path) -> list[str]:
             return [name for name in names if not present(place, name, compressed)]
 
         def search() -> Path | None:
-            return next((p for p in places if not lacking(p) and suits(p)), None)
+            return next((p for p in places if not missing(p) and suits(p)), None)
 
         places = [*(self.root / folder for folder in folders), self.root, *fallbacks]
         found = search()
         if found is not None:
             return found
-        reason = self._fetch(fetch) if self.download else "downloads are off"
+        reason = self._download() if self.download else "downloads are off"
         found = search()
         if found is not None:
             return found
         expected = self.root / folders[0]
-        missing = lacking(expected) or names
         raise DataError(
-            f"{self.name}: {', '.join(missing)} not found in {expected} ({reason}); "
+            f"{self.name}: {', '.join(missing(expected) or names)} not found in {expected} ({reason}); "
             "put the files there, or name their folder with --data or PRUNECTL_DATA"
         )
 
-    def _fetch(self, fetch: Callable[[Path], object]) -> str:
-        """Download, one process at a time; what went wrong, in a few words."""
+    def _download(self) -> str:
+        """Download, one process at a time. Returns what went wrong, in a few words."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            with _alone(self.root / f".{self.name}.lock"), _impatient():
+            with _locked(self.root / f".{self.name}.lock"), _socket_timeout():
                 if self.progress is not None:
                     self.progress(f"downloading {self.name} to {self.root}")
-                fetch(self.root)
+                download(self.name, self.root)
         except (OSError, RuntimeError, EOFError, HTTPException, TarError) as error:
             return f"download failed: {' '.join(str(error).split()) or type(error).__name__}"
         return "the download did not bring it"
 
 
+def download(name: str, root: Path) -> None:
+    """Download a data set by torchvision, which checks MD5 sums, into torchvision's own folders under `root`."""
+    from torchvision import datasets
+
+    if name == "svhn":
+        for split in ("train", "test"):
+            datasets.SVHN(str(root / "svhn"), split=split, download=True)
+        return
+    classes = {
+        "mnist": datasets.MNIST,
+        "fashion-mnist": datasets.FashionMNIST,
+        "cifar10": datasets.CIFAR10,
+        "cifar100": datasets.CIFAR100,
+    }
+    classes[name](str(root), download=True)
+
+
 def present(folder: Path, name: str, compressed: bool = False) -> Path | None:
-    """The file, if it is there; or its compressed form, ``name.gz``, where that will do."""
+    """Return the path of a file that exists, or of its compressed form ``name.gz`` where that will do; else None."""
     candidates = [folder / name, folder / f"{name}.gz"] if compressed else [folder / name]
     return next((path for path in candidates if path.is_file()), None)
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold a lock file: workers that start together do not write the same archive at once."""
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock file: workers that start together must not write the same archive at once."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 @contextlib.contextmanager
-def _impatient() -> Iterator[None]:
-    """torchvision opens its URLs without a timeout: a silent network would hang a worker for ever."""
+def _socket_timeout() -> Iterator[None]:
+    """Set a timeout for torchvision, which has none: a silent network would hang a worker for ever."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)
     try:

@@ -1,4 +1,8 @@
-"""MNIST and Fashion-MNIST: files in the IDX format (LeCun et al. 1998), plain or gzipped."""
+"""MNIST and Fashion-MNIST: files in the IDX format (LeCun et al. 1998), plain or gzipped, read where they lie.
+
+torchvision's reader gives the same bytes but does not serve: it takes unpacked files alone (Debian's are gzipped, and
+not ours to unpack), names no damaged file, and takes twice the time (0.06 s for Fashion-MNIST), 1 s of import besides.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +42,6 @@ def read(find: Finder, options: Mapping[str, OptionValue]) -> Arrays:
     folder = find.folder(
         FILES,
         FOLDERS[find.name],
-        lambda root: _download(find.name, root),
         compressed=True,
         fallbacks=[DEBIAN] if find.name == "fashion-mnist" else [],
         suits=lambda place: not _is_other(find.name, place),
@@ -48,7 +51,7 @@ def read(find: Finder, options: Mapping[str, OptionValue]) -> Arrays:
 
 
 def read_idx(data: bytes) -> NDArray[np.uint8]:
-    """The array of one uncompressed IDX file of bytes. Raises ValueError where it is not one."""
+    """Return the array of one uncompressed IDX file of bytes. Raises ValueError where it is not one."""
     if len(data) < 4 or data[:3] != b"\0\0\x08":
         raise ValueError("not an IDX file of bytes")
     rank = data[3]
@@ -69,13 +72,6 @@ def _read(folder: Path, name: str) -> NDArray[np.uint8]:
 
 
 def _is_other(name: str, folder: Path) -> bool:
-    """Whether the folder holds the other data set of the same file names."""
+    """Return whether the folder holds the other data set of the same file names."""
     labels = _read(folder, FILES[3])[:12].tolist()
     return any(labels == first for other, first in FIRST_LABELS.items() if other != name)
-
-
-def _download(name: str, root: Path) -> None:
-    from torchvision import datasets
-
-    kind = datasets.MNIST if name == "mnist" else datasets.FashionMNIST
-    kind(str(root), download=True)

@@ -1,157 +1,86 @@
-"""From a picture, of a file or in memory, to the uint8 image that a network is given.
+"""From an image file, or an image in memory, to the uint8 tensor that a network is given.
 
-Requests carry all that an image depends on, so that whoever answers them (this process, or one of several that read
-ahead) knows nothing of data sets, and the answers do not depend on who gives them.
+A `Sample` carries all that the tensor depends on, random draws included, so the result does not depend on which
+process makes it: this one, or one of several that read ahead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from prunectl.errors import DataError
-from prunectl.ml.datasets.listing import View
+from prunectl.ml.datasets.listing import ImageFiles, Preprocessing
 from prunectl.ml.random_resized_crop import box
 
-Reference = str | NDArray[Any]
-"""A file's path, or the pixels themselves, uint8 [channels, height, width]."""
 
+class Sample(NamedTuple):
+    """One image that is to be made."""
 
-class Pictures(Protocol):
-    """Pictures of any sizes, by number."""
-
-    def __len__(self) -> int: ...
-
-    def reference(self, index: int) -> Reference:
-        """What a request says to get it."""
-        ...
-
-    def select(self, chosen: Tensor) -> Pictures:
-        """Some of them, in the order of the numbers `chosen`."""
-        ...
-
-
-@dataclass(frozen=True)
-class PictureFiles:
-    """Pictures in files: a folder, and names within it."""
-
-    root: str
-    names: list[str] = field(repr=False)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def reference(self, index: int) -> Reference:
-        return f"{self.root}/{self.names[index]}"
-
-    def select(self, chosen: Tensor) -> PictureFiles:
-        return PictureFiles(self.root, [self.names[index] for index in chosen.tolist()])
-
-
-@dataclass(frozen=True, eq=False)
-class HeldPictures:
-    """Pictures in memory, on the CPU: uint8 [count, channels, height, width]."""
-
-    pixels: Tensor = field(repr=False)
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def reference(self, index: int) -> Reference:
-        out: NDArray[Any] = self.pixels[index].contiguous().numpy()
-        return out
-
-    def select(self, chosen: Tensor) -> HeldPictures:
-        return HeldPictures(self.pixels[chosen])
-
-
-class Request(NamedTuple):
-    """Some images that are to be made."""
-
-    references: Sequence[Reference]
-    draws: NDArray[Any] | None = None
-    """For random parts: what `crops.box` takes, a row per picture. None for what `View` says."""
+    image: str | NDArray[Any]
+    """A file's path, or the pixels themselves, uint8 [channels, height, width]."""
+    draws: Sequence[float] | None = None
+    """For a random resized crop: the values that `box` takes. None: as `Preprocessing` says."""
     scale: tuple[float, float] = (0.0, 0.0)
     ratio: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True)
-class Reader:
-    """Answers requests; small, because every process that reads ahead has its own."""
+class ImageReader(Dataset[Tensor | DataError]):
+    """A map-style data set indexed by samples instead of numbers.
 
-    view: View
+    It holds no list of files, because every process that reads ahead has a copy: ImageNet's names are 150 MB.
+    """
 
-    def __getitem__(self, request: Request) -> Tensor | DataError:
-        """Images, uint8 [n, height, width, channels]; or what is wrong with a file, to be raised by the caller."""
-        channels, height, width = self.view.shape
-        out = torch.empty((len(request.references), height, width, channels), dtype=torch.uint8)
+    preprocessing: Preprocessing
+
+    def __getitem__(self, sample: Sample) -> Tensor | DataError:
+        """Return the image, or what is wrong with its file.
+
+        The DataLoader would pass an exception on with a traceback of the loading process in its message.
+        """
         try:
-            for index, reference in enumerate(request.references):
-                picture = self.picture(reference)
-                shown = (
-                    shown_whole(picture, self.view)
-                    if request.draws is None
-                    else self._part(picture, request.draws[index].tolist(), request)
-                )
-                out[index] = shown.permute(1, 2, 0)
+            return self.read(sample)
         except DataError as error:
             return error
-        return out
 
-    def picture(self, reference: Reference) -> Tensor:
-        """The whole picture as it is, uint8 [channels, height, width]. Raises DataError."""
-        if isinstance(reference, str):
-            return decode(Path(reference), self.view.shape[0])
-        return torch.from_numpy(reference)
-
-    def _part(self, picture: Tensor, draws: list[float], request: Request) -> Tensor:
-        tall, wide = picture.shape[1:]
-        top, left, tall, wide = box(draws, tall, wide, request.scale, request.ratio)
-        part = picture[:, top : top + tall, left : left + wide]
-        return resized(part, self.view.shape[1:], self.view.interpolation)
-
-
-def resized(
-    picture: Tensor, size: tuple[int, int], interpolation: Literal["bilinear", "bicubic"]
-) -> Tensor:
-    """A picture scaled to (height, width), smoothed where it shrinks."""
-    if picture.shape[1:] == size:
-        return picture
-    # Seconds to import, which data sets in memory need not wait for.
-    from torchvision.transforms import InterpolationMode
-    from torchvision.transforms.v2 import functional
-
-    how = InterpolationMode(interpolation)
-    out: Tensor = functional.resize(picture, list(size), how, antialias=True)
-    return out
-
-
-def shown_whole(picture: Tensor, view: View) -> Tensor:
-    """A picture scaled by its shorter side, and its middle: uint8 [channels, height, width]."""
-    tall, wide = picture.shape[1:]
-    _, height, width = view.shape
-    scale = view.resize / min(tall, wide) if view.resize else max(height / tall, width / wide)
-    size = (max(height, round(tall * scale)), max(width, round(wide * scale)))
-    picture = resized(picture, size, view.interpolation)
-    top, left = (size[0] - height) // 2, (size[1] - width) // 2
-    return picture[:, top : top + height, left : left + width]
+    def read(self, sample: Sample) -> Tensor:
+        """Return the image, uint8 [height, width, channels]. Raises DataError, naming the file."""
+        channels, *size = self.preprocessing.shape
+        if isinstance(sample.image, str):
+            image = decode(Path(sample.image), channels)
+        else:
+            image = torch.from_numpy(sample.image)
+        if sample.draws is None:
+            image = resize_and_crop(image, self.preprocessing)
+        else:
+            top, left, height, width = box(
+                sample.draws, image.shape[1], image.shape[2], sample.scale, sample.ratio
+            )
+            part = image[:, top : top + height, left : left + width]
+            image = resize(part, (size[0], size[1]), self.preprocessing.interpolation)
+        return image.permute(1, 2, 0)
 
 
 def decode(path: Path, channels: int) -> Tensor:
-    """A file's picture by Pillow, uint8 [channels, height, width]. Raises DataError, naming the file.
+    """Decode a file by Pillow into uint8 [channels, height, width]. Raises DataError, naming the file.
 
-    torchvision's own decoders are on their way out of it, and a second decoder would be second numbers.
+    torchvision's own decoders are deprecated, and a second decoder would give other numbers.
     """
     from PIL import Image
 
     try:
+        # By content, whatever the suffix: ImageNet has a PNG named .JPEG, and a few JPEGs in CMYK.
         with Image.open(path) as opened:
             pixels = np.array(opened.convert("RGB" if channels == 3 else "L"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -160,17 +89,47 @@ def decode(path: Path, channels: int) -> Tensor:
     return torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels)).permute(2, 0, 1)
 
 
-def hold(pictures: PictureFiles, view: View, apply: Callable[..., Any] = map) -> Tensor:
-    """All images as they are shown, uint8 [count, channels, height, width], stored channels last.
+def resize(
+    image: Tensor, size: tuple[int, int], interpolation: Literal["bilinear", "bicubic"]
+) -> Tensor:
+    """Scale an image [channels, height, width] to `size` (height, width), antialiased where it shrinks."""
+    if image.shape[1:] == size:
+        return image
+    # torchvision takes a second or more to import, which data sets in memory need not wait for.
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.v2 import functional
 
-    `apply` is `map`, or one that works ahead and keeps the order. Raises DataError.
+    how = InterpolationMode(interpolation)
+    out: Tensor = functional.resize(image, list(size), how, antialias=True)
+    return out
+
+
+def resize_and_crop(image: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Scale an image by its shorter side and crop its centre: uint8 [channels, height, width].
+
+    torchvision's `resize` to one number rounds the longer side down, not to the nearest.
     """
-    channels, height, width = view.shape
-    out = torch.empty((len(pictures), height, width, channels), dtype=torch.uint8)
-    reader = Reader(view)
-    requests = (Request([pictures.reference(index)]) for index in range(len(pictures)))
-    for index, image in enumerate(apply(reader.__getitem__, requests)):
-        if isinstance(image, DataError):
-            raise image
-        out[index] = image[0]
+    tall, wide = image.shape[1:]
+    _, height, width = preprocessing.shape
+    scale = max(height / tall, width / wide)
+    if preprocessing.resize:
+        scale = preprocessing.resize / min(tall, wide)
+    size = (max(height, round(tall * scale)), max(width, round(wide * scale)))
+    image = resize(image, size, preprocessing.interpolation)
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    return image[:, top : top + height, left : left + width]
+
+
+def read_all(files: ImageFiles) -> Tensor:
+    """Read all images without random crops: uint8 [count, channels, height, width], stored channels last.
+
+    Raises DataError, naming the file that cannot be read.
+    """
+    count, channels, height, width = files.shape
+    out = torch.empty((count, height, width, channels), dtype=torch.uint8)
+    reader = ImageReader(files.preprocessing)
+    with ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0)))) as threads:
+        samples = (Sample(files[index]) for index in range(count))
+        for index, image in enumerate(threads.map(reader.read, samples)):
+            out[index] = image
     return out.permute(0, 3, 1, 2)

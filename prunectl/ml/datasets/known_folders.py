@@ -1,7 +1,7 @@
-"""Where data sets lie that are not the data root's own: remembered by fingerprint, ROOT/places/FINGERPRINT.json.
+"""Where data sets lie that are outside the data root: written down by fingerprint, ROOT/places/FINGERPRINT.json.
 
 A stage names its images by their fingerprint and never by a path, so that it is the same stage wherever they lie.
-Whoever starts a run writes down what the plan says of the place, and the workers look it up.
+The process that starts a run saves what the plan says of the place, and workers load it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from prunectl.errors import DataError
 Value = str | int | float
 
 
-def remember(root: Path, fingerprint: str, options: Mapping[str, Value]) -> None:
-    """Write the options down, in place of what was known before. Raises DataError where that cannot be."""
+def save_options(root: Path, fingerprint: str, options: Mapping[str, Value]) -> None:
+    """Write the options, in place of those of before. Raises DataError where that cannot be."""
     options = dict(options)
     if options.get("path"):
         options["path"] = str(Path(str(options["path"])).expanduser().absolute())
@@ -26,21 +26,22 @@ def remember(root: Path, fingerprint: str, options: Mapping[str, Value]) -> None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(json.dumps(options), encoding="utf-8")
+        # In one step, because workers may be reading it.
         temporary.replace(path)
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror}") from error
 
 
-def recall(root: Path, fingerprint: str) -> dict[str, Value]:
-    """What was written down last; nothing where nothing was. Raises DataError for what is not JSON."""
+def load_options(root: Path, fingerprint: str) -> dict[str, Value]:
+    """Return the options written last; none where none were. Raises DataError for a file that is not JSON."""
     path = _file(root, fingerprint)
     try:
         found: dict[str, Value] = json.loads(path.read_text(encoding="utf-8"))
-        return found
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: {error}") from error
+    return found
 
 
 def _file(root: Path, fingerprint: str) -> Path:

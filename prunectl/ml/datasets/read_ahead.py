@@ -1,12 +1,13 @@
-"""Reading ahead: processes that answer requests for images while the device computes.
+"""Reading image files ahead: torch's DataLoader, whose processes make images while the device computes.
 
-One loader serves everything that one process reads of a data set, one stream of requests at a time. Its processes
-are started once and kept through epochs, evaluations and stages; a new stream makes them drop what is left of the
-one before, which is little, because requests are small.
+One `ImageLoader` serves everything that one process reads of a data set, one stream of batches at a time. Its
+processes are started once and kept through epochs, evaluations and stages. A new stream makes them drop what is
+left of the one before, which is little, because batches are read in small chunks.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Iterable, Iterator
@@ -16,22 +17,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler, default_collate
 
 from prunectl.errors import DataError
-from prunectl.ml.datasets.image_files import Reader, Request
-from prunectl.ml.datasets.listing import View
+from prunectl.ml.datasets.image_files import ImageReader, Sample
+from prunectl.ml.datasets.listing import Preprocessing
 
-AHEAD = 4
-"""Requests that wait or are worked on, for each process."""
-REQUEST_BYTES = 4 << 20
-"""Bytes of images in one answer: less, and the passing of messages shows; more, and much lies about."""
-MOST = 24
+PREFETCH = 4
+"""Chunks that wait or are worked on, for each process."""
+CHUNK_BYTES = 4 << 20
+"""Bytes of images in one chunk: with fewer, passing messages takes time; with more, much is dropped and held."""
+MAX_WORKERS = 24
 """Processes beyond which reading is hardly ever what a device waits for."""
 
 
-def processes(device: torch.device) -> int:
-    """How many processes read ahead: PRUNECTL_LOADERS, else this GPU's share of the cores, but for one.
+def worker_count(device: torch.device) -> int:
+    """Return how many processes read ahead: PRUNECTL_LOADERS, else this GPU's share of the cores, less one.
 
     On a CPU none: there every core has a worker that trains.
     """
@@ -40,120 +41,122 @@ def processes(device: torch.device) -> int:
     if device.type == "cpu":
         return 0
     devices = torch.cuda.device_count() if device.type == "cuda" else 1
-    return min(MOST, max(1, len(os.sched_getaffinity(0)) // max(1, devices) - 1))
+    return min(MAX_WORKERS, max(1, len(os.sched_getaffinity(0)) // max(1, devices) - 1))
 
 
-def images_per_request(view: View, count: int) -> int:
-    """Images asked for at once, so that what `count` processes hold in shared memory fits, in a container too."""
-    budget = REQUEST_BYTES
-    if count:
+def images_per_chunk(preprocessing: Preprocessing, workers: int) -> int:
+    """Return how many images go into one chunk.
+
+    What `workers` processes hold in /dev/shm has to fit into half of what is free: containers often have 64 MB.
+    """
+    budget = CHUNK_BYTES
+    if workers:
         shared = os.statvfs("/dev/shm")
         free = shared.f_bavail * shared.f_frsize
-        budget = min(budget, free // 2 // (count * (AHEAD + 1)))
-    channels, height, width = view.shape
+        budget = min(budget, free // 2 // (workers * (PREFETCH + 1)))
+    channels, height, width = preprocessing.shape
     return max(1, min(64, budget // (channels * height * width)))
 
 
-class Loader:
-    """Answers streams of requests, in order."""
+class ImageLoader:
+    """Reads streams of batches of images for one device."""
 
-    def __init__(self, view: View, count: int) -> None:
-        """`count` processes read ahead; with 0 the caller's reads when it is asked."""
-        self.view = view
-        self.count = count
-        self.per_request = images_per_request(view, count)
-        self.stream: Stream | None = None
-        """The stream that is served; another one's next image cannot be had."""
-        self._requests = _Requests()
+    def __init__(self, preprocessing: Preprocessing, device: torch.device) -> None:
+        self.preprocessing = preprocessing
+        self.device = device
+        self.workers = worker_count(device)
+        self.turn = 0
+        """Number of the stream that is served; another one's next batch cannot be had."""
+        self._sampler = _ChunkSampler(images_per_chunk(preprocessing, self.workers))
         self._loader: DataLoader[Any] | None = None
 
-    def begin(self, requests: Iterable[Request]) -> Stream:
-        """Serve these from now on, instead of whatever was served before; they may be endless."""
+    def stream(self, batches: Iterable[list[Sample]]) -> Iterator[Tensor]:
+        """Read `batches`, which may be endless, from now on, instead of whatever was read before.
+
+        Yields each batch's images, uint8 [n, height, width, channels], on the device. Raises DataError for a file
+        that cannot be read, RuntimeError where a loading process died or another stream has begun since.
+        """
         if self._loader is None:
-            self._loader = self._made()
-        self._requests.coming = iter(requests)
-        self.stream = Stream(self, iter(self._loader))
-        return self.stream
+            self._loader = self._start()
+        ahead, here = itertools.tee(batches)
+        self._sampler.batches = ahead
+        self.turn += 1
+        return self._read(iter(self._loader), here, self.turn)
 
     def close(self) -> None:
         """End the processes; the next stream starts others."""
-        self.stream = None
-        self._requests.coming = iter(())
+        self.turn += 1
+        self._sampler.batches = iter(())
         self._loader = None
 
-    def _made(self) -> DataLoader[Any]:
-        ahead: dict[str, Any] = {}
-        if self.count:
-            # Forked processes would inherit this one's locks, pipes and CUDA context.
-            context = torch.multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload([Reader.__module__, "torchvision.transforms.v2"])
-            ahead = {
-                "multiprocessing_context": context,
-                "persistent_workers": True,
-                "prefetch_factor": AHEAD,
-                "worker_init_fn": _die_with_parent,
-            }
+    def _read(
+        self, chunks: Iterator[Any], batches: Iterator[list[Sample]], turn: int
+    ) -> Iterator[Tensor]:
+        for batch in batches:
+            parts = []
+            for _ in range(0, len(batch), self._sampler.size):
+                if turn != self.turn:
+                    raise RuntimeError("another stream has begun")
+                parts.append(self._next(chunks).to(self.device, non_blocking=True))
+            # Copies even a single part, which frees the shared memory that it came in.
+            yield torch.cat(parts)
+
+    def _next(self, chunks: Iterator[Any]) -> Tensor:
+        try:
+            chunk = next(chunks)
+        except (RuntimeError, OSError, EOFError) as error:
+            # One of the loader's processes has died: torch notices, or the broken pipe to it shows first.
+            self.close()
+            text = f"a process that loads images exited unexpectedly: {error}"
+            raise RuntimeError(text) from error
+        if isinstance(chunk, DataError):
+            raise chunk
+        assert isinstance(chunk, Tensor)
+        return chunk
+
+    def _start(self) -> DataLoader[Any]:
+        # Forked processes would inherit this one's locks, pipes and CUDA context.
+        context = torch.multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([ImageReader.__module__, "torchvision.transforms.v2"])
         return DataLoader(
-            Reader(self.view),  # type: ignore[arg-type]
-            batch_size=None,
-            sampler=self._requests,
-            num_workers=self.count,
-            collate_fn=_as_it_is,
-            # It would draw a seed for its processes from the global generator.
+            ImageReader(self.preprocessing),
+            batch_sampler=self._sampler,
+            collate_fn=_collate,
+            num_workers=self.workers,
+            prefetch_factor=PREFETCH if self.workers else None,
+            persistent_workers=self.workers > 0,
+            multiprocessing_context=context if self.workers else None,
+            worker_init_fn=_exit_with_parent,
+            pin_memory=self.device.type == "cuda",
+            # Without one it would draw a seed for its processes from the global generator.
             generator=torch.Generator(),
-            **ahead,
         )
 
 
-class Stream:
-    """The images of one stream of requests, in order."""
+class _ChunkSampler(Sampler[list[Sample]]):
+    """A batch sampler that cuts batches of samples into chunks, none of which crosses a batch's end."""
 
-    def __init__(self, loader: Loader, answers: Iterator[Any]) -> None:
-        self._loader = loader
-        self._answers = answers
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.batches: Iterator[list[Sample]] = iter(())
 
-    @property
-    def live(self) -> bool:
-        """Whether the loader still serves it."""
-        return self._loader.stream is self
-
-    def take(self) -> Tensor:
-        """The next request's images, uint8 [n, height, width, channels].
-
-        Raises DataError for a file that cannot be read, RuntimeError where a loading process died, StopIteration
-        where there are no more requests.
-        """
-        if not self.live:
-            raise RuntimeError("another stream has begun")
-        try:
-            answer = next(self._answers)
-        except (RuntimeError, OSError, EOFError) as error:
-            # A process of the loader's has died, which torch notices or the broken pipe to it tells first.
-            self._loader.close()
-            raise RuntimeError(
-                f"a process that loads images exited unexpectedly: {error}"
-            ) from error
-        if isinstance(answer, DataError):
-            raise answer
-        assert isinstance(answer, Tensor)
-        return answer
+    def __iter__(self) -> Iterator[list[Sample]]:
+        for batch in self.batches:
+            for start in range(0, len(batch), self.size):
+                yield batch[start : start + self.size]
 
 
-class _Requests:
-    """The DataLoader's sampler: goes through whatever is coming now."""
-
-    coming: Iterator[Request] = iter(())
-
-    def __iter__(self) -> Iterator[Request]:
-        return self.coming
-
-
-def _as_it_is(answer: Any) -> Any:
-    return answer
+def _collate(images: list[Tensor | DataError]) -> Tensor | DataError:
+    """Stack images to uint8 [n, height, width, channels]; or return what is wrong with the first bad file."""
+    for image in images:
+        if isinstance(image, DataError):
+            return image
+    stacked: Tensor = default_collate(images)
+    return stacked
 
 
-def _die_with_parent(number: int) -> None:
-    """Leave at once when the process that reads is gone, however it went.
+def _exit_with_parent(worker: int) -> None:
+    """Exit at once when the process that reads is gone, however it ended.
 
     torch's own watchdog looks at the parent's id, and the parent of these is the fork server, which for its part
     lives as long as they do.

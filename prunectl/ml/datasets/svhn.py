@@ -1,4 +1,7 @@
-"""Street View House Numbers (Netzer et al. 2011), format 2: cropped digits in MATLAB files."""
+"""Street View House Numbers (Netzer et al. 2011), format 2: cropped digits in MATLAB files.
+
+torchvision's class calls SciPy alike, but hashes 250 MB at every start and does not say which file is damaged.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,12 @@ FILES = ("train_32x32.mat", "test_32x32.mat")
 
 def read(find: Finder, options: Mapping[str, OptionValue]) -> Arrays:
     """Read both files; see `Finder.folder` for where they are looked for."""
-    folder = find.folder(FILES, ["svhn"], _download)
+    folder = find.folder(FILES, ["svhn"])
     return Arrays(*read_mat(folder / FILES[0]), *read_mat(folder / FILES[1]))
 
 
 def read_mat(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Images [n, 32, 32, 3] and labels [n] of one file, whose label 10 is the digit 0. Raises DataError."""
+    """Return images [n, 32, 32, 3] and labels [n] of one file, whose label 10 is the digit 0. Raises DataError."""
     from scipy.io.matlab import MatReadError, loadmat
 
     try:
@@ -34,10 +37,3 @@ def read_mat(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     except (MatReadError, zlib.error, OSError, KeyError, ValueError, TypeError) as error:
         raise DataError(f"{path}: not a file of SVHN images: {error}") from error
     return np.ascontiguousarray(images), labels
-
-
-def _download(root: Path) -> None:
-    from torchvision import datasets
-
-    for split in ("train", "test"):
-        datasets.SVHN(str(root / "svhn"), split=split, download=True)

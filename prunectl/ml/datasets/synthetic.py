@@ -23,7 +23,10 @@ NOISE = 48
 
 
 def describe(options: Mapping[str, OptionValue]) -> Description:
-    """What the options say; the statistics are those of patterns around mid-grey."""
+    """Return what the options say; the statistics are those of patterns around mid-grey.
+
+    Raises DataError for a number out of range.
+    """
     values = {name: int(value) for name, value in options.items()}
     for name, value in values.items():
         if value < (0 if name == "seed" else 1):
@@ -53,7 +56,7 @@ def read(find: Finder, options: Mapping[str, OptionValue]) -> Arrays:
 
 
 def _patterns(random: np.random.RandomState, about: Description) -> NDArray[np.float32]:
-    """One pattern per class within ± 1: [classes, height, width, channels]."""
+    """Return one pattern per class within ± 1: [classes, height, width, channels]."""
     channels, height, width = about.shape
     rows = np.arange(height)[:, None] / height
     columns = np.arange(width)[None, :] / width
@@ -61,7 +64,7 @@ def _patterns(random: np.random.RandomState, about: Description) -> NDArray[np.f
     for index in range(about.classes):
         for channel in range(channels):
             for _ in range(WAVES):
-                # whole periods, so that a cyclic shift leaves no seam
+                # Whole periods, so that a cyclic shift leaves no seam
                 down, right = random.randint(-3, 4, 2)
                 phase = random.uniform(0, 2 * np.pi)
                 out[index, :, :, channel] += np.sin(
@@ -73,7 +76,7 @@ def _patterns(random: np.random.RandomState, about: Description) -> NDArray[np.f
 def _draw(
     random: np.random.RandomState, patterns: NDArray[np.float32], count: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """`count` images [count, height, width, channels] and their labels."""
+    """Return `count` images [count, height, width, channels] and their labels."""
     classes, height, width, channels = patterns.shape
     labels = random.randint(0, classes, count)
     images = np.empty((count, height, width, channels), np.uint8)

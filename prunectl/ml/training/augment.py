@@ -1,4 +1,4 @@
-"""Random crops and flips of whole batches, and the step from bytes to floats.
+"""Random crops and flips of whole batches, and the conversion of bytes to floats.
 
 Pixels stay uint8, [n, height, width, channels], until they are normalised: padding is of raw pixels, so a border
 of zeros becomes (0 − mean)/std, as it does where PIL images are padded. What is random is drawn on the host
@@ -17,7 +17,7 @@ from prunectl.spec.settings import NormalizeSettings
 
 
 def pad_pixels(pixels: Tensor, pad: int, padding: Literal["zero", "reflect"]) -> Tensor:
-    """The images with `pad` rows and columns added on every side; reflecting leaves out the border itself.
+    """Add `pad` rows and columns on every side; reflecting leaves out the border itself.
 
     Raises ValueError where the images are too small to reflect.
     """
@@ -36,7 +36,7 @@ def _reflected(size: int, pad: int, like: Tensor) -> Tensor:
 
 
 def crop(padded: Tensor, down: Tensor, right: Tensor, height: int, width: int) -> Tensor:
-    """From each image the window of height × width whose corner is its (down, right).
+    """Cut from each image the window of height × width whose corner is its (down, right).
 
     All windows are one strided view, and one gather copies the chosen ones row by row.
     """
@@ -53,7 +53,10 @@ def crop(padded: Tensor, down: Tensor, right: Tensor, height: int, width: int) -
 def augment(
     pixels: Tensor, offsets: Offsets, pad: int, padding: Literal["zero", "reflect"], flip: bool
 ) -> Tensor:
-    """Pad, crop back to the old size, then mirror: image k by the k-th offsets."""
+    """Pad, crop back to the old size, then mirror: image k by the k-th offsets.
+
+    `pixels` and the result are uint8 [n, height, width, channels].
+    """
     height, width = pixels.shape[1:3]
     if pad:
         padded = pad_pixels(pixels, pad, padding)
@@ -64,7 +67,7 @@ def augment(
 
 
 class Normalizer:
-    """Makes the floats that a network is given from bytes, on one device."""
+    """Turns bytes into the floats that a network is given, on one device."""
 
     def __init__(
         self, settings: NormalizeSettings, shape: tuple[int, int, int], device: torch.device
@@ -84,7 +87,7 @@ class Normalizer:
             self.scale = scale.repeat(pixels).float().to(device)
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """uint8 [n, height, width, channels] to float32 [n, channels, height, width], channels last in memory."""
+        """Convert uint8 [n, height, width, channels] to float32 [n, channels, height, width], stored channels last."""
         flat = pixels.reshape(len(pixels), -1).float()
         if self.per_image:
             # TensorFlow's per_image_standardization, which works on raw pixels 0 … 255: its lower bound of the

@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from torch import Tensor
 
-from prunectl.ml.datasets.image_files import HeldPictures
-from prunectl.ml.datasets.images import Images
-from prunectl.ml.datasets.streamed import Streamed
+from prunectl.ml.datasets.images import Images, Streamed
 from prunectl.ml.training.batches import Batches
 from prunectl.ml.training.streamed_batches import StreamedBatches
-from prunectl.spec.batch_layout import Layout
 from prunectl.spec.settings import TrainSettings
 
-
-class Source(Protocol):
-    """What the trainer asks of its training images."""
-
-    layout: Layout
-
-    def get(self, seed: int, iteration: int, step: int) -> tuple[Tensor, Tensor]:
-        """Step `step`'s pixels, uint8 [batch, height, width, channels], and labels, on the device."""
-        ...
+BatchSource = Batches | StreamedBatches
 
 
-def open_source(images: Images | Streamed, settings: TrainSettings) -> Source:
-    """The batches of images that are on the training's device.
+def open_source(images: Images | Streamed, settings: TrainSettings) -> BatchSource:
+    """Return the batches of images that are on the training's device.
 
-    Random parts of pictures differ in size, so they are cut from files or from memory on the host, whatever is held
-    on the device.
+    Random resized crops are of images that differ in size, so they are made on the host, from files or from memory,
+    whatever is held on the device.
     """
-    if isinstance(images, Streamed):
-        return StreamedBatches(images.train, images.train_labels, images.loader, settings)
-    if settings.augment.crop == "none":
+    if isinstance(images, Images) and settings.augment.crop == "none":
         return Batches(images.train_images, images.train_labels, settings)
-    pictures = images.originals or HeldPictures(images.train_images.cpu())
-    return StreamedBatches(pictures, images.train_labels, images.loader, settings)
+    source = images.crop_source
+    if isinstance(source, Tensor):
+        source = source.cpu()
+    return StreamedBatches(source, images.train_labels, images.loader, settings)

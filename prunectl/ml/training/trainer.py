@@ -18,8 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from prunectl.ml import tasks
-from prunectl.ml.datasets.images import Images
-from prunectl.ml.datasets.streamed import Streamed
+from prunectl.ml.datasets.images import Images, Streamed
 from prunectl.ml.randomness import generator
 from prunectl.ml.tasks import Metrics, Task
 from prunectl.ml.training.augment import Normalizer

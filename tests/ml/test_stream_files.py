@@ -1,4 +1,4 @@
-"""Pictures in files: what is listed, how it is identified, and what an image of a picture is."""
+"""Image files: what is listed, how it is identified, and what tensor an image becomes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import torch
 from PIL import Image
 
 from prunectl.errors import DataError
-from prunectl.ml import random_resized_crop as crops
 from prunectl.ml.datasets import Images, Streamed, listing, load, registry
 from prunectl.ml.datasets.files import Finder
-from prunectl.ml.datasets.image_files import Reader, Request, decode, shown_whole
-from prunectl.ml.datasets.listing import View
+from prunectl.ml.datasets.image_files import ImageReader, Sample, decode, resize_and_crop
+from prunectl.ml.datasets.listing import Preprocessing
 from prunectl.ml.datasets.registry import describe, ensure
+from prunectl.ml.random_resized_crop import DRAWS, box
 from prunectl.ml.randomness import crop_draws
 from prunectl.spec.settings import DataSettings
-from tests.support import image_maker as picturemaker
+from tests.support import image_maker
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 
@@ -32,18 +32,18 @@ SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 def test_real_files_become_images_in_the_order_of_classes_and_names(
     tmp_path: Path, kind: str
 ) -> None:
-    path = picturemaker.write_pictures(tmp_path, kind=kind)
+    path = image_maker.write_images(tmp_path, kind=kind)
     about = describe("folder", {"path": str(path), "size": 16})
     assert (about.shape, about.classes, about.train, about.test) == ((3, 16, 16), 3, 21, 12)
-    images = picturemaker.held(path)
+    images = image_maker.held(path)
     assert images.train_labels.tolist() == [0] * 7 + [1] * 7 + [2] * 7
     corners = images.train_images.float().mean(1)[:, [2, 2, 13], [2, 13, 2]]
     assert torch.equal(corners.argmax(1), images.train_labels)
 
 
 def test_val_stands_in_for_test_and_other_files_are_passed_over(tmp_path: Path) -> None:
-    path = picturemaker.write_pictures(tmp_path, folders="train val")
-    (path / "train/ant/notes.txt").write_text("not a picture")
+    path = image_maker.write_images(tmp_path, folders="train val")
+    (path / "train/ant/notes.txt").write_text("not an image")
     (path / "train/ant/nested.png").mkdir()
     (path / "train/.DS_Store").write_text("")
     (path / "train/dodo").mkdir()
@@ -51,7 +51,7 @@ def test_val_stands_in_for_test_and_other_files_are_passed_over(tmp_path: Path) 
     assert (about.classes, about.train, about.test) == (4, 21, 12)
 
 
-def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     for place in ("train/ant", "test/ant"):
         (tmp_path / place).mkdir(parents=True)
     with pytest.raises(DataError, match="no images"):
@@ -71,14 +71,14 @@ def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
 def test_options_that_make_no_sense_are_refused(
     tmp_path: Path, options: dict[str, str | int], said: str
 ) -> None:
-    path = picturemaker.write_pictures(tmp_path, 1, 1)
+    path = image_maker.write_images(tmp_path, 1, 1)
     with pytest.raises(DataError, match=said):
         describe("folder", {"path": str(path), "size": 16, **options})
 
 
 def test_the_fingerprint_is_of_the_content_and_not_of_the_place(tmp_path: Path) -> None:
-    one = picturemaker.write_pictures(tmp_path / "one", 2, 1)
-    two = picturemaker.write_pictures(tmp_path / "two", 2, 1)
+    one = image_maker.write_images(tmp_path / "one", 2, 1)
+    two = image_maker.write_images(tmp_path / "two", 2, 1)
     first = describe("folder", {"path": str(one)}).fingerprint
     assert first == describe("folder", {"path": str(two), "held": "never"}).fingerprint
     file = two / "train/bee/1.png"
@@ -88,10 +88,10 @@ def test_the_fingerprint_is_of_the_content_and_not_of_the_place(tmp_path: Path) 
     assert first != describe("folder", {"path": str(two)}).fingerprint
 
 
-def test_of_very_many_pictures_names_and_sizes_count_and_the_contents_of_some(
+def test_of_very_many_images_names_and_sizes_count_and_the_contents_of_some(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = picturemaker.write_pictures(tmp_path, 4, 2)
+    path = image_maker.write_images(tmp_path, 4, 2)
     monkeypatch.setattr(listing, "CONTENT_BYTES", 100)
     monkeypatch.setattr(listing, "SAMPLED", 6)
     options = {"path": str(path)}
@@ -111,9 +111,9 @@ def test_of_very_many_pictures_names_and_sizes_count_and_the_contents_of_some(
 
 
 def test_a_folder_is_found_by_its_fingerprint_wherever_it_lies(tmp_path: Path) -> None:
-    path, root = picturemaker.write_pictures(tmp_path / "mine", 2, 1), tmp_path / "data"
+    path, root = image_maker.write_images(tmp_path / "mine", 2, 1), tmp_path / "data"
     options = registry.complete("folder", {"path": str(path), "size": 16})
-    what, where = registry.divide("folder", options)
+    what, where = registry.split_options("folder", options)
     assert set(where) == {"path", "held"}
     about = describe("folder", options)
     settings = DataSettings("folder", about.fingerprint, tuple(sorted(what.items())))
@@ -133,7 +133,7 @@ def test_a_folder_is_found_by_its_fingerprint_wherever_it_lies(tmp_path: Path) -
 def test_by_size_images_are_held_or_streamed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = picturemaker.settings_of(picturemaker.write_pictures(tmp_path, 2, 1))
+    settings = image_maker.settings_of(image_maker.write_images(tmp_path, 2, 1))
     size = 9 * 16 * 16 * 3
     monkeypatch.setattr("prunectl.ml.datasets.images.HELD_BYTES", size)
     assert isinstance(load(settings), Images)
@@ -145,8 +145,8 @@ def small_imagenet(monkeypatch: pytest.MonkeyPatch) -> DataSettings:
     entry = registry.find("imagenet")
     assert entry.description is not None
     small = replace(entry.description, classes=3, train=6, test=3)
-    changed = {**registry._BY_NAME, "imagenet": replace(entry, description=small)}
-    monkeypatch.setattr(registry, "_BY_NAME", changed)
+    changed = {**registry._ENTRIES, "imagenet": replace(entry, description=small)}
+    monkeypatch.setattr(registry, "_ENTRIES", changed)
     return DataSettings("imagenet", small.fingerprint, (("resize", 256),))
 
 
@@ -154,7 +154,7 @@ def small_imagenet(monkeypatch: pytest.MonkeyPatch) -> DataSettings:
 def test_imagenet_is_train_and_val_of_the_data_root(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    picturemaker.write_pictures(tmp_path / place, 2, 1, "jpg", "train val")
+    image_maker.write_images(tmp_path / place, 2, 1, "jpg", "train val")
     # The images without public labels, which lie there too.
     (tmp_path / place / "test").mkdir()
     settings = small_imagenet(monkeypatch)
@@ -171,7 +171,7 @@ def test_imagenet_with_other_counts_or_not_there_is_refused(
     with pytest.raises(DataError, match="cannot be downloaded") as caught:
         ensure("imagenet", tmp_path)
     assert str(tmp_path / "imagenet") in str(caught.value)
-    picturemaker.write_pictures(tmp_path / "imagenet", 2, 1, "jpg", "train val")
+    image_maker.write_images(tmp_path / "imagenet", 2, 1, "jpg", "train val")
     with pytest.raises(DataError, match="3 classes"):
         ensure("imagenet", tmp_path)
     with pytest.raises(DataError, match="not 1000"):
@@ -185,7 +185,7 @@ def test_imagenet_with_other_counts_or_not_there_is_refused(
 
 
 @pytest.mark.parametrize(("mode", "value"), [("L", 77), ("P", 5), ("RGBA", (9, 99, 199, 50))])
-def test_pictures_of_other_modes_become_what_is_asked_for(
+def test_images_of_other_modes_become_what_is_asked_for(
     tmp_path: Path, mode: str, value: int
 ) -> None:
     path = tmp_path / "x.png"
@@ -209,7 +209,7 @@ def test_the_name_on_the_file_does_not_matter_and_cmyk_is_read(tmp_path: Path) -
 
 @pytest.mark.parametrize("damage", ["empty", "short", "gone"])
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, damage: str) -> None:
-    path = picturemaker.write_pictures(tmp_path, 1, 1, "jpg") / "train/ant/0.jpg"
+    path = image_maker.write_images(tmp_path, 1, 1, "jpg") / "train/ant/0.jpg"
     content = path.read_bytes()
     path.unlink()
     if damage != "gone":
@@ -220,22 +220,22 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, damage: str) -> Non
 
 def test_the_whole_is_the_middle_after_scaling_the_shorter_side() -> None:
     gradient = torch.arange(200, dtype=torch.uint8).expand(3, 100, 200)
-    whole = shown_whole(gradient, View((3, 50, 50)))
+    whole = resize_and_crop(gradient, Preprocessing((3, 50, 50)))
     assert whole.shape == (3, 50, 50)
     assert abs(whole[0, 0].float().mean() - 99.5) < 1
     assert whole[0, 0, -1] - whole[0, 0, 0] == pytest.approx(98, abs=2)
-    closer = shown_whole(gradient, View((3, 50, 50), resize=100))
+    closer = resize_and_crop(gradient, Preprocessing((3, 50, 50), resize=100))
     assert torch.equal(closer, gradient[:, 25:75, 75:125])
     same = torch.randint(0, 256, (1, 8, 8), dtype=torch.uint8)
-    assert torch.equal(shown_whole(same, View((1, 8, 8))), same)
-    larger = shown_whole(gradient, View((3, 120, 120), interpolation="bicubic"))
+    assert torch.equal(resize_and_crop(same, Preprocessing((1, 8, 8))), same)
+    larger = resize_and_crop(gradient, Preprocessing((3, 120, 120), interpolation="bicubic"))
     assert larger.shape == (3, 120, 120)
 
 
 def test_random_parts_lie_inside_and_have_the_area_and_ratio_asked_for() -> None:
     areas, ratios, tops = [], [], []
     for draws in crop_draws(0, 0, 0, 0, 4000).tolist():
-        top, left, high, wide = crops.box(draws, 375, 500, SCALE, RATIO)
+        top, left, high, wide = box(draws, 375, 500, SCALE, RATIO)
         assert top >= 0
         assert left >= 0
         assert top + high <= 375
@@ -254,27 +254,27 @@ def test_the_box_agrees_with_torchvisions_in_distribution() -> None:
     from torchvision.transforms import v2
 
     transform = v2.RandomResizedCrop(224, SCALE, RATIO)
-    picture = torch.empty(3, 333, 500)
+    image = torch.empty(3, 333, 500)
     torch.manual_seed(0)
-    theirs = [transform.make_params([picture]) for _ in range(3000)]
-    ours = [crops.box(d, 333, 500, SCALE, RATIO) for d in crop_draws(1, 0, 0, 0, 3000).tolist()]
+    theirs = [transform.make_params([image]) for _ in range(3000)]
+    ours = [box(d, 333, 500, SCALE, RATIO) for d in crop_draws(1, 0, 0, 0, 3000).tolist()]
     torch.manual_seed(0)
     for index, name in enumerate(("top", "left", "height", "width")):
         expected = np.quantile([p[name] for p in theirs], (0.1, 0.25, 0.5, 0.75, 0.9))
-        found = np.quantile([box[index] for box in ours], (0.1, 0.25, 0.5, 0.75, 0.9))
+        found = np.quantile([crop[index] for crop in ours], (0.1, 0.25, 0.5, 0.75, 0.9))
         assert np.abs(expected - found).max() < 16
 
 
 def test_where_no_shape_fits_it_is_the_largest_in_the_middle() -> None:
-    draws = [random.Random(0).random()] * crops.DRAWS
-    assert crops.box(draws, 10, 100, (1.0, 1.0), RATIO) == (0, 43, 10, 13)
-    assert crops.box(draws, 100, 10, (1.0, 1.0), RATIO) == (43, 0, 13, 10)
-    assert crops.box(draws, 12, 12, (1.0, 1.0), (1.0, 1.0)) == (0, 0, 12, 12)
+    draws = [random.Random(0).random()] * DRAWS
+    assert box(draws, 10, 100, (1.0, 1.0), RATIO) == (0, 43, 10, 13)
+    assert box(draws, 100, 10, (1.0, 1.0), RATIO) == (43, 0, 13, 10)
+    assert box(draws, 12, 12, (1.0, 1.0), (1.0, 1.0)) == (0, 0, 12, 12)
 
 
 def test_crop_draws_are_a_function_of_the_place_in_the_epoch() -> None:
     whole = crop_draws(0, 0, 0, 0, 2500)
-    assert whole.shape == (2500, crops.DRAWS)
+    assert whole.shape == (2500, DRAWS)
     assert torch.equal(whole[1000:2100], crop_draws(0, 0, 0, 1000, 2100))
     assert torch.equal(whole[1024:1025], crop_draws(0, 0, 0, 1024, 1025))
     assert not torch.equal(whole[:5], crop_draws(0, 0, 1, 0, 5))
@@ -287,21 +287,21 @@ PINNED = [0.4737030041799062, 0.26689224307598336]
 
 
 def test_a_random_part_is_cut_out_and_scaled() -> None:
-    picture = np.zeros((3, 40, 60), np.uint8)
-    picture[:, :, 30:] = 200
-    draws = crop_draws(0, 0, 0, 0, 3).numpy()
-    reader = Reader(View((3, 16, 16)))
-    images = reader[Request([picture] * 3, draws, SCALE, RATIO)]
-    assert isinstance(images, torch.Tensor)
-    for image, row in zip(images, draws.tolist(), strict=True):
-        _, left, _, wide = crops.box(row, 40, 60, SCALE, RATIO)
+    source = np.zeros((3, 40, 60), np.uint8)
+    source[:, :, 30:] = 200
+    draws = crop_draws(0, 0, 0, 0, 3)
+    reader = ImageReader(Preprocessing((3, 16, 16)))
+    for row in draws.tolist():
+        image = reader[Sample(source, row, SCALE, RATIO)]
+        assert isinstance(image, torch.Tensor)
+        _, left, _, wide = box(row, 40, 60, SCALE, RATIO)
         bright = min(1.0, max(0.0, (left + wide - 30) / wide))
         assert image.float().mean() / 200 == pytest.approx(bright, abs=0.05)
 
 
 def test_the_finder_of_a_folder_lists_and_reads_nothing(tmp_path: Path) -> None:
-    path = picturemaker.write_pictures(tmp_path, 1, 1)
-    (path / "train/ant/0.png").write_bytes(b"no picture")
+    path = image_maker.write_images(tmp_path, 1, 1)
+    (path / "train/ant/0.png").write_bytes(b"no image")
     options = registry.complete("folder", {"path": str(path)})
     found = registry.find("folder").implementation().read(Finder("folder", tmp_path), options)
     assert found.train.names[0] == "train/ant/0.png"

@@ -1,4 +1,4 @@
-"""Makes digits.npz from scikit-learn's copy of the data: python -m prunectl.ml.datasets.make_digits
+"""Make digits.npz from scikit-learn's copy of the data: python -m tests.support.make_digits
 
 scikit-learn ships the test part of UCI's "Optical Recognition of Handwritten Digits": 1,797 images of 8×8 pixels,
 each the number of ink dots, 0 … 16, in a block of 4×4. These become bytes as (255·v + 8) // 16. One image in five
@@ -20,7 +20,7 @@ TEST = 360
 
 
 def split(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """True where an image is of the test set: TEST in all, each class by its share, largest remainders first."""
+    """Return True where an image is of the test set: TEST in all, each class by its share, largest remainders first."""
     random = np.random.RandomState(0)
     counts = np.bincount(labels)
     shares = counts * TEST / len(labels)
@@ -34,7 +34,7 @@ def split(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def content() -> dict[str, NDArray[np.uint8]]:
-    """The arrays of the file: images [n, 8, 8] and labels [n], as bytes."""
+    """Return the arrays of the file: images [n, 8, 8] and labels [n], as bytes."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
