@@ -164,7 +164,7 @@ def test_zero_buffers_make_the_bits_of_torchs_own_first_step() -> None:
     start = torch.randn(6, 5, generator=source)
     ours, plain = nn.Parameter(start.clone()), nn.Parameter(start.clone())
     optimizer = Optimizer({"w": ours}, SGD)
-    optimizer.rate.fill_(0.1)
+    optimizer.lr.fill_(0.1)
     rate = torch.tensor(0.1)
     other = torch.optim.SGD(
         [plain], rate, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True
@@ -459,13 +459,13 @@ def test_an_engine_is_as_good_as_new_for_the_next_stage_and_nothing_moves() -> N
     fresh = ready()
     run(fresh, constant(0.1, 5), 5)
     used = ready()
-    places = [t.data_ptr() for t in (*used.parameters.values(), *used.optimizer.slots().values())]
+    places = [t.data_ptr() for t in (*used.parameters.values(), *used.optimizer.state().values())]
     used.set_masks(some_masks(used))
     run(used, constant(0.3, 7), 7)
     used.initialise(0, 0)
     run(used, constant(0.1, 5), 5)
     assert_same(used.state(), fresh.state())
-    now = [t.data_ptr() for t in (*used.parameters.values(), *used.optimizer.slots().values())]
+    now = [t.data_ptr() for t in (*used.parameters.values(), *used.optimizer.state().values())]
     assert now == places
 
 

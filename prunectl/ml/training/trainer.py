@@ -99,12 +99,12 @@ class Trainer:
         self.normalize = Normalizer(settings.normalize, self.images.shape, self.device)
         self.parameters = {n: p for n, p in self.module.named_parameters() if p.requires_grad}
         self.optimizer = Optimizer(self.parameters, settings.optimizer)
-        self._zeros = Zeros(self.parameters, kernels(self.parameters), self.optimizer.of)
+        self._zeros = Zeros(self.parameters, kernels(self.parameters), self.optimizer.momenta)
         self.step = 0
         """Optimizer steps done in this stage."""
         self._tensors = {n: t.detach() for n, t in self.module.state_dict(keep_vars=True).items()}
         self._rate: float | None = None
-        self._rates = RateLog(self.optimizer.rate)
+        self._rates = RateLog(self.optimizer.lr)
         zero = torch.zeros((), dtype=torch.float64, device=self.device)
         self._sums = {name: zero.clone() for name in ("loss", *self.task.counted)}
         self._count = 0
@@ -185,7 +185,7 @@ class Trainer:
         self._zeros.clear()
         return State(
             weights=copied(self._tensors),
-            optimizer=copied(self.optimizer.slots()),
+            optimizer=copied(self.optimizer.state()),
             step=self.step,
             accumulators={
                 **copied(self._sums),
@@ -236,7 +236,7 @@ class Trainer:
     def _advance(self, rate: float, seed: int, iteration: int) -> None:
         """Queue one step."""
         if rate != self._rate:
-            self.optimizer.rate.fill_(rate)
+            self.optimizer.lr.fill_(rate)
             self._rates.changed(self.step)
             self._rate = rate
         if not self.module.training:
@@ -271,7 +271,7 @@ class Trainer:
 
     def _changed(self) -> list[Tensor]:
         """All tensors that a step changes."""
-        return [*self._tensors.values(), *self.optimizer.slots().values(), *self._sums.values()]
+        return [*self._tensors.values(), *self.optimizer.state().values(), *self._sums.values()]
 
     def idle(self) -> bool:
         """Whether the device has done all steps so far. Does not wait."""
