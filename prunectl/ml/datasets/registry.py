@@ -11,7 +11,6 @@ A data set is one line here and one module with
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from types import ModuleType
 from prunectl.errors import DataError, UnknownName
 from prunectl.ml.datasets.files import Finder
 from prunectl.ml.datasets.known_folders import remember
+from prunectl.ml.resolve import resolve
 from prunectl.spec.settings import Shape
 
 OptionValue = str | int | float
@@ -63,7 +63,8 @@ class DatasetEntry:
 
     def implementation(self) -> ModuleType:
         """The module that reads it."""
-        return importlib.import_module(f"prunectl.ml.datasets.{self.module}")
+        module: ModuleType = resolve(f"prunectl.ml.datasets.{self.module}")
+        return module
 
 
 # Mean and std of cifar10 are those of the reproduction's code, the others computed from the training images.

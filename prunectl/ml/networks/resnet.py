@@ -30,16 +30,16 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Stem, three stages of `blocks` blocks each (the later two start with stride 2), mean, dense layer."""
+    """Stem, three stages of (`depth` − 2)/6 blocks (the later two start with stride 2), mean, dense layer."""
 
-    def __init__(self, settings: NetworkSettings, blocks: int) -> None:
+    def __init__(self, settings: NetworkSettings, depth: int) -> None:
         super().__init__()
         self.stem = conv_bn(settings, conv3x3(settings.shape[0], CHANNELS[0]))
         self.stages = nn.Sequential()
         inputs = CHANNELS[0]
         for stage, outputs in enumerate(CHANNELS):
             row = nn.Sequential()
-            for block in range(blocks):
+            for block in range((depth - 2) // 6):
                 stride = 2 if stage > 0 and block == 0 else 1
                 row.append(Block(settings, inputs, outputs, stride, first=block == 0))
                 inputs = outputs
@@ -50,8 +50,3 @@ class ResNet(nn.Module):
         maps = self.stages(functional.relu(self.stem(images)))
         logits: Tensor = self.classifier(pooled(maps))
         return logits
-
-
-def resnet(settings: NetworkSettings, depth: int) -> nn.Module:
-    """The ResNet of `depth` = 6n + 2 layers."""
-    return ResNet(settings, (depth - 2) // 6)

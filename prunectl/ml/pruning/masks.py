@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from prunectl.errors import PrunectlError, UnknownName
-from prunectl.ml.criteria import registry
+from prunectl.ml.criteria.registry import load
 from prunectl.ml.pruning.channel_graph import norms, readers
 from prunectl.ml.pruning.layers import Layer, layer_name, prunable_layers
 from prunectl.spec.density import Competition, competitions, kept
@@ -119,7 +119,7 @@ def _parent(name: str, kernel: Tensor, parents: Mapping[str, Tensor]) -> Tensor:
 def _scores(
     weights: Mapping[str, Tensor], settings: PruneSettings, generator: torch.Generator | None
 ) -> dict[str, Tensor]:
-    scores = registry.find(settings.criterion).load()(weights, generator)
+    scores = load(settings.criterion)(weights, generator)
     for name, score in scores.items():
         if score.dtype != torch.float32 or score.shape != weights[name].shape:
             raise TypeError(

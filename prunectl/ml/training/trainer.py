@@ -17,11 +17,11 @@ from typing import Concatenate, Literal, ParamSpec, TypeVar
 import torch
 from torch import Tensor, nn
 
-from prunectl.ml import tasks
 from prunectl.ml.datasets.images import Images
 from prunectl.ml.datasets.streamed import Streamed
 from prunectl.ml.randomness import generator
-from prunectl.ml.tasks import Metrics, Task
+from prunectl.ml.tasks import registry as tasks
+from prunectl.ml.tasks.base import Metrics, Task
 from prunectl.ml.training.augment import Normalizer
 from prunectl.ml.training.batch_source import open_source
 from prunectl.ml.training.cuda_graphs import AHEAD, CaptureFailed, Graphs, Lane
@@ -94,7 +94,7 @@ class Trainer:
         """Everything a step reads and writes, where it will stay."""
         settings, images = self.settings, self.images
         self.module = _placed(self._build(None), self.device)
-        self.task: Task = tasks.find(task)(settings, images.classes)
+        self.task: Task = tasks.load(task)(settings, images.classes)
         self.batches = open_source(self.images, settings)
         self.normalize = Normalizer(settings.normalize, self.images.shape, self.device)
         self.parameters = {n: p for n, p in self.module.named_parameters() if p.requires_grad}
