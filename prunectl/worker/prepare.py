@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from prunectl.ml import network_summary as inspect
+from prunectl.ml.pruning.channels import dead_channels
 from prunectl.ml.pruning.layers import batchnorm_names, layer_name
-from prunectl.ml.pruning.masks import Masks, dead_channels, dead_layers, next_masks
+from prunectl.ml.pruning.masks import Masks, dead_layers, next_masks
 from prunectl.ml.randomness import generator
 from prunectl.ml.training.trainer import State, Trainer
 from prunectl.spec.key import spec_from_dict, stage_key

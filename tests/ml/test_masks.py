@@ -14,14 +14,10 @@ from hypothesis import strategies as st
 from prunectl.errors import UnknownName
 from prunectl.ml.network_summary import inspect
 from prunectl.ml.networks import build, skeleton
+from prunectl.ml.pruning.channels import dead_channels
 from prunectl.ml.pruning.layers import prunable
-from prunectl.ml.pruning.masks import (
-    NonFiniteWeights,
-    dead_channels,
-    dead_layers,
-    highest,
-    next_masks,
-)
+from prunectl.ml.pruning.masks import NonFiniteWeights, dead_layers, next_masks
+from prunectl.ml.pruning.scores import highest
 from prunectl.spec.density import ImpossibleDensity, kept
 from prunectl.spec.settings import NetworkSettings, PruneSettings
 
