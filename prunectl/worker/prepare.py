@@ -12,8 +12,7 @@ from prunectl.ml.pruning.masks import Masks, dead_layers, next_masks
 from prunectl.ml.randomness import generator
 from prunectl.ml.training.trainer import State, Trainer
 from prunectl.spec.key import spec_from_dict, stage_key
-from prunectl.spec.replay import replay_of
-from prunectl.spec.stage import StageSpec, Weights
+from prunectl.spec.stage import StageSpec, Weights, replay_of
 from prunectl.store.files import read_json
 from prunectl.store.journal import Journal
 from prunectl.store.paths import StorePaths

@@ -14,7 +14,7 @@ from prunectl.ml.pruning.layers import batchnorm_names
 from prunectl.ml.training.trainer import State
 from prunectl.spec import lr_schedule as lr
 from prunectl.spec.key import stage_key
-from prunectl.spec.replay import replay_of
+from prunectl.spec.stage import replay_of
 from prunectl.store.locks import Lock
 from prunectl.worker.checkpoint import load_state
 from prunectl.worker.failures import MissingInput, ReplayDiffers
