@@ -28,8 +28,8 @@ from prunectl.spec.lr_schedule import constant
 from prunectl.spec.stage import StageSpec
 from prunectl.store.files import write_json
 from prunectl.store.paths import StorePaths
-from prunectl.worker.run import Control, run
-from prunectl.worker.trainer_cache import Engines
+from prunectl.worker.run import StageControl, run
+from prunectl.worker.trainer_cache import TrainerCache
 
 Round = Callable[[], None]
 Batches = Callable[[bool], Iterator[tuple[Tensor, Tensor]]]
@@ -47,15 +47,15 @@ def stage(work: Work, options: dict[str, Any]) -> Round:
     """prunectl as a worker runs it, warm, in the option `folder`."""
     folder = Path(options["folder"])
     paths = StorePaths(folder)
-    engines = Engines(folder, work.device, fuse=bool(options.get("fuse")))
+    trainers = TrainerCache(folder, work.device, fuse=bool(options.get("fuse")))
     number = 0
 
     def finish(spec: StageSpec) -> None:
         place = paths.stage(stage_key(spec))
         place.folder.mkdir(parents=True)
         write_json(place.spec, spec_to_dict(spec))
-        control = Control()
-        for _ in run(stage_key(spec), paths, engines, control):
+        control = StageControl()
+        for _ in run(stage_key(spec), paths, trainers, control):
             pass
         assert control.outcome == "done"
 

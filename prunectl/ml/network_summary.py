@@ -52,7 +52,7 @@ class LayerInfo:
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class NetworkSummary:
     """A network's layers in order, and what they add up to."""
 
     parameters: int
@@ -71,12 +71,12 @@ class Anatomy:
 
     def weights_kept(self, masks: Mapping[str, Tensor]) -> int:
         """Prunable weights that the masks keep; a layer without a mask is whole."""
-        return self.prunable - sum(_cut(masks, layer) for layer in self.layers if layer.prunable)
+        return self.prunable - sum(_pruned(masks, layer) for layer in self.layers if layer.prunable)
 
     def macs_kept(self, masks: Mapping[str, Tensor]) -> int:
         """Multiply-adds of one image with the weights that are kept."""
         return sum(
-            layer.macs // layer.weights * (layer.weights - _cut(masks, layer))
+            layer.macs // layer.weights * (layer.weights - _pruned(masks, layer))
             for layer in self.layers
         )
 
@@ -85,14 +85,14 @@ class Anatomy:
         return self.parameters - sum(int((~mask.bool()).sum()) for mask in masks.values())
 
 
-def _cut(masks: Mapping[str, Tensor], layer: LayerInfo) -> int:
+def _pruned(masks: Mapping[str, Tensor], layer: LayerInfo) -> int:
     mask = masks.get(layer.parameter)
     return 0 if mask is None else mask.numel() - int(mask.sum())
 
 
 @lru_cache(maxsize=256)
-def inspect(settings: NetworkSettings, exclude: tuple[str, ...] = ()) -> Anatomy:
-    """The anatomy of a network, with `exclude` (see `core.layers`) not prunable.
+def summarise(settings: NetworkSettings, exclude: tuple[str, ...] = ()) -> NetworkSummary:
+    """Summarise a network, with `exclude` (see `ml.pruning.layers`) not prunable.
 
     Raises UnknownName for the network or an excluded layer, NetworkMisfit where the network cannot take images of
     `settings.shape` or `settings.classes` is below 2.
@@ -121,18 +121,18 @@ def inspect(settings: NetworkSettings, exclude: tuple[str, ...] = ()) -> Anatomy
                 prunable=layer.name in chosen,
             )
         )
-    return Anatomy(sum(p.numel() for p in network.parameters()), tuple(infos))
+    return NetworkSummary(sum(p.numel() for p in network.parameters()), tuple(infos))
 
 
 def check(network: NetworkSettings, prune: PruneSettings) -> int:
     """Weights `prune` would keep of the dense network: exactly, but for channels, where it is at most that many.
 
     What a worker would only find out when it prunes is raised here: UnknownName for a criterion or a layer,
-    ImpossibleDensity for a scope without room, and all that `inspect` raises.
+    ImpossibleDensity for a scope without room, and all that `summarise` raises.
     """
     criteria.find(prune.criterion)
-    anatomy = inspect(network, prune.exclude)
-    chosen = [layer for layer in anatomy.layers if layer.prunable]
+    summary = summarise(network, prune.exclude)
+    chosen = [layer for layer in summary.layers if layer.prunable]
     if prune.ratios:
         for name, ratio in prune.ratios:
             if name not in {layer.name for layer in chosen}:
@@ -141,7 +141,7 @@ def check(network: NetworkSettings, prune: PruneSettings) -> int:
         return _kept_by_ratios(chosen, dict(prune.ratios), _readers(network))
     sizes = {layer.parameter: layer.weights for layer in chosen}
     ends = [layer.parameter for layer in chosen if layer.role in ("first", "last")]
-    count = kept(anatomy.prunable, prune.density)
+    count = kept(summary.prunable, prune.density)
     competitions(sizes, sizes, ends, prune.scope, count)
     return count
 

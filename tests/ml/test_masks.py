@@ -12,7 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from prunectl.errors import UnknownName
-from prunectl.ml.network_summary import inspect
+from prunectl.ml.network_summary import summarise
 from prunectl.ml.networks import build, skeleton
 from prunectl.ml.pruning.channels import dead_channels
 from prunectl.ml.pruning.layers import prunable
@@ -457,5 +457,5 @@ def test_resnet_110_a_has_the_density_that_was_published():
     network = build(settings, seeded())
     ratios = tuple((f"stages.0.{block}.conv1", "0.5") for block in range(17))
     masks = masks_of(network.state_dict(), network=network, ratios=ratios)
-    density = inspect(settings).weights_kept(masks) / inspect(settings).prunable
+    density = summarise(settings).weights_kept(masks) / summarise(settings).prunable
     assert round(1 - density, 6) == 0.022737

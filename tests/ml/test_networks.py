@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from prunectl.errors import UnknownName
-from prunectl.ml.network_summary import inspect
+from prunectl.ml.network_summary import summarise
 from prunectl.ml.networks import build, skeleton
 from prunectl.ml.networks.initialize import initialise
 from prunectl.ml.networks.parts import BatchNorm, PaddedShortcut
@@ -60,12 +60,12 @@ def seeded(seed=0):
     ],
 )
 def test_cifar_counts(name, shortcut, kernels, parameters):
-    anatomy = inspect(settings(name, shortcut=shortcut))
+    anatomy = summarise(settings(name, shortcut=shortcut))
     assert (anatomy.prunable, anatomy.parameters) == (kernels, parameters)
 
 
 def test_option_a_has_only_the_3x3_convolutions():
-    anatomy = inspect(settings(shortcut=PAD))
+    anatomy = summarise(settings(shortcut=PAD))
     assert sum(layer.weights for layer in anatomy.layers if layer.kind == "conv") == 267_696
     assert not [layer for layer in anatomy.layers if layer.role == "shortcut"]
 
@@ -82,19 +82,19 @@ def test_option_a_has_only_the_3x3_convolutions():
     ],
 )
 def test_counts_on_other_data(name, shape, classes, kernels, parameters):
-    anatomy = inspect(settings(name, shape, classes))
+    anatomy = summarise(settings(name, shape, classes))
     assert (anatomy.prunable, anatomy.parameters) == (kernels, parameters)
 
 
 def test_shortcuts_of_the_imagenet_networks():
     def count(shortcut):
-        return inspect(settings("resnet-34", shortcut=shortcut)).parameters
+        return summarise(settings("resnet-34", shortcut=shortcut)).parameters
 
     assert count(EVERY) - count(PLAIN) == 64 * 64 + 2 * 64
     assert count(PLAIN) - count(BARE) == 2 * (128 + 256 + 512)
     assert count(BARE) - count(PAD) == 64 * 128 + 128 * 256 + 256 * 512
     # ResNet-50's first stage changes the channels anyway.
-    assert inspect(settings("resnet-50", shortcut=EVERY)) == inspect(settings("resnet-50"))
+    assert summarise(settings("resnet-50", shortcut=EVERY)) == summarise(settings("resnet-50"))
 
 
 @pytest.mark.parametrize("name", names())

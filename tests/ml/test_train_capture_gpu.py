@@ -107,7 +107,7 @@ def test_replayed_steps_have_the_bits_of_launched_ones(
         made.set_masks(masks(made))
         run(made, 24)
         assert made.mode == ("graph" if graphs else "eager"), made.notes()
-        found.append((made.state(), made.evaluate("test"), made.metrics(), made.rates_applied()))
+        found.append((made.state(), made.evaluate("test"), made.metrics(), made.lrs_applied()))
     assert_same(found[1][0], found[0][0])
     assert found[1][1:] == found[0][1:]
 
@@ -121,7 +121,7 @@ def test_the_learning_rate_is_read_at_every_replay() -> None:
     for name in made.parameters:
         assert torch.equal(before[name], after[name]), name
     run(still, 24, decaying("cosine", 0.05, 0.0, 24))
-    rates = [rate for _, rate in still.rates_applied()]
+    rates = [rate for _, rate in still.lrs_applied()]
     assert len(set(rates)) == 24
 
 

@@ -279,10 +279,10 @@ def test_the_rates_read_back_are_those_of_the_schedule() -> None:
     trainer = ready(dense)
     lr = stepwise(0.1, 12, [5, 9], 0.1)
     run(trainer, lr, 7)
-    assert trainer.rates_applied() == [(0, 0.1), (5, 0.01)]
-    assert trainer.rates_applied() == []
+    assert trainer.lrs_applied() == [(0, 0.1), (5, 0.01)]
+    assert trainer.lrs_applied() == []
     run(trainer, lr, 12)
-    assert trainer.rates_applied() == [(9, 0.001)]
+    assert trainer.lrs_applied() == [(9, 0.001)]
 
 
 def test_a_changing_rate_is_read_back_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,7 +290,7 @@ def test_a_changing_rate_is_read_back_step_by_step(monkeypatch: pytest.MonkeyPat
     trainer = ready(dense)
     lr = schedules.decaying("cosine", 0.3, 0.0, 11)
     run(trainer, lr, 11)
-    applied = trainer.rates_applied()
+    applied = trainer.lrs_applied()
     assert [step for step, _ in applied] == list(range(11))
     wanted = list(schedules.rates(lr))
     assert [rate for _, rate in applied] == pytest.approx(wanted, rel=1e-6)
@@ -311,7 +311,7 @@ def test_after_loading_the_first_rate_is_reported_again() -> None:
     run(trainer, constant(0.1, 8), 4)
     trainer.load(trainer.state())
     run(trainer, constant(0.1, 8), 8)
-    assert trainer.rates_applied() == [(4, 0.1)]
+    assert trainer.lrs_applied() == [(4, 0.1)]
 
 
 def test_a_schedule_too_short_is_refused() -> None:
@@ -438,7 +438,7 @@ def test_what_happens_between_yields_changes_nothing(every: int) -> None:
         trainer.evaluate("test")
         trainer.state()
         trainer.metrics(reset=False)
-        trainer.rates_applied()
+        trainer.lrs_applied()
     assert yields == 10 // every
     assert_same(trainer.state(), whole)
 
@@ -497,7 +497,7 @@ def test_loading_without_the_optimizer_starts_it_fresh() -> None:
     trainer.load(State(state.weights, state.optimizer))
     assert trainer.step == 0
     assert trainer.metrics().count == 0
-    trainer.reset_optimizer()
+    trainer.optimizer.reset()
     assert all((tensor == 0).all() for tensor in trainer.state().optimizer.values())
 
 

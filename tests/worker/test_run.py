@@ -18,7 +18,7 @@ from prunectl.spec.stage import replay_of
 from prunectl.store.locks import Lock
 from prunectl.worker.checkpoint import load_state
 from prunectl.worker.failures import MissingInput, ReplayDiffers
-from prunectl.worker.run import Control, run
+from prunectl.worker.run import StageControl, run
 
 STRATEGIES = ("fine-tune", "weight-rewind", "lr-rewind")
 Make = Callable[..., Any]
@@ -206,8 +206,8 @@ def test_the_reported_accuracy_is_the_last_epochs(lab: Any) -> None:
 def test_a_done_stage_is_not_run_again(lab: Any) -> None:
     key = lab.path("fine-tune")[0]
     before = lab.paths.stage(key).events.read_bytes()
-    control = Control()
-    assert list(run(key, lab.paths, lab.engines, control)) == []
+    control = StageControl()
+    assert list(run(key, lab.paths, lab.trainers, control)) == []
     assert control.outcome == "done"
     assert lab.paths.stage(key).events.read_bytes() == before
 
@@ -219,7 +219,7 @@ def test_a_stage_that_somebody_runs_is_left_alone(laboratory: Make) -> None:
     key = lab.path("fine-tune")[0]
     lab.write(key)
     with Lock(lab.paths.stage(key).lock), pytest.raises(StoreBusy):
-        list(run(key, lab.paths, lab.engines, Control()))
+        list(run(key, lab.paths, lab.trainers, StageControl()))
 
 
 @pytest.mark.parametrize("steps_before", [1, 4, 20])
@@ -229,8 +229,8 @@ def test_interrupted_and_resumed_is_bit_equal(laboratory: Make, steps_before: in
     for key in whole.path("weight-rewind")[:2]:
         whole.run(key)
         cut.write(key)
-        control = Control(keep=frozenset({0, 7}), yield_every=1)
-        steps = run(key, cut.paths, cut.engines, control)
+        control = StageControl(keep=frozenset({0, 7}), yield_every=1)
+        steps = run(key, cut.paths, cut.trainers, control)
         for _ in range(steps_before):
             next(steps, None)
         control.stop_by = 0.0
@@ -251,8 +251,8 @@ def test_a_torn_checkpoint_is_set_aside_and_recomputed(laboratory: Make) -> None
     key = whole.path("fine-tune")[0]
     whole.run(key)
     torn.write(key)
-    control = Control(stop_by=0.0)
-    for _ in run(key, torn.paths, torn.engines, control):
+    control = StageControl(stop_by=0.0)
+    for _ in run(key, torn.paths, torn.trainers, control):
         pass
     latest = torn.paths.stage(key).latest
     data = bytearray(latest.read_bytes())

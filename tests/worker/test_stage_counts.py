@@ -28,8 +28,8 @@ from prunectl.store.journal import read
 from prunectl.store.paths import StorePaths
 from prunectl.worker import run as stage_run
 from prunectl.worker.checkpoint import load_state
-from prunectl.worker.run import Control, run
-from prunectl.worker.trainer_cache import Engines
+from prunectl.worker.run import StageControl, run
+from prunectl.worker.trainer_cache import TrainerCache
 
 OPTIONS = (("classes", 4), ("height", 8), ("test", 40), ("train", 96), ("width", 8))
 EPOCH = 3
@@ -69,12 +69,12 @@ def retrain(parent: StageSpec) -> StageSpec:
 
 
 def begin(
-    paths: StorePaths, engines: Engines, spec: StageSpec, control: Control | None = None
+    paths: StorePaths, trainers: TrainerCache, spec: StageSpec, control: StageControl | None = None
 ) -> Iterator[bool]:
     folder = paths.stage(stage_key(spec))
     folder.folder.mkdir(parents=True, exist_ok=True)
     write_json(folder.spec, spec_to_dict(spec))
-    return run(stage_key(spec), paths, engines, control or Control())
+    return run(stage_key(spec), paths, trainers, control or StageControl())
 
 
 def finish(steps: Iterator[bool]) -> None:
@@ -83,10 +83,10 @@ def finish(steps: Iterator[bool]) -> None:
 
 
 def counts(root: Path, trials: int) -> dict[str, int]:
-    paths, engines = StorePaths(root), Engines(root, "cpu")
+    paths, trainers = StorePaths(root), TrainerCache(root, "cpu")
     specs = [spec for seed in range(trials) for spec in (dense(seed), retrain(dense(seed)))]
     for spec in specs:
-        finish(begin(paths, engines, spec))
+        finish(begin(paths, trainers, spec))
     folders = [paths.stage(stage_key(spec)) for spec in specs]
     records = [record for folder in folders for record in read(folder.events)[0]]
     return {
@@ -109,11 +109,11 @@ def test_a_worker_holds_no_more_tensors_after_many_stages_than_after_few(tmp_pat
         gc.collect()
         return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
 
-    paths, engines = StorePaths(tmp_path), Engines(tmp_path, "cpu")
+    paths, trainers = StorePaths(tmp_path), TrainerCache(tmp_path, "cpu")
     after = []
     for seed in range(6):
         for spec in (dense(seed), retrain(dense(seed))):
-            finish(begin(paths, engines, spec))
+            finish(begin(paths, trainers, spec))
         after.append(held())
     assert after[1:] == after[1:2] * 5
 
@@ -122,7 +122,7 @@ def test_a_worker_holds_no_more_tensors_after_many_stages_than_after_few(tmp_pat
 def test_an_epoch_writes_one_record_and_no_file(tmp_path: Path, epochs: int) -> None:
     spec = dense(0, epochs)
     paths = StorePaths(tmp_path)
-    finish(begin(paths, Engines(tmp_path, "cpu"), spec))
+    finish(begin(paths, TrainerCache(tmp_path, "cpu"), spec))
     folder = paths.stage(stage_key(spec))
     assert sorted(path.name for path in folder.folder.iterdir()) == sorted(
         path.name
@@ -149,9 +149,9 @@ def test_interleaved_stages_have_the_bits_of_each_alone(tmp_path: Path) -> None:
     alone, together = StorePaths(tmp_path / "alone"), StorePaths(tmp_path / "together")
     specs = [dense(seed, 3) for seed in range(3)]
     for spec in specs:
-        finish(begin(alone, Engines(tmp_path, "cpu"), spec))
-    engines = Engines(tmp_path, "cpu")
-    going = [begin(together, engines, spec) for spec in specs]
+        finish(begin(alone, TrainerCache(tmp_path, "cpu"), spec))
+    trainers = TrainerCache(tmp_path, "cpu")
+    going = [begin(together, trainers, spec) for spec in specs]
     while going:
         going = [steps for steps in going if next(steps, None) is not None]
     for spec in specs:
@@ -167,8 +167,8 @@ def test_emulated_bf16_is_noted_and_computed_all_the_same(
 ) -> None:
     monkeypatch.setattr(stage_run, "emulation", lambda device, settings: "bf16 is emulated")
     spec = dense(0, 1, "bf16")
-    paths, engines = StorePaths(tmp_path), Engines(tmp_path, "cpu")
-    finish(begin(paths, engines, spec))
+    paths, trainers = StorePaths(tmp_path), TrainerCache(tmp_path, "cpu")
+    finish(begin(paths, trainers, spec))
     notes = [r["text"] for r in read(paths.stage(stage_key(spec)).events)[0] if r["type"] == "note"]
     assert notes == ["bf16 is emulated"]
     assert "bf16 is emulated" in capsys.readouterr().err
@@ -181,6 +181,6 @@ def test_a_step_that_could_not_be_recorded_is_noted(
     monkeypatch.setattr(train.Trainer, "notes", lambda self: said.pop() if said else [])
     spec = dense(0)
     paths = StorePaths(tmp_path)
-    finish(begin(paths, Engines(tmp_path, "cpu"), spec))
+    finish(begin(paths, TrainerCache(tmp_path, "cpu"), spec))
     notes = [r["text"] for r in read(paths.stage(stage_key(spec)).events)[0] if r["type"] == "note"]
     assert notes == ["steps run eagerly, not as CUDA graphs: why"]

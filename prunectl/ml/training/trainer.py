@@ -203,11 +203,6 @@ class Trainer:
         """
         self._zeros.set(masks)
 
-    @_queued
-    def reset_optimizer(self) -> None:
-        """As if no step had been made: zero momenta."""
-        self.optimizer.reset()
-
     # --- training -------------------------------------------------------------------------------
 
     def train(
@@ -312,7 +307,7 @@ class Trainer:
         return torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False)
 
     @_queued
-    def rates_applied(self) -> list[tuple[int, float]]:
+    def lrs_applied(self) -> list[tuple[int, float]]:
         """Changes of the learning rate since last asked, as (step, rate), read from what the steps used."""
         return self._rates.take()
 
