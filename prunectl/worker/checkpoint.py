@@ -19,7 +19,7 @@ from torch import Tensor
 
 from prunectl.errors import DiskError, StoreError
 from prunectl.ml.pruning.masks import Masks
-from prunectl.ml.training.trainer import State
+from prunectl.ml.training.state import State
 from prunectl.store.files import replacing
 
 

@@ -12,7 +12,8 @@ from prunectl.ml.pruning.channels import dead_channels
 from prunectl.ml.pruning.layers import batchnorm_names, layer_name
 from prunectl.ml.pruning.masks import Masks, dead_layers, next_masks
 from prunectl.ml.randomness import generator
-from prunectl.ml.training.trainer import State, Trainer
+from prunectl.ml.training.state import State
+from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.key import spec_from_dict, stage_key
 from prunectl.spec.stage import StageSpec, Weights, replay_of
 from prunectl.store.files import read_json

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from prunectl.ml.datasets.images import Images
 from prunectl.ml.training import cuda_graphs as capture
-from prunectl.ml.training.cuda_graphs import Graphs, Lane
+from prunectl.ml.training.cuda_graphs import DeviceSlot, Graphs
 from prunectl.ml.training.state import State
 from prunectl.ml.training.torch_flags import configure
 from prunectl.ml.training.trainer import Trainer
@@ -278,13 +278,13 @@ def test_a_lane_does_not_depend_on_its_neighbours(count: int, graphs: bool) -> N
 
 def test_lanes_have_streams_of_their_own_and_give_them_back() -> None:
     device = torch.device("cuda:0")
-    lanes = [Lane(device) for _ in range(6)]
+    lanes = [DeviceSlot(device) for _ in range(6)]
     streams = {lane.stream.cuda_stream for lane in lanes if lane.stream is not None}
     assert len(streams) == 6
     assert torch.cuda.default_stream().cuda_stream not in streams
     for lane in lanes:
         lane.close()
-    again = [Lane(device) for _ in range(6)]
+    again = [DeviceSlot(device) for _ in range(6)]
     assert {lane.stream.cuda_stream for lane in again if lane.stream is not None} == streams
     for lane in again:
         lane.close()
@@ -310,8 +310,8 @@ def test_closing_an_engine_leaves_the_others_graphs_alone() -> None:
 def test_a_lane_runs_ahead_of_its_device_by_a_bounded_number_of_steps() -> None:
     made = trainer()
     run(made, 10)
-    assert made.lane.ahead() >= 0
-    with made.lane.queue():
+    assert made.slot.ahead() >= 0
+    with made.slot.queue():
         torch.cuda._sleep(200_000_000)  # device cycles, about a tenth of a second
     turns = made.train(constant(0.01, 10_000), 0, 0, 10_000, yield_every=2)
     done = 0

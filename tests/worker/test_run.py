@@ -11,7 +11,7 @@ import torch
 
 from prunectl.ml.networks import skeleton
 from prunectl.ml.pruning.layers import batchnorm_names
-from prunectl.ml.training.trainer import State
+from prunectl.ml.training.state import State
 from prunectl.spec import lr_schedule as lr
 from prunectl.spec.key import stage_key
 from prunectl.spec.stage import replay_of
