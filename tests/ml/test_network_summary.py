@@ -1,4 +1,4 @@
-"""Anatomy: shapes, multiply-adds, and networks that do not fit their data."""
+"""Network summaries: shapes, multiply-adds, and networks that do not fit their data."""
 
 from __future__ import annotations
 

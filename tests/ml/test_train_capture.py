@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from prunectl.ml.datasets.images import Images
-from prunectl.ml.training import cuda_graphs as capture
+from prunectl.ml.training import cuda_graphs
 from prunectl.ml.training.cuda_graphs import CaptureFailed, Graphs
 from prunectl.ml.training.state import State
 from prunectl.ml.training.trainer import Trainer
@@ -51,7 +51,7 @@ def trainer(name: str = "convnet", channels: int = 3, size: int = 8, **values: A
     return made
 
 
-def captured(made: Trainer, record: capture.Recorder | None = None) -> Trainer:
+def captured(made: Trainer, record: cuda_graphs.Recorder | None = None) -> Trainer:
     record = record or (lambda call: call)
     made._training = Graphs(made._step, made._changed, record)
     made.evaluator.capture(record)
@@ -277,14 +277,14 @@ def test_streams_are_given_back_and_used_again(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
-    monkeypatch.setattr(capture, "_free_streams", {})
+    monkeypatch.setattr(cuda_graphs, "_free_streams", {})
     device = torch.device("cuda:0")
-    lanes = [capture.DeviceSlot(device) for _ in range(3)]
+    lanes = [cuda_graphs.DeviceSlot(device) for _ in range(3)]
     assert len({id(lane.stream) for lane in lanes}) == len(made) == 3
     for lane in lanes:
         lane.close()
     for _ in range(50):
-        capture.DeviceSlot(device).close()
+        cuda_graphs.DeviceSlot(device).close()
     assert len(made) == 3
 
 

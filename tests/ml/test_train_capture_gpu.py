@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from prunectl.ml.datasets.images import Images
-from prunectl.ml.training import cuda_graphs as capture
+from prunectl.ml.training import cuda_graphs
 from prunectl.ml.training.cuda_graphs import DeviceSlot, Graphs
 from prunectl.ml.training.state import State
 from prunectl.ml.training.torch_flags import configure
@@ -140,7 +140,7 @@ def test_pruned_weights_are_zero_after_a_single_replay() -> None:
             assert (state.optimizer[f"momentum_buffer/{name}"][~mask] == 0).all()
 
 
-def test_an_engine_used_again_is_as_good_as_new_and_nothing_moves() -> None:
+def test_a_trainer_used_again_is_as_good_as_new_and_nothing_moves() -> None:
     fresh = trainer()
     run(fresh, 9)
     used = trainer()
@@ -158,7 +158,7 @@ def test_an_engine_used_again_is_as_good_as_new_and_nothing_moves() -> None:
     assert len(used._training) == graphs
 
 
-def test_resuming_in_another_process_s_engine_is_bit_identical() -> None:
+def test_resuming_in_another_process_s_trainer_is_bit_identical() -> None:
     whole, part, other = trainer(), trainer(), trainer()
     run(whole, 24)
     run(part, 11)
@@ -290,7 +290,7 @@ def test_lanes_have_streams_of_their_own_and_give_them_back() -> None:
         lane.close()
 
 
-def test_closing_an_engine_leaves_the_others_graphs_alone() -> None:
+def test_closing_a_trainer_leaves_the_others_graphs_alone() -> None:
     """Traps 4, 5, 10: memory that is given back is somebody else's at once."""
     whole = trainer()
     run(whole, 24)
@@ -317,7 +317,7 @@ def test_a_lane_runs_ahead_of_its_device_by_a_bounded_number_of_steps() -> None:
     done = 0
     while next(turns):
         done += 2
-        assert done <= 2 * (capture.AHEAD + 1)
+        assert done <= 2 * (cuda_graphs.AHEAD + 1)
     assert not made.idle()
     assert made.step == 10 + done
 

@@ -17,7 +17,7 @@ from prunectl.ml.randomness import epoch_order
 from prunectl.ml.training.optimizer import Optimizer
 from prunectl.ml.training.state import State
 from prunectl.ml.training.trainer import Trainer
-from prunectl.spec import lr_schedule as schedules
+from prunectl.spec import lr_schedule
 from prunectl.spec.lr_schedule import Segment, constant, stepwise
 from prunectl.spec.settings import (
     AugmentSettings,
@@ -80,7 +80,7 @@ def ready(
     return trainer
 
 
-def run(trainer: Trainer, lr: schedules.Schedule, until: int, **values: Any) -> None:
+def run(trainer: Trainer, lr: lr_schedule.Schedule, until: int, **values: Any) -> None:
     for _ in trainer.train(lr, 0, 0, until, **values):
         pass
 
@@ -288,11 +288,11 @@ def test_the_rates_read_back_are_those_of_the_schedule() -> None:
 def test_a_changing_rate_is_read_back_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("prunectl.ml.training.lr_log.ROOM", 4)
     trainer = ready(dense)
-    lr = schedules.decaying("cosine", 0.3, 0.0, 11)
+    lr = lr_schedule.decaying("cosine", 0.3, 0.0, 11)
     run(trainer, lr, 11)
     applied = trainer.lrs_applied()
     assert [step for step, _ in applied] == list(range(11))
-    wanted = list(schedules.rates(lr))
+    wanted = list(lr_schedule.rates(lr))
     assert [rate for _, rate in applied] == pytest.approx(wanted, rel=1e-6)
 
 
@@ -455,7 +455,7 @@ def test_a_training_closed_at_a_yield_goes_on_from_there() -> None:
     assert_same(trainer.state(), whole)
 
 
-def test_an_engine_is_as_good_as_new_for_the_next_stage_and_nothing_moves() -> None:
+def test_a_trainer_is_as_good_as_new_for_the_next_stage_and_nothing_moves() -> None:
     fresh = ready()
     run(fresh, constant(0.1, 5), 5)
     used = ready()

@@ -12,7 +12,7 @@ import torch
 from prunectl.ml.networks import skeleton
 from prunectl.ml.pruning.layers import batchnorm_names
 from prunectl.ml.training.state import State
-from prunectl.spec import lr_schedule as lr
+from prunectl.spec import lr_schedule
 from prunectl.spec.key import stage_key
 from prunectl.spec.stage import replay_of
 from prunectl.store.locks import Lock
@@ -336,7 +336,7 @@ def test_a_network_that_only_guesses_is_collapsed(laboratory: Make) -> None:
     assert lab.run(lab.path("fine-tune")[0])["flag"] == "collapsed"
 
 
-def test_stages_of_a_kind_share_an_engine_and_it_never_shows(laboratory: Make) -> None:
+def test_stages_of_a_workload_share_a_trainer_and_it_never_shows(laboratory: Make) -> None:
     """The same stage alone in a fresh worker, and after others in a warm one."""
     warm, fresh = laboratory(), laboratory()
     for strategy in STRATEGIES:
@@ -370,7 +370,7 @@ def test_failures_are_in_the_log_with_their_traceback(
 def test_rewinding_inside_the_last_phase_equals_fine_tuning(laboratory: Make) -> None:
     lab = laboratory('recipe.retrain.lr-rewind="1ep"', 'recipe.retrain.fine-tune="1ep"')
     assert lab.path("lr-rewind") == lab.path("fine-tune")
-    assert lab.spec(lab.path("lr-rewind")[1]).lr == lr.constant(0.0005, 7)
+    assert lab.spec(lab.path("lr-rewind")[1]).lr == lr_schedule.constant(0.0005, 7)
 
 
 def test_fine_tuning_is_a_prefix_of_longer_fine_tuning(laboratory: Make) -> None:

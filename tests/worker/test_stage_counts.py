@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from prunectl.ml.datasets.registry import describe
-from prunectl.ml.training import trainer as train
+from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.key import spec_to_dict, stage_key
 from prunectl.spec.lr_schedule import constant
 from prunectl.spec.settings import (
@@ -26,7 +26,6 @@ from prunectl.spec.stage import Mask, StageSpec, Weights
 from prunectl.store.files import write_json
 from prunectl.store.journal import read
 from prunectl.store.paths import StorePaths
-from prunectl.worker import run as stage_run
 from prunectl.worker.checkpoint import load_state
 from prunectl.worker.run import StageControl, run
 from prunectl.worker.trainer_cache import TrainerCache
@@ -133,13 +132,13 @@ def test_an_epoch_writes_one_record_and_no_file(tmp_path: Path, epochs: int) -> 
     assert kinds == ["start", "begin", *["epoch"] * epochs, "done"]
 
 
-def test_one_engine_serves_all_stages_of_a_kind(
+def test_one_trainer_serves_all_stages_of_a_workload(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = []
-    build = train.Trainer._allocate
+    build = Trainer._allocate
     monkeypatch.setattr(
-        train.Trainer, "_allocate", lambda self, task: (made.append(1), build(self, task))[1]
+        Trainer, "_allocate", lambda self, task: (made.append(1), build(self, task))[1]
     )
     counts(tmp_path, 3)
     assert len(made) == 1
@@ -165,7 +164,9 @@ def test_interleaved_stages_have_the_bits_of_each_alone(tmp_path: Path) -> None:
 def test_emulated_bf16_is_noted_and_computed_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(stage_run, "emulation", lambda device, settings: "bf16 is emulated")
+    monkeypatch.setattr(
+        "prunectl.worker.run.emulation", lambda device, settings: "bf16 is emulated"
+    )
     spec = dense(0, 1, "bf16")
     paths, trainers = StorePaths(tmp_path), TrainerCache(tmp_path, "cpu")
     finish(begin(paths, trainers, spec))
@@ -178,7 +179,7 @@ def test_a_step_that_could_not_be_recorded_is_noted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = [["steps run eagerly, not as CUDA graphs: why"]]
-    monkeypatch.setattr(train.Trainer, "notes", lambda self: said.pop() if said else [])
+    monkeypatch.setattr(Trainer, "notes", lambda self: said.pop() if said else [])
     spec = dense(0)
     paths = StorePaths(tmp_path)
     finish(begin(paths, TrainerCache(tmp_path, "cpu"), spec))
