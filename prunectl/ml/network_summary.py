@@ -1,4 +1,4 @@
-"""What a network is made of, found in milliseconds by sending a batch of no images through it.
+"""Layers, weights and cost of a network, found in milliseconds by sending an empty batch through it.
 
 Cost is counted in MACs: one multiply-add per weight of a convolution or dense layer and position of its output,
 for one image; kernels are counted whole at padded borders. BatchNorm, biases, activations, pooling and additions
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from prunectl.errors import PrunectlError, UnknownName
 from prunectl.ml.criteria import registry as criteria
 from prunectl.ml.networks import skeleton
 from prunectl.ml.pruning.channel_graph import readers
-from prunectl.ml.pruning.layers import Role, layers, prunable_layers
+from prunectl.ml.pruning.layers import Layer, layers, prunable_layers
 from prunectl.spec.density import competitions, kept
 from prunectl.spec.settings import NetworkSettings, PruneSettings
 
@@ -32,23 +32,15 @@ class NetworkMisfit(PrunectlError):
 
 
 @dataclass(frozen=True)
-class LayerInfo:
-    """One convolution or dense layer; its kernel is ``{name}.weight`` in weights and masks."""
+class LayerInfo(Layer):
+    """A convolution or dense layer with its size and cost."""
 
-    name: str
-    kind: Literal["conv", "dense"]
     shape: tuple[int, ...]
     """[out, in, height, width] or [out, in]."""
     weights: int
     """Of the kernel alone, without bias."""
     macs: int
-    role: Role
     prunable: bool
-
-    @property
-    def parameter(self) -> str:
-        """The kernel's name in weights and masks."""
-        return f"{self.name}.weight"
 
 
 @dataclass(frozen=True)
@@ -112,12 +104,10 @@ def summarise(settings: NetworkSettings, exclude: tuple[str, ...] = ()) -> Netwo
         positions = outputs[layer.name][2:].numel()
         infos.append(
             LayerInfo(
-                name=layer.name,
-                kind=layer.kind,
+                **vars(layer),
                 shape=shape,
                 weights=weights,
                 macs=weights * positions,
-                role=layer.role,
                 prunable=layer.name in chosen,
             )
         )
@@ -125,9 +115,10 @@ def summarise(settings: NetworkSettings, exclude: tuple[str, ...] = ()) -> Netwo
 
 
 def check(network: NetworkSettings, prune: PruneSettings) -> int:
-    """Weights `prune` would keep of the dense network: exactly, but for channels, where it is at most that many.
+    """Return how many weights `prune` would keep of the dense network: exactly, but for channels, where it is at most
+    that many.
 
-    What a worker would only find out when it prunes is raised here: UnknownName for a criterion or a layer,
+    Raises here what a worker would raise when it prunes: UnknownName for a criterion or a layer,
     ImpossibleDensity for a scope without room, and all that `summarise` raises.
     """
     criteria.find(prune.criterion)
@@ -149,7 +140,7 @@ def check(network: NetworkSettings, prune: PruneSettings) -> int:
 def _kept_by_ratios(
     chosen: list[LayerInfo], ratios: Mapping[str, str], reader: Mapping[str, str]
 ) -> int:
-    """Weights whose filter is kept and whose input is: what `masks` leaves of the dense network."""
+    """Return how many weights have both their filter and their input kept: what `masks` leaves of the dense network."""
     channels = {layer.name: layer.shape[0 if layer.kind == "conv" else 1] for layer in chosen}
     left = {name: kept(channels[name], 1 - Fraction(ratio)) for name, ratio in ratios.items()}
     inputs = {reader[name]: count for name, count in left.items() if name in reader}

@@ -67,7 +67,7 @@ def load_masks(path: Path) -> Masks:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a file that cannot be trusted, so that it is recomputed and can still be looked at."""
+    """Rename a file that cannot be trusted, so that it is computed again and can still be examined."""
     aside = path.with_name(f"{path.name}.corrupt-{int(time.time())}")
     path.rename(aside)
     return aside

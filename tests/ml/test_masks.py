@@ -15,11 +15,11 @@ from prunectl.errors import UnknownName
 from prunectl.ml.network_summary import summarise
 from prunectl.ml.networks import build, skeleton
 from prunectl.ml.pruning.channels import dead_channels
-from prunectl.ml.pruning.layers import prunable
 from prunectl.ml.pruning.masks import NonFiniteWeights, dead_layers, next_masks
 from prunectl.ml.pruning.scores import highest
 from prunectl.spec.density import ImpossibleDensity, kept
 from prunectl.spec.settings import NetworkSettings, PruneSettings
+from tests.support.prunable import prunable
 
 SMALL = NetworkSettings("convnet", (1, 8, 8), 10)
 SKELETON = skeleton(SMALL)

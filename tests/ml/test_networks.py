@@ -15,8 +15,8 @@ from prunectl.ml.networks import build, skeleton
 from prunectl.ml.networks.initialize import initialise
 from prunectl.ml.networks.parts import BatchNorm, PaddedShortcut
 from prunectl.ml.networks.registry import find, names
-from prunectl.ml.pruning.layers import prunable
 from prunectl.spec.settings import NetworkSettings
+from tests.support.prunable import prunable
 
 CIFAR = (3, 32, 32)
 PLAIN, BARE, EVERY, PAD = (

@@ -1,4 +1,4 @@
-"""A network small enough to try whole studies on a CPU in minutes."""
+"""A network small enough to run whole studies on a CPU in minutes."""
 
 from __future__ import annotations
 

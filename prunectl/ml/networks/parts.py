@@ -1,4 +1,4 @@
-"""What several networks are made of: convolutions, BatchNorm, shortcuts."""
+"""Parts that several networks share: convolutions, BatchNorm, shortcuts."""
 
 from __future__ import annotations
 
