@@ -6,7 +6,8 @@ step needs; on a CPU they are also one pass over memory. Momentum buffers exist 
 bits as buffers made at the first step, without a first step that differs.
 
 The classes `torch.optim.SGD` and `Adam` end in the same functions, but making the first one imports torch._dynamo and
-SymPy: 1.5 to 1.9 s and 159 MiB in every worker process (torch 2.14).
+SymPy: 1.5 to 1.9 s and 159 MiB in every worker process (torch 2.14). Calling the private kernels directly would save
+about 15 μs of a step (LeNet-300-100: 1 % of 1.3 ms).
 """
 
 from __future__ import annotations
