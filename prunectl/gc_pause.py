@@ -1,4 +1,4 @@
-"""Python's cycle collector held back where it only costs time, or does harm."""
+"""Pausing Python's cycle collector where it only costs time, or does harm."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def without_collector(*, keep: bool = False) -> Iterator[None]:
-    """No look for cycles inside: among millions of small objects that stay it finds nothing and takes up to half of
-    the time. `keep`: it will not look at what there is at the end ever again, which would stop all threads for as
-    long as that takes."""
+    """Collect no cycles inside: among millions of small objects that stay, collections find nothing and take up to
+    half of the time.
+
+    With `keep` the collector never visits the objects that exist at the end again: a visit would stop all threads
+    for as long as it takes.
+    """
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -20,6 +23,8 @@ def without_collector(*, keep: bool = False) -> Iterator[None]:
     finally:
         if keep:
             gc.freeze()
-            atexit.register(gc.unfreeze)  # else extension modules take what they made for leaked
+            atexit.register(
+                gc.unfreeze
+            )  # without it extension modules report their objects as leaked
         if enabled:
             gc.enable()

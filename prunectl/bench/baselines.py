@@ -1,7 +1,7 @@
-"""Who is measured: prunectl's stages and trainers, and the loops people write. Each does a round when called.
+"""What is measured: prunectl's stages and trainers, and the loops that people write. Each does a round when called.
 
 stage     a stage from spec to result: prune, train, evaluate each epoch, events, checkpoint
-trainer   only the trainer, in `lanes` side by side, launched one by one or as CUDA graphs, fused or not
+trainer   only the trainer, `lanes` of them side by side, launched one by one or as CUDA graphs, fused or not
 bare      images as floats in memory, no augmentation, nothing logged: the floor
 loader    DataLoader with `workers` processes and torchvision's transforms on PIL images
 """
@@ -28,8 +28,8 @@ from prunectl.spec.lr_schedule import constant
 from prunectl.spec.stage import StageSpec
 from prunectl.store.files import write_json
 from prunectl.store.paths import StorePaths
-from prunectl.worker.run import Control, run
-from prunectl.worker.trainer_cache import Engines
+from prunectl.worker.run import StageControl, run
+from prunectl.worker.trainer_cache import TrainerCache
 
 Round = Callable[[], None]
 Batches = Callable[[bool], Iterator[tuple[Tensor, Tensor]]]
@@ -37,25 +37,25 @@ Batches = Callable[[bool], Iterator[tuple[Tensor, Tensor]]]
 
 
 def images_of(work: Work) -> Images:
-    """Patterns and noise, the same for everybody."""
+    """Return synthetic images of patterns and noise, the same for every contender."""
     images = load(dense_stage(work).data, Path("."))
     assert isinstance(images, Images)
     return images
 
 
 def stage(work: Work, options: dict[str, Any]) -> Round:
-    """prunectl as a worker runs it, warm, in the option `folder`."""
+    """Stages as a warm worker runs them, in a store in the option `folder`."""
     folder = Path(options["folder"])
     paths = StorePaths(folder)
-    engines = Engines(folder, work.device, fuse=bool(options.get("fuse")))
+    trainers = TrainerCache(folder, work.device, fuse=bool(options.get("fuse")))
     number = 0
 
     def finish(spec: StageSpec) -> None:
         place = paths.stage(stage_key(spec))
         place.folder.mkdir(parents=True)
         write_json(place.spec, spec_to_dict(spec))
-        control = Control()
-        for _ in run(stage_key(spec), paths, engines, control):
+        control = StageControl()
+        for _ in run(stage_key(spec), paths, trainers, control):
             pass
         assert control.outcome == "done"
 
@@ -69,41 +69,41 @@ def stage(work: Work, options: dict[str, Any]) -> Round:
     return go
 
 
-def trainer(work: Work, options: dict[str, Any]) -> Round:
-    """The trainer alone; a round is `work.epochs` epochs in each of `lanes` lanes."""
+def trainers_alone(work: Work, options: dict[str, Any]) -> Round:
+    """The trainer alone; a round is `work.epochs` epochs in each of `lanes` trainers that share the device."""
     configure(work.device, settings(work))
     images = images_of(work)
     graphs, fuse = bool(options.get("graphs", True)), bool(options.get("fuse"))
-    lanes = [
+    trainers = [
         Trainer(network(work), settings(work), images, work.device, graphs=graphs, fuse=fuse)
         for _ in range(int(options.get("lanes", 1)))
     ]
-    for seed, lane in enumerate(lanes):
-        lane.initialise(seed, 0)
-        lane.set_masks(masks_of(lane.parameters))
+    for seed, trainer in enumerate(trainers):
+        trainer.initialise(seed, 0)
+        trainer.set_masks(masks_of(trainer.parameters))
     schedule = constant(RATE, 1 << 40)
 
-    def epochs(lane: Trainer, seed: int) -> Iterator[bool]:
+    def epochs(trainer: Trainer, seed: int) -> Iterator[bool]:
         for _ in range(work.epochs):
-            yield from lane.train(schedule, seed, 0, lane.step + work.steps)
-            while not lane.idle():
+            yield from trainer.train(schedule, seed, 0, trainer.step + work.steps)
+            while not trainer.idle():
                 yield False
-            lane.metrics()
-            lane.evaluate("test")
+            trainer.metrics()
+            trainer.evaluate("test")
 
     def go() -> None:
-        going = [epochs(lane, seed) for seed, lane in enumerate(lanes)]
+        going = [epochs(trainer, seed) for seed, trainer in enumerate(trainers)]
         while going:
             going = [steps for steps in going if next(steps, None) is not None]
-        for lane in lanes:
-            for note in lane.notes():
+        for trainer in trainers:
+            for note in trainer.notes():
                 raise RuntimeError(note)
 
     return go
 
 
 def bare(work: Work, options: dict[str, Any]) -> Round:
-    """The shortest loop there is, over floats in the memory of the device."""
+    """The shortest possible loop, over floats in the memory of the device."""
     images = images_of(work)
     mean, std = (torch.tensor(value)[:, None, None] for value in work.mean_std)
 
@@ -125,7 +125,7 @@ def bare(work: Work, options: dict[str, Any]) -> Round:
 
 
 class _PILImages(Dataset[tuple[Tensor, int]]):
-    """Images as torchvision's data sets hand them out: through PIL and a chain of transforms."""
+    """Images as torchvision's data sets give them: through PIL and a chain of transforms."""
 
     def __init__(self, pixels: Tensor, labels: Tensor, transform: Callable[[Any], Tensor]) -> None:
         self.pixels = np.ascontiguousarray(pixels.permute(0, 2, 3, 1).numpy())
@@ -149,7 +149,7 @@ def loader(work: Work, options: dict[str, Any]) -> Round:
 
 
 def pil_batches(work: Work, workers: int) -> Batches:
-    """Batches as they come from a DataLoader with so many processes that stay."""
+    """Batches from a DataLoader with `workers` persistent processes."""
     from torchvision import transforms
 
     images = images_of(work)
@@ -211,7 +211,7 @@ def train_epoch(
     masks: dict[str, Tensor],
     batches: Batches,
 ) -> None:
-    """One epoch."""
+    """Train one epoch."""
     module.train()
     parameters = dict(module.named_parameters())
     kept = {name: mask.to(work.device) for name, mask in masks.items()}
@@ -228,7 +228,7 @@ def train_epoch(
 
 @torch.no_grad()
 def accuracy(work: Work, module: nn.Module, batches: Batches) -> float:
-    """Of the test images, in percent."""
+    """Return the accuracy on the test images, in percent."""
     module.eval()
     right = torch.zeros((), device=work.device)
     for pixels, labels in batches(False):
@@ -255,7 +255,7 @@ def masks_of(parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
 
 CONTENDERS: dict[str, Callable[[Work, dict[str, Any]], Round]] = {
     "stage": stage,
-    "trainer": trainer,
+    "trainer": trainers_alone,
     "bare": bare,
     "loader": loader,
 }

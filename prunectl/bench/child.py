@@ -1,4 +1,4 @@
-"""`python -m prunectl.bench.child`: one contender, warm; a round for every line it reads, its seconds on a line."""
+"""`python -m prunectl.bench.child`: one warm contender, which does a round and prints its seconds per line it reads."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import time
 
 
 def main() -> None:
-    """The argument is JSON: contender, work, options."""
+    """Serve rounds. The argument is JSON: contender, work, options."""
     import torch
 
     from prunectl.bench.baselines import CONTENDERS
     from prunectl.bench.workload import from_json
 
-    said = json.loads(sys.argv[1])
-    work = from_json(said["work"])
+    arguments = json.loads(sys.argv[1])
+    work = from_json(arguments["work"])
     torch.set_num_threads(1)
-    go = CONTENDERS[said["contender"]](work, said["options"])
+    do_round = CONTENDERS[arguments["contender"]](work, arguments["options"])
 
     def timed() -> float:
         started = time.perf_counter()
-        go()
+        do_round()
         if work.device != "cpu":
             torch.cuda.synchronize()
         return time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""A bench that is ended early leaves nothing behind: no folder, no process."""
+"""Cleanup when a bench is ended early: it leaves no folder and no process."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 @contextlib.contextmanager
 def orderly() -> Iterator[None]:
-    """Signals that end the process kill what was started inside, with all that it started itself, and then unwind the
-    stack, so that folders are removed when nobody writes to them any more. Raises SystemExit then, with the exit
-    status of an interruption."""
+    """Turn signals that end the process into an orderly end.
+
+    They kill the processes started inside, and those that these started, and then unwind the stack, so that folders
+    are removed once nothing writes to them. Raises SystemExit then, with the exit status of an interruption.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     others = set(children())
 
     def caught(number: int, frame: FrameType | None) -> None:
-        _ignore()  # a second one must not stop the clearing away
+        _ignore()  # a second one must not stop the cleanup
         end(others)
         raise KeyboardInterrupt
 
@@ -52,18 +54,18 @@ def _ignore() -> None:
 
 
 def adopt(yes: bool) -> None:
-    """Whether processes whose parent has ended become children of this one, if an ancestor of theirs was."""
+    """Set whether descendants whose parent has ended become children of this process."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(yes), 0, 0, 0)
 
 
 def children() -> list[int]:
-    """Processes that this one has to wait for."""
+    """Return the ids of the processes that this one has to wait for."""
     tasks = Path("/proc/self/task").glob("*/children")
     return [int(pid) for task in tasks for pid in task.read_text().split()]
 
 
 def end(spared: set[int]) -> None:
-    """Kill all children but these, and theirs as they come to this process."""
+    """Kill all children but these, and their descendants as this process adopts them."""
     while left := [pid for pid in children() if pid not in spared]:
         for pid in left:
             with contextlib.suppress(ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Contenders in turns, and what their times say. Free of torch: contenders are processes."""
+"""Contenders take turns, and their times are compared. Free of torch: contenders are processes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class BenchError(PrunectlError):
 
 @dataclass(frozen=True)
 class Contender:
-    """Who, and how."""
+    """One way of doing the work; `kind` is its name in `baselines.CONTENDERS`."""
 
     label: str
     kind: str
@@ -41,30 +41,29 @@ class Contender:
         return self.work.epochs * self.lanes
 
 
+def one_thread() -> dict[str, str]:
+    """Return an environment in which a process's libraries use one thread, as prunectl's workers do."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
 class Child:
     """A contender's process."""
 
     def __init__(self, contender: Contender) -> None:
         self.contender = contender
         self._folder = tempfile.TemporaryDirectory(prefix="prunectl-bench-")
-        said = {
+        arguments = {
             "contender": contender.kind,
             "work": contender.work.to_json(),
             "options": {**contender.options, "folder": self._folder.name},
         }
-        environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "MKL_NUM_THREADS": "1",
-            "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-        }
-        self._said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 (__exit__)
+        self._stderr = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 (__exit__)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "prunectl.bench.child", json.dumps(said)],
+            [sys.executable, "-m", "prunectl.bench.child", json.dumps(arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._said,
-            env=environment,
+            stderr=self._stderr,
+            env={**one_thread(), "CUBLAS_WORKSPACE_CONFIG": ":4096:8"},
             text=True,
         )
 
@@ -72,18 +71,18 @@ class Child:
         return self
 
     def answer(self) -> Any:
-        """The next line it writes. Raises BenchError where there is none."""
+        """Read the next line it writes, as JSON. Raises BenchError where there is none."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
             self.process.wait()
-            self._said.seek(0)
-            last = self._said.read().strip().splitlines()[-1:] or ["no message"]
+            self._stderr.seek(0)
+            last = self._stderr.read().strip().splitlines()[-1:] or ["no message"]
             raise BenchError(f"{self.contender.label} failed: {last[0]}")
         return json.loads(line)
 
     def round(self) -> float:
-        """One round: seconds."""
+        """Do one round. Returns its seconds."""
         assert self.process.stdin is not None
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
@@ -103,7 +102,7 @@ class Child:
         self.process.kill()
         self.process.wait()
         self.process.stdout.close()
-        self._said.close()
+        self._stderr.close()
         self._folder.cleanup()
 
 
@@ -124,7 +123,7 @@ class Measured:
     rounds: int
 
     def to_json(self) -> dict[str, Any]:
-        """NaN is no JSON: null."""
+        """Return the fields with null for NaN, which JSON does not have."""
         return {
             name: None if isinstance(value, float) and math.isnan(value) else value
             for name, value in asdict(self).items()
@@ -134,7 +133,7 @@ class Measured:
 def measure(
     contenders: Sequence[Contender], rounds: int, tell: Callable[[str], None]
 ) -> list[Measured]:
-    """Let the contenders take turns, and compare each with the first. Raises BenchError."""
+    """Time the contenders in turns, and compare each with the first. Raises BenchError."""
     times = timings(contenders, rounds, tell)
     first = times[contenders[0].label]
     return [compared(label, values, first) for label, values in times.items()]
@@ -143,7 +142,7 @@ def measure(
 def timings(
     contenders: Sequence[Contender], rounds: int, tell: Callable[[str], None]
 ) -> dict[str, list[float]]:
-    """Seconds per epoch of each contender in each round; the order of turns goes back and forth."""
+    """Return seconds per epoch of each contender in each round; the order of turns goes back and forth."""
     times: dict[str, list[float]] = {contender.label: [] for contender in contenders}
     with ExitStack() as stack:
         children = [stack.enter_context(Child(contender)) for contender in contenders]
@@ -157,7 +156,7 @@ def timings(
 
 
 def compared(label: str, values: Sequence[float], first: Sequence[float]) -> Measured:
-    """Times of the same rounds, as a ratio."""
+    """Compare times of the same rounds, as a ratio."""
     ratio, low, high = interval([b / a for a, b in zip(first, values, strict=True)])
     return Measured(
         label,
@@ -172,7 +171,7 @@ def compared(label: str, values: Sequence[float], first: Sequence[float]) -> Mea
 
 
 def interval(ratios: Sequence[float]) -> tuple[float, float, float]:
-    """Geometric mean and its 95 % interval."""
+    """Return the geometric mean of ratios and its 95 % interval, by Student's t on their logarithms."""
     logs = [math.log(ratio) for ratio in ratios]
     mean = statistics.fmean(logs)
     if len(logs) < 2:
@@ -184,5 +183,5 @@ def interval(ratios: Sequence[float]) -> tuple[float, float, float]:
 
 
 def load() -> list[float]:
-    """Processes that ran or waited, on average over 1, 5 and 15 minutes: how quiet the machine was."""
+    """Return how many processes ran or waited, on average over 1, 5 and 15 minutes: how quiet the machine was."""
     return [round(value, 2) for value in os.getloadavg()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -10,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from prunectl.bench.rounds import BenchError, compared, load
+from prunectl.bench.rounds import BenchError, compared, load, one_thread
 from prunectl.bench.train import Tell
 from prunectl.bench.workload import LENET, Work
 
@@ -49,7 +48,7 @@ schedule = {{ kind = "iterative", rate = 0.3, iterations = {iterations} }}
 
 
 def run(rounds: int, quick: bool, tell: Tell) -> dict[str, Any]:
-    """Both, in turns, each as a user would start it. Raises BenchError."""
+    """Time both in turns, each as a user would start it. Raises BenchError."""
     train, test, epochs = (200, 50, 1) if quick else (60_000, 10_000, 2)
     seeds, iterations = (1, 1) if quick else (SEEDS, ITERATIONS)
     work = Work(LENET.network, LENET.shape, train, test, epochs)
@@ -98,11 +97,10 @@ def _theirs(work: Work, seeds: int, iterations: int) -> float:
 
 
 def _timed(module: str, *arguments: str) -> float:
-    """Seconds from start to end of a module run as a command."""
+    """Run a module as a command. Returns its seconds from start to end."""
     command = [sys.executable, "-m", module, *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     started = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=one_thread(), check=False)
     seconds = time.perf_counter() - started
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]

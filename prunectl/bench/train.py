@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from prunectl.bench import workload as works
+from prunectl.bench import workload
 from prunectl.bench.rounds import (
     BenchError,
     Contender,
@@ -23,10 +23,10 @@ Tell = Callable[[str], None]
 def cpu_tables(quick: bool, networks: Sequence[str] = ()) -> list[list[Contender]]:
     """Stages against a bare loop and a DataLoader, and bf16 against fp32; one thread each."""
     tables = []
-    for each in (works.LENET, works.RESNET):
+    for each in (workload.LENET, workload.RESNET):
         if networks and each.network not in networks:
             continue
-        work = works.quick(each) if quick else each
+        work = workload.quick(each) if quick else each
         tables.append(
             [
                 Contender("prunectl stage", "stage", work),
@@ -41,10 +41,10 @@ def cpu_tables(quick: bool, networks: Sequence[str] = ()) -> list[list[Contender
 def cuda_tables(quick: bool, device: str, networks: Sequence[str] = ()) -> list[list[Contender]]:
     """From a plain loop to several fused lanes, a step at a time: the letters are those of the design's table."""
     tables = []
-    for name, each in works.CIFAR.items():
+    for name, each in workload.CIFAR.items():
         if networks and name not in networks:
             continue
-        work = replace(works.quick(each) if quick else each, device=device, precision="tf32")
+        work = replace(workload.quick(each) if quick else each, device=device, precision="tf32")
         half = replace(work, precision="bf16")
         tables.append(
             [

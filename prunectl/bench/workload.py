@@ -1,4 +1,4 @@
-"""The work that is measured: a network, images, steps; the same for everyone. Free of torch."""
+"""The work that is measured: a network, images, steps; the same for every contender. Free of torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from prunectl.spec.stage import Mask, StageSpec, Weights
 
 Precision = Literal["fp32", "tf32", "bf16"]
 DENSITY = "0.2"
-"""Of the pruned networks that are trained."""
+"""Density of the pruned networks that are trained."""
 RATE = 0.01
 
 
@@ -48,11 +48,11 @@ class Work:
 
     @property
     def mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Constants that everybody normalises by."""
+        """Constants that images are normalised by."""
         return (0.5,) * self.shape[0], (0.2,) * self.shape[0]
 
     def to_json(self) -> dict[str, Any]:
-        """For the command line of a contender."""
+        """Return the fields, for the command line of a contender."""
         return asdict(self)
 
 
@@ -72,17 +72,17 @@ CIFAR = {
 
 
 def quick(work: Work) -> Work:
-    """The same in a fraction of a second: tries everything, measures nothing."""
+    """Return the same work at a size that takes a fraction of a second: it tries everything and measures nothing."""
     return replace(work, batch=16, train=40, test=20, epochs=1)
 
 
 def network(work: Work) -> NetworkSettings:
-    """As a stage has it."""
+    """Return the network as a stage has it."""
     return NetworkSettings(work.network, work.shape, work.classes)
 
 
 def settings(work: Work) -> TrainSettings:
-    """As a stage has it."""
+    """Return the training as a stage has it."""
     mean, std = work.mean_std
     return TrainSettings(
         batch=work.batch,
@@ -96,20 +96,10 @@ def settings(work: Work) -> TrainSettings:
 
 
 def dense_stage(work: Work) -> StageSpec:
-    """One epoch of the whole network: what the others prune."""
+    """Return the stage that trains the dense network for one epoch, which `pruned_stage` starts from."""
     channels, height, width = work.shape
-    options = tuple(
-        sorted(
-            {
-                "channels": channels,
-                "height": height,
-                "width": width,
-                "train": work.train,
-                "test": work.test,
-                "classes": work.classes,
-            }.items()
-        )
-    )
+    shape = {"channels": channels, "height": height, "width": width, "classes": work.classes}
+    options = tuple(sorted({**shape, "train": work.train, "test": work.test}.items()))
     data = DataSettings("synthetic", describe("synthetic", options).fingerprint, options)
     return StageSpec(network(work), data, settings(work), constant(RATE, work.steps), seed=0)
 

@@ -1,4 +1,4 @@
-"""What a network is made of, found in milliseconds by sending a batch of no images through it.
+"""Layers, weights and cost of a network, found in milliseconds by sending an empty batch through it.
 
 Cost is counted in MACs: one multiply-add per weight of a convolution or dense layer and position of its output,
 for one image; kernels are counted whole at padded borders. BatchNorm, biases, activations, pooling and additions
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from prunectl.errors import PrunectlError, UnknownName
 from prunectl.ml.criteria import registry as criteria
 from prunectl.ml.networks import skeleton
 from prunectl.ml.pruning.channel_graph import readers
-from prunectl.ml.pruning.layers import Role, layers, prunable_layers
+from prunectl.ml.pruning.layers import Layer, layers, prunable_layers
 from prunectl.spec.density import competitions, kept
 from prunectl.spec.settings import NetworkSettings, PruneSettings
 
@@ -32,27 +32,19 @@ class NetworkMisfit(PrunectlError):
 
 
 @dataclass(frozen=True)
-class LayerInfo:
-    """One convolution or dense layer; its kernel is ``{name}.weight`` in weights and masks."""
+class LayerInfo(Layer):
+    """A convolution or dense layer with its size and cost."""
 
-    name: str
-    kind: Literal["conv", "dense"]
     shape: tuple[int, ...]
     """[out, in, height, width] or [out, in]."""
     weights: int
     """Of the kernel alone, without bias."""
     macs: int
-    role: Role
     prunable: bool
-
-    @property
-    def parameter(self) -> str:
-        """The kernel's name in weights and masks."""
-        return f"{self.name}.weight"
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class NetworkSummary:
     """A network's layers in order, and what they add up to."""
 
     parameters: int
@@ -71,12 +63,12 @@ class Anatomy:
 
     def weights_kept(self, masks: Mapping[str, Tensor]) -> int:
         """Prunable weights that the masks keep; a layer without a mask is whole."""
-        return self.prunable - sum(_cut(masks, layer) for layer in self.layers if layer.prunable)
+        return self.prunable - sum(_pruned(masks, layer) for layer in self.layers if layer.prunable)
 
     def macs_kept(self, masks: Mapping[str, Tensor]) -> int:
         """Multiply-adds of one image with the weights that are kept."""
         return sum(
-            layer.macs // layer.weights * (layer.weights - _cut(masks, layer))
+            layer.macs // layer.weights * (layer.weights - _pruned(masks, layer))
             for layer in self.layers
         )
 
@@ -85,14 +77,14 @@ class Anatomy:
         return self.parameters - sum(int((~mask.bool()).sum()) for mask in masks.values())
 
 
-def _cut(masks: Mapping[str, Tensor], layer: LayerInfo) -> int:
+def _pruned(masks: Mapping[str, Tensor], layer: LayerInfo) -> int:
     mask = masks.get(layer.parameter)
     return 0 if mask is None else mask.numel() - int(mask.sum())
 
 
 @lru_cache(maxsize=256)
-def inspect(settings: NetworkSettings, exclude: tuple[str, ...] = ()) -> Anatomy:
-    """The anatomy of a network, with `exclude` (see `core.layers`) not prunable.
+def summarise(settings: NetworkSettings, exclude: tuple[str, ...] = ()) -> NetworkSummary:
+    """Summarise a network, with `exclude` (see `ml.pruning.layers`) not prunable.
 
     Raises UnknownName for the network or an excluded layer, NetworkMisfit where the network cannot take images of
     `settings.shape` or `settings.classes` is below 2.
@@ -112,27 +104,26 @@ def inspect(settings: NetworkSettings, exclude: tuple[str, ...] = ()) -> Anatomy
         positions = outputs[layer.name][2:].numel()
         infos.append(
             LayerInfo(
-                name=layer.name,
-                kind=layer.kind,
+                **vars(layer),
                 shape=shape,
                 weights=weights,
                 macs=weights * positions,
-                role=layer.role,
                 prunable=layer.name in chosen,
             )
         )
-    return Anatomy(sum(p.numel() for p in network.parameters()), tuple(infos))
+    return NetworkSummary(sum(p.numel() for p in network.parameters()), tuple(infos))
 
 
 def check(network: NetworkSettings, prune: PruneSettings) -> int:
-    """Weights `prune` would keep of the dense network: exactly, but for channels, where it is at most that many.
+    """Return how many weights `prune` would keep of the dense network: exactly, but for channels, where it is at most
+    that many.
 
-    What a worker would only find out when it prunes is raised here: UnknownName for a criterion or a layer,
-    ImpossibleDensity for a scope without room, and all that `inspect` raises.
+    Raises here what a worker would raise when it prunes: UnknownName for a criterion or a layer,
+    ImpossibleDensity for a scope without room, and all that `summarise` raises.
     """
     criteria.find(prune.criterion)
-    anatomy = inspect(network, prune.exclude)
-    chosen = [layer for layer in anatomy.layers if layer.prunable]
+    summary = summarise(network, prune.exclude)
+    chosen = [layer for layer in summary.layers if layer.prunable]
     if prune.ratios:
         for name, ratio in prune.ratios:
             if name not in {layer.name for layer in chosen}:
@@ -141,7 +132,7 @@ def check(network: NetworkSettings, prune: PruneSettings) -> int:
         return _kept_by_ratios(chosen, dict(prune.ratios), _readers(network))
     sizes = {layer.parameter: layer.weights for layer in chosen}
     ends = [layer.parameter for layer in chosen if layer.role in ("first", "last")]
-    count = kept(anatomy.prunable, prune.density)
+    count = kept(summary.prunable, prune.density)
     competitions(sizes, sizes, ends, prune.scope, count)
     return count
 
@@ -149,7 +140,7 @@ def check(network: NetworkSettings, prune: PruneSettings) -> int:
 def _kept_by_ratios(
     chosen: list[LayerInfo], ratios: Mapping[str, str], reader: Mapping[str, str]
 ) -> int:
-    """Weights whose filter is kept and whose input is: what `masks` leaves of the dense network."""
+    """Return how many weights have both their filter and their input kept: what `masks` leaves of the dense network."""
     channels = {layer.name: layer.shape[0 if layer.kind == "conv" else 1] for layer in chosen}
     left = {name: kept(channels[name], 1 - Fraction(ratio)) for name, ratio in ratios.items()}
     inputs = {reader[name]: count for name, count in left.items() if name in reader}

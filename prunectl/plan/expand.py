@@ -16,29 +16,7 @@ from prunectl.plan.points import Point, points
 from prunectl.spec.key import spec_to_dict, stage_key
 from prunectl.spec.settings import DataSettings, NetworkSettings
 from prunectl.spec.stage import Mask, StageSpec, Weights
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One point of the grid with a seed: a path of stages, and the names its tables call it by."""
-
-    trial: str
-    cell: str
-    plan: str
-    network: str
-    dataset: str
-    recipe: str
-    strategy: str
-    schedule: str
-    criterion: str
-    scope: str
-    granularity: str
-    retrain: str
-    seed: int
-    path: tuple[str, ...]
-    """Keys of its stages: iteration 0, 1 …"""
-    sparsities: tuple[str, ...]
-    """What each iteration aims at, as decimals; "0" first. Exact, but for filter ratios: see `ladders.Cut`."""
+from prunectl.spec.trial import Trial
 
 
 @dataclass(frozen=True)

@@ -205,7 +205,7 @@ class StageGraph:
     def _replay(self, key: str, step: int, there: list[int]) -> str:
         # Pydantic is imported only where a replay is made: the watcher and `--help` never need it.
         from prunectl.spec.key import spec_from_dict, spec_to_dict, stage_key
-        from prunectl.spec.replay import replay_of
+        from prunectl.spec.stage import replay_of
 
         dense = self.nodes.get(key)
         data = dense.spec if dense else read_json(self.paths.stage(key).spec)

@@ -31,11 +31,12 @@ class Layout:
         return Fraction(self.count, self.batch) if self.straddle else Fraction(self._per_epoch)
 
     def steps(self, epochs: int | Fraction) -> int:
-        """Steps in so many epochs, the last one rounded up: 182 epochs of 50,000 in straddling 128s are 71,094."""
+        """Return the steps in so many epochs, a part of a step counting as one: 182 epochs of 50,000 images in
+        straddling batches of 128 are 71,094."""
         return math.ceil(epochs * self.per_epoch)
 
     def stretch(self, step: int) -> tuple[int, int]:
-        """First position in the stream, and number of images, of the batch of step number `step`."""
+        """Return the first position in the stream, and number of images, of the batch of step number `step`."""
         if self.straddle:
             return step * self.batch, self.batch
         epoch, index = divmod(step, self._per_epoch)
@@ -43,7 +44,7 @@ class Layout:
         return epoch * self.count + first, min(self.batch, self.count - first)
 
     def parts(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-        """The stretch `start` … `end` − 1 of the stream as (epoch, first, last), each within its epoch."""
+        """Split the stretch `start` … `end` − 1 of the stream into (epoch, first, last), each within its epoch."""
         while start < end:
             epoch, first = divmod(start, self.count)
             last = min(self.count, first + end - start)

@@ -1,7 +1,7 @@
 """How many weights a density keeps, exactly, and how layers share them: pure arithmetic, torch-free.
 
-A plan uses this to reject a ladder that rounds to nothing or a scope that cannot be met before anything is
-queued; `masks` uses the same functions, so the two never disagree.
+A plan uses this to reject levels that round to nothing or a scope that cannot be met before anything is queued;
+`ml.pruning.masks` uses the same functions, so the two never disagree.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Competition:
 
 
 def kept(weights: int, density: str | Fraction) -> int:
-    """Weights that `density`, a decimal string or fraction in [0, 1], keeps of `weights` dense ones.
+    """Return how many weights `density`, a decimal string or fraction in [0, 1], keeps of `weights` dense ones.
 
     round(N·d), exact, halves to even; never of what an earlier round has left, so rounding cannot drift.
     """
@@ -40,7 +40,7 @@ def kept(weights: int, density: str | Fraction) -> int:
 
 
 def shares(sizes: Sequence[int], limits: Sequence[int], total: int) -> list[int]:
-    """`total` distributed in proportion to `sizes`, none above its limit, by largest remainder.
+    """Distribute `total` in proportion to `sizes`, none above its limit, by largest remainder.
 
     The sum is exactly `total`. What a full entry cannot take goes to the others, in proportion again; equal
     remainders go to the earlier entry. Raises ValueError where the limits together are below `total`.
@@ -76,7 +76,7 @@ def competitions(
     scope: Scope,
     total: int,
 ) -> list[Competition]:
-    """Who competes with whom for the `total` weights to keep.
+    """Return which layers compete with each other for the `total` weights to keep.
 
     `sizes` are the prunable layers' dense weights in order, `alive` those not pruned yet, `ends` the first and
     the last layer where they are prunable: ``uniform`` keeps those as they are and shares the rest.

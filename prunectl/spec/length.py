@@ -23,7 +23,7 @@ class Length:
 
     @classmethod
     def parse(cls, text: object) -> Length:
-        """From ``"182ep"``, ``"71108it"``, ``"3ep200it"`` or ``"0.5ep"``.
+        """Read a length from ``"182ep"``, ``"71108it"``, ``"3ep200it"`` or ``"0.5ep"``.
 
         Raises ValueError for anything else, a bare number above all.
         """
@@ -35,7 +35,7 @@ class Length:
         return cls(Fraction(match[1] or 0), int(match[2] or 0))
 
     def to_steps(self, layout: Layout) -> int:
-        """In optimizer steps; a part of a step counts as one, so that n epochs are at least n epochs.
+        """Convert to optimizer steps; a part of a step counts as one, so that n epochs are at least n epochs.
 
         This is how the rewind points of Renda et al.'s data come out: 10 epochs of 390.625 are 3,907 steps.
         """

@@ -143,12 +143,3 @@ def rates(schedule: Sequence[Segment], first: int = 0) -> Iterator[float]:
         for step in range(first, segment.steps):
             yield segment.at(step)
         first = max(0, first - segment.steps)
-
-
-def runs(schedule: Sequence[Segment]) -> list[tuple[int, float]]:
-    """The schedule as runs of (first step, rate): one per change of the rate."""
-    out: list[tuple[int, float]] = []
-    for step, lr in enumerate(rates(schedule)):
-        if not out or out[-1][1] != lr:
-            out.append((step, lr))
-    return out

@@ -1,8 +1,8 @@
 """What decides the numbers of one stage, as plain frozen values: no torch, no units but steps.
 
-A plan resolves to these; `core` trains by them; their canonical form is hashed into stage keys. So a field
+A plan resolves to these; `ml` trains by them; their canonical form is hashed into stage keys. So a field
 added here needs a default that means "as before", and a default may change only together with `NUMERICS`
-(prunectl/plan/identity.py).
+(prunectl/spec/key.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class NetworkSettings:
     """Which network, and the constants of its layers that recipes differ in."""
 
     name: str
-    """A name `core.networks.registry` knows, such as ``resnet-20``."""
+    """A name `ml.networks.registry` knows, such as ``resnet-20``."""
     shape: Shape
     classes: int
     shortcut: Literal["projection", "projection-without-bn", "projection-everywhere", "padding"] = (
@@ -42,7 +42,7 @@ class DataSettings:
     """Which images, and which of them are held out."""
 
     name: str
-    """A name `core.datasets.registry` knows, such as ``cifar10``."""
+    """A name `ml.datasets.registry` knows, such as ``cifar10``."""
     fingerprint: str
     """Identifies the content; the registry's constant, or computed for a folder of the user's own."""
     options: tuple[tuple[str, str | int | float], ...] = ()
@@ -128,7 +128,7 @@ class PruneSettings:
     """Which weights a mask keeps, given the weights it is scored on and the mask before it."""
 
     criterion: str = "magnitude"
-    """A name `core.criteria.registry` knows."""
+    """A name `ml.criteria.registry` knows."""
     scope: Literal["global", "layerwise", "uniform"] = "global"
     """Scores compete across all prunable layers, or within each layer at the same density, or within each
     layer but for the first and the last, which stay whole (``uniform``: uniform except ends)."""

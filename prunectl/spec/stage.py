@@ -3,15 +3,15 @@
     StageSpec = network + data + training + learning rates + seed + iteration
               + where the weights come from + where the mask comes from
 
-Its canonical form and key are made in `identity`. Lengths are steps; nothing here names a device or a path.
+Its canonical form and key are made in `spec.key`. Lengths are steps; nothing here names a device or a path.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from prunectl.spec.lr_schedule import Schedule, length
+from prunectl.spec.lr_schedule import Schedule, length, window
 from prunectl.spec.settings import (
     DataSettings,
     NetworkSettings,
@@ -68,3 +68,23 @@ class StageSpec:
         """Keys of the stages that must be done before this one can start."""
         keys = {self.weights.stage, self.mask.parent if self.mask else None}
         return frozenset(key for key in keys if key)
+
+
+def replay_of(dense: StageSpec, key: str, step: int) -> StageSpec:
+    """The stage that trains the dense stage `key` again up to step number `step`, to make a rewind checkpoint of it.
+
+    Both sides build the same value from the dense stage, so both know its key: the scheduler, which queues it, and
+    the stage that starts from `rewind-<step>`, which looks in the dense stage's folder first and in the replay's
+    second.
+
+    Raises ValueError where the stage is no dense stage (only those start from nothing but their seed), and where it
+    has no such step.
+    """
+    if dense.weights.stage is not None or dense.mask is not None or dense.replay:
+        raise ValueError("only a dense stage can be replayed")
+    return replace(
+        dense,
+        lr=window(dense.lr, 0, step),
+        weights=Weights(stage=key, step=step),
+        replay=True,
+    )

@@ -22,16 +22,16 @@ def main() -> None:
     # The protocol owns the real stdout; whatever a library prints goes to the log.
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    # Ctrl-C in the terminal is the scheduler's to answer.
+    # Ctrl-C in the terminal goes to the whole process group; the scheduler answers it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     from prunectl.store.paths import StorePaths
     from prunectl.worker.main import Worker
-    from prunectl.worker.trainer_cache import Engines
+    from prunectl.worker.trainer_cache import TrainerCache
 
     keep = max(2, options.slots)
-    engines = Engines(options.data, options.device, keep, fuse=options.fuse)
-    Worker(StorePaths(options.store), engines, options.checkpoint_every, out).serve()
+    trainers = TrainerCache(options.data, options.device, keep, fuse=options.fuse)
+    Worker(StorePaths(options.store), trainers, options.checkpoint_every, out).serve()
 
 
 if __name__ == "__main__":

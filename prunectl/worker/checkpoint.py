@@ -19,7 +19,7 @@ from torch import Tensor
 
 from prunectl.errors import DiskError, StoreError
 from prunectl.ml.pruning.masks import Masks
-from prunectl.ml.training.trainer import State
+from prunectl.ml.training.state import State
 from prunectl.store.files import replacing
 
 
@@ -67,7 +67,7 @@ def load_masks(path: Path) -> Masks:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a file that cannot be trusted, so that it is recomputed and can still be looked at."""
+    """Rename a file that cannot be trusted, so that it is computed again and can still be examined."""
     aside = path.with_name(f"{path.name}.corrupt-{int(time.time())}")
     path.rename(aside)
     return aside

@@ -1,4 +1,4 @@
-"""Why a stage failed, in one word the scheduler acts on."""
+"""Why a stage failed, as one word that the scheduler acts on."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ReplayDiffers(Exception):
 
 
 def reason(error: Exception) -> str:
-    """``oom``, ``nonfinite``, ``missing``, ``disk`` or ``exception``."""
+    """Classify an error as ``oom``, ``nonfinite``, ``missing``, ``disk`` or ``exception``."""
     if isinstance(error, NonFiniteWeights):
         return "nonfinite"
     if isinstance(error, MissingInput):
@@ -40,7 +40,7 @@ def reason(error: Exception) -> str:
 
 
 def describe(error: Exception, step: int) -> dict[str, Any]:
-    """The fields of a `failed` record and message."""
+    """Return the fields of a `failed` record and message."""
     fields: dict[str, Any] = {
         "reason": reason(error),
         "message": f"{type(error).__name__}: {error}" if str(error) else type(error).__name__,

@@ -7,12 +7,12 @@ Out:  {"is": "ready", "device_name": …}   {"is": "started", "key": K}   {"is":
       {"is": "beat", "running": {K: {"step": n, "steps": N, "loss": x, "accuracy": y}}, "turns": n,
        "preparing": bool, "memory": bytes, "lanes": n}                               about once a second
 
-Beats come from a thread, also while data are loaded or a step is compiled. `turns` grows with every few steps of any
-stage: where it stands still, and no stage is `preparing` (has yet to take its first steps), the worker hangs. `memory`
-is the most that the process has used since it last was without a stage, and `lanes` how many trainers shared it (null
-where they are of several kinds).
+Heartbeats come from a thread, also while data are loaded or a step is compiled. `turns` grows with every few steps of
+any stage: where it stands still, and no stage is `preparing` (has yet to take its first steps), the worker hangs.
+`memory` is the most that the process has used since it last was without a stage, and `lanes` how many trainers shared
+it (null where they are of several workloads).
 
-The end of its input means that the scheduler is gone: the worker leaves at once, and nothing is lost by it.
+The end of its input means that the scheduler is gone: the worker exits at once, and nothing is lost by it.
 """
 
 from __future__ import annotations
@@ -32,18 +32,19 @@ from prunectl.store.files import dumps
 from prunectl.store.paths import StorePaths
 from prunectl.worker.failures import describe
 from prunectl.worker.memory import peak_memory, restart_peak
-from prunectl.worker.run import GRACE_SECONDS, Control, device_name, run
-from prunectl.worker.trainer_cache import Engines
+from prunectl.worker.run import GRACE_SECONDS, StageControl, run
+from prunectl.worker.trainer_cache import TrainerCache
+from prunectl.worker.versions import device_name
 
-BEAT_SECONDS = 1.0
-NAP_SECONDS = 0.0002
+HEARTBEAT_SECONDS = 1.0
+POLL_SECONDS = 0.0002
 """Between looks at the device when every slot waits for it: shorter than any step that would keep it busy."""
 
 
 @dataclass
 class _Slot:
     key: str
-    control: Control
+    control: StageControl
     steps: Iterator[bool]
 
 
@@ -51,25 +52,25 @@ class Worker:
     """Runs the stages it is told to, interleaved, until told to stop."""
 
     def __init__(
-        self, paths: StorePaths, engines: Engines, checkpoint_every: float, out: TextIO
+        self, paths: StorePaths, trainers: TrainerCache, checkpoint_every: float, out: TextIO
     ) -> None:
         self.paths = paths
-        self.engines = engines
+        self.trainers = trainers
         self.checkpoint_every = checkpoint_every
         self.out = out
         self.commands: queue.Queue[dict[str, Any]] = queue.Queue()
         self.slots: dict[str, _Slot] = {}
         self.stopping = False
         self.turns = 0
-        self._speaking = threading.Lock()
+        self._sending = threading.Lock()
 
-    def say(self, **message: Any) -> None:
-        """One line to the scheduler."""
-        with self._speaking:
+    def send(self, message: dict[str, Any]) -> None:
+        """Write one line to the scheduler."""
+        with self._sending:
             self.out.write(dumps(message) + "\n")
             self.out.flush()
 
-    def listen(self) -> None:
+    def read_commands(self) -> None:
         """Read commands until the scheduler is gone; runs in a thread of its own."""
         for line in sys.stdin:
             if line.strip():
@@ -77,47 +78,51 @@ class Worker:
         os._exit(1)
 
     def serve(self) -> None:
-        """Until `stop`: obey, take turns among the slots, and beat."""
-        threading.Thread(target=self.listen, daemon=True).start()
-        self.say(**{"is": "ready", "device_name": device_name(self.engines.device)})
-        threading.Thread(target=self.keep_beating, daemon=True).start()
+        """Carry out commands and take turns among the slots, until `stop`."""
+        threading.Thread(target=self.read_commands, daemon=True).start()
+        self.send({"is": "ready", "device_name": device_name(self.trainers.device)})
+        threading.Thread(target=self.send_heartbeats, daemon=True).start()
         while self.slots or not self.stopping:
-            self._obey()
+            self._carry_out_commands()
             worked = [self._advance(slot) for slot in list(self.slots.values())]
             self.turns += sum(worked)
             if self.slots and not any(worked):
-                time.sleep(NAP_SECONDS)
+                time.sleep(POLL_SECONDS)
 
-    def _obey(self) -> None:
-        """All commands that have come; waits for one where there is nothing else to do."""
+    def _carry_out_commands(self) -> None:
+        """Carry out all commands that have come; wait for one where no stage runs."""
         while True:
             try:
-                command = self.commands.get(timeout=0.0 if self.slots else BEAT_SECONDS)
+                command = self.commands.get(timeout=0.0 if self.slots else HEARTBEAT_SECONDS)
             except queue.Empty:
                 return
             if command["do"] == "run":
-                self._begin(command)
+                self._start(command)
             elif command["do"] == "cancel" and command["key"] in self.slots:
-                self.slots[command["key"]].control.stop_by = time.monotonic() + GRACE_SECONDS
+                self._interrupt(self.slots[command["key"]])
             elif command["do"] == "stop":
                 self.stopping = True
                 for slot in self.slots.values():
-                    slot.control.stop_by = time.monotonic() + GRACE_SECONDS
+                    self._interrupt(slot)
                 if not self.slots:
                     return
 
-    def _begin(self, command: dict[str, Any]) -> None:
+    def _start(self, command: dict[str, Any]) -> None:
         key = command["key"]
         if not self.slots:
-            restart_peak(self.engines.device)
-        control = Control(
-            keep=frozenset(command.get("keep", ())), checkpoint_every=self.checkpoint_every
-        )
-        self.slots[key] = _Slot(key, control, run(key, self.paths, self.engines, control))
-        self.say(**{"is": "started", "key": key})
+            restart_peak(self.trainers.device)
+        control = StageControl(frozenset(command.get("keep", ())), self.checkpoint_every)
+        self.slots[key] = _Slot(key, control, run(key, self.paths, self.trainers, control))
+        self.send({"is": "started", "key": key})
+
+    def _interrupt(self, slot: _Slot) -> None:
+        slot.control.stop_by = time.monotonic() + GRACE_SECONDS
 
     def _advance(self, slot: _Slot) -> bool:
-        """A few steps of one stage, and word of how it ended if it did; False where it waits for the device."""
+        """Do a few steps of one stage, and report how it ended if it did.
+
+        Returns False where the stage waits for the device.
+        """
         try:
             return next(slot.steps)
         except StopIteration:
@@ -130,19 +135,21 @@ class Worker:
                 sys.stderr.write(f"stage {slot.key}\n{failure['traceback']}")
             ended = {"is": "failed", "key": slot.key, **failure}
         del self.slots[slot.key]
-        self.say(**ended)
+        self.send(ended)
         return True
 
-    def keep_beating(self) -> None:
-        """Tell how far the stages are, for ever; runs in a thread of its own."""
+    def send_heartbeats(self) -> None:
+        """Report the progress of all stages, forever; runs in a thread of its own."""
         while True:
-            time.sleep(BEAT_SECONDS)
+            time.sleep(HEARTBEAT_SECONDS)
             progress = {key: dict(slot.control.progress) for key, slot in list(self.slots.items())}
-            preparing = any("step" not in each for each in progress.values())
-            self.say(
-                **{"is": "beat", "running": progress},
-                turns=self.turns,
-                preparing=preparing,
-                memory=peak_memory(self.engines.device),
-                lanes=self.engines.lanes,
+            self.send(
+                {
+                    "is": "beat",
+                    "running": progress,
+                    "turns": self.turns,
+                    "preparing": any("step" not in each for each in progress.values()),
+                    "memory": peak_memory(self.trainers.device),
+                    "lanes": self.trainers.sharing,
+                }
             )

@@ -1,4 +1,4 @@
-"""How much memory stages take: on a CUDA device what torch took there, on a CPU the process's resident set."""
+"""Memory that stages use: on a CUDA device what torch reserved, on a CPU the process's resident set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PROC = Path("/proc/self")
 
 
 def restart_peak(device: str) -> None:
-    """Measure from now on: what stages before took no longer counts."""
+    """Reset the peak, so that the memory of earlier stages no longer counts."""
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
         return
@@ -21,7 +21,7 @@ def restart_peak(device: str) -> None:
 
 
 def peak_memory(device: str) -> int:
-    """The most that the worker has used, bytes; all its lanes together."""
+    """Return the most that the worker has used, in bytes; all its slots together."""
     if device.startswith("cuda"):
         # Reserved, not allocated: what a captured step works in belongs to its graph and counts as free.
         return torch.cuda.max_memory_reserved(device)

@@ -1,62 +1,106 @@
-"""Before the first step of a stage: weights from where the spec says, masks, and what they score at once."""
+"""Before the first step of an attempt: weights and masks from where the spec says, or from a checkpoint."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from prunectl.ml import network_summary as inspect
+from prunectl.errors import StoreError
+from prunectl.ml.network_summary import summarise
+from prunectl.ml.pruning.channels import dead_channels
 from prunectl.ml.pruning.layers import batchnorm_names, layer_name
-from prunectl.ml.pruning.masks import Masks, dead_channels, dead_layers, next_masks
+from prunectl.ml.pruning.masks import Masks, dead_layers, next_masks
 from prunectl.ml.randomness import generator
-from prunectl.ml.training.trainer import State, Trainer
+from prunectl.ml.training.state import State
+from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.key import spec_from_dict, stage_key
-from prunectl.spec.replay import replay_of
-from prunectl.spec.stage import StageSpec, Weights
+from prunectl.spec.stage import StageSpec, Weights, replay_of
 from prunectl.store.files import read_json
-from prunectl.store.journal import Journal
-from prunectl.store.paths import StorePaths
+from prunectl.store.journal import Journal, Record
+from prunectl.store.paths import StagePaths, StorePaths
 from prunectl.worker.checkpoint import CorruptFile, load_masks, load_state, save_masks, set_aside
 from prunectl.worker.failures import MissingInput
 
 
-@dataclass
-class Start:
-    """What is known of a stage before its first step."""
+def read_spec(folder: StagePaths, key: str) -> StageSpec:
+    """Read what a stage is. Raises StoreError where that cannot be read, or is not what the key says."""
+    try:
+        spec = spec_from_dict(read_json(folder.spec))
+    except (FileNotFoundError, ValueError) as error:
+        raise StoreError(f"{folder.spec}: {error}") from error
+    if stage_key(spec) != key:
+        raise StoreError(f"{folder.spec} describes another stage than its folder")
+    return spec
 
-    masks: Masks | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
-    """Counts and first accuracies, as they go into the result."""
+
+def resume(
+    spec: StageSpec,
+    trainer: Trainer,
+    folder: StagePaths,
+    history: Sequence[Record],
+    journal: Journal,
+) -> dict[str, Any] | None:
+    """Bring the trainer to the newest checkpoint of an earlier attempt.
+
+    Returns what `prepare` returned then, and None where there is no checkpoint that can be trusted.
+    """
+    try:
+        state = load_state(folder.latest)
+        masks = load_masks(folder.mask) if spec.mask else None
+    except FileNotFoundError:
+        return None
+    except CorruptFile as error:
+        for path in (folder.latest, folder.mask):
+            if path.exists():
+                set_aside(path)
+        journal.append("note", text=f"starting over: {error}")
+        return None
+    trainer.set_masks(None)
+    trainer.load(state, optimizer=True)
+    trainer.set_masks(masks)
+    if spec.replay:
+        return {}
+    facts = counts(spec, masks)
+    for record in history:
+        for name in ("accuracy_pruned", "accuracy_start", "loss_start"):
+            if name in record:
+                facts[name] = record[name]
+    facts.setdefault("accuracy_pruned", None)
+    return facts
 
 
 def prepare(
     spec: StageSpec, key: str, trainer: Trainer, paths: StorePaths, journal: Journal
-) -> Start:
+) -> dict[str, Any]:
     """Bring the trainer to the stage's first step, record what was pruned and what it scores.
 
+    Returns counts and first accuracies, as they go into the result; nothing for a replay.
     Raises MissingInput, and NonFiniteWeights where the parent diverged.
     """
     if spec.replay:
-        return _replay_start(spec, trainer, paths)
-    start = _pruned(spec, key, trainer, paths, journal) if spec.mask else _dense(spec, trainer)
+        _begin_replay(spec, trainer, paths)
+        return {}
     if spec.mask:
-        _load_weights(spec, start.masks, trainer, paths)
+        masks, accuracy = _prune(spec, key, trainer, paths, journal)
+        _load_weights(spec, masks, trainer, paths)
+    else:
+        masks, accuracy = None, None
+        trainer.initialise(spec.seed, spec.iteration)
     scores = trainer.evaluate("test")
     assert scores is not None
-    start.facts |= {"accuracy_start": scores.accuracy, "loss_start": scores.loss}
-    journal.append("begin", accuracy_start=scores.accuracy, loss_start=scores.loss)
-    return start
+    first: dict[str, Any] = {"accuracy_start": scores.accuracy, "loss_start": scores.loss}
+    journal.append("begin", **first)
+    return {**counts(spec, masks), "accuracy_pruned": accuracy, **first}
 
 
-def _dense(spec: StageSpec, trainer: Trainer) -> Start:
-    trainer.initialise(spec.seed, spec.iteration)
-    return Start(facts=counts(spec, None) | {"accuracy_pruned": None})
-
-
-def _pruned(
+def _prune(
     spec: StageSpec, key: str, trainer: Trainer, paths: StorePaths, journal: Journal
-) -> Start:
-    """The mask, scored on the parent's end weights, and how the parent does under it."""
+) -> tuple[Masks, float]:
+    """Score the mask on the parent's end weights, and evaluate the parent under it.
+
+    Returns the masks and the accuracy in percent.
+    """
     assert spec.mask is not None
     parent = read_state(paths, Weights(spec.mask.parent))
     before = _read_masks(paths, spec.mask.parent)
@@ -71,35 +115,41 @@ def _pruned(
     trainer.load(replace(parent, step=0, accumulators={}), optimizer=False)
     scores = trainer.evaluate("test")
     assert scores is not None
-    facts = counts(spec, masks) | {"accuracy_pruned": scores.accuracy}
     layers = [
         {"name": layer_name(name), "total": mask.numel(), "kept": int(mask.sum())}
         for name, mask in masks.items()
         if mask.dim() > 1
     ]
-    journal.append("pruned", **facts, loss_pruned=scores.loss, layers=layers)
-    return Start(masks, facts)
+    journal.append(
+        "pruned",
+        **counts(spec, masks),
+        accuracy_pruned=scores.accuracy,
+        loss_pruned=scores.loss,
+        layers=layers,
+    )
+    return masks, scores.accuracy
 
 
 def counts(spec: StageSpec, masks: Masks | None) -> dict[str, Any]:
-    """Weights and multiply-adds, all and kept; see core.inspect for what is counted."""
+    """Weights and multiply-adds, all and kept; `ml.network_summary` says what is counted."""
     exclude = spec.mask.settings.exclude if spec.mask else ()
-    anatomy = inspect.inspect(spec.network, exclude)
+    network = summarise(spec.network, exclude)
+    kept = masks or {}
     return {
-        "kept": anatomy.weights_kept(masks or {}),
-        "prunable": anatomy.prunable,
-        "parameters": anatomy.parameters,
-        "kept_parameters": anatomy.parameters_kept(masks or {}),
-        "macs": anatomy.macs_kept(masks or {}),
-        "macs_dense": anatomy.macs,
-        "dead_layers": dead_layers(masks or {}),
+        "kept": network.weights_kept(kept),
+        "prunable": network.prunable,
+        "parameters": network.parameters,
+        "kept_parameters": network.parameters_kept(kept),
+        "macs": network.macs_kept(kept),
+        "macs_dense": network.macs,
+        "dead_layers": dead_layers(kept),
     }
 
 
 def _load_weights(
     spec: StageSpec, masks: Masks | None, trainer: Trainer, paths: StorePaths
 ) -> None:
-    """Weights, BatchNorm and optimizer state as the strategy says; step 0 of this stage."""
+    """Load weights, BatchNorm and optimizer state as the strategy says; step 0 of this stage."""
     if spec.weights.stage is None:
         trainer.initialise(spec.seed, spec.iteration)
         trainer.set_masks(masks)
@@ -111,14 +161,11 @@ def _load_weights(
         kept = batchnorm_names(trainer.module)
         parent = read_state(paths, Weights(spec.mask.parent)).weights
         state = replace(state, weights=state.weights | {name: parent[name] for name in kept})
-    carried = spec.optimizer_state == "carried"
-    trainer.load(state, optimizer=carried)
-    if not carried:
-        trainer.reset_optimizer()
+    trainer.load(state, optimizer=spec.optimizer_state == "carried")
 
 
 def read_state(paths: StorePaths, source: Weights) -> State:
-    """A done stage's state at a step, or at its end.
+    """Read a done stage's state at a step, or at its end.
 
     Raises MissingInput where it is not there, or was set aside because it could not be trusted.
     """
@@ -145,7 +192,7 @@ def read_state(paths: StorePaths, source: Weights) -> State:
 
 
 def _read_masks(paths: StorePaths, key: str) -> Masks | None:
-    """A done stage's masks; None of a dense one.
+    """Read a done stage's masks; None of a dense one.
 
     Raises MissingInput where they should be there and are not, or were set aside as they could not be trusted:
     weights that are gone must not come back.
@@ -162,19 +209,16 @@ def _read_masks(paths: StorePaths, key: str) -> Masks | None:
         raise MissingInput(f"{error}; it was set aside", key) from error
 
 
-def _replay_start(spec: StageSpec, trainer: Trainer, paths: StorePaths) -> Start:
-    """From the dense run's nearest checkpoint before the step wanted, or from its initialisation."""
+def _begin_replay(spec: StageSpec, trainer: Trainer, paths: StorePaths) -> None:
+    """Start from the dense run's nearest checkpoint before the step wanted, or from its initialisation."""
     assert spec.weights.stage is not None
-    assert spec.weights.step is not None
     folder = paths.stage(spec.weights.stage)
     for step in reversed(folder.rewind_steps()):
-        if step <= spec.weights.step:
+        if step <= spec.steps:
             try:
                 trainer.set_masks(None)
                 trainer.load(load_state(folder.rewind(step)), optimizer=True)
+                return
             except CorruptFile:
                 set_aside(folder.rewind(step))
-                continue
-            return Start()
     trainer.initialise(spec.seed, spec.iteration)
-    return Start()

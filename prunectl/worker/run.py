@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import platform
 import socket
 import sys
 import time
@@ -21,33 +20,27 @@ from typing import Any
 from prunectl.errors import StoreError
 from prunectl.ml.training.torch_flags import emulation
 from prunectl.ml.training.trainer import Trainer
-from prunectl.spec.key import spec_from_dict, stage_key
 from prunectl.spec.lr_schedule import at
 from prunectl.spec.stage import StageSpec
-from prunectl.store.files import leftovers, read_json, write_json
-from prunectl.store.journal import Journal, Record, read
+from prunectl.store.files import leftovers, write_json
+from prunectl.store.journal import Journal, read
 from prunectl.store.locks import Lock
-from prunectl.store.paths import StagePaths, StorePaths
-from prunectl.worker.checkpoint import (
-    CorruptFile,
-    load_masks,
-    load_state,
-    save_state,
-    set_aside,
-)
-from prunectl.worker.failures import ReplayDiffers, describe
+from prunectl.store.paths import StorePaths
+from prunectl.worker.checkpoint import save_state
+from prunectl.worker.failures import describe
 from prunectl.worker.memory import peak_memory
-from prunectl.worker.prepare import Start, counts, prepare
-from prunectl.worker.trainer_cache import Engines
-from prunectl.worker.versions import versions
+from prunectl.worker.prepare import prepare, read_spec, resume
+from prunectl.worker.result import check_replay, flag, is_diverged, latest_epochs, measurements
+from prunectl.worker.trainer_cache import TrainerCache
+from prunectl.worker.versions import device_name, versions
 
 GRACE_SECONDS = 30.0
 """How long a stage that is asked to stop may go on to reach the end of its epoch."""
 
 
 @dataclass
-class Control:
-    """What a running stage is asked, and what it tells of itself between its steps."""
+class StageControl:
+    """What a running stage is asked, and what it reports between its steps."""
 
     keep: frozenset[int] = frozenset()
     """Steps before which the training state is kept as a rewind checkpoint."""
@@ -63,7 +56,9 @@ class Control:
     """step, steps, and the last evaluation's loss and accuracy."""
 
 
-def run(key: str, paths: StorePaths, engines: Engines, control: Control) -> Iterator[bool]:
+def run(
+    key: str, paths: StorePaths, trainers: TrainerCache, control: StageControl
+) -> Iterator[bool]:
     """Run a stage to its end, or to where `control` stops it.
 
     Yields True after every few steps, and False where it waits for the device and did nothing.
@@ -75,20 +70,22 @@ def run(key: str, paths: StorePaths, engines: Engines, control: Control) -> Iter
     if folder.result.exists():
         control.outcome = "done"
         return
-    spec = _read_spec(folder, key)
+    spec = read_spec(folder, key)
     with Lock(folder.lock):
         for path in leftovers(folder.folder):
             path.unlink(missing_ok=True)
         journal = Journal(folder.events)
         trainer = None
         try:
-            trainer = engines.borrow(spec)
-            yield from _Run(key, spec, paths, trainer, journal, control, engines.device).steps()
-            engines.give_back(spec, trainer)
+            trainer = trainers.borrow(spec)
+            yield from Attempt(key, spec, paths, trainer, journal, control, trainers.device).steps()
+            trainers.give_back(spec, trainer)
         except Exception as error:
             # A trainer that failed is not given back: what is in it may be anything.
             if trainer is not None:
-                _let_go(engines, trainer)
+                # A device that is broken for good must not hide why the stage failed.
+                with contextlib.suppress(Exception):
+                    trainers.discard(trainer)
             failed = describe(error, control.progress.get("step", 0))
             with contextlib.suppress(StoreError):  # on a full disk there is no room for it, either
                 journal.append("failed", durable=True, **failed)
@@ -97,54 +94,88 @@ def run(key: str, paths: StorePaths, engines: Engines, control: Control) -> Iter
             journal.close()
 
 
-def _let_go(engines: Engines, trainer: Trainer) -> None:
-    """Free a failed trainer; a device that is broken for good must not hide why the stage failed."""
-    with contextlib.suppress(Exception):
-        engines.discard(trainer)
-
-
-def _read_spec(folder: StagePaths, key: str) -> StageSpec:
-    try:
-        spec = spec_from_dict(read_json(folder.spec))
-    except (FileNotFoundError, ValueError) as error:
-        raise StoreError(f"{folder.spec}: {error}") from error
-    if stage_key(spec) != key:
-        raise StoreError(f"{folder.spec} describes another stage than its folder")
-    return spec
-
-
-class _Run:
+@dataclass
+class Attempt:
     """One attempt at one stage."""
 
-    def __init__(
-        self,
-        key: str,
-        spec: StageSpec,
-        paths: StorePaths,
-        trainer: Trainer,
-        journal: Journal,
-        control: Control,
-        device: str,
-    ) -> None:
-        self.key = key
-        self.spec = spec
-        self.paths = paths
-        self.folder = paths.stage(key)
-        self.trainer = trainer
-        self.journal = journal
-        self.control = control
-        self.device = device
-        self.steps_total = spec.steps
+    key: str
+    spec: StageSpec
+    paths: StorePaths
+    trainer: Trainer
+    journal: Journal
+    control: StageControl
+    device: str
+    started: float = field(default_factory=time.time)
+    epoch_started: float = field(default_factory=time.monotonic)
+    saved_at: float = field(default_factory=time.monotonic)
+    diverged: bool = False
+    """A loss was not finite."""
+
+    def __post_init__(self) -> None:
+        self.folder = self.paths.stage(self.key)
         self.history, _ = read(self.folder.events)
-        self.started = time.time()
-        self.epoch_started = time.monotonic()
-        self.saved_at = time.monotonic()
-        self.diverged = False
+        self.keep = self.control.keep
+        if self.spec.replay:
+            assert self.spec.weights.step is not None
+            self.keep = frozenset({self.spec.weights.step})
 
     def steps(self) -> Iterator[bool]:
-        """Prepare, train, finish."""
-        start = self._resume()
-        resumed = start is not None
+        """Resume or prepare, train, finish; yields as `run` does."""
+        facts = resume(self.spec, self.trainer, self.folder, self.history, self.journal)
+        self._record_start(resumed=facts is not None)
+        if facts is None:
+            facts = prepare(self.spec, self.key, self.trainer, self.paths, self.journal)
+        yield True
+        self.epoch_started = time.monotonic()
+        while True:
+            self._keep_rewind_point()
+            if self.trainer.step >= self.spec.steps or self.diverged:
+                break
+            yield from self._train(self._next_boundary())
+            if self.control.outcome == "interrupted":
+                return
+            if self._evaluates_at(self.trainer.step):
+                self._record_epoch()
+                yield True
+                if self._checkpoint_or_stop():
+                    return
+        self._finish(facts)
+
+    def _train(self, boundary: int) -> Iterator[bool]:
+        """Train up to step number `boundary`, or to an interruption, and wait for the device."""
+        spec, trainer = self.spec, self.trainer
+        for worked in trainer.train(
+            spec.lr, spec.seed, spec.iteration, boundary, self.control.yield_every
+        ):
+            self.control.progress |= {"step": trainer.step, "steps": spec.steps}
+            yield worked
+            stop_by = self.control.stop_by
+            if trainer.step < boundary and stop_by is not None and time.monotonic() > stop_by:
+                self._interrupt()
+                return
+        while not trainer.idle():
+            yield False
+        for text in trainer.notes():
+            self._note(text)
+
+    # -- where to stop in between
+
+    def _next_boundary(self) -> int:
+        step, every = self.trainer.step, self.spec.train.evaluate_every
+        boundaries = [self.spec.steps, *(kept for kept in self.keep if kept > step)]
+        if every:
+            boundaries.append((step // every + 1) * every)
+        return min(boundaries)
+
+    def _evaluates_at(self, step: int) -> bool:
+        """A replay ends where its dense run may not have evaluated, and then does not either."""
+        every = self.spec.train.evaluate_every
+        due = bool(every) and step % every == 0
+        return due or (step == self.spec.steps and not self.spec.replay)
+
+    # -- what is written on the way
+
+    def _record_start(self, *, resumed: bool) -> None:
         self.journal.append(
             "start",
             step=self.trainer.step if resumed else 0,
@@ -157,98 +188,15 @@ class _Run:
         )
         if (text := emulation(self.device, self.spec.train)) is not None:
             self._note(text)
-        if start is None:
-            start = prepare(self.spec, self.key, self.trainer, self.paths, self.journal)
-        yield True
-        self.epoch_started = time.monotonic()
-        while True:
-            self._keep_rewind_point()
-            if self.trainer.step >= self.steps_total or self.diverged:
-                break
-            boundary = self._next_boundary()
-            for worked in self.trainer.train(
-                self.spec.lr,
-                self.spec.seed,
-                self.spec.iteration,
-                until=boundary,
-                yield_every=self.control.yield_every,
-            ):
-                self.control.progress |= {"step": self.trainer.step, "steps": self.steps_total}
-                yield worked
-                if self.trainer.step < boundary and self._out_of_time():
-                    self._interrupt()
-                    return
-            while not self.trainer.idle():
-                yield False
-            for text in self.trainer.notes():
-                self._note(text)
-            if self._evaluates_at(self.trainer.step):
-                self._record_epoch()
-                yield True
-                if self._checkpoint_or_stop():
-                    return
-        self._finish(start)
-
-    # -- where to stop in between
-
-    def _next_boundary(self) -> int:
-        step, every = self.trainer.step, self.spec.train.evaluate_every
-        boundary = self.steps_total
-        if every:
-            boundary = min(boundary, (step // every + 1) * every)
-        return min([boundary, *(kept for kept in self._kept_steps() if kept > step)])
-
-    def _evaluates_at(self, step: int) -> bool:
-        every = self.spec.train.evaluate_every
-        if self.spec.replay and step == self.steps_total:
-            return bool(every) and step % every == 0
-        return step == self.steps_total or (bool(every) and step % every == 0)
-
-    def _kept_steps(self) -> frozenset[int]:
-        if self.spec.replay:
-            assert self.spec.weights.step is not None
-            return frozenset({self.spec.weights.step})
-        return self.control.keep
-
-    def _out_of_time(self) -> bool:
-        return self.control.stop_by is not None and time.monotonic() > self.control.stop_by
-
-    # -- what is written on the way
 
     def _note(self, text: str) -> None:
         self.journal.append("note", text=text)
         sys.stderr.write(f"stage {self.key}: {text}\n")
 
-    def _resume(self) -> Start | None:
-        """Continue from the newest checkpoint that can be trusted; None where there is none."""
-        try:
-            state = load_state(self.folder.latest)
-            masks = load_masks(self.folder.mask) if self.spec.mask else None
-        except FileNotFoundError:
-            return None
-        except CorruptFile as error:
-            for path in (self.folder.latest, self.folder.mask):
-                if path.exists():
-                    set_aside(path)
-            self.journal.append("note", text=f"starting over: {error}")
-            return None
-        self.trainer.set_masks(None)
-        self.trainer.load(state, optimizer=True)
-        self.trainer.set_masks(masks)
-        if self.spec.replay:
-            return Start()
-        facts = counts(self.spec, masks)
-        for record in self.history:
-            for name in ("accuracy_pruned", "accuracy_start", "loss_start"):
-                if name in record:
-                    facts[name] = record[name]
-        facts.setdefault("accuracy_pruned", None)
-        return Start(masks, facts)
-
     def _keep_rewind_point(self) -> None:
         step = self.trainer.step
         path = self.folder.rewind(step)
-        if step in self._kept_steps() and not path.exists():
+        if step in self.keep and not path.exists():
             save_state(path, self.trainer.state(), self.key)
             self.journal.append("checkpoint", step=step, file=path.name)
 
@@ -259,13 +207,13 @@ class _Run:
         assert test is not None
         validation = self.trainer.evaluate("validation")
         step = self.trainer.step
-        every = self.spec.train.evaluate_every or self.steps_total
+        every = self.spec.train.evaluate_every or self.spec.steps
         record = self.journal.append(
             "epoch",
             epoch=math.ceil(step / every),
             step=step,
             lr=at(self.spec.lr, step - 1),
-            rates=[list(run) for run in self.trainer.rates_applied()],
+            rates=[list(run) for run in self.trainer.lrs_applied()],
             train_loss=train.loss,
             train_accuracy=train.accuracy,
             loss=test.loss,
@@ -276,15 +224,17 @@ class _Run:
             seconds=round(seconds, 6),
         )
         self.history.append(record)
-        self.diverged = not (math.isfinite(train.loss) and math.isfinite(test.loss))
+        self.diverged = is_diverged(record)
         self.control.progress |= {"step": step, "loss": test.loss, "accuracy": test.accuracy}
         if self.spec.replay:
-            self._compare_with_dense(record)
+            assert self.spec.weights.stage is not None
+            recorded, _ = read(self.paths.stage(self.spec.weights.stage).events)
+            check_replay(record, recorded, self.spec.steps)
         self.epoch_started = time.monotonic()
 
     def _checkpoint_or_stop(self) -> bool:
-        """At the end of an epoch: whether the stage stops here."""
-        if self.trainer.step >= self.steps_total or self.diverged:
+        """At the end of an epoch: save a checkpoint where it is time. Returns True if the stage stops here."""
+        if self.trainer.step >= self.spec.steps or self.diverged:
             return False
         if self.control.stop_by is not None:
             self._interrupt()
@@ -308,34 +258,26 @@ class _Run:
 
     # -- the end
 
-    def _finish(self, start: Start) -> None:
+    def _finish(self, facts: dict[str, Any]) -> None:
         if not self.spec.replay:
             save_state(self.folder.final, self.trainer.state(), self.key)
-        result = self._result(start)
+        result = self._result(facts)
         self.journal.append("done", durable=True, **result)
         write_json(self.folder.result, result)
         self.folder.latest.unlink(missing_ok=True)
         self.control.outcome = "done"
 
-    def _result(self, start: Start) -> dict[str, Any]:
+    def _result(self, facts: dict[str, Any]) -> dict[str, Any]:
         epochs = latest_epochs(self.history)
-        last = epochs[-1] if epochs else {}
-        test_accuracies = [record["accuracy"] for record in epochs]
-        measured = ("train_loss", "train_accuracy", "loss", "accuracy", "top5")
-        files = [path for path in sorted(self.folder.folder.glob("*.safetensors"))]
         return {
             "key": self.key,
             "replay": self.spec.replay,
             "seed": self.spec.seed,
             "iteration": self.spec.iteration,
             "steps": self.trainer.step,
-            "flag": self._flag(last),
-            **start.facts,
-            **{name: last.get(name) for name in measured},
-            "best_accuracy": max(test_accuracies, default=None),
-            "validation_accuracy": last.get("validation_accuracy"),
-            "validation_loss": last.get("validation_loss"),
-            "epochs": len(epochs),
+            "flag": flag(self.spec, epochs, len(self.trainer.images.test_labels)),
+            **facts,
+            **measurements(epochs),
             "retrain_epochs": float(self.trainer.step / self.trainer.layout.per_epoch),
             "seconds": round(sum(record["seconds"] for record in epochs), 3),
             "peak_memory": peak_memory(self.device),
@@ -347,61 +289,8 @@ class _Run:
             "started": self.started,
             "ended": time.time(),
             "files": {
-                path.name: path.stat().st_size for path in files if path != self.folder.latest
+                path.name: path.stat().st_size
+                for path in sorted(self.folder.folder.glob("*.safetensors"))
+                if path != self.folder.latest
             },
         }
-
-    def _flag(self, last: Record) -> str | None:
-        """``diverged``: a loss that is not finite. ``collapsed``: no better than guessing.
-
-        Guessing is right p = 1/classes of the time; an accuracy within three standard errors √(p(1−p)/n) of that
-        cannot be told from it.
-        """
-        if self.spec.replay:
-            return None
-        if self.diverged:
-            return "diverged"
-        chance = 1 / self.spec.network.classes
-        error = math.sqrt(chance * (1 - chance) / len(self.trainer.images.test_labels))
-        collapsed = last["accuracy"] <= 100 * (chance + 3 * error)
-        return "collapsed" if collapsed else None
-
-    def _compare_with_dense(self, record: Record) -> None:
-        """A replay must come by what the dense run recorded at the same steps."""
-        assert self.spec.weights.stage is not None
-        recorded, _ = read(self.paths.stage(self.spec.weights.stage).events)
-        for other in latest_epochs(recorded):
-            if other["step"] == record["step"]:
-                for name in ("train_loss", "loss", "accuracy"):
-                    if other[name] != record[name]:
-                        raise ReplayDiffers(
-                            f"replaying the dense run to step {self.spec.weights.step} gave {name} "
-                            f"{record[name]} at step {record['step']}, where {other[name]} was recorded: "
-                            "another device, library version or code computed it"
-                        )
-
-
-def latest_epochs(records: list[Record]) -> list[Record]:
-    """The epoch records that count, in order: of each epoch the last attempt's."""
-    found = {record["epoch"]: record for record in records if record["type"] == "epoch"}
-    return [found[epoch] for epoch in sorted(found)]
-
-
-def device_name(device: str) -> str:
-    """What the device calls itself."""
-    if device.startswith("cuda"):
-        import torch
-
-        return torch.cuda.get_device_name(device)
-    for line in _cpuinfo():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _cpuinfo() -> list[str]:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            return file.read().splitlines()
-    except OSError:
-        return []

@@ -13,49 +13,50 @@ from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.settings import DataSettings, NetworkSettings, TrainSettings
 from prunectl.spec.stage import StageSpec
 
-_Kind = tuple[NetworkSettings, TrainSettings, DataSettings]
+Workload = tuple[NetworkSettings, TrainSettings, DataSettings]
+"""What a trainer is built for."""
 
 
-class Engines:
-    """Trainers by what they are built for; stages that agree in it take turns on one, copied into in place."""
+class TrainerCache:
+    """Trainers by workload; stages of the same workload take turns on one, copied into in place."""
 
     def __init__(self, data_root: Path, device: str, keep: int = 2, *, fuse: bool = False) -> None:
-        """`keep` kinds of trainers stay ready; `fuse` is the trainers' own."""
+        """Trainers of `keep` workloads stay ready, and as many data sets; `fuse` is the trainers' own."""
         self.device = device
         self.fuse = fuse
         self._root = data_root
         self._keep = keep
         self._images: OrderedDict[DataSettings, Images | Streamed] = OrderedDict()
-        self._idle: OrderedDict[_Kind, list[Trainer]] = OrderedDict()
-        self._alive: dict[int, _Kind] = {}
+        self._idle: OrderedDict[Workload, list[Trainer]] = OrderedDict()
+        self._alive: dict[int, Workload] = {}
 
     @property
-    def lanes(self) -> int | None:
-        """Trainers that share the process's memory, idle ones too; None where they are of several kinds, and
-        nobody can say what is whose."""
-        kinds = list(self._alive.values())
-        return len(kinds) if len(set(kinds)) == 1 else None
+    def sharing(self) -> int | None:
+        """Trainers that share the process's memory, idle ones too; None where they are of several workloads, as
+        then the memory of one cannot be told from that of the others."""
+        workloads = list(self._alive.values())
+        return len(workloads) if len(set(workloads)) == 1 else None
 
     def borrow(self, spec: StageSpec) -> Trainer:
-        """A trainer for the stage, its state that of whoever used it last.
+        """Return a trainer for the stage, in the state that its last user left it in.
 
         Raises DataError where the data set is not there.
         """
-        kind = _kind(spec)
+        workload = _workload(spec)
         configure(self.device, spec.train)
-        idle = self._idle.get(kind)
+        idle = self._idle.get(workload)
         if idle:
             return idle.pop()
         images = self._load(spec.data)
         trainer = Trainer(spec.network, spec.train, images, self.device, fuse=self.fuse)
-        self._alive[id(trainer)] = kind
+        self._alive[id(trainer)] = workload
         return trainer
 
     def give_back(self, spec: StageSpec, trainer: Trainer) -> None:
-        """Keep the trainer for the next stage of its kind; the kind used longest ago is dropped."""
-        kind = _kind(spec)
-        self._idle.setdefault(kind, []).append(trainer)
-        self._idle.move_to_end(kind)
+        """Keep the trainer for the next stage of its workload; drop the workload used longest ago."""
+        workload = _workload(spec)
+        self._idle.setdefault(workload, []).append(trainer)
+        self._idle.move_to_end(workload)
         while len(self._idle) > self._keep:
             _, dropped = self._idle.popitem(last=False)
             self.discard(*dropped)
@@ -66,7 +67,7 @@ class Engines:
             self._alive.pop(id(trainer), None)
             trainer.close()
         if self.device != "cpu":
-            # Trainers hold themselves in cycles, which Python would keep until it happens to look.
+            # Trainers hold themselves in cycles, which Python would keep until its collector happens to run.
             gc.collect()
 
     def _load(self, settings: DataSettings) -> Images | Streamed:
@@ -78,6 +79,6 @@ class Engines:
         return self._images[settings]
 
 
-def _kind(spec: StageSpec) -> _Kind:
-    # How often a stage is evaluated is the stage's affair, not the engine's.
+def _workload(spec: StageSpec) -> Workload:
+    # How often a stage is evaluated changes nothing of the trainer.
     return spec.network, replace(spec.train, evaluate_every=0), spec.data

@@ -1,9 +1,11 @@
-"""What computed a stage: recorded with it, never part of its key."""
+"""What computed a stage, versions and device: recorded with it, never part of its key."""
 
 from __future__ import annotations
 
+import contextlib
 import platform
 from functools import cache
+from pathlib import Path
 
 import numpy
 import torch
@@ -26,3 +28,15 @@ def versions() -> dict[str, str | int | None]:
         if torch.cuda.is_available()
         else None,
     }
+
+
+@cache
+def device_name(device: str) -> str:
+    """The model of a device: of a CUDA device as its driver has it, of a CPU as Linux has it."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text("utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -18,19 +18,15 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from prunectl.bench import baselines as contenders
-from prunectl.bench import rounds as compare
-from prunectl.bench import scheduler as scheduling
-from prunectl.bench import train, upkeep
-from prunectl.bench import workload as work
+from prunectl.bench import baselines, rounds, scheduler, train, upkeep, workload
 from prunectl.bench.rounds import Contender, compared, interval
 from prunectl.cli.app import app
 from prunectl.store.files import write_json
 from prunectl.store.journal import read
-from tests.support import fake_store as made
+from tests.support import fake_store
 from tests.support.fake_store import StoreMaker
 
-TINY = work.quick(work.LENET)
+TINY = workload.quick(workload.LENET)
 
 
 def test_ratios_have_an_interval_and_ones_have_none() -> None:
@@ -46,15 +42,15 @@ def test_ratios_have_an_interval_and_ones_have_none() -> None:
 
 
 def test_work_travels_as_json() -> None:
-    for each in (TINY, work.RESNET, *work.CIFAR.values()):
-        assert work.from_json(json.loads(json.dumps(each.to_json()))) == each
-    assert work.CIFAR["resnet-20"].steps == 391
+    for each in (TINY, workload.RESNET, *workload.CIFAR.values()):
+        assert workload.from_json(json.loads(json.dumps(each.to_json()))) == each
+    assert workload.CIFAR["resnet-20"].steps == 391
 
 
 @pytest.mark.parametrize("kind", ["bare", "trainer", "loader"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_everyone_does_the_same_steps(
-    kind: str, precision: work.Precision, monkeypatch: pytest.MonkeyPatch
+    kind: str, precision: workload.Precision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Counted by the batches that networks see while training: 16, 16 and 8 images."""
     seen = []
@@ -67,7 +63,7 @@ def test_everyone_does_the_same_steps(
 
     monkeypatch.setattr(torch.nn.Linear, "forward", counting)
     options: dict[str, Any] = {"workers": 0, "lanes": 2}
-    contenders.CONTENDERS[kind](replace(TINY, precision=precision), options)()
+    baselines.CONTENDERS[kind](replace(TINY, precision=precision), options)()
     assert (
         seen == [16, 16, 8] * (2 if kind == "trainer" else 1) or sorted(seen) == [8] * 2 + [16] * 4
     )
@@ -77,16 +73,16 @@ def test_a_round_of_prunectl_is_a_whole_pruned_stage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = []
-    run = contenders.run
+    run = baselines.run
     monkeypatch.setattr(
-        contenders,
+        baselines,
         "run",
         lambda key, paths, engines, control: (
             done.append(paths.stage(key)),
             run(key, paths, engines, control),
         )[1],
     )
-    go = contenders.stage(TINY, {"folder": tmp_path})
+    go = baselines.stage(TINY, {"folder": tmp_path})
     go()
     go()
     dense, *pruned = [json.loads(folder.result.read_text()) for folder in done]
@@ -127,8 +123,8 @@ def test_lanes_are_doubled_while_it_pays() -> None:
 
 def test_a_contender_that_fails_says_why() -> None:
     bad = Contender("broken", "bare", replace(TINY, network="no-such-network"))
-    with pytest.raises(compare.BenchError, match=r"broken failed: .*no-such-network"):
-        compare.measure([bad], 1, lambda text: None)
+    with pytest.raises(rounds.BenchError, match=r"broken failed: .*no-such-network"):
+        rounds.measure([bad], 1, lambda text: None)
 
 
 @pytest.mark.slow
@@ -171,7 +167,7 @@ def test_bench_scheduler_measures_a_gap_per_pair_of_stages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PRUNECTL_LEASES", str(tmp_path))
-    result = scheduling.run(3, True, lambda text: None)
+    result = scheduler.run(3, True, lambda text: None)
     assert [row["gaps"] for row in result["gaps"]] == [2, 2]
     assert all(row["seconds"] > 0 for row in result["gaps"])
 
@@ -232,7 +228,7 @@ def test_a_pretender_leaves_a_stage_as_workers_do(tmp_path: Path) -> None:
 
 
 def test_a_made_store_has_what_was_asked_for(tmp_path: Path) -> None:
-    maker = made.make_store(
+    maker = fake_store.make_store(
         tmp_path, trials=16, iterations=2, epochs=2, seeds=2, plans=1, done=0.25
     )
     assert len(maker.trials) == 16

@@ -20,8 +20,8 @@ from prunectl.spec.key import spec_to_dict
 from prunectl.store import files
 from prunectl.store.files import write_json
 from prunectl.store.paths import StorePaths
-from prunectl.worker.run import Control, run
-from prunectl.worker.trainer_cache import Engines
+from prunectl.worker.run import StageControl, run
+from prunectl.worker.trainer_cache import TrainerCache
 from tests.chaos import study
 
 SMALL = ['recipe.length="3ep"', 'recipe.schedule.milestones=["1ep","2ep"]']
@@ -31,19 +31,19 @@ SMALL += ["datasets.toy.train=256", "datasets.toy.test=100", "datasets.toy.width
 
 @dataclass(frozen=True)
 class Bench:
-    """A small plan and engines that are warm."""
+    """A small plan and trainers that are warm."""
 
     plan: Expansion
-    engines: Engines
+    trainers: TrainerCache
 
     @classmethod
     def make(cls, folder: Path) -> Bench:
         """Everything loaded, and nothing written."""
         plan = expand(loads(study.PLAN, overrides=SMALL), check)
-        engines = Engines(folder / "data", "cpu")
+        trainers = TrainerCache(folder / "data", "cpu")
         for spec in plan.stages.values():
-            engines.give_back(spec, engines.borrow(spec))
-        return cls(plan, engines)
+            trainers.give_back(spec, trainers.borrow(spec))
+        return cls(plan, trainers)
 
     def order(self) -> list[str]:
         """Keys, each after what it needs."""
@@ -68,8 +68,8 @@ class Bench:
     def work(self, store: Path) -> None:
         """Run all stages, with a checkpoint after every epoch."""
         for key in self.order():
-            control = Control(keep=self.keep(key), checkpoint_every=0.0)
-            for _ in run(key, StorePaths(store), self.engines, control):
+            control = StageControl(keep=self.keep(key), checkpoint_every=0.0)
+            for _ in run(key, StorePaths(store), self.trainers, control):
                 pass
 
     def calls(self, store: Path) -> list[str]:

@@ -8,8 +8,9 @@ import pytest
 
 from prunectl.errors import UnknownName
 from prunectl.ml.networks import skeleton
-from prunectl.ml.pruning.layers import layer_name, layers, prunable, prunable_layers
+from prunectl.ml.pruning.layers import layer_name, layers, prunable_layers
 from prunectl.spec.settings import NetworkSettings
+from tests.support.prunable import prunable
 
 
 def network(name="resnet-20", shape=(3, 32, 32), **rest):

@@ -12,18 +12,14 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from prunectl.errors import UnknownName
-from prunectl.ml.network_summary import inspect
+from prunectl.ml.network_summary import summarise
 from prunectl.ml.networks import build, skeleton
-from prunectl.ml.pruning.layers import prunable
-from prunectl.ml.pruning.masks import (
-    NonFiniteWeights,
-    dead_channels,
-    dead_layers,
-    highest,
-    next_masks,
-)
+from prunectl.ml.pruning.channels import dead_channels
+from prunectl.ml.pruning.masks import NonFiniteWeights, dead_layers, next_masks
+from prunectl.ml.pruning.scores import highest
 from prunectl.spec.density import ImpossibleDensity, kept
 from prunectl.spec.settings import NetworkSettings, PruneSettings
+from tests.support.prunable import prunable
 
 SMALL = NetworkSettings("convnet", (1, 8, 8), 10)
 SKELETON = skeleton(SMALL)
@@ -461,5 +457,5 @@ def test_resnet_110_a_has_the_density_that_was_published():
     network = build(settings, seeded())
     ratios = tuple((f"stages.0.{block}.conv1", "0.5") for block in range(17))
     masks = masks_of(network.state_dict(), network=network, ratios=ratios)
-    density = inspect(settings).weights_kept(masks) / inspect(settings).prunable
+    density = summarise(settings).weights_kept(masks) / summarise(settings).prunable
     assert round(1 - density, 6) == 0.022737

@@ -1,4 +1,4 @@
-"""Anatomy: shapes, multiply-adds, and networks that do not fit their data."""
+"""Network summaries: shapes, multiply-adds, and networks that do not fit their data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from prunectl.errors import UnknownName
-from prunectl.ml.network_summary import NetworkMisfit, check, inspect
+from prunectl.ml.network_summary import NetworkMisfit, check, summarise
 from prunectl.ml.networks import build
 from prunectl.ml.pruning.masks import next_masks
 from prunectl.spec.density import ImpossibleDensity
@@ -29,20 +29,20 @@ def settings(name="resnet-20", shape=(3, 32, 32), classes=10, **rest):
     ],
 )
 def test_multiply_adds(name, shape, macs):
-    assert inspect(settings(name, shape)).macs == macs
+    assert summarise(settings(name, shape)).macs == macs
 
 
 def test_layers_are_described_one_by_one():
-    layer = inspect(settings()).layers[7]
+    layer = summarise(settings()).layers[7]
     assert (layer.name, layer.kind, layer.role) == ("stages.1.0.conv1", "conv", "hidden")
     assert (layer.shape, layer.weights) == ((32, 16, 3, 3), 4_608)
     assert layer.macs == 4_608 * 16 * 16
     assert layer.parameter in build(settings()).state_dict()
-    assert inspect(settings()).layers[-1].macs == 640
+    assert summarise(settings()).layers[-1].macs == 640
 
 
 def test_kept_weights_macs_and_parameters():
-    anatomy = inspect(settings("convnet", (1, 8, 8)))
+    anatomy = summarise(settings("convnet", (1, 8, 8)))
     masks = {
         "conv2.weight": torch.zeros(16, 8, 3, 3, dtype=torch.bool),
         "classifier.weight": torch.ones(10, 32, dtype=torch.bool),
@@ -56,7 +56,7 @@ def test_kept_weights_macs_and_parameters():
 
 
 def test_excluded_layers_do_not_count_as_prunable():
-    anatomy = inspect(settings(), ("first", "shortcuts"))
+    anatomy = summarise(settings(), ("first", "shortcuts"))
     assert anatomy.prunable == 270_896 - 432 - 512 - 2_048
     assert anatomy.parameters == 272_474
     assert [layer.name for layer in anatomy.layers if not layer.prunable] == [
@@ -65,7 +65,7 @@ def test_excluded_layers_do_not_count_as_prunable():
         "stages.2.0.shortcut.conv",
     ]
     with pytest.raises(UnknownName):
-        inspect(settings(), ("stages.9.0.conv1",))
+        summarise(settings(), ("stages.9.0.conv1",))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_excluded_layers_do_not_count_as_prunable():
 )
 def test_misfits_are_one_clear_line(name, shape, classes, reason):
     with pytest.raises(NetworkMisfit, match=reason) as error:
-        inspect(settings(name, shape, classes))
+        summarise(settings(name, shape, classes))
     assert str(error.value).startswith(f"{name} does not fit images of ")
     assert "\n" not in str(error.value)
 
@@ -93,7 +93,7 @@ def test_a_misfit_found_only_by_running_names_the_layer(monkeypatch):
     )  # its own check is for the true number of stages
     monkeypatch.setattr(vgg, "min", lambda sides: 4, raising=False)
     with pytest.raises(NetworkMisfit, match=r"in or after stages.1.0.bn, at 8×1×2"):
-        inspect(settings("vgg-16", (3, 2, 4)))
+        summarise(settings("vgg-16", (3, 2, 4)))
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_checking_finds_what_would_fail_later(prune, error):
 
 def test_unknown_networks():
     with pytest.raises(UnknownName, match="did you mean 'resnet-20'"):
-        inspect(settings("resnet_20"))
+        summarise(settings("resnet_20"))
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,13 @@ CODE = """
 import sys
 from prunectl.ml.networks import registry as networks
 from prunectl.ml.criteria import registry as criteria
+from prunectl.ml.tasks import registry as tasks
+from prunectl.ml import resolve
 from prunectl.spec import density
 import prunectl.ml.networks
 networks.find("wrn-28-10"), networks.names()
 criteria.find("random"), criteria.names()
+tasks.find("classification"), tasks.names()
 assert density.kept(10, "0.25") == 2
 heavy = {"torch", "numpy", "torchvision"} & set(sys.modules)
 assert not heavy, heavy

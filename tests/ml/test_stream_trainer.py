@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from prunectl.ml.datasets import Images, Streamed
+from prunectl.ml.training.evaluation import batch_size
 from prunectl.ml.training.state import State
 from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.lr_schedule import constant
@@ -165,10 +166,8 @@ def test_batchnorm_sees_micro_batches_one_by_one(path: Path) -> None:
 
 
 def test_large_images_are_evaluated_fewer_at_once(path: Path) -> None:
-    assert trainer(image_maker.held(path))._evaluation_batch() == 250
-    made = trainer(image_maker.held(path))
-    object.__setattr__(made.images, "train_images", torch.empty(1, 3, 224, 224))
-    assert made._evaluation_batch() == 32
+    assert batch_size(image_maker.held(path).shape, torch.device("cpu")) == 250
+    assert batch_size((3, 224, 224), torch.device("cpu")) == 32
 
 
 @pytest.mark.gpu

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from prunectl.ml.training import torch_flags as devices
+from prunectl.ml.training import torch_flags
 from prunectl.spec.settings import TrainSettings
 
 X86 = "processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: fpu sse2 avx512f{}\n"
@@ -29,25 +29,25 @@ ARM = "processor\t: 0\nFeatures\t: fp asimd{}\n"
 def test_bf16_instructions_are_read_from_cpuinfo(tmp_path: Path, text: str, there: bool) -> None:
     file = tmp_path / "cpuinfo"
     file.write_text(text)
-    assert devices._has_bf16("cpu", file) is there
-    assert devices._has_bf16("cpu", tmp_path / "missing") is True
+    assert torch_flags._has_bf16("cpu", file) is there
+    assert torch_flags._has_bf16("cpu", tmp_path / "missing") is True
 
 
 def test_emulation_is_told_of_bf16_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "_has_bf16", lambda kind: False)
-    assert devices.emulation("cpu", TrainSettings(precision="fp32")) is None
-    assert "emulated" in (devices.emulation("cpu", TrainSettings(precision="bf16")) or "")
-    monkeypatch.setattr(devices, "_has_bf16", lambda kind: True)
-    assert devices.emulation("cpu", TrainSettings(precision="bf16")) is None
+    monkeypatch.setattr(torch_flags, "_has_bf16", lambda kind: False)
+    assert torch_flags.emulation("cpu", TrainSettings(precision="fp32")) is None
+    assert "emulated" in (torch_flags.emulation("cpu", TrainSettings(precision="bf16")) or "")
+    monkeypatch.setattr(torch_flags, "_has_bf16", lambda kind: True)
+    assert torch_flags.emulation("cpu", TrainSettings(precision="bf16")) is None
 
 
 CHURN = """
 import resource, sys
-from prunectl.ml.training import torch_flags as devices
+from prunectl.ml.training import torch_flags
 import torch
 torch.set_num_threads(1)
 if sys.argv[1] == "kept":
-    assert devices.keep_freed_memory()
+    assert torch_flags.keep_freed_memory()
 for _ in range(3):
     a = [torch.ones(1 << 20) for _ in range(8)]; del a
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from prunectl.ml.datasets.images import Images
-from prunectl.ml.training import cuda_graphs as capture
+from prunectl.ml.training import cuda_graphs
 from prunectl.ml.training.cuda_graphs import CaptureFailed, Graphs
 from prunectl.ml.training.state import State
 from prunectl.ml.training.trainer import Trainer
@@ -51,10 +51,10 @@ def trainer(name: str = "convnet", channels: int = 3, size: int = 8, **values: A
     return made
 
 
-def captured(made: Trainer, record: capture.Recorder | None = None) -> Trainer:
+def captured(made: Trainer, record: cuda_graphs.Recorder | None = None) -> Trainer:
     record = record or (lambda call: call)
     made._training = Graphs(made._step, made._changed, record)
-    made._evaluation = Graphs(made._evaluate_batch, made._totals.values, record)
+    made.evaluator.capture(record)
     return made
 
 
@@ -96,9 +96,9 @@ def test_one_graph_per_size_of_batch_and_set_of_masks() -> None:
     made = captured(trainer())
     finish(made)
     assert made._training is not None
-    assert made._evaluation is not None
+    assert made.evaluator.graphs is not None
     assert len(made._training) == 4  # batches of 16 and 2, without masks and with
-    assert len(made._evaluation) == 1
+    assert len(made.evaluator.graphs) == 1
     finish(made)
     made.initialise(1, 0)
     finish(made)
@@ -258,7 +258,7 @@ def test_two_trainings_interleaved_give_the_bits_of_each_alone() -> None:
 def test_a_lane_that_is_ahead_waits_without_working() -> None:
     made = trainer()
     behind = iter([0, 0, 4, 4, 4, 3, 0])
-    made.lane.ahead = lambda: next(behind)  # type: ignore[method-assign]
+    made.slot.ahead = lambda: next(behind)  # type: ignore[method-assign]
     turns = list(made.train(LR, 0, 0, 9, yield_every=3))
     assert turns == [True, True, False, False, False, True]
     assert made.step == 9
@@ -277,14 +277,14 @@ def test_streams_are_given_back_and_used_again(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
-    monkeypatch.setattr(capture, "_free_streams", {})
+    monkeypatch.setattr(cuda_graphs, "_free_streams", {})
     device = torch.device("cuda:0")
-    lanes = [capture.Lane(device) for _ in range(3)]
+    lanes = [cuda_graphs.DeviceSlot(device) for _ in range(3)]
     assert len({id(lane.stream) for lane in lanes}) == len(made) == 3
     for lane in lanes:
         lane.close()
     for _ in range(50):
-        capture.Lane(device).close()
+        cuda_graphs.DeviceSlot(device).close()
     assert len(made) == 3
 
 
@@ -293,7 +293,9 @@ def test_a_closed_trainer_holds_no_memory_though_something_holds_it() -> None:
     finish(made)
     held = weakref.ref(made.parameters["conv1.weight"])
     graphs = weakref.ref(made._training)
+    evaluation = weakref.ref(made.evaluator)
     made.close()
     gc.collect()
     assert held() is None
     assert graphs() is None
+    assert evaluation() is None

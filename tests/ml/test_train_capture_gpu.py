@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from prunectl.ml.datasets.images import Images
-from prunectl.ml.training import cuda_graphs as capture
-from prunectl.ml.training.cuda_graphs import Graphs, Lane
+from prunectl.ml.training import cuda_graphs
+from prunectl.ml.training.cuda_graphs import DeviceSlot, Graphs
 from prunectl.ml.training.state import State
 from prunectl.ml.training.torch_flags import configure
 from prunectl.ml.training.trainer import Trainer
@@ -107,7 +107,7 @@ def test_replayed_steps_have_the_bits_of_launched_ones(
         made.set_masks(masks(made))
         run(made, 24)
         assert made.mode == ("graph" if graphs else "eager"), made.notes()
-        found.append((made.state(), made.evaluate("test"), made.metrics(), made.rates_applied()))
+        found.append((made.state(), made.evaluate("test"), made.metrics(), made.lrs_applied()))
     assert_same(found[1][0], found[0][0])
     assert found[1][1:] == found[0][1:]
 
@@ -121,7 +121,7 @@ def test_the_learning_rate_is_read_at_every_replay() -> None:
     for name in made.parameters:
         assert torch.equal(before[name], after[name]), name
     run(still, 24, decaying("cosine", 0.05, 0.0, 24))
-    rates = [rate for _, rate in still.rates_applied()]
+    rates = [rate for _, rate in still.lrs_applied()]
     assert len(set(rates)) == 24
 
 
@@ -140,7 +140,7 @@ def test_pruned_weights_are_zero_after_a_single_replay() -> None:
             assert (state.optimizer[f"momentum_buffer/{name}"][~mask] == 0).all()
 
 
-def test_an_engine_used_again_is_as_good_as_new_and_nothing_moves() -> None:
+def test_a_trainer_used_again_is_as_good_as_new_and_nothing_moves() -> None:
     fresh = trainer()
     run(fresh, 9)
     used = trainer()
@@ -158,7 +158,7 @@ def test_an_engine_used_again_is_as_good_as_new_and_nothing_moves() -> None:
     assert len(used._training) == graphs
 
 
-def test_resuming_in_another_process_s_engine_is_bit_identical() -> None:
+def test_resuming_in_another_process_s_trainer_is_bit_identical() -> None:
     whole, part, other = trainer(), trainer(), trainer()
     run(whole, 24)
     run(part, 11)
@@ -278,19 +278,19 @@ def test_a_lane_does_not_depend_on_its_neighbours(count: int, graphs: bool) -> N
 
 def test_lanes_have_streams_of_their_own_and_give_them_back() -> None:
     device = torch.device("cuda:0")
-    lanes = [Lane(device) for _ in range(6)]
+    lanes = [DeviceSlot(device) for _ in range(6)]
     streams = {lane.stream.cuda_stream for lane in lanes if lane.stream is not None}
     assert len(streams) == 6
     assert torch.cuda.default_stream().cuda_stream not in streams
     for lane in lanes:
         lane.close()
-    again = [Lane(device) for _ in range(6)]
+    again = [DeviceSlot(device) for _ in range(6)]
     assert {lane.stream.cuda_stream for lane in again if lane.stream is not None} == streams
     for lane in again:
         lane.close()
 
 
-def test_closing_an_engine_leaves_the_others_graphs_alone() -> None:
+def test_closing_a_trainer_leaves_the_others_graphs_alone() -> None:
     """Traps 4, 5, 10: memory that is given back is somebody else's at once."""
     whole = trainer()
     run(whole, 24)
@@ -310,14 +310,14 @@ def test_closing_an_engine_leaves_the_others_graphs_alone() -> None:
 def test_a_lane_runs_ahead_of_its_device_by_a_bounded_number_of_steps() -> None:
     made = trainer()
     run(made, 10)
-    assert made.lane.ahead() >= 0
-    with made.lane.queue():
+    assert made.slot.ahead() >= 0
+    with made.slot.queue():
         torch.cuda._sleep(200_000_000)  # device cycles, about a tenth of a second
     turns = made.train(constant(0.01, 10_000), 0, 0, 10_000, yield_every=2)
     done = 0
     while next(turns):
         done += 2
-        assert done <= 2 * (capture.AHEAD + 1)
+        assert done <= 2 * (cuda_graphs.AHEAD + 1)
     assert not made.idle()
     assert made.step == 10 + done
 

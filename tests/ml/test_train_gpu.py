@@ -82,7 +82,7 @@ def test_cuda_trains_as_the_cpu_does(optimizer: OptimizerSettings) -> None:
     first, second = after(there, 6), after(here, 6)
     for name, tensor in second.weights.items():
         torch.testing.assert_close(first.weights[name], tensor, atol=2e-3, rtol=2e-3)
-    assert there.rates_applied() == here.rates_applied() == [(0, 0.01)]
+    assert there.lrs_applied() == here.lrs_applied() == [(0, 0.01)]
     assert there.metrics().loss == pytest.approx(here.metrics().loss, rel=1e-3)
 
 

@@ -17,7 +17,7 @@ from prunectl.ml.randomness import epoch_order
 from prunectl.ml.training.optimizer import Optimizer
 from prunectl.ml.training.state import State
 from prunectl.ml.training.trainer import Trainer
-from prunectl.spec import lr_schedule as schedules
+from prunectl.spec import lr_schedule
 from prunectl.spec.lr_schedule import Segment, constant, stepwise
 from prunectl.spec.settings import (
     AugmentSettings,
@@ -80,7 +80,7 @@ def ready(
     return trainer
 
 
-def run(trainer: Trainer, lr: schedules.Schedule, until: int, **values: Any) -> None:
+def run(trainer: Trainer, lr: lr_schedule.Schedule, until: int, **values: Any) -> None:
     for _ in trainer.train(lr, 0, 0, until, **values):
         pass
 
@@ -164,7 +164,7 @@ def test_zero_buffers_make_the_bits_of_torchs_own_first_step() -> None:
     start = torch.randn(6, 5, generator=source)
     ours, plain = nn.Parameter(start.clone()), nn.Parameter(start.clone())
     optimizer = Optimizer({"w": ours}, SGD)
-    optimizer.rate.fill_(0.1)
+    optimizer.lr.fill_(0.1)
     rate = torch.tensor(0.1)
     other = torch.optim.SGD(
         [plain], rate, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True
@@ -279,20 +279,20 @@ def test_the_rates_read_back_are_those_of_the_schedule() -> None:
     trainer = ready(dense)
     lr = stepwise(0.1, 12, [5, 9], 0.1)
     run(trainer, lr, 7)
-    assert trainer.rates_applied() == [(0, 0.1), (5, 0.01)]
-    assert trainer.rates_applied() == []
+    assert trainer.lrs_applied() == [(0, 0.1), (5, 0.01)]
+    assert trainer.lrs_applied() == []
     run(trainer, lr, 12)
-    assert trainer.rates_applied() == [(9, 0.001)]
+    assert trainer.lrs_applied() == [(9, 0.001)]
 
 
 def test_a_changing_rate_is_read_back_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("prunectl.ml.training.lr_log.ROOM", 4)
     trainer = ready(dense)
-    lr = schedules.decaying("cosine", 0.3, 0.0, 11)
+    lr = lr_schedule.decaying("cosine", 0.3, 0.0, 11)
     run(trainer, lr, 11)
-    applied = trainer.rates_applied()
+    applied = trainer.lrs_applied()
     assert [step for step, _ in applied] == list(range(11))
-    wanted = list(schedules.rates(lr))
+    wanted = list(lr_schedule.rates(lr))
     assert [rate for _, rate in applied] == pytest.approx(wanted, rel=1e-6)
 
 
@@ -311,7 +311,7 @@ def test_after_loading_the_first_rate_is_reported_again() -> None:
     run(trainer, constant(0.1, 8), 4)
     trainer.load(trainer.state())
     run(trainer, constant(0.1, 8), 8)
-    assert trainer.rates_applied() == [(4, 0.1)]
+    assert trainer.lrs_applied() == [(4, 0.1)]
 
 
 def test_a_schedule_too_short_is_refused() -> None:
@@ -438,7 +438,7 @@ def test_what_happens_between_yields_changes_nothing(every: int) -> None:
         trainer.evaluate("test")
         trainer.state()
         trainer.metrics(reset=False)
-        trainer.rates_applied()
+        trainer.lrs_applied()
     assert yields == 10 // every
     assert_same(trainer.state(), whole)
 
@@ -455,17 +455,17 @@ def test_a_training_closed_at_a_yield_goes_on_from_there() -> None:
     assert_same(trainer.state(), whole)
 
 
-def test_an_engine_is_as_good_as_new_for_the_next_stage_and_nothing_moves() -> None:
+def test_a_trainer_is_as_good_as_new_for_the_next_stage_and_nothing_moves() -> None:
     fresh = ready()
     run(fresh, constant(0.1, 5), 5)
     used = ready()
-    places = [t.data_ptr() for t in (*used.parameters.values(), *used.optimizer.slots().values())]
+    places = [t.data_ptr() for t in (*used.parameters.values(), *used.optimizer.state().values())]
     used.set_masks(some_masks(used))
     run(used, constant(0.3, 7), 7)
     used.initialise(0, 0)
     run(used, constant(0.1, 5), 5)
     assert_same(used.state(), fresh.state())
-    now = [t.data_ptr() for t in (*used.parameters.values(), *used.optimizer.slots().values())]
+    now = [t.data_ptr() for t in (*used.parameters.values(), *used.optimizer.state().values())]
     assert now == places
 
 
@@ -497,7 +497,7 @@ def test_loading_without_the_optimizer_starts_it_fresh() -> None:
     trainer.load(State(state.weights, state.optimizer))
     assert trainer.step == 0
     assert trainer.metrics().count == 0
-    trainer.reset_optimizer()
+    trainer.optimizer.reset()
     assert all((tensor == 0).all() for tensor in trainer.state().optimizer.values())
 
 

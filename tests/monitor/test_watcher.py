@@ -17,7 +17,7 @@ from prunectl.monitor.snapshot import STATES, Snapshot, TrialView
 from prunectl.monitor.state import RESCAN_SECONDS
 from prunectl.monitor.watcher import Watcher
 from prunectl.spec.key import spec_to_dict, stage_key
-from prunectl.spec.replay import replay_of
+from prunectl.spec.stage import replay_of
 from prunectl.store import requests as control
 from prunectl.store.files import read_json, write_json
 from prunectl.store.journal import Journal

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from prunectl.errors import PlanError, UnknownName
-from prunectl.ml.network_summary import check, inspect
+from prunectl.ml.network_summary import check, summarise
 from prunectl.ml.networks import build
 from prunectl.ml.pruning.masks import next_masks
 from prunectl.plan import filter_ratios as ratios
@@ -44,7 +44,7 @@ def published(structure: str, network: str) -> list[float]:
 
 def removed(set_: str, network: str) -> list[int]:
     settings = network_of(network)
-    prunable = inspect(settings).prunable
+    prunable = summarise(settings).prunable
     found = ratios.cuts(f"renda2020-{set_}", network, 5)
     return [prunable - check(settings, PruneSettings(ratios=pairs)) for pairs in found]
 
@@ -52,7 +52,7 @@ def removed(set_: str, network: str) -> list[int]:
 @pytest.mark.parametrize(("set_", "network"), SETS)
 def test_the_published_sparsities_come_out(set_: str, network: str) -> None:
     """To 0.002: their counter also takes some inputs of shortcuts for removed, see the next test."""
-    prunable = inspect(network_of(network)).prunable
+    prunable = summarise(network_of(network)).prunable
     ours = [count / prunable for count in removed(set_, network)]
     theirs = published(f"structured-{set_}", network)
     assert len(theirs) == 5
@@ -73,12 +73,12 @@ def test_the_rest_is_the_counting_of_shortcuts(set_: str, network: str) -> None:
         for stage, (inputs, outputs) in enumerate(((16, 32), (32, 64))):
             last = gone.get(f"stages.{stage}.{blocks - 1}.conv1", Fraction(0))
             count += int(last * inputs) * outputs
-        assert round(count / inspect(settings).prunable, 6) == pytest.approx(sparsity, abs=1.1e-6)
+        assert round(count / summarise(settings).prunable, 6) == pytest.approx(sparsity, abs=1.1e-6)
 
 
 @pytest.mark.parametrize(("set_", "network"), SETS)
 def test_shipped_sets_name_layers_with_that_many_filters(set_: str, network: str) -> None:
-    layers = {layer.name: layer for layer in inspect(network_of(network)).layers}
+    layers = {layer.name: layer for layer in summarise(network_of(network)).layers}
     for group in ratios.find(f"renda2020-{set_}").networks[network]:
         for layer in group.layers:
             assert layers[layer].shape[0] == group.filters
@@ -102,7 +102,7 @@ def test_counts_are_those_of_the_masks() -> None:
     for pairs in ratios.cuts("renda2020-b", "resnet-56", 3):
         prune = PruneSettings(ratios=pairs)
         masks = next_masks(network, network.state_dict(), masks, prune)
-        assert inspect(settings).weights_kept(masks) == check(settings, prune)
+        assert summarise(settings).weights_kept(masks) == check(settings, prune)
 
 
 def test_drawn_ratios_are_whole_filters() -> None:

@@ -14,8 +14,9 @@ import pytest
 
 from prunectl.ml.datasets import registry as datasets
 from prunectl.ml.network_summary import check
-from prunectl.plan.expand import Expansion, Trial, expand
+from prunectl.plan.expand import Expansion, expand
 from prunectl.plan.load import load
+from prunectl.spec.trial import Trial
 
 FOLDER = Path(__file__).parents[2] / "plans"
 

@@ -10,13 +10,14 @@ from prunectl.errors import PlanError, UnknownName
 from prunectl.plan.load import check, loads, recipe, recipe_data, recipe_names
 from prunectl.plan.points import Point, points
 from prunectl.plan.schema import Recipe
-from prunectl.spec.lr_schedule import at, last_value, length, runs
+from prunectl.spec.lr_schedule import at, last_value, length
 from prunectl.spec.settings import (
     AugmentSettings,
     NormalizeSettings,
     OptimizerSettings,
     TrainSettings,
 )
+from tests.support.lr_runs import runs
 
 CIFAR_MEAN = (0.49139968, 0.48215841, 0.44653091)
 CIFAR_STD = (0.24703223, 0.24348513, 0.26158784)

@@ -9,8 +9,7 @@ import pytest
 from prunectl.errors import StoreError
 from prunectl.scheduler.graph import StageGraph, preview
 from prunectl.spec.key import spec_from_dict, stage_key
-from prunectl.spec.replay import replay_of
-from prunectl.spec.stage import StageSpec
+from prunectl.spec.stage import StageSpec, replay_of
 from prunectl.store.files import write_json, write_text
 from prunectl.store.records.plan import current, read_study
 from tests.support.scheduler_lab import Plan, Store, dense, retrain

@@ -20,7 +20,7 @@ from prunectl.scheduler.executors.local import Pool, Worker
 from prunectl.scheduler.graph import StageGraph
 from prunectl.scheduler.ingestion import Ingestion
 from prunectl.spec.key import spec_to_dict, stage_key
-from prunectl.spec.replay import replay_of
+from prunectl.spec.stage import replay_of
 from prunectl.store import files
 from prunectl.store.files import read_json
 from prunectl.store.journal import read

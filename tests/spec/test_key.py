@@ -19,7 +19,6 @@ from prunectl.spec.key import (
     to_json,
 )
 from prunectl.spec.lr_schedule import Segment, decaying, stepwise, window
-from prunectl.spec.replay import replay_of
 from prunectl.spec.settings import (
     AugmentSettings,
     DataSettings,
@@ -29,7 +28,7 @@ from prunectl.spec.settings import (
     PruneSettings,
     TrainSettings,
 )
-from prunectl.spec.stage import Mask, StageSpec, Weights
+from prunectl.spec.stage import Mask, StageSpec, Weights, replay_of
 
 CIFAR = DataSettings("cifar10", "md5-c58f30108f718f92721af3b95e74349a", (), "test", 2000)
 DENSE = StageSpec(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from prunectl.spec import lr_schedule as lr
 from prunectl.spec.lr_schedule import Segment
+from tests.support.lr_runs import runs
 
 segments = st.one_of(
     st.builds(Segment, st.sampled_from([0.1, 0.01, 0.001]), st.integers(0, 20)),
@@ -21,7 +22,7 @@ schedules = st.lists(segments, min_size=1, max_size=5)
 
 def test_steps_of_renda_et_al() -> None:
     schedule = lr.stepwise(0.1, 71108, [35547, 53125], 0.1)
-    assert lr.runs(schedule) == [(0, 0.1), (35547, 0.01), (53125, 0.001)]
+    assert runs(schedule) == [(0, 0.1), (35547, 0.01), (53125, 0.001)]
     assert lr.length(schedule) == 71108
 
 

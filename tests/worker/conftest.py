@@ -18,8 +18,8 @@ from prunectl.store.files import write_json
 from prunectl.store.journal import Record, read
 from prunectl.store.paths import StorePaths
 from prunectl.worker.checkpoint import load_masks, load_state
-from prunectl.worker.run import Control, run
-from prunectl.worker.trainer_cache import Engines
+from prunectl.worker.run import StageControl, run
+from prunectl.worker.trainer_cache import TrainerCache
 
 TINY = """
 name = "tiny"
@@ -51,12 +51,12 @@ schedule = { kind = "iterative", rate = 0.5, iterations = 3 }
 
 
 class Laboratory:
-    """A store, a plan and a worker's engines; `run` does stages as a worker would."""
+    """A store, a plan and a worker's trainers; `run` does stages as a worker would."""
 
     def __init__(self, root: Path, *overrides: str, text: str = TINY) -> None:
         self.paths = StorePaths(root)
         self.plan: Expansion = expand(loads(text, overrides=overrides), check)
-        self.engines = Engines(root / "data", "cpu")
+        self.trainers = TrainerCache(root / "data", "cpu")
 
     def spec(self, key: str) -> StageSpec:
         return self.plan.stages[key]
@@ -73,8 +73,8 @@ class Laboratory:
     ) -> dict[str, Any]:
         """Run one stage to its end; its result."""
         self.write(key, spec)
-        control = Control(keep=frozenset(keep))
-        for _ in run(key, self.paths, self.engines, control):
+        control = StageControl(keep=frozenset(keep))
+        for _ in run(key, self.paths, self.trainers, control):
             pass
         assert control.outcome == "done"
         return self.result(key)

@@ -79,7 +79,7 @@ def test_a_pruned_network_is_an_ordinary_module(laboratory: Make) -> None:
     dense, first, *_ = lab.path("lr-rewind")
     lab.run(dense)
     lab.run(first)
-    trainer = lab.engines.borrow(lab.spec(first))
+    trainer = lab.trainers.borrow(lab.spec(first))
     trainer.set_masks(lab.masks(first))
     trainer.load(lab.final(first))
     trainer.evaluate("test")

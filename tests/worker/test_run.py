@@ -11,14 +11,14 @@ import torch
 
 from prunectl.ml.networks import skeleton
 from prunectl.ml.pruning.layers import batchnorm_names
-from prunectl.ml.training.trainer import State
-from prunectl.spec import lr_schedule as lr
+from prunectl.ml.training.state import State
+from prunectl.spec import lr_schedule
 from prunectl.spec.key import stage_key
-from prunectl.spec.replay import replay_of
+from prunectl.spec.stage import replay_of
 from prunectl.store.locks import Lock
 from prunectl.worker.checkpoint import load_state
 from prunectl.worker.failures import MissingInput, ReplayDiffers
-from prunectl.worker.run import Control, run
+from prunectl.worker.run import StageControl, run
 
 STRATEGIES = ("fine-tune", "weight-rewind", "lr-rewind")
 Make = Callable[..., Any]
@@ -206,8 +206,8 @@ def test_the_reported_accuracy_is_the_last_epochs(lab: Any) -> None:
 def test_a_done_stage_is_not_run_again(lab: Any) -> None:
     key = lab.path("fine-tune")[0]
     before = lab.paths.stage(key).events.read_bytes()
-    control = Control()
-    assert list(run(key, lab.paths, lab.engines, control)) == []
+    control = StageControl()
+    assert list(run(key, lab.paths, lab.trainers, control)) == []
     assert control.outcome == "done"
     assert lab.paths.stage(key).events.read_bytes() == before
 
@@ -219,7 +219,7 @@ def test_a_stage_that_somebody_runs_is_left_alone(laboratory: Make) -> None:
     key = lab.path("fine-tune")[0]
     lab.write(key)
     with Lock(lab.paths.stage(key).lock), pytest.raises(StoreBusy):
-        list(run(key, lab.paths, lab.engines, Control()))
+        list(run(key, lab.paths, lab.trainers, StageControl()))
 
 
 @pytest.mark.parametrize("steps_before", [1, 4, 20])
@@ -229,8 +229,8 @@ def test_interrupted_and_resumed_is_bit_equal(laboratory: Make, steps_before: in
     for key in whole.path("weight-rewind")[:2]:
         whole.run(key)
         cut.write(key)
-        control = Control(keep=frozenset({0, 7}), yield_every=1)
-        steps = run(key, cut.paths, cut.engines, control)
+        control = StageControl(keep=frozenset({0, 7}), yield_every=1)
+        steps = run(key, cut.paths, cut.trainers, control)
         for _ in range(steps_before):
             next(steps, None)
         control.stop_by = 0.0
@@ -251,8 +251,8 @@ def test_a_torn_checkpoint_is_set_aside_and_recomputed(laboratory: Make) -> None
     key = whole.path("fine-tune")[0]
     whole.run(key)
     torn.write(key)
-    control = Control(stop_by=0.0)
-    for _ in run(key, torn.paths, torn.engines, control):
+    control = StageControl(stop_by=0.0)
+    for _ in run(key, torn.paths, torn.trainers, control):
         pass
     latest = torn.paths.stage(key).latest
     data = bytearray(latest.read_bytes())
@@ -336,7 +336,7 @@ def test_a_network_that_only_guesses_is_collapsed(laboratory: Make) -> None:
     assert lab.run(lab.path("fine-tune")[0])["flag"] == "collapsed"
 
 
-def test_stages_of_a_kind_share_an_engine_and_it_never_shows(laboratory: Make) -> None:
+def test_stages_of_a_workload_share_a_trainer_and_it_never_shows(laboratory: Make) -> None:
     """The same stage alone in a fresh worker, and after others in a warm one."""
     warm, fresh = laboratory(), laboratory()
     for strategy in STRATEGIES:
@@ -370,7 +370,7 @@ def test_failures_are_in_the_log_with_their_traceback(
 def test_rewinding_inside_the_last_phase_equals_fine_tuning(laboratory: Make) -> None:
     lab = laboratory('recipe.retrain.lr-rewind="1ep"', 'recipe.retrain.fine-tune="1ep"')
     assert lab.path("lr-rewind") == lab.path("fine-tune")
-    assert lab.spec(lab.path("lr-rewind")[1]).lr == lr.constant(0.0005, 7)
+    assert lab.spec(lab.path("lr-rewind")[1]).lr == lr_schedule.constant(0.0005, 7)
 
 
 def test_fine_tuning_is_a_prefix_of_longer_fine_tuning(laboratory: Make) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from prunectl.ml.datasets.registry import describe
-from prunectl.ml.training import trainer as train
+from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.key import spec_to_dict, stage_key
 from prunectl.spec.lr_schedule import constant
 from prunectl.spec.settings import (
@@ -26,10 +26,9 @@ from prunectl.spec.stage import Mask, StageSpec, Weights
 from prunectl.store.files import write_json
 from prunectl.store.journal import read
 from prunectl.store.paths import StorePaths
-from prunectl.worker import run as stage_run
 from prunectl.worker.checkpoint import load_state
-from prunectl.worker.run import Control, run
-from prunectl.worker.trainer_cache import Engines
+from prunectl.worker.run import StageControl, run
+from prunectl.worker.trainer_cache import TrainerCache
 
 OPTIONS = (("classes", 4), ("height", 8), ("test", 40), ("train", 96), ("width", 8))
 EPOCH = 3
@@ -69,12 +68,12 @@ def retrain(parent: StageSpec) -> StageSpec:
 
 
 def begin(
-    paths: StorePaths, engines: Engines, spec: StageSpec, control: Control | None = None
+    paths: StorePaths, trainers: TrainerCache, spec: StageSpec, control: StageControl | None = None
 ) -> Iterator[bool]:
     folder = paths.stage(stage_key(spec))
     folder.folder.mkdir(parents=True, exist_ok=True)
     write_json(folder.spec, spec_to_dict(spec))
-    return run(stage_key(spec), paths, engines, control or Control())
+    return run(stage_key(spec), paths, trainers, control or StageControl())
 
 
 def finish(steps: Iterator[bool]) -> None:
@@ -83,10 +82,10 @@ def finish(steps: Iterator[bool]) -> None:
 
 
 def counts(root: Path, trials: int) -> dict[str, int]:
-    paths, engines = StorePaths(root), Engines(root, "cpu")
+    paths, trainers = StorePaths(root), TrainerCache(root, "cpu")
     specs = [spec for seed in range(trials) for spec in (dense(seed), retrain(dense(seed)))]
     for spec in specs:
-        finish(begin(paths, engines, spec))
+        finish(begin(paths, trainers, spec))
     folders = [paths.stage(stage_key(spec)) for spec in specs]
     records = [record for folder in folders for record in read(folder.events)[0]]
     return {
@@ -109,11 +108,11 @@ def test_a_worker_holds_no_more_tensors_after_many_stages_than_after_few(tmp_pat
         gc.collect()
         return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
 
-    paths, engines = StorePaths(tmp_path), Engines(tmp_path, "cpu")
+    paths, trainers = StorePaths(tmp_path), TrainerCache(tmp_path, "cpu")
     after = []
     for seed in range(6):
         for spec in (dense(seed), retrain(dense(seed))):
-            finish(begin(paths, engines, spec))
+            finish(begin(paths, trainers, spec))
         after.append(held())
     assert after[1:] == after[1:2] * 5
 
@@ -122,7 +121,7 @@ def test_a_worker_holds_no_more_tensors_after_many_stages_than_after_few(tmp_pat
 def test_an_epoch_writes_one_record_and_no_file(tmp_path: Path, epochs: int) -> None:
     spec = dense(0, epochs)
     paths = StorePaths(tmp_path)
-    finish(begin(paths, Engines(tmp_path, "cpu"), spec))
+    finish(begin(paths, TrainerCache(tmp_path, "cpu"), spec))
     folder = paths.stage(stage_key(spec))
     assert sorted(path.name for path in folder.folder.iterdir()) == sorted(
         path.name
@@ -133,13 +132,13 @@ def test_an_epoch_writes_one_record_and_no_file(tmp_path: Path, epochs: int) -> 
     assert kinds == ["start", "begin", *["epoch"] * epochs, "done"]
 
 
-def test_one_engine_serves_all_stages_of_a_kind(
+def test_one_trainer_serves_all_stages_of_a_workload(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = []
-    build = train.Trainer._allocate
+    build = Trainer._allocate
     monkeypatch.setattr(
-        train.Trainer, "_allocate", lambda self, task: (made.append(1), build(self, task))[1]
+        Trainer, "_allocate", lambda self, task: (made.append(1), build(self, task))[1]
     )
     counts(tmp_path, 3)
     assert len(made) == 1
@@ -149,9 +148,9 @@ def test_interleaved_stages_have_the_bits_of_each_alone(tmp_path: Path) -> None:
     alone, together = StorePaths(tmp_path / "alone"), StorePaths(tmp_path / "together")
     specs = [dense(seed, 3) for seed in range(3)]
     for spec in specs:
-        finish(begin(alone, Engines(tmp_path, "cpu"), spec))
-    engines = Engines(tmp_path, "cpu")
-    going = [begin(together, engines, spec) for spec in specs]
+        finish(begin(alone, TrainerCache(tmp_path, "cpu"), spec))
+    trainers = TrainerCache(tmp_path, "cpu")
+    going = [begin(together, trainers, spec) for spec in specs]
     while going:
         going = [steps for steps in going if next(steps, None) is not None]
     for spec in specs:
@@ -165,10 +164,12 @@ def test_interleaved_stages_have_the_bits_of_each_alone(tmp_path: Path) -> None:
 def test_emulated_bf16_is_noted_and_computed_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(stage_run, "emulation", lambda device, settings: "bf16 is emulated")
+    monkeypatch.setattr(
+        "prunectl.worker.run.emulation", lambda device, settings: "bf16 is emulated"
+    )
     spec = dense(0, 1, "bf16")
-    paths, engines = StorePaths(tmp_path), Engines(tmp_path, "cpu")
-    finish(begin(paths, engines, spec))
+    paths, trainers = StorePaths(tmp_path), TrainerCache(tmp_path, "cpu")
+    finish(begin(paths, trainers, spec))
     notes = [r["text"] for r in read(paths.stage(stage_key(spec)).events)[0] if r["type"] == "note"]
     assert notes == ["bf16 is emulated"]
     assert "bf16 is emulated" in capsys.readouterr().err
@@ -178,9 +179,9 @@ def test_a_step_that_could_not_be_recorded_is_noted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = [["steps run eagerly, not as CUDA graphs: why"]]
-    monkeypatch.setattr(train.Trainer, "notes", lambda self: said.pop() if said else [])
+    monkeypatch.setattr(Trainer, "notes", lambda self: said.pop() if said else [])
     spec = dense(0)
     paths = StorePaths(tmp_path)
-    finish(begin(paths, Engines(tmp_path, "cpu"), spec))
+    finish(begin(paths, TrainerCache(tmp_path, "cpu"), spec))
     notes = [r["text"] for r in read(paths.stage(stage_key(spec)).events)[0] if r["type"] == "note"]
     assert notes == ["steps run eagerly, not as CUDA graphs: why"]

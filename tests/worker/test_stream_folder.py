@@ -104,7 +104,7 @@ def test_held_and_streamed_come_to_the_same_results(
         lab = laboratory(text=text(folder, held))
         remember(lab)
         found = [lab.run(key, keep=(3,)) for key in lab.path("weight-rewind")]
-        assert [type(images) for images in lab.engines._images.values()] == [kind]
+        assert [type(images) for images in lab.trainers._images.values()] == [kind]
         assert all(result["validation_accuracy"] is not None for result in found)
         for result in found:
             results.append([result[name] for name in ("train_loss", "loss", "accuracy", "kept")])

@@ -15,7 +15,7 @@ class Criterion(Protocol):
     def __call__(
         self, weights: Mapping[str, Tensor], generator: torch.Generator | None
     ) -> dict[str, Tensor]:
-        """One finite float32 score per weight, by the same names and in the same shapes.
+        """Return one finite float32 score per weight, by the same names and in the same shapes.
 
         `weights` are float32 CPU tensors with pruned weights at zero; they must not be changed. For channels
         they are the mean magnitudes of the channels, one element each. `generator` is a CPU generator and the

@@ -9,5 +9,5 @@ from torch import Tensor
 
 
 def score(weights: Mapping[str, Tensor], generator: torch.Generator | None) -> dict[str, Tensor]:
-    """|w| of every weight."""
+    """Return |w| of every weight."""
     return {name: weight.abs() for name, weight in weights.items()}

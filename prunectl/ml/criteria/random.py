@@ -1,4 +1,4 @@
-"""Weights are kept by lot: what a criterion has to beat."""
+"""Random scores: the control that a criterion has to beat."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def score(weights: Mapping[str, Tensor], generator: torch.Generator | None) -> dict[str, Tensor]:
-    """Uniform numbers, whatever the weights are. Raises ValueError without a generator."""
+    """Return uniform random scores, whatever the weights are. Raises ValueError without a generator."""
     if generator is None:
         raise ValueError("the random criterion needs a generator")
     return {name: torch.rand(weight.shape, generator=generator) for name, weight in weights.items()}

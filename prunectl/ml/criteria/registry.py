@@ -1,44 +1,31 @@
-"""Every criterion there is; torch-free. A new one is a file with a `score` function and a line here."""
+"""Every criterion, torch-free. A new one is a file with a `score` function (see `base`) and a line here."""
 
 from __future__ import annotations
 
-import importlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from prunectl.errors import UnknownName
+from prunectl.ml.resolve import lookup, resolve
 
 if TYPE_CHECKING:
     from prunectl.ml.criteria.base import Criterion
 
-
-@dataclass(frozen=True)
-class CriterionEntry:
-    """A criterion's name, the module with its `score`, and what it does in a few words."""
-
-    name: str
-    module: str
-    summary: str
-
-    def load(self) -> Criterion:
-        """The scoring function; imports torch."""
-        score: Criterion = importlib.import_module(self.module).score
-        return score
-
-
-_CRITERIA = {
-    "magnitude": "large weights are kept",
-    "random": "weights are kept by lot: the control",
+_REFERENCES = {
+    "magnitude": "prunectl.ml.criteria.magnitude:score",
+    "random": "prunectl.ml.criteria.random:score",
 }
 
 
 def names() -> list[str]:
     """The names of all criteria."""
-    return list(_CRITERIA)
+    return list(_REFERENCES)
 
 
-def find(name: str) -> CriterionEntry:
-    """The criterion of that name. Raises UnknownName."""
-    if name not in _CRITERIA:
-        raise UnknownName("criterion", name, names())
-    return CriterionEntry(name, f"prunectl.ml.criteria.{name}", _CRITERIA[name])
+def find(name: str) -> str:
+    """The reference of a criterion, for `resolve`. Raises UnknownName."""
+    return lookup("criterion", name, _REFERENCES)
+
+
+def load(name: str) -> Criterion:
+    """The scoring function of a criterion; imports torch. Raises UnknownName."""
+    score: Criterion = resolve(find(name))
+    return score

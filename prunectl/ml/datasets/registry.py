@@ -11,7 +11,6 @@ A data set is a table in registry.toml and a module with
 
 from __future__ import annotations
 
-import importlib
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from types import ModuleType
 from prunectl.errors import DataError, UnknownName
 from prunectl.ml.datasets.files import Finder
 from prunectl.ml.datasets.known_folders import save_options
+from prunectl.ml.resolve import resolve
 from prunectl.spec.settings import Shape
 
 OptionValue = str | int | float
@@ -63,7 +63,8 @@ class DatasetEntry:
 
     def implementation(self) -> ModuleType:
         """Import the module that reads it."""
-        return importlib.import_module(f"prunectl.ml.datasets.{self.module}")
+        module: ModuleType = resolve(f"prunectl.ml.datasets.{self.module}")
+        return module
 
 
 def _read_entries() -> dict[str, DatasetEntry]:

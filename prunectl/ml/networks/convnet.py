@@ -1,4 +1,4 @@
-"""A network small enough to try whole studies on a CPU in minutes."""
+"""A network small enough to run whole studies on a CPU in minutes."""
 
 from __future__ import annotations
 
@@ -31,8 +31,3 @@ class ConvNet(nn.Module):
         maps = functional.relu(self.bn3(self.conv3(maps)))
         logits: Tensor = self.classifier(pooled(maps))
         return logits
-
-
-def convnet(settings: NetworkSettings) -> nn.Module:
-    """The small convolutional network."""
-    return ConvNet(settings)

@@ -53,13 +53,3 @@ class LeNet5(nn.Module):
 def _after(pixels: int) -> int:
     """Pixels along one side after both convolutions and poolings."""
     return ((pixels - 4) // 2 - 4) // 2
-
-
-def lenet_300_100(settings: NetworkSettings) -> nn.Module:
-    """LeNet-300-100, for images of any size."""
-    return LeNet300100(settings)
-
-
-def lenet_5(settings: NetworkSettings) -> nn.Module:
-    """LeNet-5, for images of 16×16 and more."""
-    return LeNet5(settings)

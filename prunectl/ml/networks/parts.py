@@ -1,8 +1,9 @@
-"""What several networks are made of: convolutions, BatchNorm, shortcuts."""
+"""Parts that several networks share: convolutions, BatchNorm, shortcuts."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -82,6 +83,25 @@ def shortcut(
     if settings.shortcut == "projection-without-bn":
         return nn.Sequential(OrderedDict[str, nn.Module](conv=conv))
     return conv_bn(settings, conv)
+
+
+def residual_stages(
+    block: Callable[..., nn.Module],
+    settings: NetworkSettings,
+    inputs: int,
+    widths: Sequence[int],
+    blocks: int,
+) -> nn.Sequential:
+    """One stage of `blocks` blocks per width; all stages but the first start with stride 2."""
+    stages = nn.Sequential()
+    for stage, outputs in enumerate(widths):
+        row = nn.Sequential()
+        for index in range(blocks):
+            stride = 2 if stage > 0 and index == 0 else 1
+            row.append(block(settings, inputs, outputs, stride, first=index == 0))
+            inputs = outputs
+        stages.append(row)
+    return stages
 
 
 def pooled(images: Tensor) -> Tensor:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from prunectl.ml.networks.parts import batchnorm, conv3x3, conv_bn, pooled, shortcut
+from prunectl.ml.networks.parts import (
+    batchnorm,
+    conv3x3,
+    conv_bn,
+    pooled,
+    residual_stages,
+    shortcut,
+)
 from prunectl.spec.settings import NetworkSettings
 
 CHANNELS = (16, 32, 64)
@@ -30,28 +37,15 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Stem, three stages of `blocks` blocks each (the later two start with stride 2), mean, dense layer."""
+    """Stem, three stages of (`depth` − 2)/6 blocks (the later two start with stride 2), mean, dense layer."""
 
-    def __init__(self, settings: NetworkSettings, blocks: int) -> None:
+    def __init__(self, settings: NetworkSettings, depth: int) -> None:
         super().__init__()
         self.stem = conv_bn(settings, conv3x3(settings.shape[0], CHANNELS[0]))
-        self.stages = nn.Sequential()
-        inputs = CHANNELS[0]
-        for stage, outputs in enumerate(CHANNELS):
-            row = nn.Sequential()
-            for block in range(blocks):
-                stride = 2 if stage > 0 and block == 0 else 1
-                row.append(Block(settings, inputs, outputs, stride, first=block == 0))
-                inputs = outputs
-            self.stages.append(row)
-        self.classifier = nn.Linear(inputs, settings.classes)
+        self.stages = residual_stages(Block, settings, CHANNELS[0], CHANNELS, (depth - 2) // 6)
+        self.classifier = nn.Linear(CHANNELS[-1], settings.classes)
 
     def forward(self, images: Tensor) -> Tensor:
         maps = self.stages(functional.relu(self.stem(images)))
         logits: Tensor = self.classifier(pooled(maps))
         return logits
-
-
-def resnet(settings: NetworkSettings, depth: int) -> nn.Module:
-    """The ResNet of `depth` = 6n + 2 layers."""
-    return ResNet(settings, (depth - 2) // 6)

@@ -23,7 +23,7 @@ class Layer(nn.Module):
         return functional.relu(self.bn(self.conv(images)))
 
 
-class VGG(nn.Module):
+class VGG16(nn.Module):
     """Five stages, each ending in 2×2 max-pooling, then the mean over the pixels left (one, of 32×32)."""
 
     def __init__(self, settings: NetworkSettings) -> None:
@@ -45,8 +45,3 @@ class VGG(nn.Module):
             images = functional.max_pool2d(stage(images), 2)
         logits: Tensor = self.classifier(pooled(images))
         return logits
-
-
-def vgg_16(settings: NetworkSettings) -> nn.Module:
-    """VGG-16 without hidden dense layers."""
-    return VGG(settings)

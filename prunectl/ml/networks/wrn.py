@@ -5,7 +5,14 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from prunectl.ml.networks.parts import PaddedShortcut, batchnorm, conv1x1, conv3x3, pooled
+from prunectl.ml.networks.parts import (
+    PaddedShortcut,
+    batchnorm,
+    conv1x1,
+    conv3x3,
+    pooled,
+    residual_stages,
+)
 from prunectl.spec.settings import NetworkSettings
 
 STEM = 16
@@ -44,29 +51,20 @@ class Block(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """Stem of 16 channels, three stages of `blocks` blocks, BatchNorm, mean, dense layer."""
+    """Stem of 16 channels, three stages of (`depth` − 4)/6 blocks, BatchNorm, mean, dense layer.
 
-    def __init__(self, settings: NetworkSettings, blocks: int, width: int) -> None:
+    Stages have `width` times as many channels as a ResNet's.
+    """
+
+    def __init__(self, settings: NetworkSettings, depth: int, width: int) -> None:
         super().__init__()
         self.stem = conv3x3(settings.shape[0], STEM)
-        self.stages = nn.Sequential()
-        inputs = STEM
-        for stage, channels in enumerate(CHANNELS):
-            row = nn.Sequential()
-            for block in range(blocks):
-                stride = 2 if stage > 0 and block == 0 else 1
-                row.append(Block(settings, inputs, channels * width, stride, first=block == 0))
-                inputs = channels * width
-            self.stages.append(row)
-        self.bn = batchnorm(settings, inputs)
-        self.classifier = nn.Linear(inputs, settings.classes)
+        widths = [channels * width for channels in CHANNELS]
+        self.stages = residual_stages(Block, settings, STEM, widths, (depth - 4) // 6)
+        self.bn = batchnorm(settings, widths[-1])
+        self.classifier = nn.Linear(widths[-1], settings.classes)
 
     def forward(self, images: Tensor) -> Tensor:
         maps = functional.relu(self.bn(self.stages(self.stem(images))))
         logits: Tensor = self.classifier(pooled(maps))
         return logits
-
-
-def wrn(settings: NetworkSettings, depth: int, width: int) -> nn.Module:
-    """The Wide ResNet of `depth` = 6n + 4 layers, `width` times as many channels as a ResNet."""
-    return WideResNet(settings, (depth - 4) // 6, width)

@@ -61,7 +61,8 @@ def _role(name: str, place: int, count: int) -> Role:
 def prunable_layers(network: nn.Module, exclude: Collection[str] = ()) -> list[Layer]:
     """The layers whose kernels may be pruned: all of them but those that `exclude` names by role or name.
 
-    Raises UnknownName for a name that is neither; a role that no layer has is no mistake.
+    The first layer's and the shortcuts' kernels included, no biases and no BatchNorm; their number of weights is what
+    densities are fractions of. Raises UnknownName for a name that is neither; a role that no layer has is no mistake.
     """
     every = layers(network)
     for word in exclude:
@@ -69,19 +70,6 @@ def prunable_layers(network: nn.Module, exclude: Collection[str] = ()) -> list[L
             raise UnknownName("layer", word, [*ROLES, *(layer.name for layer in every)])
     roles = {ROLES[word] for word in exclude if word in ROLES}
     return [layer for layer in every if layer.role not in roles and layer.name not in exclude]
-
-
-def prunable(network: nn.Module, exclude: Collection[str] = ()) -> dict[str, nn.Parameter]:
-    """The kernels that may be pruned, by parameter name (``stages.0.1.conv1.weight``), in order.
-
-    All convolution kernels, the first and the shortcuts' included, and all dense kernels; no biases and no
-    BatchNorm. Their number of weights is what densities are fractions of. Raises UnknownName as
-    `prunable_layers` does.
-    """
-    return {
-        layer.parameter: network.get_parameter(layer.parameter)
-        for layer in prunable_layers(network, exclude)
-    }
 
 
 def batchnorm_names(network: nn.Module) -> set[str]:

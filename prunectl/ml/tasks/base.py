@@ -31,17 +31,17 @@ class Task(Protocol):
     """Names of what `evaluation_sums` returns."""
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """What is minimised: the mean over the batch, float32, 0-dim."""
+        """Return what is minimised: the mean over the batch, float32, 0-dim."""
         ...
 
     def training_sums(self, outputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Measured at every training step, so kept cheap: sums over the batch, 0-dim."""
+        """Return sums over the batch, 0-dim; computed at every training step, so they must be cheap."""
         ...
 
     def evaluation_sums(self, outputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Measured when evaluating: ``loss`` and others, sums over the batch."""
+        """Return ``loss`` and others, sums over the batch; computed when evaluating."""
         ...
 
     def metrics(self, sums: Mapping[str, float], count: int) -> Metrics:
-        """From sums over `count` images; what is not among the sums was not measured."""
+        """Compute averages from sums over `count` images; what is not among the sums was not measured."""
         ...

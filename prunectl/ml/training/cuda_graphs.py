@@ -1,4 +1,4 @@
-"""CUDA streams and graphs: where an engine's work is queued, and how a step becomes one launch.
+"""CUDA streams and graphs: where a trainer's work is queued, and how a step becomes one launch.
 
 A training step of a small network is a few hundred kernels of a few microseconds: launched one by one from Python,
 the device waits for the host most of the time. A graph is the whole step, recorded once and launched at once. It
@@ -9,9 +9,10 @@ and stages are copied into them.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,17 +27,17 @@ Recorder = Callable[[Callable[[], None]], Callable[[], None]]
 WARM_UP = 3
 """Steps done before recording: cuDNN and cuBLAS choose kernels and take their workspaces in the first ones."""
 AHEAD = 4
-"""Marks (of some 16 steps each) that a lane may be ahead of its device: enough to hide what the host does at the
+"""Marks (of some 16 steps each) that a trainer may be ahead of its device: enough to hide what the host does at the
 end of an epoch, few enough to stop at once and to share the device evenly."""
 
 _free_streams: dict[torch.device, list[torch.cuda.Stream]] = {}
 
 
-class Lane:
-    """An engine's place on a device: a CUDA stream of its own, or nothing on a CPU, where calls do the work.
+class DeviceSlot:
+    """A trainer's slot on a device: a CUDA stream of its own, or nothing on a CPU, where calls do the work.
 
     torch hands out 32 streams in turn and then the same again. Two graphs on one stream share cuBLAS' workspace, and
-    one that goes would take the other's along, so streams are given back and used again one engine at a time.
+    freeing one would free it for the other, so streams are given back and used again by one trainer at a time.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -48,22 +49,22 @@ class Lane:
             if not self._free:
                 self._free.append(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
             self.stream = self._free.pop()
-            # What was uploaded for all engines was uploaded on another stream.
+            # What all trainers share was uploaded on another stream.
             self.stream.wait_stream(torch.cuda.current_stream(device))
 
     def queue(self) -> contextlib.AbstractContextManager[object]:
-        """What is launched inside is queued here. Never to be held across a yield: others run then."""
+        """Return a context in which launches are queued here. Must not be held across a yield: others run then."""
         return contextlib.nullcontext() if self.stream is None else torch.cuda.stream(self.stream)
 
     def mark(self) -> None:
-        """Remember how far the queue goes now."""
+        """Mark the present end of the queue, for `ahead`."""
         if self.stream is not None:
             event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record(self.stream)
             self._marks.append(event)
 
     def ahead(self) -> int:
-        """Marks that the device has not come to yet. Does not wait."""
+        """Return how many marks the device has not reached yet. Does not wait."""
         while self._marks and self._marks[0].query():  # type: ignore[no-untyped-call]
             self._marks.popleft()
         return len(self._marks)
@@ -71,12 +72,12 @@ class Lane:
     def record(self, call: Callable[[], None]) -> Callable[[], None]:
         """Record what a call launches as a graph; nothing is done by it.
 
-        All graphs of a lane share their memory, since they never run at the same time and nothing of one is used
+        All graphs of a slot share their memory, since they never run at the same time and nothing of one is used
         by the next.
         """
         graph = torch.cuda.CUDAGraph()
         with (
-            # Python must not free another engine's graphs while one is being recorded.
+            # Python must not free another trainer's graphs while one is being recorded.
             without_collector(),
             torch.cuda.graph(
                 graph, pool=self._pool, stream=self.stream, capture_error_mode="thread_local"
@@ -87,15 +88,37 @@ class Lane:
         return graph.replay
 
     def close(self) -> None:
-        """Wait for what is queued and give the stream back; the lane is not to be used again."""
+        """Wait for what is queued and give the stream back; the slot must not be used again."""
         if self.stream is not None:
             self.stream.synchronize()
             self._free.append(self.stream)
             self.stream = None
 
 
+class HasSlot(Protocol):
+    """What does its work in a slot of a device."""
+
+    slot: DeviceSlot
+
+
+Owner = TypeVar("Owner", bound=HasSlot)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def queued(method: Callable[Concatenate[Owner, P], R]) -> Callable[Concatenate[Owner, P], R]:
+    """Make a method queue its work on the device in its owner's slot."""
+
+    def call(self: Owner, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with self.slot.queue():
+            return method(self, *args, **kwargs)
+
+    functools.update_wrapper(call, method)
+    return call
+
+
 class CaptureFailed(Exception):
-    """A step that cannot be recorded, and why; nothing has changed by the attempt."""
+    """A step that cannot be recorded, and why; the attempt has changed nothing."""
 
 
 class Graphs:
@@ -104,7 +127,7 @@ class Graphs:
     def __init__(
         self, step: Step, changes: Callable[[], Iterable[Tensor]], record: Recorder
     ) -> None:
-        """`changes` gives all tensors that the step changes: they are what they were after recording."""
+        """`changes` gives all tensors that the step changes: recording leaves them as they were."""
         self._step = step
         self._changes = changes
         self._record = record
@@ -115,7 +138,7 @@ class Graphs:
         return len(self._recorded)
 
     def run(self, pixels: Tensor, labels: Tensor, variant: Hashable = None) -> None:
-        """The step on a batch. `variant` names whatever else decides which kernels it launches.
+        """Do the step on a batch. `variant` names whatever else decides which kernels it launches.
 
         Raises CaptureFailed; the step has not been done then.
         """
@@ -130,7 +153,7 @@ class Graphs:
     def _prepare(self, pixels: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Callable[[], None]]:
         own_pixels, own_labels = pixels.clone(), labels.clone()
         if own_pixels.is_cuda:
-            # Kernels may be chosen by timing them: let no other lane's work disturb that.
+            # Kernels may be chosen by timing them: let no other slot's work disturb that.
             torch.cuda.synchronize(own_pixels.device)
         with torch.no_grad():
             before = [(tensor, tensor.clone()) for tensor in self._changes()]

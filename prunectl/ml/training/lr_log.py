@@ -8,21 +8,21 @@ ROOM = 1024
 """Changes recorded on the device between two readings."""
 
 
-class RateLog:
+class LrLog:
     """Copies the rate on the device whenever it has been changed, so that nothing waits; the host reads it later."""
 
-    def __init__(self, rate: Tensor) -> None:
-        self._rate = rate
-        self._values = rate.new_zeros(ROOM)
+    def __init__(self, lr: Tensor) -> None:
+        self._lr = lr
+        self._values = lr.new_zeros(ROOM)
         self._steps: list[int] = []
         self._runs: list[tuple[int, float]] = []
         self._last: float | None = None
 
     def changed(self, step: int) -> None:
-        """The rate has just been set for step number `step`: write down what it is now, in the device's order."""
+        """Record that the rate has just been set for step number `step`, in the device's order."""
         if len(self._steps) == len(self._values):
             self._read()
-        self._values[len(self._steps)].copy_(self._rate)
+        self._values[len(self._steps)].copy_(self._lr)
         self._steps.append(step)
 
     def restart(self) -> None:
@@ -30,7 +30,7 @@ class RateLog:
         self._steps, self._runs, self._last = [], [], None
 
     def take(self) -> list[tuple[int, float]]:
-        """The changes since the last taking, as (step, rate): the rate holds from that step on.
+        """Return the changes since the last call, as (step, rate): the rate holds from that step on.
 
         Rates are float32; given is the shortest decimal that rounds to each, so that 0.1 is 0.1.
         """
@@ -43,8 +43,8 @@ class RateLog:
             return
         values = self._values[: len(self._steps)].cpu().numpy()
         for step, value in zip(self._steps, values, strict=True):
-            rate = float(str(value))
-            if rate != self._last:
-                self._runs.append((step, rate))
-                self._last = rate
+            lr = float(str(value))
+            if lr != self._last:
+                self._runs.append((step, lr))
+                self._last = lr
         self._steps = []

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 
-class Zeros:
-    """The masks of one network, in buffers that stay where they are."""
+class Masking:
+    """The masks of one network, in buffers that never move."""
 
     def __init__(
         self,
@@ -34,11 +34,11 @@ class Zeros:
 
     @property
     def variant(self) -> tuple[str, ...]:
-        """Names the parameters that `apply` multiplies: it launches the same kernels while this stays the same."""
+        """Names of the parameters that `apply` multiplies: it launches the same kernels while these stay the same."""
         return tuple(self._masks) if self._active else ()
 
     def set(self, masks: Mapping[str, Tensor] | None) -> None:
-        """Take over new masks (bool, True is kept), or none; parameters without a mask stay whole.
+        """Copy new masks (bool, True is kept) into place, or remove all; parameters without a mask stay whole.
 
         Raises ValueError for a mask that fits no parameter.
         """
@@ -62,7 +62,7 @@ class Zeros:
         self.clear()
 
     def apply(self) -> None:
-        """Part of the step: multiply the weights by their masks, all in one call."""
+        """Multiply the weights by their masks, all in one call; part of the step."""
         if self._active:
             torch._foreach_mul_(*self._pairs)
 

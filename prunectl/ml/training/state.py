@@ -1,4 +1,4 @@
-"""What a training depends on, taken out of it: the content of a checkpoint."""
+"""The state of a training: the content of a checkpoint."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class State:
 
 
 def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous copies on the CPU."""
+    """Return contiguous copies on the CPU."""
     return {
         name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()

@@ -1,7 +1,11 @@
-"""torch's process-wide switches. Stages that differ in them do not share a process."""
+"""What torch computes with: its process-wide switches, and the precision of a step.
+
+Stages that differ in the switches do not share a process.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from functools import cache
 from pathlib import Path
@@ -30,12 +34,22 @@ def configure(device: str | torch.device, settings: TrainSettings) -> None:
     torch.backends.cudnn.allow_tf32 = settings.precision == "tf32"
 
 
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
+    """Return a context for one step: bf16 by autocast, or nothing.
+
+    The cache of autocast keeps casts of weights beyond their change in place, so it is off.
+    """
+    if precision != "bf16":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
+
+
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 
 @cache
 def keep_freed_memory() -> bool:
-    """Tell glibc to keep what the process frees instead of giving it back; whether it listened.
+    """Tell glibc to keep what the process frees instead of giving it back. Returns False where it does not.
 
     A training step frees and takes the same activations again. Given back in between, their pages are cleared and
     mapped anew at every step: 23,000 page faults for ResNet-20 at batch 128, a tenth of its time.
@@ -50,7 +64,7 @@ def keep_freed_memory() -> bool:
 
 
 def emulation(device: str | torch.device, settings: TrainSettings) -> str | None:
-    """In words, that the device computes in bf16 without instructions for it; None where it has them or need not."""
+    """Return a note where the device computes in bf16 without instructions for it; None elsewhere."""
     if settings.precision != "bf16" or _has_bf16(torch.device(device).type):
         return None
     return (
