@@ -15,32 +15,28 @@ from prunectl.cli.support.background import background, on_terminal
 from prunectl.cli.support.options import DataOption, SetOption, SlotsOption, StoreOption
 from prunectl.cli.support.records import record_plans, record_run
 from prunectl.errors import ExitCode, PrunectlError, StoreError
+from prunectl.store.paths import StorePaths
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the plan's models and the scheduler take 0.5 s to import
     from prunectl.plan.expand import Expansion
     from prunectl.scheduler.devices.base import Device, Slots
     from prunectl.scheduler.timeouts import Failure, Outcome
     from prunectl.spec.settings import DataSettings
-    from prunectl.store.paths import StorePaths
-
 
 LOG_LINES = 12
-"""Of a failed worker's log."""
+"""Lines of a failed worker's log that are shown."""
 
 
 @dataclass(frozen=True)
-class Manner:
-    """How a run goes about it; none of it changes what a stage is."""
+class Execution:
+    """How the stages are run. None of it is part of a stage's key."""
 
+    devices: list[Device]
+    data: Path | None
     share: bool
     fuse: bool
     checkpoint_every: float
     """Seconds."""
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command of this file."""
-    app.command()(run)
 
 
 def run(
@@ -74,12 +70,11 @@ def run(
 ) -> None:
     """Run plans: what is done already is not done again, what was interrupted goes on."""
     from prunectl.cli.support.planning import read_plan
-    from prunectl.store import requests as control
-    from prunectl.store.paths import StorePaths
+    from prunectl.store import requests
 
     paths = StorePaths.locate(store)
     expansions = [read_plan(file, changes or [], paths) for file in plans]
-    _distinct(expansions)
+    _check_names(expansions)
     todo = {
         key: spec
         for expansion in expansions
@@ -89,13 +84,13 @@ def run(
     chosen = _devices(devices, slots, expansions) if todo else []
     _check_data({spec.data for spec in todo.values()}, expansions, data)
     if todo:
-        _say_what_mixes(paths, expansions)
+        _warn_of_mixed_versions(paths, expansions)
     view = not plain and not detach and on_terminal()
     if view:
         from prunectl.tui import own_keys
 
-        own_keys()  # what is wrong with them is told before anything is started
-    if todo and (detach or view) and not control.alive(paths):
+        own_keys()  # a mistake in the user's key file is reported before anything is started
+    if todo and (detach or view) and not requests.alive(paths):
         record_plans(paths, expansions)
         typer.echo(background(paths), err=True)
         if view:
@@ -103,33 +98,31 @@ def run(
         return
     identifier = record_run(paths, expansions, chosen)
     if not todo:
-        _already_done(paths, expansions)
-        return
-    if control.alive(paths):
+        _report_all_done(paths, expansions)
+    elif requests.alive(paths):
         for expansion in expansions:
-            typer.echo(control.add_plan(paths, expansion.digest).text, err=True)
+            typer.echo(requests.add_plan(paths, expansion.digest).text, err=True)
         typer.echo("added to the scheduler that is running; `prunectl status` shows it", err=True)
         if view:
             _watch(paths, expansions)
-        return
-    manner = Manner(share, fuse, checkpoint_every)
-    outcome = _schedule(paths, expansions, chosen, data, manner, identifier)
-    _report(paths, expansions, outcome)
+    else:
+        execution = Execution(chosen, data, share, fuse, checkpoint_every)
+        _report(paths, expansions, _schedule(paths, expansions, execution, identifier))
 
 
-def _distinct(expansions: Sequence[Expansion]) -> None:
+def _check_names(expansions: Sequence[Expansion]) -> None:
+    """Raise PlanError where two different plans have one name."""
     seen: dict[str, str] = {}
     for expansion in expansions:
         name = expansion.plan.content.name
-        if name in seen and seen[name] != expansion.digest:
+        if seen.setdefault(name, expansion.digest) != expansion.digest:
             raise expansion.plan.fail(
                 "another plan of this run has the same name", "name", found=name
             )
-        seen[name] = expansion.digest
 
 
-def _say_what_mixes(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
-    """A line for each version of the code whose numbers this run would be put beside."""
+def _warn_of_mixed_versions(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
+    """Write a note for each version of the code whose numbers this run would be put beside."""
     from prunectl.spec.key import NUMERICS
     from prunectl.store.records.plan import current
     from prunectl.store.records.provenance import mixture
@@ -151,41 +144,43 @@ def _say_what_mixes(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
 def _devices(
     option: str | None, slots: Slots | None, expansions: Sequence[Expansion]
 ) -> list[Device]:
-    """The option's devices, the plans', or all there are."""
+    """Choose the devices: the option's, else the first plan's that names some, else all."""
     from prunectl.scheduler.devices.base import most, parse
 
     tables = [expansion.plan.content.run for expansion in expansions]
-    said = [table.devices for table in tables if table.devices]
-    asked = slots or most(table.slots_per_device for table in tables)
-    return parse(option or (said[0] if said else "all"), slots=asked)
+    named = option or next((table.devices for table in tables if table.devices), "all")
+    return parse(named, slots=slots or most(table.slots_per_device for table in tables))
 
 
 def _check_data(
     needed: set[DataSettings], expansions: Sequence[Expansion], data: Path | None
 ) -> None:
-    """Find the files of every data set before anything is queued, and fetch those that are missing."""
+    """Find the files of every data set before anything is queued, and fetch those that are missing.
+
+    Raises DataError for files that cannot be had.
+    """
     from prunectl.ml.datasets import data_root
     from prunectl.ml.datasets.registry import ensure
 
     root = data_root(data)
     places = {found: place for one in expansions for found, place in one.places.items()}
-    # Variants that hold out other images are the same files.
-    once = {
+    # Variants that hold out other images have the same files.
+    distinct = {
         (item.name, item.options, item.fingerprint): dict(item.options) | places[item]
         for item in needed
     }
-    for (name, _, fingerprint), options in sorted(once.items()):
+    for (name, _, fingerprint), options in sorted(distinct.items()):
         ensure(name, root, options, fingerprint, progress=lambda text: typer.echo(text, err=True))
 
 
 def _watch(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
-    """The terminal UI; after it the table and the exit code of a run that has ended by then."""
+    """Open the terminal UI. Where the run has ended when it is left, print the table and exit with the run's code."""
     from prunectl.monitor.watcher import Watcher
-    from prunectl.store import requests as control
+    from prunectl.store import requests
     from prunectl.tui import open_viewer
 
     open_viewer(paths)
-    if control.alive(paths):
+    if requests.alive(paths):
         return
     _print_rank(paths, expansions)
     counts = Watcher(paths).snapshot().counts
@@ -193,7 +188,7 @@ def _watch(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
         raise typer.Exit(ExitCode.TRIAL_FAILED)
 
 
-def _already_done(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
+def _report_all_done(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
     from prunectl.store.db.ingest import ingest
 
     ingest(paths)
@@ -207,48 +202,43 @@ def _already_done(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
 
 
 def _schedule(
-    paths: StorePaths,
-    expansions: Sequence[Expansion],
-    devices: Sequence[Device],
-    data: Path | None,
-    manner: Manner,
-    identifier: str,
+    paths: StorePaths, expansions: Sequence[Expansion], execution: Execution, identifier: str
 ) -> Outcome:
-    from prunectl.cli.support.progress import Display, LiveDisplay, PlainDisplay, Work
+    """Run all stages to their end in this process's scheduler, writing progress to stderr."""
+    from prunectl.cli.support.progress import Progress
     from prunectl.ml.datasets import data_root
     from prunectl.scheduler.scheduler import WORKER, Scheduler
     from prunectl.store.db.ingest import ingest
 
     keys = {key for expansion in expansions for key in expansion.stages}
-    work = Work(expansions, {key for key in keys if paths.stage(key).result.exists()})
-    live = sys.stderr.isatty()
-    display: Display = LiveDisplay(work) if live else PlainDisplay(work)
+    done = {key for key in keys if paths.stage(key).result.exists()}
+    progress = Progress(expansions, done)
+    devices = execution.devices
     scheduler = Scheduler(
         paths,
         devices,
         [expansion.digest for expansion in expansions],
-        data=data_root(data),
+        data=data_root(execution.data),
         ingest=ingest,
-        worker_command=[*WORKER, "--fuse"] if manner.fuse else WORKER,
-        share=manner.share,
+        worker_command=[*WORKER, "--fuse"] if execution.fuse else WORKER,
+        share=execution.share,
         run_id=identifier,
-        checkpoint_every=manner.checkpoint_every,
-        on_tick=display.tick,
-        on_event=display.event,
+        checkpoint_every=execution.checkpoint_every,
+        on_tick=progress.tick,
+        on_event=progress.event,
     )
     slots = sum(device.slots for device in devices)
     most = "at most " if any(device.auto for device in devices) else ""
     typer.echo(
-        f"{len(keys) - len(work.done)} of {len(keys)} stages to run on "
+        f"{len(keys) - len(done)} of {len(keys)} stages to run on "
         f"{', '.join(device.id for device in devices)} ({most}{slots} at a time), store {paths.root}",
         err=True,
     )
-    with display:
-        return scheduler.run()
+    return scheduler.run()
 
 
 def _report(paths: StorePaths, expansions: Sequence[Expansion], outcome: Outcome) -> None:
-    """The ranked table, what went wrong, and the exit code that says so."""
+    """Print the ranked table and what went wrong, and exit with the code that says so."""
     from prunectl.cli.support.terminal import leave_if_closed
     from prunectl.store.db.ingest import ingest
 
@@ -278,7 +268,7 @@ def _report(paths: StorePaths, expansions: Sequence[Expansion], outcome: Outcome
 
 
 def _report_failure(paths: StorePaths, failure: Failure) -> None:
-    """The first failure: its traceback, what its worker had said before, and how full its device was."""
+    """Print the first failure: its traceback, the end of its worker's log, and how full its device was."""
     typer.echo(f"first failure: {failure.reason}: {failure.message}", err=True)
     if failure.log:
         typer.echo("the last lines of its worker's log:", err=True)
@@ -292,7 +282,7 @@ def _report_failure(paths: StorePaths, failure: Failure) -> None:
 
 
 def _print_rank(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
-    from prunectl.cli.results import print_boards
+    from prunectl.cli.rank import print_boards
     from prunectl.results.leaderboard import leaderboard
 
     try:

@@ -1,4 +1,4 @@
-"""Measured numbers in the form that ours and the published ones share, and both read from the store."""
+"""The form that measured and published numbers share, and the reading of both from the database."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ REWOUND_EPOCHS = {"resnet": 64_000 * 128 / 50_000, "wrn": 72_000 * 128 / 50_000}
 
 
 def published(paths: StorePaths, source: str) -> list[Sample]:
-    """The publication's pruned networks."""
+    """Read a publication's pruned networks."""
     rows = query.run(
         paths,
         "SELECT * FROM published WHERE source = $1 AND method <> 'dense' ORDER BY ALL",
@@ -97,9 +97,9 @@ ORDER BY ALL
 def measured(
     paths: StorePaths, plan: str | None = None
 ) -> tuple[list[Sample], list[tuple[Sample, str]]]:
-    """Our cells as samples; apart, those that no publication here can have, with the reason."""
+    """Read our cells: those a publication may have, and apart those that none here can have, with the reason."""
     samples: list[Sample] = []
-    strange: list[tuple[Sample, str]] = []
+    unlike: list[tuple[Sample, str]] = []
     for row in query.run(paths, _OURS, {"plan": plan}).dicts():
         if row["dense"] is None or row["sparsity"] is None:
             continue
@@ -113,18 +113,16 @@ def measured(
             label=f"{row['plan']} {row['recipe']}", criterion=row["criterion"],
             cell=(row["plan"], row["cell"], row["iteration"]),
         )  # fmt: skip
-        if row["granularity"] == "weight" and (row["criterion"], row["scope"]) != (
-            "magnitude",
-            "global",
-        ):
-            strange.append((sample, "the publications prune weights by global magnitude"))
+        pruned_by = (row["criterion"], row["scope"])
+        if row["granularity"] == "weight" and pruned_by != ("magnitude", "global"):
+            unlike.append((sample, "the publications prune weights by global magnitude"))
         else:
             samples.append(sample)
-    return samples, strange
+    return samples, unlike
 
 
 def structure(granularity: str) -> str:
-    """``filters renda2020-a`` as "structured-a", single weights as "unstructured", all else as "structured"."""
+    """Translate a granularity: ``filters renda2020-a`` to "structured-a", single weights to "unstructured"."""
     if granularity == "weight":
         return "unstructured"
     found = re.fullmatch(r"filters renda2020-([ab])", granularity)
@@ -132,7 +130,7 @@ def structure(granularity: str) -> str:
 
 
 def schedule_kind(label: str) -> tuple[str, float | None]:
-    """``iterative 0.2`` as ("iterative", 0.2)."""
+    """Split a schedule's label: ``iterative 0.2`` into ("iterative", 0.2)."""
     found = re.match(r"([a-z]+(?:-[a-z]+)*)(?:.*?(\d*\.\d+))?", label)
     if not found:
         return label, None
