@@ -320,3 +320,4 @@ def test_what_gnmt_would_need_can_be_said() -> None:
         },
         ("recipe",),
     )
+    assert (found.optimizer.name, found.label_smoothing) == ("adam", 0.1)
