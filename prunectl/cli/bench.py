@@ -7,13 +7,13 @@ import os
 import platform
 import time
 from collections.abc import Sequence
-from functools import partial
 from importlib import metadata
 from typing import Annotated, Any
 
 import typer
 
 from prunectl.cli.support.tables import console, table
+from prunectl.cli.support.terminal import narrate
 from prunectl.errors import ExitCode
 from prunectl.version import __version__
 
@@ -23,7 +23,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-_narrate = partial(typer.echo, err=True)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="For scripts.")]
 QuickOption = Annotated[
@@ -58,7 +57,7 @@ def train(
     if not tables:
         raise typer.BadParameter("no such network is measured", param_hint="--network")
     with orderly():
-        results = bench.run(tables, 1 if quick else rounds, _narrate)
+        results = bench.run(tables, 1 if quick else rounds, narrate)
     if everything:
         for result in results:
             result["lanes_worth_having"] = bench.worth(result)
@@ -74,7 +73,7 @@ def study(
     from prunectl.bench.cleanup import orderly
 
     with orderly():
-        result = bench.run(1 if quick else rounds, quick, _narrate)
+        result = bench.run(1 if quick else rounds, quick, narrate)
     _report("study", [result], as_json)
 
 
@@ -93,7 +92,7 @@ def scheduler(
     from prunectl.bench.cleanup import orderly
 
     with orderly():
-        result = bench.run(stages, quick, _narrate, seconds)
+        result = bench.run(stages, quick, narrate, seconds)
     _report("scheduler", [result], as_json)
 
 
@@ -111,7 +110,7 @@ def tui(arguments: Annotated[list[str] | None, typer.Argument()] = None) -> None
 
 def _script(name: str, arguments: list[str]) -> None:
     command = " ".join(["python -m", f"tests.bench.{name}", *arguments])
-    typer.echo(f"what `bench {name}` measured is a script of the source tree: {command}", err=True)
+    narrate(f"what `bench {name}` measured is a script of the source tree: {command}")
     raise typer.Exit(ExitCode.USAGE)
 
 

@@ -9,6 +9,7 @@ import typer
 
 from prunectl.cli.support.fresh_results import results_of
 from prunectl.cli.support.options import StoreOption
+from prunectl.cli.support.terminal import narrate
 from prunectl.store.paths import StorePaths
 
 
@@ -54,9 +55,8 @@ def _export_study(plan: str, folder: Path, store: Path | None) -> None:
     archive.seal(folder, manifest)
     size = sum(entry["bytes"] for entry in manifest["files"].values())
     missing = manifest["stages_missing"]
-    typer.echo(
+    narrate(
         f"{manifest['stages']} done stages, {size / 1e6:.1f} MB"
-        + (f"; {missing} are not done and were left out" if missing else ""),
-        err=True,
+        + (f"; {missing} are not done and were left out" if missing else "")
     )
     typer.echo(str(folder))

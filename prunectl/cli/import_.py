@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from prunectl.cli.support.options import StoreOption
+from prunectl.cli.support.terminal import narrate
 from prunectl.store.paths import StorePaths
 
 
@@ -25,9 +26,7 @@ def import_(
     paths = StorePaths.locate(store)
     taken = archive.take(folder, paths)
     for note in taken.notes:
-        typer.echo(note, err=True)
-    typer.echo(
-        f"{taken.plan}: {taken.stages} stages taken, {taken.known} were here already", err=True
-    )
+        narrate(note)
+    narrate(f"{taken.plan}: {taken.stages} stages taken, {taken.known} were here already")
     if ingest.ingest(paths).busy:
-        typer.echo("results.duckdb is held by another program; it will catch up", err=True)
+        narrate("results.duckdb is held by another program; it will catch up")

@@ -14,6 +14,7 @@ import typer
 from prunectl.cli.support.background import background, on_terminal
 from prunectl.cli.support.options import DataOption, SetOption, SlotsOption, StoreOption
 from prunectl.cli.support.records import record_plans, record_run
+from prunectl.cli.support.terminal import leave_if_closed, narrate
 from prunectl.errors import ExitCode, PrunectlError, StoreError
 from prunectl.store.paths import StorePaths
 
@@ -90,22 +91,23 @@ def run(
         from prunectl.tui import own_keys
 
         own_keys()  # a mistake in the user's key file is reported before anything is started
-    if todo and (detach or view) and not requests.alive(paths):
-        record_plans(paths, expansions)
-        typer.echo(background(paths), err=True)
-        if view:
-            _watch(paths, expansions)
-        return
-    identifier = record_run(paths, expansions, chosen)
     if not todo:
+        record_run(paths, expansions, chosen)
         _report_all_done(paths, expansions)
     elif requests.alive(paths):
+        record_run(paths, expansions, chosen)
         for expansion in expansions:
-            typer.echo(requests.add_plan(paths, expansion.digest).text, err=True)
-        typer.echo("added to the scheduler that is running; `prunectl status` shows it", err=True)
+            narrate(requests.add_plan(paths, expansion.digest).text)
+        narrate("added to the scheduler that is running; `prunectl status` shows it")
+        if view:
+            _watch(paths, expansions)
+    elif detach or view:
+        record_plans(paths, expansions)
+        narrate(background(paths))
         if view:
             _watch(paths, expansions)
     else:
+        identifier = record_run(paths, expansions, chosen)
         execution = Execution(chosen, data, share, fuse, checkpoint_every)
         _report(paths, expansions, _schedule(paths, expansions, execution, identifier))
 
@@ -131,14 +133,14 @@ def _warn_of_mixed_versions(paths: StorePaths, expansions: Sequence[Expansion]) 
     for study in current(paths):
         numerics = {int(stage.spec.get("numerics", 0)) for stage in study.stages.values()}
         if study.name in names and numerics - {NUMERICS}:
-            typer.echo(
-                f"note: {study.name} was run by a prunectl that computes other numbers (numerics "
-                f"{', '.join(map(str, sorted(numerics)))}, now {NUMERICS}): none of its stages is reused",
-                err=True,
+            known = ", ".join(map(str, sorted(numerics)))
+            narrate(
+                f"note: {study.name} was run by a prunectl that computes other numbers (numerics {known}, "
+                f"now {NUMERICS}): none of its stages is reused"
             )
     keys = {key for expansion in expansions for key in expansion.stages}
     for text in mixture(paths, keys):
-        typer.echo(f"note: {text}", err=True)
+        narrate(f"note: {text}")
 
 
 def _devices(
@@ -170,7 +172,7 @@ def _check_data(
         for item in needed
     }
     for (name, _, fingerprint), options in sorted(distinct.items()):
-        ensure(name, root, options, fingerprint, progress=lambda text: typer.echo(text, err=True))
+        ensure(name, root, options, fingerprint, progress=narrate)
 
 
 def _watch(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
@@ -193,10 +195,9 @@ def _report_all_done(paths: StorePaths, expansions: Sequence[Expansion]) -> None
 
     ingest(paths)
     for expansion in expansions:
-        typer.echo(
+        narrate(
             f"{expansion.plan.content.name}: all {len(expansion.trials)} trials are done "
-            f"({len(expansion.stages)} stages in {paths.root})",
-            err=True,
+            f"({len(expansion.stages)} stages in {paths.root})"
         )
     _print_rank(paths, expansions)
 
@@ -229,39 +230,37 @@ def _schedule(
     )
     slots = sum(device.slots for device in devices)
     most = "at most " if any(device.auto for device in devices) else ""
-    typer.echo(
+    narrate(
         f"{len(keys) - len(done)} of {len(keys)} stages to run on "
-        f"{', '.join(device.id for device in devices)} ({most}{slots} at a time), store {paths.root}",
-        err=True,
+        f"{', '.join(device.id for device in devices)} ({most}{slots} at a time), store {paths.root}"
     )
     return scheduler.run()
 
 
 def _report(paths: StorePaths, expansions: Sequence[Expansion], outcome: Outcome) -> None:
     """Print the ranked table and what went wrong, and exit with the code that says so."""
-    from prunectl.cli.support.terminal import leave_if_closed
     from prunectl.store.db.ingest import ingest
 
     leave_if_closed()
     try:
         if ingest(paths).busy:
-            typer.echo("results.duckdb is held by another program: it may be behind", err=True)
+            narrate("results.duckdb is held by another program: it may be behind")
     except StoreError as error:
-        typer.echo(f"results.duckdb is behind: {error}", err=True)
+        narrate(f"results.duckdb is behind: {error}")
     _print_rank(paths, expansions)
     counts = ", ".join(f"{count} {state}" for state, count in outcome.trials.items() if count)
-    typer.echo(f"trials: {counts}", err=True)
+    narrate(f"trials: {counts}")
     if outcome.failure is not None:
         _report_failure(paths, outcome.failure)
     for reason in outcome.stopped.values():
-        typer.echo(reason, err=True)
+        narrate(reason)
     command = shlex.join(["prunectl", *sys.argv[1:]])
     if outcome.broken is not None:
-        typer.echo(f"error: {outcome.broken}", err=True)
-        typer.echo(f"stopped, nothing is lost; then the same command goes on: {command}", err=True)
+        narrate(f"error: {outcome.broken}")
+        narrate(f"stopped, nothing is lost; then the same command goes on: {command}")
         raise typer.Exit(ExitCode.STORE)
     if outcome.interrupted:
-        typer.echo(f"stopped; the same command goes on: {command}", err=True)
+        narrate(f"stopped; the same command goes on: {command}")
         raise typer.Exit(ExitCode.INTERRUPTED)
     if not outcome.ok:
         raise typer.Exit(ExitCode.TRIAL_FAILED)
@@ -269,16 +268,16 @@ def _report(paths: StorePaths, expansions: Sequence[Expansion], outcome: Outcome
 
 def _report_failure(paths: StorePaths, failure: Failure) -> None:
     """Print the first failure: its traceback, the end of its worker's log, and how full its device was."""
-    typer.echo(f"first failure: {failure.reason}: {failure.message}", err=True)
+    narrate(f"first failure: {failure.reason}: {failure.message}")
     if failure.log:
-        typer.echo("the last lines of its worker's log:", err=True)
+        narrate("the last lines of its worker's log:")
         for line in failure.log.splitlines()[-LOG_LINES:]:
-            typer.echo(f"  {line}", err=True)
+            narrate(f"  {line}")
     if failure.traceback:
-        typer.echo(failure.traceback.rstrip(), err=True)
+        narrate(failure.traceback.rstrip())
     if failure.memory:
-        typer.echo(f"memory: {failure.memory}", err=True)
-    typer.echo(f"its log: {paths.stage(failure.key).events}", err=True)
+        narrate(f"memory: {failure.memory}")
+    narrate(f"its log: {paths.stage(failure.key).events}")
 
 
 def _print_rank(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
@@ -289,4 +288,4 @@ def _print_rank(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
         for expansion in expansions:
             print_boards(leaderboard(paths, expansion.plan.content.name))
     except PrunectlError as error:
-        typer.echo(f"no table: {error}", err=True)
+        narrate(f"no table: {error}")

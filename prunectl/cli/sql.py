@@ -10,6 +10,7 @@ import typer
 from prunectl.cli.support.fresh_results import results_of
 from prunectl.cli.support.options import StoreOption
 from prunectl.cli.support.tables import console, result_table
+from prunectl.cli.support.terminal import narrate
 from prunectl.errors import PrunectlError
 from prunectl.store.paths import StorePaths
 
@@ -116,4 +117,4 @@ def _write(result: Result, form: SqlFormat, out: Path | None) -> None:
     else:
         typer.echo(render(result, form), nl=False)
     if form == "table" or result.truncated:
-        typer.echo(row_count(result), err=True)
+        narrate(row_count(result))

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from prunectl.cli.support.options import StoreOption
+from prunectl.cli.support.terminal import narrate
 from prunectl.errors import ControlError, ExitCode, StoreBusy
 from prunectl.results.text import plural, size
 from prunectl.store.paths import StorePaths
@@ -32,10 +33,9 @@ def rebuild(store: StoreOption = None) -> None:
     if report.busy:
         raise StoreBusy(f"{paths.database} is held by another process; nothing was changed")
     for note in report.notes:
-        typer.echo(note, err=True)
-    typer.echo(
-        f"{report.finished} finished stages, {report.records} records in {report.seconds:.1f} s",
-        err=True,
+        narrate(note)
+    narrate(
+        f"{report.finished} finished stages, {report.records} records in {report.seconds:.1f} s"
     )
 
 
@@ -46,14 +46,13 @@ def verify(store: StoreOption = None) -> None:
 
     found = verify.verify(StorePaths.locate(store))
     for note in found.notes:
-        typer.echo(f"note: {note}", err=True)
+        narrate(f"note: {note}")
     for problem in found.problems:
         typer.echo(problem)
     problems = plural(len(found.problems), "problem") if found.problems else "no problems"
-    typer.echo(
+    narrate(
         f"{found.stages} stages, {found.done} of them done; {found.files} checkpoints and masks, "
-        f"{size(found.bytes)}: {problems}",
-        err=True,
+        f"{size(found.bytes)}: {problems}"
     )
     if found.problems:
         raise typer.Exit(ExitCode.STORE)
@@ -78,14 +77,14 @@ def gc(
     for why, sizes in groups.items():
         typer.echo(f"{size(sum(sizes)):>10}  {len(sizes)} {why}")
     if not found:
-        typer.echo("nothing to remove", err=True)
+        narrate("nothing to remove")
         return
     total = size(sum(each.bytes for each in found))
     if dry_run:
-        typer.echo(f"{total} could be freed; nothing was removed", err=True)
+        narrate(f"{total} could be freed; nothing was removed")
         return
     if not yes:
         if not sys.stdin.isatty():
             raise ControlError(f"{total} can be freed; --yes removes it, --dry-run only tells")
         typer.confirm(f"Remove these {len(found)} files, {total}?", abort=True, err=True)
-    typer.echo(f"{size(garbage.remove(paths, found))} freed", err=True)
+    narrate(f"{size(garbage.remove(paths, found))} freed")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import typer
-
+from prunectl.cli.support.terminal import narrate
 from prunectl.store.paths import StorePaths
 
 
@@ -18,5 +17,5 @@ def results_of(store: Path | None) -> StorePaths:
 
     paths = StorePaths.locate(store)
     for note in catch_up(paths):
-        typer.echo(note, err=True)
+        narrate(note)
     return paths

@@ -1,9 +1,16 @@
-"""A terminal that was closed during a run: writing to it fails, and a run must not end by that."""
+"""Writing to stderr, also where the terminal was closed during a run: writing fails then, and must not end the run."""
 
 from __future__ import annotations
 
 import os
 import stat
+
+import typer
+
+
+def narrate(text: str) -> None:
+    """Write a line to stderr. stdout is for data alone."""
+    typer.echo(text, err=True)
 
 
 def leave_if_closed() -> None:
