@@ -71,7 +71,6 @@ def run(
 ) -> None:
     """Run plans: what is done already is not done again, what was interrupted goes on."""
     from prunectl.cli.support.planning import read_plan
-    from prunectl.store import requests
 
     paths = StorePaths.locate(store)
     expansions = [read_plan(file, changes or [], paths) for file in plans]
@@ -84,32 +83,46 @@ def run(
     }
     chosen = _devices(devices, slots, expansions) if todo else []
     _check_data({spec.data for spec in todo.values()}, expansions, data)
-    if todo:
-        _warn_of_mixed_versions(paths, expansions)
     view = not plain and not detach and on_terminal()
     if view:
         from prunectl.tui import own_keys
 
         own_keys()  # a mistake in the user's key file is reported before anything is started
-    if not todo:
+    if todo:
+        _warn_of_mixed_versions(paths, expansions)
+        execution = Execution(chosen, data, share, fuse, checkpoint_every)
+        _start(paths, expansions, execution, detach=detach, view=view)
+    else:
         record_run(paths, expansions, chosen)
         _report_all_done(paths, expansions)
-    elif requests.alive(paths):
-        record_run(paths, expansions, chosen)
+
+
+def _start(
+    paths: StorePaths,
+    expansions: Sequence[Expansion],
+    execution: Execution,
+    *,
+    detach: bool,
+    view: bool,
+) -> None:
+    """Run the plans: by the scheduler that is running, by one in the background, or by one in this process."""
+    from prunectl.store import requests
+
+    if requests.alive(paths):
+        record_run(paths, expansions, execution.devices)
         for expansion in expansions:
             narrate(requests.add_plan(paths, expansion.digest).text)
         narrate("added to the scheduler that is running; `prunectl status` shows it")
-        if view:
-            _watch(paths, expansions)
     elif detach or view:
+        # The viewer must find the plans at once; the process in the background records the run itself.
         record_plans(paths, expansions)
         narrate(background(paths))
-        if view:
-            _watch(paths, expansions)
     else:
-        identifier = record_run(paths, expansions, chosen)
-        execution = Execution(chosen, data, share, fuse, checkpoint_every)
+        identifier = record_run(paths, expansions, execution.devices)
         _report(paths, expansions, _schedule(paths, expansions, execution, identifier))
+        return
+    if view:
+        _watch(paths, expansions)
 
 
 def _check_names(expansions: Sequence[Expansion]) -> None:

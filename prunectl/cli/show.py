@@ -76,7 +76,7 @@ def show(
 
     expansion = read_plan(plan, changes or [], paths)
     graph = StageGraph(paths)
-    graph.add(study_from(expansion.record() | {"created": 0.0}))
+    graph.add(study_from(expansion.record() | {"created": 0.0}))  # not recorded, so of no time
     counted = preview(graph)
     run = expansion.plan.content.run
     chosen = parse(devices or run.devices or "all", slots=slots or run.slots_per_device)
@@ -131,6 +131,7 @@ def _print_plan(expansion: Expansion) -> None:
 
 def _print_counts(expansion: Expansion, counted: Preview, paths: StorePaths) -> None:
     out = console()
+    # Against training every trial's path by itself, dense network included.
     saved = 1 - counted.steps / counted.steps_without_sharing
     out.print(
         f"trials      {counted.trials:,} on {len(expansion.plan.content.seeds)} seeds\n"

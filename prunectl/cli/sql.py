@@ -88,7 +88,7 @@ def _parameters(words: list[str]) -> dict[str, str]:
 
 
 def _shipped(paths: StorePaths, name: str, values: dict[str, str], limit: int | None) -> Result:
-    """The answer to a shipped query; for the name `list`, what queries there are."""
+    """Run a shipped query, or list what queries there are for the name `list`."""
     from prunectl.store.db import queries
     from prunectl.store.db.query import Result
 

@@ -112,9 +112,12 @@ def expand(plan: LoadedPlan, check: Check | None) -> Expansion:
         if ladder_key not in known:
             known[ladder_key] = ladders(plan, network, point.pruning, check)
         for ladder in known[ladder_key]:
+            # A cell is identified by seed 0 even where the plan has other seeds: adding one keeps the cell.
             first = dict(_stages(point, ladder, 0))
             cell = _cell(plan, point, first)
-            if cell in cells:
+            if (
+                cell in cells
+            ):  # the same stages again: an axis of lengths changes nothing for reinit
                 continue
             cells.add(cell)
             for seed in plan.content.seeds:

@@ -103,7 +103,7 @@ def _axes(
             raise plan.fail("an axis is a list of at least one value", key, found=str(value))
         else:
             for index, item in enumerate(value):
-                if item in value[:index]:
+                if item in value[:index]:  # values may be tables, which no set can hold
                     raise plan.fail("duplicate value of an axis", key, found=str(item))
             out.append(((*path, name), value))
     return out

@@ -117,7 +117,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
         raise PlanError("--set needs key=value", found=override)
     try:
         parsed = tomli.loads(f"value = {value}")["value"]
-    except tomli.TOMLDecodeError:
+    except tomli.TOMLDecodeError:  # a shell takes quotes away: name=wrn comes without
         parsed = value.strip()
     table = data
     *parents, last = key.split(".")
@@ -148,6 +148,7 @@ def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     out = copy.deepcopy(base)
     for name, value in over.items():
         inner = out.get(name)
+        # A schedule of another kind has other keys: those of the base would be rejected beside them.
         if (
             isinstance(inner, dict)
             and isinstance(value, dict)

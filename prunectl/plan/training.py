@@ -123,6 +123,7 @@ def _words(table: dict[str, Any], *path: str) -> list[str]:
         if isinstance(value, dict):
             out += _words(value, *path, name)
         else:
+            # Without spaces, which separate the words of a label.
             out.append(f"{'.'.join((*path, name))}={value}".replace(" ", ""))
     return out
 

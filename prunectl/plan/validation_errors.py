@@ -22,6 +22,7 @@ def plan_error(
     ordered = sorted(error.errors(), key=lambda item: item["type"] == "missing")
     findings = [(_plain(item["loc"], data), item) for item in ordered]
     place = findings[0][0]
+    # A value of a union type has a finding for each alternative that it is not.
     candidates = [item for where, item in findings if where[: len(place)] == place]
     found = _value(data, place)
     item = _most_telling(candidates, found)
@@ -34,6 +35,7 @@ def plan_error(
     if kind == "missing":
         return PlanError("this key is missing", key=key)
     if kind == "literal_error":
+        # "'one-shot' or 'iterative'"
         allowed = tuple(re.findall(r"'([^']*)'", str(item["ctx"]["expected"])))
         return PlanError("not an allowed value", key=key, found=_shown(found), allowed=allowed)
     if kind == "value_error":

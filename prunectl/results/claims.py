@@ -123,7 +123,7 @@ def no_loss(network: str, compression: float) -> Callable[[Sequence[Sample]], Cl
 def largest_without_loss(
     samples: Sequence[Sample], network: str, strategy: str = "lr-rewind", loss: float = 0.0
 ) -> tuple[float | None, float | None]:
-    """The largest compression without loss, and the largest measured, of iterative unstructured pruning."""
+    """Find the largest compression without loss, and the largest measured, of iterative unstructured pruning."""
     found = [
         s
         for s in at_main_length(samples)

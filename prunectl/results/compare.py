@@ -47,6 +47,7 @@ class Point:
         if self.theirs.low is None or self.theirs.high is None:
             return None
         low, high = self.theirs.low - self.theirs.dense, self.theirs.high - self.theirs.dense
+        # 1e-9 forgives the last bits of differences of accuracies with two digits.
         return low - 1e-9 <= self.ours.delta <= high + 1e-9
 
 
@@ -199,6 +200,7 @@ def near(a: float, b: float) -> bool:
     """Check whether two positive quantities are within `TOLERANCE` of each other."""
     if a <= 0 or b <= 0:
         return a == b
+    # 1e-9 forgives the last bits of 1 − sparsity.
     return abs(math.log(a / b)) <= math.log(1 + TOLERANCE) + 1e-9
 
 

@@ -124,11 +124,12 @@ def compression_axis(axes: Axes) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     left, right = axes.dataLim.x0, axes.dataLim.x1
-    left = min(left, 1.0 if left < 2 else left)
+    # From 1×, the dense network, unless that would leave more than an octave empty.
+    left = min(left, 1.0) if left < 2 else left
     axes.set_xscale("log", base=2)
     axes.set_xlim(left / 1.06, right * 1.06)
     powers = range(math.ceil(math.log2(left) - 1e-9), math.floor(math.log2(right * 1.06)) + 1)
-    step = max(1, math.ceil(len(powers) / 9))
+    step = max(1, math.ceil(len(powers) / 9))  # nine labels fit the width of a panel
     axes.xaxis.set_major_locator(FixedLocator([2.0**k for k in powers if k % step == 0]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
@@ -159,6 +160,7 @@ class Sheet:
 
         self.columns = min(count, 3 if count > 4 else 2)
         self.rows = math.ceil(count / self.columns)
+        # One panel alone is wider, for the legend and the caption below it.
         width = self.WIDTH * self.columns + (0.8 if self.columns == 1 else 0)
         self.figure: Figure = Figure(figsize=(width, self.HEIGHT * self.rows), layout="constrained")
         self._grid = self.figure.subplots(self.rows, self.columns, squeeze=False)
@@ -183,7 +185,9 @@ class Sheet:
             entries |= dict(zip(labels, handles, strict=True))
         width, height = self.figure.get_size_inches()
         lines = [line for text in caption.splitlines() for line in wrapped(text, width)]
-        per_row = max(1, int(width // 1.6))
+        per_row = max(
+            1, int(width // 1.6)
+        )  # an entry is about 1.6 inches: its line and 16 characters
         legend_rows = math.ceil(len(entries) / per_row)
         below = LEGEND_LINE * (len(lines) + legend_rows) + 0.15
         self.figure.set_size_inches(width, height + below)

@@ -26,7 +26,9 @@ DIGITS = 6
 def to_csv(result: Result) -> str:
     """Write RFC 4180 with a header and lines ended by \\n; NULL is empty, lists and structures are JSON."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = csv.writer(
+        out, lineterminator="\n"
+    )  # RFC 4180 ends lines with \r\n, whose \r Unix tools show as text
     writer.writerow(result.columns)
     writer.writerows([_plain(value) for value in row] for row in result.rows)
     return out.getvalue()
@@ -44,6 +46,7 @@ def _plain(value: Any) -> Any:
 
 def to_json(result: Result) -> str:
     """Write a list with one object per row; not a number and infinities are null."""
+    # JSON has no NaN, and Python's `json` would write the word.
     rows = [
         {k: finite(v) if isinstance(v, float) else v for k, v in row.items()}
         for row in result.dicts()
@@ -127,7 +130,7 @@ SUFFIXES = {".csv": "csv", ".json": "json", ".md": "md", ".tex": "latex", ".parq
 
 
 def render(result: Result, form: str) -> str:
-    """The table in one of `FORMATS`. Raises PrunectlError for another name."""
+    """Write the table in one of `FORMATS`. Raises PrunectlError for another name."""
     if form not in FORMATS:
         raise PrunectlError(f"unknown format {form!r}; allowed: {', '.join(FORMATS)}")
     return FORMATS[form](result)

@@ -196,6 +196,7 @@ def leaderboard(
 def boards(rows: Iterable[Mapping[str, Any]]) -> list[Board]:
     """Arrange the rows of `cells` as boards."""
     grouped: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    # A dense network has no schedule of pruning: it belongs to the boards of all schedules.
     dense: dict[tuple[str, ...], Cell] = {}
     for row in rows:
         key = tuple(row[name] for name in BOARD_LABELS)
@@ -212,6 +213,7 @@ def boards(rows: Iterable[Mapping[str, Any]]) -> list[Board]:
 
 def _board(key: tuple[str, ...], rows: list[Mapping[str, Any]], dense: Cell | None) -> Board:
     columns = tuple(sorted({row["target_sparsity"] for row in rows})) or (0.0,)
+    # What all methods have in common would only widen the first column.
     varied = [name for name in ROW_LABELS[1:] if _distinguishes(name, rows)]
     methods: dict[tuple[Any, ...], dict[float, Cell]] = {}
     for row in rows:

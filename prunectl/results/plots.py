@@ -102,6 +102,7 @@ def draw(
 
 def _panel(axes: Axes, board: Board, kind: Kind, band: Band, styles: dict[str, Style]) -> None:
     """Draw our methods, and the dense network where it belongs."""
+    # In the order of the legend, which is the same in all panels.
     for row in sorted(board.rows, key=lambda row: list(styles).index(row.label)):
         cells = [cell for cell in row.cells.values() if cell.n]
         cells.sort(key=lambda cell: _number(cell, "compression"))
@@ -146,7 +147,7 @@ def _number(cell: Cell, name: str) -> float:
 
 
 def _spread(cell: Cell, kind: Kind, band: Band) -> tuple[float, float, float]:
-    """The low end, centre and high end of a cell: of its change from dense the mean and its 95 % interval."""
+    """Compute a cell's low end, centre and high end; of its change from dense, the mean and its 95 % interval."""
     if kind == "delta":
         centre, half = _number(cell, "delta"), cell.delta_ci or 0.0  # no interval below two pairs
     elif band == "std":
@@ -168,6 +169,7 @@ def _published(axes: Axes, found: Lines, kind: Kind, styles: dict[str, Style]) -
             [sample.compression for sample in samples], values,
             **figure_style.grey(style), label=f"{strategy}, {found.source}",
         )  # fmt: skip
+    # Their dense networks differ from ours by up to 0.75 points, which must not flatten our curves.
     room = (high - low) / 4
     bottom, top = axes.dataLim.y0, axes.dataLim.y1
     axes.set_ylim(

@@ -51,6 +51,7 @@ def select(source: str, board: Board, theirs: Sequence[Sample]) -> Lines:
             if sample.strategy == strategy:
                 curves.setdefault((sample.label, sample.prune_step), []).append(sample)
         if curves:
+            # Where a schedule states no rate it is taken for 0.2, that of Renda et al.
             label, rate = min(
                 curves,
                 key=lambda key: (abs((key[1] or 0.2) - (step or 0.2)), -len(curves[key]), key[0]),

@@ -117,7 +117,7 @@ def _stages(paths: StorePaths, found: Found) -> list[StageFacts]:
 
 
 def _record(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a file; None where there is none that can be read."""
+    """Read the JSON object in a file; None where there is none that can be read."""
     try:
         record = read_json(path)
     except (OSError, StoreError):

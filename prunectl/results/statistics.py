@@ -56,7 +56,7 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
 def largest_compression(
     points: Iterable[tuple[float, float]], dense: float, loss: float = 0.0
 ) -> float | None:
-    """The largest compression whose median is at most `loss` points below the mean dense accuracy.
+    """Find the largest compression whose median is at most `loss` points below the mean dense accuracy.
 
     `points` are (compression, median accuracy); None where none is. It need not hold at every smaller compression.
     """

@@ -9,7 +9,7 @@ DASH = "–"
 
 
 def finite(value: object) -> float | None:
-    """The number, or None for anything else: text, None, bool, not a number, infinite."""
+    """Convert to a float; None for anything else: text, None, bool, not a number, infinite."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if math.isfinite(value) else None
@@ -26,7 +26,7 @@ def duration(seconds: object) -> str:
     known = finite(seconds)
     if known is None:
         return DASH
-    whole = max(0, round(known))
+    whole = max(0, round(known))  # a forecast that is overdue is 0s, not negative
     if whole < 60:
         return f"{whole}s"
     if whole < 3600:

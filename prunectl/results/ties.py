@@ -22,13 +22,13 @@ def mark(*, best: bool, tied: bool, flagged: bool) -> str:
 
 
 def paired_difference(a: BySeed, b: BySeed) -> Interval | None:
-    """The mean of a − b over the seeds both have, with its 95 % interval; None where they share none."""
+    """Compute the mean of a − b over the seeds both have, with its 95 % interval; None where they share none."""
     shared = [seed for seed in a if seed in b]
     return interval([a[seed] - b[seed] for seed in shared]) if shared else None
 
 
 def tied(a: BySeed, b: BySeed) -> bool:
-    """Whether the difference's interval covers 0; always below two shared seeds."""
+    """Check whether the difference's interval covers 0; it always does below two shared seeds."""
     difference = paired_difference(a, b)
     return difference is None or difference.covers_zero
 

@@ -29,13 +29,14 @@ def background(paths: StorePaths) -> str:
     command = [sys.executable, "-m", "prunectl.cli", *arguments, "--plain"]
     with log.open("ab") as out:
         start = out.tell()
+        # A session of its own: the terminal's SIGHUP and Ctrl-C do not reach it.
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
         )
     while not requests.alive(paths):
         if process.poll() is not None:
             said = log.read_bytes()[start:].decode(errors="replace").strip()
-            if process.returncode == 0:
+            if process.returncode == 0:  # done before the first look
                 return said
             raise StoreError(f"the run ended at once (status {process.returncode}): {said[-2000:]}")
         time.sleep(0.05)

@@ -100,6 +100,7 @@ class Progress:
             for key, stage in self._running.items()
             if key in self._steps and key not in self._done
         )
+        # A replay is no stage of the plan: it adds nothing to the percentage.
         share = (finished + inside) / max(1, sum(self._steps.values()))
         left = duration(max(0.0, self._end - time.time()) if self._end else None)
         clock = time.strftime("%H:%M:%S")
@@ -108,7 +109,7 @@ class Progress:
 
 
 def _stage_names(expansion: Expansion) -> dict[str, str]:
-    """What each stage is called: after the first trial that it belongs to."""
+    """Name each stage after the first trial that it belongs to."""
     several = len({(trial.network, trial.dataset) for trial in expansion.trials}) > 1
     names: dict[str, str] = {}
     for trial in expansion.trials:
