@@ -70,11 +70,10 @@ def run(
     ] = 60.0,
 ) -> None:
     """Run plans: what is done already is not done again, what was interrupted goes on."""
-    from prunectl.cli.support.planning import read_plan
+    from prunectl.cli.support.planning import read_plans
 
     paths = StorePaths.locate(store)
-    expansions = [read_plan(file, changes or [], paths) for file in plans]
-    _check_names(expansions)
+    expansions = read_plans(plans, changes or [], paths)
     todo = {
         key: spec
         for expansion in expansions
@@ -123,17 +122,6 @@ def _start(
         return
     if view:
         _watch(paths, expansions)
-
-
-def _check_names(expansions: Sequence[Expansion]) -> None:
-    """Raise PlanError where two different plans have one name."""
-    seen: dict[str, str] = {}
-    for expansion in expansions:
-        name = expansion.plan.content.name
-        if seen.setdefault(name, expansion.digest) != expansion.digest:
-            raise expansion.plan.fail(
-                "another plan of this run has the same name", "name", found=name
-            )
 
 
 def _warn_of_mixed_versions(paths: StorePaths, expansions: Sequence[Expansion]) -> None:

@@ -51,7 +51,7 @@ class Expansion:
     epoch_steps: dict[str, float]
     """Steps per epoch, by stage."""
     places: dict[DataSettings, dict[str, OptionValue]] = field(default_factory=dict)
-    """Where each data set lies on this machine, as far as the plan says; part of no stage's key."""
+    """Where each data set lies on this machine, as far as the plan gives it; part of no stage's key."""
 
     @property
     def counted(self) -> bool:

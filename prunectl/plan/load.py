@@ -73,7 +73,7 @@ class LoadedPlan:
 def load(file: Path, overrides: Sequence[str] = ()) -> LoadedPlan:
     """Read a plan, apply `--set key=value` pairs, check it.
 
-    Raises PlanError for a file that is missing or not TOML, and for whatever the schema rejects.
+    Raises PlanError for a file that is missing or not TOML, and for what the schema rejects.
     """
     try:
         text = file.read_text(encoding="utf-8")

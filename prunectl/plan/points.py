@@ -86,7 +86,7 @@ def _check_names(plan: LoadedPlan) -> None:
 
 
 def _fixes_length(name: str, plan: LoadedPlan) -> bool:
-    """Check whether a strategy says itself how long it retrains, as `reinit` does."""
+    """Check whether a strategy fixes how long it retrains, as `reinit` does."""
     try:
         return strategies.find(name, plan.content.strategies).retrain is not None
     except UnknownName:

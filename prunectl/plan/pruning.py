@@ -13,7 +13,7 @@ from prunectl.plan.table import Fraction01, Int, Table
 class PruningSchedule(Table):
     """One-shot or iterative, to a list of sparsities or down a ladder of constant rate.
 
-    Under `ratios`, which say themselves what goes, it is the kind and the number of levels alone.
+    Beside `ratios`, which name what goes, it has the kind and the number of levels alone.
     """
 
     kind: Literal["one-shot", "iterative"]

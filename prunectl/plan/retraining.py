@@ -26,7 +26,7 @@ class Retraining:
     optimizer_state: Literal["fresh", "carried"]
     batchnorm: Literal["source", "parent"]
     label: str
-    """The length as the plan or the recipe says it."""
+    """The length as it stands in the plan or the recipe."""
 
 
 def resolve_retraining(plan: LoadedPlan, training: Training, name: str, axis: Any) -> Retraining:

@@ -34,7 +34,7 @@ class Training:
     """As the plan names it; a variant of its own has a name of its own."""
     data: DataSettings
     place: dict[str, datasets.OptionValue]
-    """Where the data lies on this machine, as far as the plan says; part of no stage."""
+    """Where the data lies on this machine, as far as the plan gives it; part of no stage."""
     settings: TrainSettings
     lr: Schedule
     layout: Layout

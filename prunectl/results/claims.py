@@ -25,7 +25,7 @@ from prunectl.results.text import signed
 Verdict = Literal["holds", "does not hold", "not enough data"]
 
 ENOUGH = 3
-"""Conditions below which nothing is said."""
+"""Conditions below which there is no verdict."""
 
 REWIND_AT_MOST = 0.9
 """Weight rewinding's main length: the largest t ≤ 0.9 T (METHODS A1: the authors' rule for their plots)."""

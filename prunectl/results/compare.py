@@ -147,7 +147,7 @@ def match(
 
 
 class _NeighbourSearch:
-    """Finds the published sample to compare one of ours with, or says why there is none."""
+    """Search for the published sample to compare one of ours with."""
 
     def __init__(self, source: str, theirs: Sequence[Sample]) -> None:
         self._source = source

@@ -52,7 +52,7 @@ def settings() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Style:
-    """What tells a method from the others: any one of the three is enough."""
+    """How a method is drawn; each of the three alone distinguishes it from the others."""
 
     colour: str
     marker: str

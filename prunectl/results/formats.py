@@ -106,7 +106,7 @@ def shown(value: Any) -> str:
 
 
 def numeric(result: Result) -> list[bool]:
-    """Say of each column whether it holds numbers, by its DuckDB type."""
+    """Check of each column whether it holds numbers, by its DuckDB type."""
     numbers = ("INT", "DOUBLE", "FLOAT", "DECIMAL", "NUMBER")
     return [any(word in kind.upper() for word in numbers) for kind in result.types]
 

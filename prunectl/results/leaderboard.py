@@ -1,7 +1,7 @@
 """Methods × sparsities: the one table that the terminal UI, `prunectl rank` and its file formats show.
 
 The numbers are those of the views `leaderboard` and `ranking`; this module only arranges them. A board is one
-(plan, network, dataset, recipe, schedule); its rows are strategies and whatever else the plan varies.
+(plan, network, dataset, recipe, schedule); its rows are strategies and what else the plan varies.
 """
 
 from __future__ import annotations

@@ -178,7 +178,7 @@ def _published(axes: Axes, found: Lines, kind: Kind, styles: dict[str, Style]) -
 
 
 def _caption(boards: Sequence[Board], kind: Kind, band: Band, behind: Iterable[Lines]) -> str:
-    """Say what the lines and bands are, and how many seeds they rest on."""
+    """Write what the lines and bands are, and how many seeds they rest on."""
     n = figure_style.count_text(row for board in boards for row in board.rows)
     if kind == "delta":
         what = (

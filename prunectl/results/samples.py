@@ -16,7 +16,7 @@ class Sample:
     network: str
     dataset: str
     structure: str
-    """unstructured, or structured with whatever the publication adds."""
+    """unstructured, or structured with what the publication adds (a set of filter ratios)."""
     schedule: str
     kind: str
     """one-shot or iterative."""

@@ -35,7 +35,7 @@ class Interval:
 
     @property
     def covers_zero(self) -> bool:
-        """Whether 0 is inside; below n = 2 there is nothing it could be told from."""
+        """Whether 0 is inside; always below n = 2."""
         return self.low <= 0 <= self.high
 
 

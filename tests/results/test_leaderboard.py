@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunectl.errors import ControlError
-from prunectl.results import leaderboard as boards_
 from prunectl.results.formats import render
-from prunectl.results.leaderboard import leaderboard
+from prunectl.results.leaderboard import boards, cells, leaderboard
 from prunectl.results.statistics import interval
 from prunectl.results.ties import paired_difference, tied
 from prunectl.store.db import query
@@ -60,7 +59,7 @@ def n_needed(gap):
 
 def check_views(paths):
     """Every cell of the two views, computed again from the points."""
-    rows = boards_.cells(paths, "demo").dicts()
+    rows = cells(paths, "demo").dicts()
     points = by_seed(paths)
     dense = points.get(("dense", 0.0), {})
     columns = {}
@@ -209,9 +208,9 @@ def test_networks_and_schedules_are_boards_apart_and_plans_are_asked_for(tmp_pat
 
 
 def test_cells_that_no_label_tells_apart_get_rows_of_their_own(store):
-    rows = boards_.cells(store.paths).dicts()
+    rows = cells(store.paths).dicts()
     twins = [{**row, "cell": "f" * 16} for row in rows if row["strategy"] == "fine-tune"]
-    (board,) = boards_.boards([*rows, *twins])
+    (board,) = boards([*rows, *twins])
     labels = [row.label for row in board.rows]
     assert "fine-tune" in labels
     assert any(label.startswith("fine-tune · ") for label in labels)
@@ -219,9 +218,9 @@ def test_cells_that_no_label_tells_apart_get_rows_of_their_own(store):
 
 
 def test_what_the_plan_varies_is_in_the_label(store):
-    rows = boards_.cells(store.paths).dicts()
+    rows = cells(store.paths).dicts()
     others = [{**row, "criterion": "random", "cell": "e" * 16} for row in rows if row["iteration"]]
-    (board,) = boards_.boards([*rows, *others])
+    (board,) = boards([*rows, *others])
     assert "lr-rewind · random" in {row.label for row in board.rows}
 
 

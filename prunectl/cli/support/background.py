@@ -35,9 +35,11 @@ def background(paths: StorePaths) -> str:
         )
     while not requests.alive(paths):
         if process.poll() is not None:
-            said = log.read_bytes()[start:].decode(errors="replace").strip()
+            output = log.read_bytes()[start:].decode(errors="replace").strip()
             if process.returncode == 0:  # done before the first look
-                return said
-            raise StoreError(f"the run ended at once (status {process.returncode}): {said[-2000:]}")
+                return output
+            raise StoreError(
+                f"the run ended at once (status {process.returncode}): {output[-2000:]}"
+            )
         time.sleep(0.05)
     return f"running in the background, pid {process.pid}, log {log}; `prunectl stop` stops it"

@@ -2,7 +2,8 @@
 
     18:18:10   95.2 %  ETA 3m04   done 20/21  weight-rewind 0.75 · seed 0  82.00 %  (12s)
 
-A line for each event that somebody waits for, and one after `QUIET_SECONDS` without any, since a stage may take hours.
+A line for each event of interest (a stage done or failed, a device taken, a request), and one after `QUIET_SECONDS`
+without any, since a stage may take hours.
 The percentage is of the optimizer steps of all stages.
 """
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:  # the plan's models take 0.5 s to import
 Record = dict[str, Any]
 
 QUIET_SECONDS = 30.0
-"""Time without a line after which one says how far the run is."""
+"""Time without a line after which one is written on how far the run is."""
 
 SHOWN = 3
 """Running stages that such a line names; a machine may have dozens."""
@@ -54,7 +55,7 @@ class Progress:
             self._write(f"{stopping}{len(self._done)}/{len(self._steps)} stages done{self._now()}")
 
     def event(self, record: Record) -> None:
-        """Take in a record of the scheduler's log; write a line unless nobody waits for it."""
+        """Take in a record of the scheduler's log; write a line if it is of interest."""
         leave_if_closed()
         if record["type"] == "stage_done" and record["key"] in self._steps:
             self._done.add(record["key"])
