@@ -1,4 +1,4 @@
-"""A store from Python: SQL and the tables of the command line as data frames, with no connection left open.
+"""A store from Python: SQL and the tables of the command line as data frames.
 
     import prunectl
     store = prunectl.open("store")
@@ -17,8 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from prunectl.store.db import queries as cookbook
-from prunectl.store.db import query
+from prunectl.store.db import queries, query
 from prunectl.store.db.catch_up import catch_up
 from prunectl.store.db.query import Parameters, Result
 from prunectl.store.paths import StorePaths
@@ -33,7 +32,7 @@ Table: TypeAlias = Any
 
 
 class Store:
-    """A store to ask. Has nothing open; may be kept as long as one likes, also while a run goes on."""
+    """A store to query. It keeps nothing open, so it may be held for as long as a notebook lives."""
 
     def __init__(self, paths: StorePaths) -> None:
         self._paths = paths
@@ -43,11 +42,11 @@ class Store:
 
     @property
     def root(self) -> Path:
-        """The folder."""
+        """The store's folder."""
         return self._paths.root
 
     def sql(self, query_: str, /, parameters: Parameters = None, limit: int | None = None) -> Table:
-        """The answer to SQL that only reads; `parameters` fill `$name` or `$1`.
+        """Run SQL that only reads; `parameters` fill `$name` or `$1`, and at most `limit` rows come back.
 
         Raises QueryError for what the database refuses, StoreBusy where another process keeps holding the file,
         StoreError where there is nothing to read.
@@ -55,14 +54,14 @@ class Store:
         return _table(query.run(self._fresh(), query_, parameters, limit))
 
     def recipe(self, name: str, /, **parameters: str) -> Table:
-        """The answer to one of the queries that `prunectl sql -r list` names. Raises UnknownName, else as `sql`."""
+        """Run one of the queries that `prunectl sql -q list` names. Raises UnknownName, and what `sql` raises."""
         values: Mapping[str, str] = {key: str(value) for key, value in parameters.items()}
-        return _table(cookbook.run_recipe(self._fresh(), name, values))
+        return _table(queries.run_recipe(self._fresh(), name, values))
 
     def rank(
         self, plan: str | None = None, *, network: str | None = None, dataset: str | None = None
     ) -> Table:
-        """One row per cell of a plan (the last one used, unless named): what `prunectl rank` shows.
+        """Read one row per cell of a plan (the last one used, unless named): what `prunectl rank` shows.
 
         Raises ControlError for a plan the store does not have.
         """
@@ -71,13 +70,13 @@ class Store:
         return _table(cells(self._fresh(), plan, network=network, dataset=dataset))
 
     def iterations(self, plan: str | None = None) -> Table:
-        """The per-iteration results, one row per trial and finished iteration, of a plan or of all."""
+        """Read the per-iteration results, one row per trial and finished iteration, of a plan or of all."""
         sql = """SELECT * FROM iterations WHERE $plan IS NULL OR plan = $plan
             ORDER BY plan, network, dataset, strategy, schedule, seed, trial, iteration"""
         return _table(query.run(self._fresh(), sql, {"plan": plan}))
 
     def plot(self, plan: str | None = None, kind: Kind = "accuracy", **options: Any) -> Figure:
-        """A figure, as `prunectl plot` draws it; `options` are those of `report.plots.plot`."""
+        """Draw a figure as `prunectl plot` does; `options` are those of `results.plots.plot`."""
         from prunectl.results.plots import plot
 
         return plot(self._fresh(), plan, kind, **options)
@@ -89,7 +88,7 @@ class Store:
 
 
 def open(store: str | os.PathLike[str] | None = None) -> Store:  # noqa: A001 - reads prunectl.open
-    """The store in this folder (PRUNECTL_STORE, then ./store, unless given). Nothing is read yet."""
+    """Locate the store in this folder (PRUNECTL_STORE, then ./store, unless given). Nothing is read yet."""
     return Store(StorePaths.locate(Path(store) if store is not None else None))
 
 

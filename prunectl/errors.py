@@ -1,7 +1,7 @@
 """The errors a user can meet, and the exit codes they end with.
 
     PrunectlError
-    ├── PlanError         a plan says something it may not
+    ├── PlanError         a mistake in a plan
     ├── UnknownName       a name that no registry holds
     ├── DataError         data files are missing or not what they claim to be
     ├── StoreError        the store cannot be read, written or trusted
@@ -31,13 +31,13 @@ class ExitCode(IntEnum):
 
 
 class PrunectlError(Exception):
-    """Base of all errors that are told to the user in words instead of a traceback."""
+    """Base of all errors that the user gets as a message instead of a traceback."""
 
     exit_code: ExitCode = ExitCode.USAGE
 
 
 def nearest(found: str, allowed: Iterable[str]) -> str | None:
-    """The allowed name most like `found`, or None where nothing is near."""
+    """Find the allowed name most like `found`; None where nothing is near."""
     matches = difflib.get_close_matches(found, list(allowed), n=1, cutoff=0.5)
     return matches[0] if matches else None
 
@@ -71,7 +71,7 @@ class PlanError(PrunectlError):
         super().__init__(message)
 
     def at(self, file: str | None, line: int | None) -> PlanError:
-        """The same error with its place filled in where it was not known."""
+        """Copy the error with its place filled in where it was not known."""
         return PlanError(
             self.message,
             file=self.file or file,
@@ -126,7 +126,7 @@ class StoreBusy(StoreError):
 
 
 class DiskError(StoreError):
-    """The disk is full, read-only or failing: no fault of what was being written, and nothing else will fare better."""
+    """The disk is full, read-only or failing: no fault of what was being written, and other writes would fail too."""
 
 
 class QueryError(StoreError):

@@ -1,18 +1,41 @@
-"""The command line: one file per group of commands, heavy imports inside the commands.
+"""The command line: a file for each command, and one line here.
 
-stdout is data, stderr is narration. Errors of ours end in one message and their exit code; a traceback is a bug.
+stdout is data, stderr is narration. An error of ours ends in one message and its exit code; a traceback is a bug.
+Commands import what is heavy inside their functions, because every command imports all of these files.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 
 import typer
 
-from prunectl.cli import bench, compare, control, export, plot, results, run, status, store, watch
-from prunectl.cli import show as inspect
+from prunectl.cli import bench, store
 from prunectl.errors import ExitCode, PrunectlError
+
+COMMANDS = (
+    "run",
+    "watch",
+    "show",
+    "status",
+    "rank",
+    "sql",
+    "compare",
+    "plot",
+    "export",
+    "import_",
+    "cancel",
+    "hold",
+    "release",
+    "retry",
+    "priority",
+    "stop",
+    "drain",
+    "undrain",
+)
+"""Modules of this package in the order of `prunectl --help`; each has a function of its own name, the command."""
 
 app = typer.Typer(
     name="prunectl",
@@ -24,14 +47,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (run, watch, inspect, status, results, compare, plot, export, control):
-    group.register(app)
+for name in COMMANDS:
+    command = getattr(import_module(f"prunectl.cli.{name}"), name)
+    app.command(name.rstrip("_"))(command)
 app.add_typer(bench.app, name="bench")
 app.add_typer(store.app, name="store")
 
 
 def main() -> None:
-    """Entry point of the `prunectl` command."""
+    """Run the `prunectl` command."""
     try:
         app()
     except PrunectlError as error:

@@ -1,19 +1,28 @@
-"""`bench`: this machine's own figures of training and scheduling."""
+"""`bench …`: this machine's own figures of training and scheduling."""
 
 from __future__ import annotations
 
+import json
+import os
+import platform
+import time
 from collections.abc import Sequence
+from importlib import metadata
 from typing import Annotated, Any
 
 import typer
 
+from prunectl.cli.support.tables import console, table
+from prunectl.cli.support.terminal import narrate
 from prunectl.errors import ExitCode
+from prunectl.version import __version__
 
 app = typer.Typer(
     help="This machine's own figures of training and scheduling.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+
 
 JsonOption = Annotated[bool, typer.Option("--json", help="For scripts.")]
 QuickOption = Annotated[
@@ -48,7 +57,7 @@ def train(
     if not tables:
         raise typer.BadParameter("no such network is measured", param_hint="--network")
     with orderly():
-        results = bench.run(tables, 1 if quick else rounds, _tell)
+        results = bench.run(tables, 1 if quick else rounds, narrate)
     if everything:
         for result in results:
             result["lanes_worth_having"] = bench.worth(result)
@@ -64,7 +73,7 @@ def study(
     from prunectl.bench.cleanup import orderly
 
     with orderly():
-        result = bench.run(1 if quick else rounds, quick, _tell)
+        result = bench.run(1 if quick else rounds, quick, narrate)
     _report("study", [result], as_json)
 
 
@@ -83,7 +92,7 @@ def scheduler(
     from prunectl.bench.cleanup import orderly
 
     with orderly():
-        result = bench.run(stages, quick, _tell, seconds)
+        result = bench.run(stages, quick, narrate, seconds)
     _report("scheduler", [result], as_json)
 
 
@@ -101,22 +110,13 @@ def tui(arguments: Annotated[list[str] | None, typer.Argument()] = None) -> None
 
 def _script(name: str, arguments: list[str]) -> None:
     command = " ".join(["python -m", f"tests.bench.{name}", *arguments])
-    typer.echo(f"what `bench {name}` measured is a script of the source tree: {command}", err=True)
+    narrate(f"what `bench {name}` measured is a script of the source tree: {command}")
     raise typer.Exit(ExitCode.USAGE)
 
 
-def _tell(text: str) -> None:
-    typer.echo(text, err=True)
-
-
-def machine() -> dict[str, Any]:
-    """What was measured on, with what."""
-    import os
-    import platform
-    from importlib import metadata
-
+def _machine() -> dict[str, Any]:
+    """Describe what was measured on: processor, cores, versions."""
     from prunectl.scheduler.devices.base import CpuLayer
-    from prunectl.version import __version__
 
     cpu = CpuLayer().devices()[0]
     return {
@@ -131,29 +131,19 @@ def machine() -> dict[str, Any]:
 
 
 def _report(what: str, results: Sequence[dict[str, Any]], as_json: bool) -> None:
-    import json
-    import time
-
-    record: dict[str, Any] = {
-        "bench": what,
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": machine(),
-        "results": list(results),
-    }
+    about = _machine()
     if as_json:
-        typer.echo(json.dumps(record, indent=1))
+        record = {"bench": what, "date": time.strftime("%Y-%m-%d"), "machine": about}
+        typer.echo(json.dumps(record | {"results": list(results)}, indent=1))
         return
     for result in results:
         _print(result)
-    about = record["machine"]
     typer.echo(
         f"{about['cpu']}, {about['cores']} cores, torch {about['torch']}, Python {about['python']}"
     )
 
 
 def _print(result: dict[str, Any]) -> None:
-    from prunectl.cli.support.tables import console, table
-
     out = console()
     work = result["work"]
     out.print(
@@ -181,8 +171,6 @@ def _loads(result: dict[str, Any]) -> str:
 
 
 def _print_upkeep(found: dict[str, Any]) -> None:
-    from prunectl.cli.support.tables import console, table
-
     out = console()
     out.print(
         f"{found['workers']} workers that only report, an epoch each per {found['epoch_seconds']:g} s, a study of "

@@ -1,4 +1,4 @@
-"""`export` and `import`: networks and whole studies out of a store, and studies into another."""
+"""`export`: a network, or a whole study, out of a store."""
 
 from __future__ import annotations
 
@@ -9,12 +9,8 @@ import typer
 
 from prunectl.cli.support.fresh_results import results_of
 from prunectl.cli.support.options import StoreOption
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands of this file."""
-    app.command()(export)
-    app.command("import")(import_)
+from prunectl.cli.support.terminal import narrate
+from prunectl.store.paths import StorePaths
 
 
 def export(
@@ -43,7 +39,6 @@ def export(
         _export_study(study, out or Path(study), store)
         return
     from prunectl.results.export import export_network
-    from prunectl.store.paths import StorePaths
 
     assert trial is not None
     for file in export_network(StorePaths.locate(store), trial, iteration, out):
@@ -52,37 +47,16 @@ def export(
 
 def _export_study(plan: str, folder: Path, store: Path | None) -> None:
     from prunectl.results.export import export_tables
-    from prunectl.store import archive as parcel
+    from prunectl.store import archive
 
     paths = results_of(store)
-    manifest = parcel.pack(paths, plan, folder)
+    manifest = archive.pack(paths, plan, folder)
     export_tables(paths, plan, folder / "tables")
-    parcel.seal(folder, manifest)
+    archive.seal(folder, manifest)
     size = sum(entry["bytes"] for entry in manifest["files"].values())
     missing = manifest["stages_missing"]
-    typer.echo(
+    narrate(
         f"{manifest['stages']} done stages, {size / 1e6:.1f} MB"
-        + (f"; {missing} are not done and were left out" if missing else ""),
-        err=True,
+        + (f"; {missing} are not done and were left out" if missing else "")
     )
     typer.echo(str(folder))
-
-
-def import_(
-    folder: Annotated[Path, typer.Argument(help="What `export --study` made.", show_default=False)],
-    store: StoreOption = None,
-) -> None:
-    """Take in a study from another store: what is done here already stays as it is."""
-    from prunectl.store import archive as parcel
-    from prunectl.store.db import ingest
-    from prunectl.store.paths import StorePaths
-
-    paths = StorePaths.locate(store)
-    taken = parcel.take(folder, paths)
-    for note in taken.notes:
-        typer.echo(note, err=True)
-    typer.echo(
-        f"{taken.plan}: {taken.stages} stages taken, {taken.known} were here already", err=True
-    )
-    if ingest.ingest(paths).busy:
-        typer.echo("results.duckdb is held by another program; it will catch up", err=True)

@@ -3,48 +3,22 @@
 from __future__ import annotations
 
 import re
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from prunectl.cli.support.fresh_results import results_of
 from prunectl.cli.support.options import StoreOption
+from prunectl.errors import ControlError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # results.leaderboard imports DuckDB
     from prunectl.results.leaderboard import Board
 
-
-class PlotKind(StrEnum):
-    """What to draw."""
-
-    accuracy = "accuracy"
-    delta = "delta"
-    cost = "cost"
-    layers = "layers"
-
-
-class BandKind(StrEnum):
-    """What line and band are."""
-
-    min_max = "min-max"
-    std = "std"
-
-
-class Behind(StrEnum):
-    """Whose numbers stand in grey behind ours."""
-
-    auto = "auto"
-    none = "none"
-    renda2020 = "renda2020"
-    mikler2021 = "mikler2021"
-    thesis = "mikler2021-thesis"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command of this file."""
-    app.command()(plot)
+# The first two are `results.plots.Kind` and `Band`, which cannot be imported here without DuckDB.
+Kind = Literal["accuracy", "delta", "cost", "layers"]
+Band = Literal["min-max", "std"]
+Behind = Literal["auto", "none", "renda2020", "mikler2021", "mikler2021-thesis"]
 
 
 def plot(
@@ -52,12 +26,12 @@ def plot(
         str | None, typer.Argument(help="A plan's name. Default: the one last run.")
     ] = None,
     kind: Annotated[
-        PlotKind,
+        Kind,
         typer.Option(
             help="accuracy or delta (points from the own dense network) against compression, cost "
             "(accuracy against epochs of retraining), or layers (weights kept in each)."
         ),
-    ] = PlotKind.accuracy,
+    ] = "accuracy",
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="FILE.png, .svg or .pdf. Default: PLAN-KIND.png."),
@@ -66,21 +40,20 @@ def plot(
     dataset: Annotated[str | None, typer.Option(help="Only this data set.")] = None,
     all_plans: Annotated[bool, typer.Option("--all", help="Every plan of the store.")] = False,
     band: Annotated[
-        BandKind,
+        Band,
         typer.Option(
             help="Median with min–max of the seeds, or mean ± std; delta has the 95 % interval."
         ),
-    ] = BandKind.min_max,
+    ] = "min-max",
     published: Annotated[
         Behind, typer.Option(help="Whose numbers to show in grey behind ours.")
-    ] = Behind.auto,
+    ] = "auto",
     split: Annotated[
         bool, typer.Option("--split", help="A file for each table of `rank` instead of one.")
     ] = False,
     store: StoreOption = None,
 ) -> None:
     """Draw accuracy, change from dense or cost over compression, or where the weights stay."""
-    from prunectl.errors import ControlError
     from prunectl.results import plots
     from prunectl.results.leaderboard import leaderboard
 
@@ -90,19 +63,19 @@ def plot(
     if not boards:
         raise ControlError(f"nothing to draw yet: no pruned network of {paths.root} is done")
     name = "all" if all_plans else boards[0].plan
-    file = out or Path(f"{_slug(name)}-{kind.value}.png")
-    source = None if published is Behind.none else published.value
-    parts = [(_beside(file, board), [board]) for board in boards] if split else [(file, boards)]
+    file = out or Path(f"{_slug(name)}-{kind}.png")
+    source = None if published == "none" else published
+    parts = [(_file_of(file, board), [board]) for board in boards] if split else [(file, boards)]
     for target, shown in parts:
-        figure = plots.draw(paths, shown, kind.value, band=band.value, source=source)
+        figure = plots.draw(paths, shown, kind, band=band, source=source)
         plots.save(figure, target)
         typer.echo(str(target))
 
 
-def _beside(file: Path, board: Board) -> Path:
-    """The file's name with what the board is of."""
-    named = [board.plan, board.network, board.dataset, board.recipe, board.schedule]
-    return file.with_stem("-".join([file.stem, *(_slug(name) for name in named[1:])]))
+def _file_of(file: Path, board: Board) -> Path:
+    """Append what the board is of to the file's name."""
+    parts = (board.network, board.dataset, board.recipe, board.schedule)
+    return file.with_stem("-".join([file.stem, *map(_slug, parts)]))
 
 
 def _slug(text: str) -> str:

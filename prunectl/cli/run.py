@@ -14,33 +14,30 @@ import typer
 from prunectl.cli.support.background import background, on_terminal
 from prunectl.cli.support.options import DataOption, SetOption, SlotsOption, StoreOption
 from prunectl.cli.support.records import record_plans, record_run
+from prunectl.cli.support.terminal import leave_if_closed, narrate
 from prunectl.errors import ExitCode, PrunectlError, StoreError
+from prunectl.store.paths import StorePaths
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the plan's models and the scheduler take 0.5 s to import
     from prunectl.plan.expand import Expansion
     from prunectl.scheduler.devices.base import Device, Slots
     from prunectl.scheduler.timeouts import Failure, Outcome
     from prunectl.spec.settings import DataSettings
-    from prunectl.store.paths import StorePaths
-
 
 LOG_LINES = 12
-"""Of a failed worker's log."""
+"""Lines of a failed worker's log that are shown."""
 
 
 @dataclass(frozen=True)
-class Manner:
-    """How a run goes about it; none of it changes what a stage is."""
+class Execution:
+    """How the stages are run. None of it is part of a stage's key."""
 
+    devices: list[Device]
+    data: Path | None
     share: bool
     fuse: bool
     checkpoint_every: float
     """Seconds."""
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command of this file."""
-    app.command()(run)
 
 
 def run(
@@ -73,13 +70,10 @@ def run(
     ] = 60.0,
 ) -> None:
     """Run plans: what is done already is not done again, what was interrupted goes on."""
-    from prunectl.cli.support.planning import read_plan
-    from prunectl.store import requests as control
-    from prunectl.store.paths import StorePaths
+    from prunectl.cli.support.planning import read_plans
 
     paths = StorePaths.locate(store)
-    expansions = [read_plan(file, changes or [], paths) for file in plans]
-    _distinct(expansions)
+    expansions = read_plans(plans, changes or [], paths)
     todo = {
         key: spec
         for expansion in expansions
@@ -88,48 +82,50 @@ def run(
     }
     chosen = _devices(devices, slots, expansions) if todo else []
     _check_data({spec.data for spec in todo.values()}, expansions, data)
-    if todo:
-        _say_what_mixes(paths, expansions)
     view = not plain and not detach and on_terminal()
     if view:
         from prunectl.tui import own_keys
 
-        own_keys()  # what is wrong with them is told before anything is started
-    if todo and (detach or view) and not control.alive(paths):
-        record_plans(paths, expansions)
-        typer.echo(background(paths), err=True)
-        if view:
-            _watch(paths, expansions)
-        return
-    identifier = record_run(paths, expansions, chosen)
-    if not todo:
-        _already_done(paths, expansions)
-        return
-    if control.alive(paths):
+        own_keys()  # a mistake in the user's key file is reported before anything is started
+    if todo:
+        _warn_of_mixed_versions(paths, expansions)
+        execution = Execution(chosen, data, share, fuse, checkpoint_every)
+        _start(paths, expansions, execution, detach=detach, view=view)
+    else:
+        record_run(paths, expansions, chosen)
+        _report_all_done(paths, expansions)
+
+
+def _start(
+    paths: StorePaths,
+    expansions: Sequence[Expansion],
+    execution: Execution,
+    *,
+    detach: bool,
+    view: bool,
+) -> None:
+    """Run the plans: by the scheduler that is running, by one in the background, or by one in this process."""
+    from prunectl.store import requests
+
+    if requests.alive(paths):
+        record_run(paths, expansions, execution.devices)
         for expansion in expansions:
-            typer.echo(control.add_plan(paths, expansion.digest).text, err=True)
-        typer.echo("added to the scheduler that is running; `prunectl status` shows it", err=True)
-        if view:
-            _watch(paths, expansions)
+            narrate(requests.add_plan(paths, expansion.digest).text)
+        narrate("added to the scheduler that is running; `prunectl status` shows it")
+    elif detach or view:
+        # The viewer must find the plans at once; the process in the background records the run itself.
+        record_plans(paths, expansions)
+        narrate(background(paths))
+    else:
+        identifier = record_run(paths, expansions, execution.devices)
+        _report(paths, expansions, _schedule(paths, expansions, execution, identifier))
         return
-    manner = Manner(share, fuse, checkpoint_every)
-    outcome = _schedule(paths, expansions, chosen, data, manner, identifier)
-    _report(paths, expansions, outcome)
+    if view:
+        _watch(paths, expansions)
 
 
-def _distinct(expansions: Sequence[Expansion]) -> None:
-    seen: dict[str, str] = {}
-    for expansion in expansions:
-        name = expansion.plan.content.name
-        if name in seen and seen[name] != expansion.digest:
-            raise expansion.plan.fail(
-                "another plan of this run has the same name", "name", found=name
-            )
-        seen[name] = expansion.digest
-
-
-def _say_what_mixes(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
-    """A line for each version of the code whose numbers this run would be put beside."""
+def _warn_of_mixed_versions(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
+    """Write a note for each version of the code whose numbers this run would be put beside."""
     from prunectl.spec.key import NUMERICS
     from prunectl.store.records.plan import current
     from prunectl.store.records.provenance import mixture
@@ -138,54 +134,56 @@ def _say_what_mixes(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
     for study in current(paths):
         numerics = {int(stage.spec.get("numerics", 0)) for stage in study.stages.values()}
         if study.name in names and numerics - {NUMERICS}:
-            typer.echo(
-                f"note: {study.name} was run by a prunectl that computes other numbers (numerics "
-                f"{', '.join(map(str, sorted(numerics)))}, now {NUMERICS}): none of its stages is reused",
-                err=True,
+            known = ", ".join(map(str, sorted(numerics)))
+            narrate(
+                f"note: {study.name} was run by a prunectl that computes other numbers (numerics {known}, "
+                f"now {NUMERICS}): none of its stages is reused"
             )
     keys = {key for expansion in expansions for key in expansion.stages}
     for text in mixture(paths, keys):
-        typer.echo(f"note: {text}", err=True)
+        narrate(f"note: {text}")
 
 
 def _devices(
     option: str | None, slots: Slots | None, expansions: Sequence[Expansion]
 ) -> list[Device]:
-    """The option's devices, the plans', or all there are."""
+    """Choose the devices: the option's, else the first plan's that names some, else all."""
     from prunectl.scheduler.devices.base import most, parse
 
     tables = [expansion.plan.content.run for expansion in expansions]
-    said = [table.devices for table in tables if table.devices]
-    asked = slots or most(table.slots_per_device for table in tables)
-    return parse(option or (said[0] if said else "all"), slots=asked)
+    named = option or next((table.devices for table in tables if table.devices), "all")
+    return parse(named, slots=slots or most(table.slots_per_device for table in tables))
 
 
 def _check_data(
     needed: set[DataSettings], expansions: Sequence[Expansion], data: Path | None
 ) -> None:
-    """Find the files of every data set before anything is queued, and fetch those that are missing."""
+    """Find the files of every data set before anything is queued, and fetch those that are missing.
+
+    Raises DataError for files that cannot be had.
+    """
     from prunectl.ml.datasets import data_root
     from prunectl.ml.datasets.registry import ensure
 
     root = data_root(data)
     places = {found: place for one in expansions for found, place in one.places.items()}
-    # Variants that hold out other images are the same files.
-    once = {
+    # Variants that hold out other images have the same files.
+    distinct = {
         (item.name, item.options, item.fingerprint): dict(item.options) | places[item]
         for item in needed
     }
-    for (name, _, fingerprint), options in sorted(once.items()):
-        ensure(name, root, options, fingerprint, progress=lambda text: typer.echo(text, err=True))
+    for (name, _, fingerprint), options in sorted(distinct.items()):
+        ensure(name, root, options, fingerprint, progress=narrate)
 
 
 def _watch(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
-    """The terminal UI; after it the table and the exit code of a run that has ended by then."""
+    """Open the terminal UI. Where the run has ended when it is left, print the table and exit with the run's code."""
     from prunectl.monitor.watcher import Watcher
-    from prunectl.store import requests as control
+    from prunectl.store import requests
     from prunectl.tui import open_viewer
 
     open_viewer(paths)
-    if control.alive(paths):
+    if requests.alive(paths):
         return
     _print_rank(paths, expansions)
     counts = Watcher(paths).snapshot().counts
@@ -193,110 +191,102 @@ def _watch(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
         raise typer.Exit(ExitCode.TRIAL_FAILED)
 
 
-def _already_done(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
+def _report_all_done(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
     from prunectl.store.db.ingest import ingest
 
     ingest(paths)
     for expansion in expansions:
-        typer.echo(
+        narrate(
             f"{expansion.plan.content.name}: all {len(expansion.trials)} trials are done "
-            f"({len(expansion.stages)} stages in {paths.root})",
-            err=True,
+            f"({len(expansion.stages)} stages in {paths.root})"
         )
     _print_rank(paths, expansions)
 
 
 def _schedule(
-    paths: StorePaths,
-    expansions: Sequence[Expansion],
-    devices: Sequence[Device],
-    data: Path | None,
-    manner: Manner,
-    identifier: str,
+    paths: StorePaths, expansions: Sequence[Expansion], execution: Execution, identifier: str
 ) -> Outcome:
-    from prunectl.cli.support.progress import Display, LiveDisplay, PlainDisplay, Work
+    """Run all stages to their end in this process's scheduler, writing progress to stderr."""
+    from prunectl.cli.support.progress import Progress
     from prunectl.ml.datasets import data_root
     from prunectl.scheduler.scheduler import WORKER, Scheduler
     from prunectl.store.db.ingest import ingest
 
     keys = {key for expansion in expansions for key in expansion.stages}
-    work = Work(expansions, {key for key in keys if paths.stage(key).result.exists()})
-    live = sys.stderr.isatty()
-    display: Display = LiveDisplay(work) if live else PlainDisplay(work)
+    done = {key for key in keys if paths.stage(key).result.exists()}
+    progress = Progress(expansions, done)
+    devices = execution.devices
     scheduler = Scheduler(
         paths,
         devices,
         [expansion.digest for expansion in expansions],
-        data=data_root(data),
+        data=data_root(execution.data),
         ingest=ingest,
-        worker_command=[*WORKER, "--fuse"] if manner.fuse else WORKER,
-        share=manner.share,
+        worker_command=[*WORKER, "--fuse"] if execution.fuse else WORKER,
+        share=execution.share,
         run_id=identifier,
-        checkpoint_every=manner.checkpoint_every,
-        on_tick=display.tick,
-        on_event=display.event,
+        checkpoint_every=execution.checkpoint_every,
+        on_tick=progress.tick,
+        on_event=progress.event,
     )
     slots = sum(device.slots for device in devices)
     most = "at most " if any(device.auto for device in devices) else ""
-    typer.echo(
-        f"{len(keys) - len(work.done)} of {len(keys)} stages to run on "
-        f"{', '.join(device.id for device in devices)} ({most}{slots} at a time), store {paths.root}",
-        err=True,
+    narrate(
+        f"{len(keys) - len(done)} of {len(keys)} stages to run on "
+        f"{', '.join(device.id for device in devices)} ({most}{slots} at a time), store {paths.root}"
     )
-    with display:
-        return scheduler.run()
+    return scheduler.run()
 
 
 def _report(paths: StorePaths, expansions: Sequence[Expansion], outcome: Outcome) -> None:
-    """The ranked table, what went wrong, and the exit code that says so."""
-    from prunectl.cli.support.terminal import leave_if_closed
+    """Print the ranked table and what went wrong, and exit with the code that says so."""
     from prunectl.store.db.ingest import ingest
 
     leave_if_closed()
     try:
         if ingest(paths).busy:
-            typer.echo("results.duckdb is held by another program: it may be behind", err=True)
+            narrate("results.duckdb is held by another program: it may be behind")
     except StoreError as error:
-        typer.echo(f"results.duckdb is behind: {error}", err=True)
+        narrate(f"results.duckdb is behind: {error}")
     _print_rank(paths, expansions)
     counts = ", ".join(f"{count} {state}" for state, count in outcome.trials.items() if count)
-    typer.echo(f"trials: {counts}", err=True)
+    narrate(f"trials: {counts}")
     if outcome.failure is not None:
         _report_failure(paths, outcome.failure)
     for reason in outcome.stopped.values():
-        typer.echo(reason, err=True)
+        narrate(reason)
     command = shlex.join(["prunectl", *sys.argv[1:]])
     if outcome.broken is not None:
-        typer.echo(f"error: {outcome.broken}", err=True)
-        typer.echo(f"stopped, nothing is lost; then the same command goes on: {command}", err=True)
+        narrate(f"error: {outcome.broken}")
+        narrate(f"stopped, nothing is lost; then the same command goes on: {command}")
         raise typer.Exit(ExitCode.STORE)
     if outcome.interrupted:
-        typer.echo(f"stopped; the same command goes on: {command}", err=True)
+        narrate(f"stopped; the same command goes on: {command}")
         raise typer.Exit(ExitCode.INTERRUPTED)
     if not outcome.ok:
         raise typer.Exit(ExitCode.TRIAL_FAILED)
 
 
 def _report_failure(paths: StorePaths, failure: Failure) -> None:
-    """The first failure: its traceback, what its worker had said before, and how full its device was."""
-    typer.echo(f"first failure: {failure.reason}: {failure.message}", err=True)
+    """Print the first failure: its traceback, the end of its worker's log, and how full its device was."""
+    narrate(f"first failure: {failure.reason}: {failure.message}")
     if failure.log:
-        typer.echo("the last lines of its worker's log:", err=True)
+        narrate("the last lines of its worker's log:")
         for line in failure.log.splitlines()[-LOG_LINES:]:
-            typer.echo(f"  {line}", err=True)
+            narrate(f"  {line}")
     if failure.traceback:
-        typer.echo(failure.traceback.rstrip(), err=True)
+        narrate(failure.traceback.rstrip())
     if failure.memory:
-        typer.echo(f"memory: {failure.memory}", err=True)
-    typer.echo(f"its log: {paths.stage(failure.key).events}", err=True)
+        narrate(f"memory: {failure.memory}")
+    narrate(f"its log: {paths.stage(failure.key).events}")
 
 
 def _print_rank(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
-    from prunectl.cli.results import print_boards
+    from prunectl.cli.rank import print_boards
     from prunectl.results.leaderboard import leaderboard
 
     try:
         for expansion in expansions:
             print_boards(leaderboard(paths, expansion.plan.content.name))
     except PrunectlError as error:
-        typer.echo(f"no table: {error}", err=True)
+        narrate(f"no table: {error}")

@@ -1,29 +1,42 @@
-"""`show`: what a plan would run, and how to repeat a trial."""
+"""`show`: what a plan would run, and what is known of a trial."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
+import shlex
 from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from prunectl.cli.support.options import SetOption, SlotsOption, StoreOption
+from prunectl.cli.support.tables import console, table
+from prunectl.results.text import DASH, duration, size
+from prunectl.store.paths import StorePaths
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+if TYPE_CHECKING:  # the plan's models and the scheduler take 0.5 s to import
     from prunectl.plan.expand import Expansion
+    from prunectl.results.show import StageFacts, TrialFacts
     from prunectl.scheduler.cost import Cost
     from prunectl.scheduler.devices.base import Device
     from prunectl.scheduler.graph import Preview
-    from prunectl.store.paths import StorePaths
 
-
-def register(app: typer.Typer) -> None:
-    """Add the commands of this file."""
-    app.command()(show)
+HEADINGS = (
+    *("network", "data set", "recipe", "strategy", "retrain"),
+    *("schedule", "pruning", "sparsities"),
+)
+RUN_HEADINGS = (
+    *("run", "started", "host", "devices", "driver"),
+    *("prunectl", "torch", "commit", "command"),
+)
+STAGE_HEADINGS = (
+    *("iteration", "sparsity", "state", "accuracy", "attempts"),
+    *("seconds", "device", "torch", "stage"),
+)
 
 
 def show(
@@ -47,12 +60,11 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Show what a plan would run: trials, stages, the work they share, steps. Runs nothing, writes nothing."""
+    paths = StorePaths.locate(store)
     if trial is not None:
         if plan is not None or changes:
             raise typer.BadParameter("--trial is of the store and goes without PLAN and --set")
-        from prunectl.cli.support.repeat import show_trial
-
-        show_trial(trial, store, as_json=as_json, plan_text=plan_text)
+        _show_trial(paths, trial, as_json=as_json, plan_text=plan_text)
         return
     if plan is None or plan_text:
         raise typer.BadParameter("give a PLAN, or --trial ID to see how a trial is repeated")
@@ -60,24 +72,20 @@ def show(
     from prunectl.scheduler.cost import estimate
     from prunectl.scheduler.devices.base import parse
     from prunectl.scheduler.graph import StageGraph, preview
-    from prunectl.store.paths import StorePaths
     from prunectl.store.records.plan import study_from
 
-    paths = StorePaths.locate(store)
     expansion = read_plan(plan, changes or [], paths)
     graph = StageGraph(paths)
-    graph.add(study_from(expansion.record() | {"created": 0.0}))
+    graph.add(study_from(expansion.record() | {"created": 0.0}))  # not recorded, so of no time
     counted = preview(graph)
     run = expansion.plan.content.run
-    asked = slots or run.slots_per_device
-    chosen = parse(devices or run.devices or "all", slots=asked)
+    chosen = parse(devices or run.devices or "all", slots=slots or run.slots_per_device)
     cost = estimate(paths, graph, chosen)
     if as_json:
-        import json
-
         typer.echo(json.dumps(_as_json(expansion, counted, cost, paths), indent=1))
     else:
-        _print(expansion, counted, paths)
+        _print_plan(expansion)
+        _print_counts(expansion, counted, paths)
         _print_cost(cost, counted, chosen)
 
 
@@ -106,27 +114,27 @@ def _as_json(
     }
 
 
-def _print(expansion: Expansion, counted: Preview, paths: StorePaths) -> None:
-    from prunectl.cli.support.tables import console, table
-
+def _print_plan(expansion: Expansion) -> None:
+    """Print what all trials have in common as lines, and what distinguishes them as a table."""
     out = console()
     plan = expansion.plan
     out.print(f"{plan.content.name}  {plan.question}".rstrip(), markup=False)
-    headings = (
-        *("network", "data set", "recipe", "strategy", "retrain"),
-        *("schedule", "pruning", "sparsities"),
-    )
     rows = _rows(expansion)
-    varied = [i for i in range(len(headings)) if len({row[i] for row, _ in rows}) > 1]
-    for i, heading in enumerate(headings):
+    varied = [i for i in range(len(HEADINGS)) if len({row[i] for row, _ in rows}) > 1]
+    for i, heading in enumerate(HEADINGS):
         if i not in varied:
             out.print(f"{heading:10}  {rows[0][0][i]}", markup=False)
     if varied:
         shown = ([*(row[i] for i in varied), str(count)] for row, count in rows)
-        out.print(table([*(headings[i] for i in varied), "trials"], shown, left=range(len(varied))))
+        out.print(table([*(HEADINGS[i] for i in varied), "trials"], shown, left=range(len(varied))))
+
+
+def _print_counts(expansion: Expansion, counted: Preview, paths: StorePaths) -> None:
+    out = console()
+    # Against training every trial's path by itself, dense network included.
     saved = 1 - counted.steps / counted.steps_without_sharing
     out.print(
-        f"trials      {counted.trials:,} on {len(plan.content.seeds)} seeds\n"
+        f"trials      {counted.trials:,} on {len(expansion.plan.content.seeds)} seeds\n"
         f"stages      {counted.stages:,}  ({counted.stages_without_sharing:,} without sharing)\n"
         f"steps       {counted.steps:,}  ({counted.steps_without_sharing:,} without sharing: "
         f"{saved:.1%} saved)\n"
@@ -143,8 +151,6 @@ def _print(expansion: Expansion, counted: Preview, paths: StorePaths) -> None:
 
 
 def _print_cost(cost: Cost | None, counted: Preview, devices: Sequence[Device]) -> None:
-    from prunectl.cli.support.tables import console, duration, size
-
     out = console()
     if counted.stages == counted.done and not counted.replays:
         return
@@ -166,21 +172,100 @@ def _print_cost(cost: Cost | None, counted: Preview, devices: Sequence[Device]) 
 
 
 def _rows(expansion: Expansion) -> list[tuple[tuple[str, ...], int]]:
-    """What distinguishes the trials, but for their seeds, and how many trials each line stands for."""
+    """One row for all trials that differ in their seed and sparsities alone, with their number."""
     counts: Counter[tuple[str, ...]] = Counter()
     levels: dict[tuple[str, ...], set[str]] = {}
     for trial in expansion.trials:
-        recipe, retrain = trial.recipe, trial.retrain
         pruning = " ".join((trial.criterion, trial.scope, trial.granularity)).strip()
-        names = (trial.network, trial.dataset, recipe, trial.strategy, retrain)
+        names = (trial.network, trial.dataset, trial.recipe, trial.strategy, trial.retrain)
         row = (*names, trial.schedule, pruning)
         counts[row] += 1
         levels.setdefault(row, set()).update(trial.sparsities[1:])
-    return [((*row, _levels(levels[row])), count) for row, count in counts.items()]
+    return [((*row, _range(levels[row])), count) for row, count in counts.items()]
 
 
-def _levels(sparsities: set[str]) -> str:
+def _range(sparsities: set[str]) -> str:
     if not sparsities:
         return "none"
     ordered = sorted(float(sparsity) for sparsity in sparsities)
     return f"{len(ordered)}: {ordered[0]:.4g} … {ordered[-1]:.4g}"
+
+
+# a trial
+
+
+def _show_trial(paths: StorePaths, trial: str, *, as_json: bool, plan_text: bool) -> None:
+    from prunectl.results.show import trial_facts
+
+    facts = trial_facts(paths, trial)
+    if plan_text:
+        typer.echo(facts.plan_text, nl=False)
+    elif as_json:
+        typer.echo(json.dumps(facts.as_json(), indent=1))
+    else:
+        _print_trial(facts)
+
+
+def _print_trial(facts: TrialFacts) -> None:
+    out = console()
+    trial, study = facts.found.trial, facts.found.study
+    edited = {
+        True: "which is unchanged",
+        False: "which has been edited since",
+        None: "which is not here now",
+    }[facts.unchanged]
+    lines = [
+        ("trial", f"{trial.trial}, cell {trial.cell}"),
+        ("plan", f"{study.name}, version {study.digest}, from {facts.plan_file}, {edited}"),
+        ("its text", f"{facts.record_file}, or `prunectl show --trial {trial.trial} --plan-text`"),
+        *((name, value) for name, value in trial.labels.items() if value),
+        ("seed", str(trial.seed)),
+        ("repeat", shlex.join(facts.command)),
+        ("", f"this seed alone: --set {shlex.quote(f'seeds=[{trial.seed}]')}"),
+    ]
+    for name, value in lines:
+        out.print(f"{name:12}{value}", markup=False, soft_wrap=True)
+    runs = [_run_row(record) for record in facts.runs]
+    out.print(table(RUN_HEADINGS, runs, left=range(len(RUN_HEADINGS))))
+    stages = [_stage_row(stage) for stage in facts.stages]
+    out.print(table(STAGE_HEADINGS, stages, left=(2, 6, 7, 8)))
+
+
+def _run_row(record: dict[str, Any]) -> list[str]:
+    git = record.get("git") or {}
+    commit = str(git.get("commit") or DASH)[:12] + (" + changes" if git.get("dirty") else "")
+    started = record.get("started")
+    if isinstance(started, int | float):
+        started = datetime.fromtimestamp(started).isoformat(sep=" ", timespec="seconds")
+    argv = record.get("argv") or []
+    return [
+        str(record.get("run")),
+        str(started),
+        str(record.get("host")),
+        ", ".join(record.get("devices") or []) or DASH,
+        str(record.get("driver") or DASH),
+        str(record.get("prunectl") or DASH),
+        str((record.get("packages") or {}).get("torch") or DASH),
+        commit,
+        shlex.join(map(str, argv)) if isinstance(argv, list) else str(argv),
+    ]
+
+
+def _stage_row(stage: StageFacts) -> list[str]:
+    result = stage.result or {}
+
+    def number(name: str, form: str) -> str:
+        value = result.get(name)
+        return DASH if value is None else format(value, form)
+
+    return [
+        str(stage.iteration),
+        f"{float(stage.target_sparsity):.4g}",
+        stage.state + (f", {result['flag']}" if result.get("flag") else ""),
+        number("accuracy", ".2f"),
+        number("attempt", "d"),
+        number("seconds", ".1f"),
+        str(result.get("device_name") or DASH),
+        str((result.get("versions") or {}).get("torch") or DASH),
+        stage.stage[:16],
+    ]

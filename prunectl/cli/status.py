@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from prunectl.cli.support.options import StoreOption
+from prunectl.cli.support.tables import console, table
+from prunectl.errors import StoreError
+from prunectl.results.text import DASH, duration
+from prunectl.store.paths import StorePaths
 
-if TYPE_CHECKING:
-    from prunectl.monitor.snapshot import RunningView, Snapshot
+if TYPE_CHECKING:  # reading a store takes 0.1 s to import, which `--help` must not pay
+    from prunectl.monitor.snapshot import RunningView, SchedulerView, Snapshot
 
 SHOWN = 20
-"""Lines of a kind at the most; the JSON has them all."""
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command of this file."""
-    app.command()(status)
+"""Failures that are printed; the JSON has them all."""
 
 
 def status(
@@ -27,46 +27,25 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Show what is running, waiting, done and failed. States are computed from locks and files."""
-    from prunectl.errors import StoreError
     from prunectl.monitor.watcher import Watcher
-    from prunectl.store.paths import StorePaths
+    from prunectl.store.files import dumps
 
     paths = StorePaths.locate(store)
     if not paths.plans.is_dir():
         raise StoreError(f"{paths.root} holds no plans; `prunectl run PLAN` makes some")
     snapshot = Watcher(paths).snapshot()
     if as_json:
-        import json
-
-        typer.echo(json.dumps(_plain(dataclasses.asdict(snapshot)), indent=1))
+        # Through `dumps` first, which writes a diverged loss as null: JSON has no NaN.
+        typer.echo(json.dumps(json.loads(dumps(dataclasses.asdict(snapshot))), indent=1))
     else:
         _print(snapshot)
 
 
-def _plain(value: Any) -> Any:
-    """JSON has no NaN: a diverged loss becomes null."""
-    if isinstance(value, dict):
-        return {name: _plain(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, float) and (value != value or abs(value) == float("inf")):
-        return None
-    return value
-
-
 def _print(snapshot: Snapshot) -> None:
-    from prunectl.cli.support.tables import console, duration, table
-
     out = console()
-    scheduler = snapshot.scheduler
-    if scheduler.alive:
-        beat = f"last beat {duration(scheduler.age)} ago" if scheduler.age is not None else ""
-        eta = time.strftime("%H:%M", time.localtime(scheduler.eta)) if scheduler.eta else "–"
-        out.print(f"scheduler running, pid {scheduler.pid}, {beat}, ETA {eta}", markup=False)
-    else:
-        out.print("no scheduler is running")
-    if scheduler.trouble:
-        out.print(f"trouble: {scheduler.trouble}", markup=False)
+    out.print(_scheduler(snapshot.scheduler), markup=False)
+    if snapshot.scheduler.trouble:
+        out.print(f"trouble: {snapshot.scheduler.trouble}", markup=False)
     rows = [
         (
             plan.name,
@@ -86,23 +65,28 @@ def _print(snapshot: Snapshot) -> None:
         if plan.stopped:
             out.print(f"{plan.name}: {plan.stopped}", markup=False)
     unfinished = snapshot.counts.get("interrupted", 0) + snapshot.counts.get("waiting", 0)
-    if not scheduler.alive and unfinished:
+    if not snapshot.scheduler.alive and unfinished:
         out.print("to go on: prunectl run PLAN, with the same --store")
 
 
-def _running(stage: RunningView) -> tuple[str, ...]:
-    from prunectl.cli.support.tables import duration
+def _scheduler(view: SchedulerView) -> str:
+    if not view.alive:
+        return "no scheduler is running"
+    beat = f"last beat {duration(view.age)} ago" if view.age is not None else ""
+    eta = time.strftime("%H:%M", time.localtime(view.eta)) if view.eta else DASH
+    return f"scheduler running, pid {view.pid}, {beat}, ETA {eta}"
 
+
+def _running(stage: RunningView) -> tuple[str, ...]:
     name = "rewind point" if stage.replay else stage.labels.get("strategy", "")
-    if stage.iteration == 0 and not stage.replay:
+    if stage.iteration:
+        name += f" {float(stage.sparsity):.4g}"
+    elif not stage.replay:
         name = "dense"
-    seed = stage.labels.get("seed", "")
     return (
-        f"{name} {float(stage.sparsity):.4g} · seed {seed}"
-        if stage.iteration
-        else f"{name} · seed {seed}",
+        f"{name} · seed {stage.labels.get('seed', '')}",
         f"{stage.step}/{stage.steps}",
-        "–" if stage.accuracy is None else f"{stage.accuracy:.2f}",
-        stage.device or "–",
+        DASH if stage.accuracy is None else f"{stage.accuracy:.2f}",
+        stage.device or DASH,
         duration(stage.eta),
     )

@@ -1,13 +1,18 @@
-"""`prunectl store …`: the folder of results itself."""
+"""`store …`: commands on the folder of results itself."""
 
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from typing import Annotated
 
 import typer
 
 from prunectl.cli.support.options import StoreOption
+from prunectl.cli.support.terminal import narrate
+from prunectl.errors import ControlError, ExitCode, StoreBusy
+from prunectl.results.text import plural, size
+from prunectl.store.paths import StorePaths
 
 app = typer.Typer(help="The folder of results itself.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -15,47 +20,39 @@ app = typer.Typer(help="The folder of results itself.", no_args_is_help=True, ri
 @app.command()
 def where(store: StoreOption = None) -> None:
     """Print which folder is the store."""
-    from prunectl.store.paths import StorePaths
-
     typer.echo(str(StorePaths.locate(store).root))
 
 
 @app.command()
 def rebuild(store: StoreOption = None) -> None:
     """Make results.duckdb anew from the stage folders."""
-    from prunectl.errors import StoreBusy
     from prunectl.store.db import ingest
-    from prunectl.store.paths import StorePaths
 
     paths = StorePaths.locate(store)
     report = ingest.rebuild(paths)
     if report.busy:
         raise StoreBusy(f"{paths.database} is held by another process; nothing was changed")
     for note in report.notes:
-        typer.echo(note, err=True)
-    typer.echo(
-        f"{report.finished} finished stages, {report.records} records in {report.seconds:.1f} s",
-        err=True,
+        narrate(note)
+    narrate(
+        f"{report.finished} finished stages, {report.records} records in {report.seconds:.1f} s"
     )
 
 
 @app.command()
 def verify(store: StoreOption = None) -> None:
     """Check every checksum and every count, and the database against the files. Exit status 3 for problems."""
-    from prunectl.cli.support.tables import size
-    from prunectl.errors import ExitCode
-    from prunectl.store.paths import StorePaths
-    from prunectl.store.verify import verify as look
+    from prunectl.store import verify
 
-    found = look(StorePaths.locate(store))
+    found = verify.verify(StorePaths.locate(store))
     for note in found.notes:
-        typer.echo(f"note: {note}", err=True)
+        narrate(f"note: {note}")
     for problem in found.problems:
         typer.echo(problem)
-    typer.echo(
+    problems = plural(len(found.problems), "problem") if found.problems else "no problems"
+    narrate(
         f"{found.stages} stages, {found.done} of them done; {found.files} checkpoints and masks, "
-        f"{size(found.bytes)}: {len(found.problems) or 'no'} problem{'s'[: len(found.problems) != 1]}",
-        err=True,
+        f"{size(found.bytes)}: {problems}"
     )
     if found.problems:
         raise typer.Exit(ExitCode.STORE)
@@ -70,29 +67,24 @@ def gc(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking.")] = False,
 ) -> None:
     """Remove what nothing needs: superseded checkpoints, corrupt and temporary files. Never a result."""
-    from collections import defaultdict
-
-    from prunectl.cli.support.tables import size
-    from prunectl.errors import ControlError
-    from prunectl.store import gc as collector
-    from prunectl.store.paths import StorePaths
+    from prunectl.store import gc as garbage
 
     paths = StorePaths.locate(store)
-    found = collector.removable(paths)
+    found = garbage.removable(paths)
     groups: dict[str, list[int]] = defaultdict(list)
     for each in found:
         groups[each.why].append(each.bytes)
     for why, sizes in groups.items():
         typer.echo(f"{size(sum(sizes)):>10}  {len(sizes)} {why}")
     if not found:
-        typer.echo("nothing to remove", err=True)
+        narrate("nothing to remove")
         return
     total = size(sum(each.bytes for each in found))
     if dry_run:
-        typer.echo(f"{total} could be freed; nothing was removed", err=True)
+        narrate(f"{total} could be freed; nothing was removed")
         return
     if not yes:
         if not sys.stdin.isatty():
             raise ControlError(f"{total} can be freed; --yes removes it, --dry-run only tells")
         typer.confirm(f"Remove these {len(found)} files, {total}?", abort=True, err=True)
-    typer.echo(f"{size(collector.remove(paths, found))} freed", err=True)
+    narrate(f"{size(garbage.remove(paths, found))} freed")

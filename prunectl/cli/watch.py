@@ -9,11 +9,7 @@ import typer
 
 from prunectl.cli.support.options import StoreOption
 from prunectl.errors import PrunectlError, StoreError
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command of this file."""
-    app.command()(watch)
+from prunectl.store.paths import StorePaths
 
 
 def watch(
@@ -26,8 +22,6 @@ def watch(
     ] = False,
 ) -> None:
     """Watch a run live: progress, ranked tables, trials and SQL. Leaving does not touch the run."""
-    from prunectl.store.paths import StorePaths
-
     paths = StorePaths.locate(store)
     if not paths.root.exists():
         raise StoreError(

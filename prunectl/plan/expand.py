@@ -1,4 +1,4 @@
-"""From a plan to its trials, and to the stages that they share."""
+"""Expansion of a plan into its trials, and the stages that they share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prunectl.ml.datasets.registry import OptionValue
 from prunectl.plan.grid import axes
 from prunectl.plan.levels import UNKNOWN, Check, Ladder, ladders
 from prunectl.plan.load import LoadedPlan
-from prunectl.plan.points import Point, points
+from prunectl.plan.points import GridPoint, grid_points
 from prunectl.spec.key import spec_to_dict, stage_key
 from prunectl.spec.settings import DataSettings, NetworkSettings
 from prunectl.spec.stage import Mask, StageSpec, Weights
@@ -29,25 +29,12 @@ class Expansion:
     epoch_steps: dict[str, float]
     """Steps per epoch, by stage."""
     places: dict[DataSettings, dict[str, OptionValue]] = field(default_factory=dict)
-    """Where each data set lies on this machine, as far as the plan says: no stage's business."""
+    """Where each data set lies on this machine, as far as the plan gives it; part of no stage's key."""
 
     @property
     def counted(self) -> bool:
         """Whether all sparsities are known: those of filter ratios need a check."""
         return not any(UNKNOWN in trial.sparsities for trial in self.trials)
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps of all stages."""
-        return sum(spec.steps for spec in self.stages.values())
-
-    @property
-    def stages_without_sharing(self) -> int:
-        return sum(len(trial.path) for trial in self.trials)
-
-    @property
-    def steps_without_sharing(self) -> int:
-        return sum(self.stages[key].steps for trial in self.trials for key in trial.path)
 
     @property
     def digest(self) -> str:
@@ -61,7 +48,7 @@ class Expansion:
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
     def record(self) -> dict[str, Any]:
-        """What the store keeps of the plan, JSON-able."""
+        """Make the plan's record in the store, of what JSON can hold."""
         return {
             "digest": self.digest,
             "name": self.plan.content.name,
@@ -83,7 +70,7 @@ class Expansion:
 
 
 def expand(plan: LoadedPlan, check: Check | None) -> Expansion:
-    """All trials and stages of a plan.
+    """Expand a plan into all its trials and stages.
 
     `check` counts what is kept, to reject what cannot be pruned so before anything runs; None where the plan has been
     through it before and its sparsities do not depend on it (`Expansion.counted`).
@@ -96,15 +83,19 @@ def expand(plan: LoadedPlan, check: Check | None) -> Expansion:
     places: dict[DataSettings, dict[str, OptionValue]] = {}
     cells: set[str] = set()
     known: dict[tuple[NetworkSettings, int], list[Ladder]] = {}
-    for point in points(plan):
+    for point in grid_points(plan):
         places[point.training.data] = point.training.place
-        about = (point.training.network, id(point.pruning))  # points share their pruning
-        if about not in known:
-            known[about] = ladders(plan, point.training.network, point.pruning, check)
-        for ladder in known[about]:
+        network = point.training.network
+        ladder_key = (network, id(point.pruning))  # grid points share the objects of their pruning
+        if ladder_key not in known:
+            known[ladder_key] = ladders(plan, network, point.pruning, check)
+        for ladder in known[ladder_key]:
+            # A cell is identified by seed 0 even where the plan has other seeds: adding one keeps the cell.
             first = dict(_stages(point, ladder, 0))
             cell = _cell(plan, point, first)
-            if cell in cells:
+            if (
+                cell in cells
+            ):  # the same stages again: an axis of lengths changes nothing for reinit
                 continue
             cells.add(cell)
             for seed in plan.content.seeds:
@@ -116,8 +107,8 @@ def expand(plan: LoadedPlan, check: Check | None) -> Expansion:
     return Expansion(plan, tuple(trials), stages, epoch_steps, places)
 
 
-def _stages(point: Point, ladder: Ladder, seed: int) -> Iterator[tuple[str, StageSpec]]:
-    """The path of one trial: dense, then one stage per cut."""
+def _stages(point: GridPoint, ladder: Ladder, seed: int) -> Iterator[tuple[str, StageSpec]]:
+    """Yield the path of one trial: dense, then one stage per level, each with its key."""
     training = point.training
     dense = StageSpec(
         network=training.network,
@@ -128,40 +119,40 @@ def _stages(point: Point, ladder: Ladder, seed: int) -> Iterator[tuple[str, Stag
     )
     dense_key = stage_key(dense)
     yield dense_key, dense
-    how = point.retraining
-    if how is None:
+    retraining = point.retraining
+    if retraining is None:
         return
     parent = dense_key
-    for iteration, cut in enumerate(ladder, start=1):
-        source = {"parent": parent, "dense": dense_key, "init": None}[how.source]
+    for iteration, level in enumerate(ladder, start=1):
+        source = {"parent": parent, "dense": dense_key, "init": None}[retraining.source]
         spec = StageSpec(
             network=training.network,
             data=training.data,
             train=training.settings,
-            lr=how.lr,
+            lr=retraining.lr,
             seed=seed,
             iteration=iteration,
-            weights=Weights(source, how.source_step),
-            mask=Mask(parent, cut.settings),
-            optimizer_state=how.optimizer_state,
-            batchnorm=how.batchnorm,
+            weights=Weights(source, retraining.source_step),
+            mask=Mask(parent, level.settings),
+            optimizer_state=retraining.optimizer_state,
+            batchnorm=retraining.batchnorm,
         )
         parent = stage_key(spec)
         yield parent, spec
 
 
-def _cell(plan: LoadedPlan, point: Point, path: dict[str, StageSpec]) -> str:
-    """Identifies a trial without its seed: by the stages that seed 0 would have."""
+def _cell(plan: LoadedPlan, point: GridPoint, path: dict[str, StageSpec]) -> str:
+    """Identify a trial without its seed, by the stages that seed 0 would have."""
     training = point.training
-    return _short(plan.content.name, point.strategy, training.label, training.dataset, *path)
+    return _digest(plan.content.name, point.strategy, training.label, training.dataset, *path)
 
 
 def _trial(
-    plan: LoadedPlan, point: Point, ladder: Ladder, seed: int, cell: str, path: tuple[str, ...]
+    plan: LoadedPlan, point: GridPoint, ladder: Ladder, seed: int, cell: str, path: tuple[str, ...]
 ) -> Trial:
     criterion, scope, granularity = point.pruning.labels if point.pruning else ("", "", "")
     return Trial(
-        trial=_short(cell, str(seed)),
+        trial=_digest(cell, str(seed)),
         cell=cell,
         plan=plan.content.name,
         network=point.training.network.name,
@@ -175,9 +166,9 @@ def _trial(
         retrain=point.retraining.label if point.retraining else "",
         seed=seed,
         path=path,
-        sparsities=("0", *(cut.sparsity for cut in ladder)),
+        sparsities=("0", *(level.sparsity for level in ladder)),
     )
 
 
-def _short(*parts: str) -> str:
+def _digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

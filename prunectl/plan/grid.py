@@ -28,7 +28,7 @@ class Combination:
     changes: Changes
 
     def changed(self, table: dict[str, Any], first: str) -> dict[str, Any]:
-        """A copy of the plan's table `first` (recipe or pruning) with this combination's values in it."""
+        """Copy the plan's table `first` (recipe or pruning) with this combination's values in it."""
         out = copy.deepcopy(table)
         for path, value in self.changes:
             if path[0] == first:
@@ -38,13 +38,13 @@ class Combination:
                 inside[path[-1]] = value
         return out
 
-    def about(self, first: str) -> str:
-        """The combination's values for one table, as a key to remember the result by."""
+    def values_in(self, first: str) -> str:
+        """Write the combination's values for one table as text, by which what is made of them can be cached."""
         return repr([change for change in self.changes if change[0][0] == first])
 
 
 def combinations(plan: LoadedPlan) -> Iterator[Combination]:
-    """Every combination that is not skipped, in the order of the file.
+    """Yield every combination that is not skipped, in the order of the file.
 
     Raises PlanError for an axis that is not a list of different values, and for a `skip` that skips nothing.
     """
@@ -55,41 +55,35 @@ def combinations(plan: LoadedPlan) -> Iterator[Combination]:
         grid.network, grid.dataset, grid.strategy, grid.retrain or (None,), *(a[1] for a in inner)
     ):
         changes = tuple((path, value) for (path, _), value in zip(inner, values, strict=True))
-        found = Combination(network, dataset, strategy, retrain, changes)
-        kind = _kind(plan, found)
-        matching = [skip for skip in grid.skip if _matches(skip, found, kind)]
+        combination = Combination(network, dataset, strategy, retrain, changes)
+        kind = _schedule_kind(plan, combination)
+        matching = [skip for skip in grid.skip if _matches(skip, combination, kind)]
         if not matching:
-            yield found
+            yield combination
         unused = [skip for skip in unused if skip not in matching]
     if unused:
-        said = unused[0].model_dump(exclude_none=True)
-        raise plan.fail("no combination of the grid is this one", "grid.skip", found=str(said))
+        skip = str(unused[0].model_dump(exclude_none=True))
+        raise plan.fail("no combination of the grid is this one", "grid.skip", found=skip)
 
 
-def _kind(plan: LoadedPlan, found: Combination) -> str | None:
-    """``one-shot`` or ``iterative``, where the schedule is well-formed; what is not is refused elsewhere."""
-    schedule = found.changed(plan.content.pruning, "pruning").get("schedule")
+def _schedule_kind(plan: LoadedPlan, combination: Combination) -> str | None:
+    """Find ``one-shot`` or ``iterative``; None for a schedule that validation will reject."""
+    schedule = combination.changed(plan.content.pruning, "pruning").get("schedule")
     kind = schedule.get("kind") if isinstance(schedule, dict) else None
     return kind if isinstance(kind, str) else None
 
 
-def _matches(skip: Skip, found: Combination, kind: str | None) -> bool:
-    return all(
-        wanted is None or wanted == value
-        for wanted, value in (
-            (skip.network, found.network),
-            (skip.dataset, found.dataset),
-            (skip.strategy, found.strategy),
-            (skip.schedule, kind),
-        )
-    )
+def _matches(skip: Skip, combination: Combination, kind: str | None) -> bool:
+    wanted = (skip.network, skip.dataset, skip.strategy, skip.schedule)
+    actual = (combination.network, combination.dataset, combination.strategy, kind)
+    return all(each is None or each == value for each, value in zip(wanted, actual, strict=True))
 
 
 def axes(plan: LoadedPlan) -> list[str]:
-    """Keys the grid gives more than one value, as the tables name them."""
+    """List the keys that the grid gives more than one value, dotted."""
     grid = plan.content.grid
-    found = [name for name in LISTS if len(getattr(grid, name) or ()) > 1]
-    return found + [".".join(path) for path, values in _inner(plan, grid) if len(values) > 1]
+    names = [name for name in LISTS if len(getattr(grid, name) or ()) > 1]
+    return names + [".".join(path) for path, values in _inner(plan, grid) if len(values) > 1]
 
 
 def _inner(plan: LoadedPlan, grid: Grid) -> list[tuple[tuple[str, ...], list[Any]]]:
@@ -99,7 +93,7 @@ def _inner(plan: LoadedPlan, grid: Grid) -> list[tuple[tuple[str, ...], list[Any
 def _axes(
     plan: LoadedPlan, table: dict[str, Any], *path: str
 ) -> list[tuple[tuple[str, ...], list[Any]]]:
-    """The lists in a table of the grid, each with its dotted key."""
+    """Collect the lists in a table of the grid, each with its path. Raises PlanError."""
     out: list[tuple[tuple[str, ...], list[Any]]] = []
     for name, value in table.items():
         key = ".".join(("grid", *path, name))
@@ -109,7 +103,7 @@ def _axes(
             raise plan.fail("an axis is a list of at least one value", key, found=str(value))
         else:
             for index, item in enumerate(value):
-                if item in value[:index]:
+                if item in value[:index]:  # values may be tables, which no set can hold
                     raise plan.fail("duplicate value of an axis", key, found=str(item))
             out.append(((*path, name), value))
     return out

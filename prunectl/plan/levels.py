@@ -1,4 +1,4 @@
-"""Ladders: the cuts of each trial as pruning settings, checked before anything runs."""
+"""Ladders of sparsity levels as pruning settings, checked before anything runs."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from decimal import Decimal, localcontext
 
 from prunectl.errors import PrunectlError, UnknownName
-from prunectl.plan import filter_ratios as ratios
+from prunectl.plan import filter_ratios
 from prunectl.plan.load import LoadedPlan
 from prunectl.plan.pruning import Pruning
 from prunectl.spec.density import ImpossibleDensity
 from prunectl.spec.settings import NetworkSettings, PruneSettings
 
 Check = Callable[[NetworkSettings, PruneSettings], int]
-"""How many prunable weights a network keeps; `core.inspect.check` is one, and says what is impossible."""
+"""Counts the prunable weights a network keeps; `ml.network_summary.check` is one, and rejects what is impossible."""
 
 UNKNOWN = "unknown"
-"""The sparsity of a cut by filter ratios before a check has counted its weights."""
+"""The sparsity of a level by filter ratios before a check has counted its weights."""
 
 
 @dataclass(frozen=True)
-class Cut:
+class Level:
     """One pruning of a trial."""
 
     settings: PruneSettings
@@ -29,88 +29,88 @@ class Cut:
     """Fraction of the dense prunable weights that is gone: exact, but for filter ratios, rounded to six digits."""
 
 
-Ladder = tuple[Cut, ...]
+Ladder = tuple[Level, ...]
+"""The levels of one trial, iteration 1 first."""
 
 
 def ladders(
     plan: LoadedPlan, network: NetworkSettings, pruning: Pruning | None, check: Check | None
 ) -> list[Ladder]:
-    """The ladder of each trial: one, or one per level where pruning is one-shot, or an empty one for no pruning.
+    """Make the ladder of each trial: one, or one per level where pruning is one-shot, or an empty one for no pruning.
 
     Raises PlanError with file and line for a level that changes nothing, leaves nothing, or cannot be.
     """
     if pruning is None:
         return [()]
-    cuts = _cuts(plan, network, pruning)
+    levels = _levels(plan, network, pruning)
     one_shot = pruning.schedule.kind == "one-shot"
-    out: list[Ladder] = [(cut,) for cut in cuts] if one_shot else [tuple(cuts)]
+    out: list[Ladder] = [(level,) for level in levels] if one_shot else [tuple(levels)]
     return out if check is None else [_checked(plan, network, ladder, check) for ladder in out]
 
 
-def _cuts(plan: LoadedPlan, network: NetworkSettings, pruning: Pruning) -> list[Cut]:
+def _levels(plan: LoadedPlan, network: NetworkSettings, pruning: Pruning) -> list[Level]:
     exclude = tuple(sorted(pruning.exclude))
     if pruning.ratios is None:
         return [
-            Cut(
+            Level(
                 PruneSettings(
                     criterion=pruning.criterion,
                     scope=pruning.scope,
                     granularity=pruning.granularity,
-                    density=ratios.plain(density),
+                    density=filter_ratios.plain(density),
                     exclude=exclude,
                 ),
                 _sparsity(density),
             )
             for density in pruning.schedule.densities()
         ]
-    try:
-        found = ratios.cuts(pruning.ratios, network.name, pruning.schedule.iterations or 1)
-    except UnknownName as error:
-        raise plan.unknown(error, "pruning.ratios") from None
+    with plan.naming("pruning.ratios"):
+        levels = filter_ratios.levels(
+            pruning.ratios, network.name, pruning.schedule.iterations or 1
+        )
     return [
-        Cut(PruneSettings(criterion=pruning.criterion, exclude=exclude, ratios=pairs), UNKNOWN)
-        for pairs in found
+        Level(PruneSettings(criterion=pruning.criterion, exclude=exclude, ratios=pairs), UNKNOWN)
+        for pairs in levels
     ]
 
 
 def _sparsity(density: Decimal) -> str:
     with localcontext(prec=200):
-        return ratios.plain(1 - density)
+        return filter_ratios.plain(1 - density)
 
 
 def _checked(plan: LoadedPlan, network: NetworkSettings, ladder: Ladder, check: Check) -> Ladder:
-    """The ladder, each cut of which removes something and leaves something, with every sparsity filled in."""
-    whole = Cut(PruneSettings(exclude=ladder[0].settings.exclude), "0")
-    prunable = _kept(plan, network, whole, check)
+    """Check that each level removes something and leaves something, and fill in sparsities that are unknown."""
+    dense = Level(PruneSettings(exclude=ladder[0].settings.exclude), "0")
+    prunable = _kept(plan, network, dense, check)
     if prunable < 1:
         raise plan.fail(f"every layer of {network.name} is excluded", "pruning.exclude")
     before = prunable
     out = []
-    for cut in ladder:
-        kept = _kept(plan, network, cut, check)
-        sparsity = cut.sparsity
+    for level in ladder:
+        kept = _kept(plan, network, level, check)
+        sparsity = level.sparsity
         key = "pruning.schedule"
-        if cut.settings.ratios:
-            sparsity = ratios.plain(Decimal(f"{1 - kept / prunable:.6f}"))
+        if level.settings.ratios:
+            sparsity = filter_ratios.plain(Decimal(f"{1 - kept / prunable:.6f}"))
             key = "pruning.ratios"
-        said = f"sparsity {sparsity} keeps {kept:,} of the {prunable:,} prunable weights"
+        count = f"sparsity {sparsity} keeps {kept:,} of the {prunable:,} prunable weights of {network.name}"
         if kept < 1:
-            raise plan.fail(f"{said} of {network.name}", key)
+            raise plan.fail(count, key)
         if kept >= before:
-            raise plan.fail(
-                f"{said} of {network.name}, no fewer than the {before:,} before it", key
-            )
+            raise plan.fail(f"{count}, no fewer than the {before:,} before it", key)
         before = kept
-        out.append(Cut(cut.settings, sparsity))
+        out.append(Level(level.settings, sparsity))
     return tuple(out)
 
 
-def _kept(plan: LoadedPlan, network: NetworkSettings, cut: Cut, check: Check) -> int:
+def _kept(plan: LoadedPlan, network: NetworkSettings, level: Level, check: Check) -> int:
+    """Count the weights that a level keeps. Raises PlanError for what the network does not have or cannot be."""
     try:
-        return check(network, cut.settings)
+        return check(network, level.settings)
     except UnknownName as error:
-        in_ratios = error.found in dict(cut.settings.ratios)
-        if in_ratios and error.found in cut.settings.exclude:
+        in_ratios = error.found in dict(level.settings.ratios)
+        if in_ratios and error.found in level.settings.exclude:
             message = "a layer with a ratio is excluded"
             raise plan.fail(message, "pruning.exclude", found=error.found) from None
         key = f"pruning.ratios.{error.found}" if in_ratios else "pruning.exclude"
@@ -122,7 +122,7 @@ def _kept(plan: LoadedPlan, network: NetworkSettings, cut: Cut, check: Check) ->
         ) from None
     except ImpossibleDensity as error:
         raise plan.fail(
-            f"sparsity {cut.sparsity}: {error}", "pruning.schedule", found=network.name
+            f"sparsity {level.sparsity}: {error}", "pruning.schedule", found=network.name
         ) from None
     except PrunectlError as error:
         raise plan.fail(str(error), "grid.network", found=network.name) from None

@@ -1,4 +1,4 @@
-"""Line numbers of keys in TOML text: parsers do not keep them, and an error without its line is half an error."""
+"""Line numbers of keys in TOML text, for errors: the parser does not keep them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def _parts(dotted: str) -> tuple[str, ...]:
     return tuple(part.strip("\"'") for part in _PART.findall(dotted))
 
 
-class Locator:
-    """Finds the line where a key, or the nearest table around it, stands."""
+class LineNumbers:
+    """The line of each key and table of a text."""
 
     def __init__(self, text: str) -> None:
         self._lines: dict[tuple[str, ...], int] = {}
@@ -30,7 +30,7 @@ class Locator:
                 self._lines.setdefault((*table, *_parts(key[1])), number)
 
     def line(self, path: Sequence[str]) -> int | None:
-        """1-based line of the key; of the longest known key or table it lies in where it has none of its own."""
+        """Find the 1-based line of a key, or of the nearest table around it that the text has."""
         for end in range(len(path), 0, -1):
             found = self._lines.get(tuple(path[:end]))
             if found is not None:
@@ -38,5 +38,5 @@ class Locator:
         return None
 
     def has(self, path: Sequence[str]) -> bool:
-        """Whether the text has this very key or table."""
+        """Check whether the text has this very key or table."""
         return tuple(path) in self._lines

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,9 +13,10 @@ import tomli
 from pydantic import BaseModel, ValidationError
 
 from prunectl.errors import PlanError, UnknownName
-from prunectl.plan.line_numbers import Locator
-from prunectl.plan.schema import PlanFile, Recipe
-from prunectl.plan.validation_errors import explain
+from prunectl.plan import shipped
+from prunectl.plan.line_numbers import LineNumbers
+from prunectl.plan.schema import PlanFile
+from prunectl.plan.validation_errors import plan_error
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -27,9 +28,9 @@ class LoadedPlan:
     file: str
     text: str
     overrides: tuple[str, ...]
-    data: dict[str, Any]
+    """`--set` pairs, applied before validation."""
     content: PlanFile
-    locator: Locator
+    line_numbers: LineNumbers
 
     @property
     def question(self) -> str:
@@ -37,44 +38,42 @@ class LoadedPlan:
         first = self.text.lstrip().split("\n", 1)[0]
         return first.lstrip("# ").strip() if first.startswith("#") else ""
 
-    def fail(
-        self,
-        message: str,
-        key: str,
-        *,
-        found: object = None,
-        allowed: Sequence[str] = (),
-        suggestion: str | None = None,
-    ) -> PlanError:
-        """An error about this plan's `key`, with file and line."""
-        return PlanError(
-            message,
-            file=self.file,
-            line=self.line(key),
-            key=key,
-            found=found,
-            allowed=allowed,
-            suggestion=suggestion,
-        )
+    def fail(self, message: str, key: str, **details: Any) -> PlanError:
+        """Make an error about this plan's `key`, with file and line; `details` are arguments of PlanError."""
+        return PlanError(message, file=self.file, line=self.line(key), key=key, **details)
 
-    def unknown(self, error: UnknownName, key: str) -> PlanError:
-        """An error about a name that no registry holds."""
-        return self.fail(f"unknown {error.kind}", key, found=error.found, allowed=error.allowed)
+    @contextlib.contextmanager
+    def naming(self, key: str) -> Iterator[None]:
+        """Turn an UnknownName raised inside into an error about `key`, which holds the name."""
+        try:
+            yield
+        except UnknownName as error:
+            message = f"unknown {error.kind}"
+            raise self.fail(message, key, found=error.found, allowed=error.allowed) from None
+
+    def validated(self, model: type[Model], table: dict[str, Any], key: str) -> Model:
+        """Read the plan's table `key`, with a grid point's values in it, as a model.
+
+        Raises PlanError with file and line.
+        """
+        try:
+            return validate(model, table, (key,))
+        except PlanError as error:
+            raise error.at(self.file, self.line(error.key or key)) from None
 
     def line(self, key: str) -> int | None:
-        """Where the key stands; a recipe's or pruning's key may stand in the grid as an axis."""
+        """Find the line of a key; a recipe's or pruning's key may stand in the grid as an axis."""
         path = key.replace("[", ".").replace("]", "").split(".")
-        if path[0] in ("recipe", "pruning") and not self.locator.has(path):
-            in_grid = ["grid", *path]
-            if self.locator.has(in_grid):
-                return self.locator.line(in_grid)
-        return self.locator.line(path)
+        in_grid = ["grid", *path]
+        if path[0] in ("recipe", "pruning") and not self.line_numbers.has(path):
+            path = in_grid if self.line_numbers.has(in_grid) else path
+        return self.line_numbers.line(path)
 
 
 def load(file: Path, overrides: Sequence[str] = ()) -> LoadedPlan:
     """Read a plan, apply `--set key=value` pairs, check it.
 
-    Raises PlanError for a file that is missing or not TOML, and for whatever the schema rejects.
+    Raises PlanError for a file that is missing or not TOML, and for what the schema rejects.
     """
     try:
         text = file.read_text(encoding="utf-8")
@@ -86,31 +85,28 @@ def load(file: Path, overrides: Sequence[str] = ()) -> LoadedPlan:
 
 
 def loads(text: str, file: str = "<plan>", overrides: Sequence[str] = ()) -> LoadedPlan:
-    """As `load`, from text."""
-    data = _parse(text, file)
+    """Do what `load` does with a plan's text; `file` is for its errors."""
+    try:
+        data = tomli.loads(text)
+    except tomli.TOMLDecodeError as error:
+        raise PlanError(f"not valid TOML: {error.msg}", file=file, line=error.lineno) from None
     for override in overrides:
         _apply(data, override)
-    locator = Locator(text)
-    content = check(PlanFile, data, ())
-    if isinstance(content, PlanError):
-        path = (content.key or "").replace("[", ".").replace("]", "").split(".")
-        raise content.at(file, locator.line(path))
-    return LoadedPlan(file, text, tuple(overrides), data, content, locator)
+    line_numbers = LineNumbers(text)
+    try:
+        content = validate(PlanFile, data, ())
+    except PlanError as error:
+        path = (error.key or "").replace("[", ".").replace("]", "").split(".")
+        raise error.at(file, line_numbers.line(path)) from None
+    return LoadedPlan(file, text, tuple(overrides), content, line_numbers)
 
 
-def check(model: type[Model], data: Any, prefix: tuple[str | int, ...]) -> Model | PlanError:
-    """The data as a model, or the error that says why not, without file and line."""
+def validate(model: type[Model], data: Any, prefix: tuple[str | int, ...]) -> Model:
+    """Read the data as a model. Raises PlanError without file and line, its key beginning with `prefix`."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        return explain(error, model, data, prefix)
-
-
-def _parse(text: str, file: str) -> dict[str, Any]:
-    try:
-        return tomli.loads(text)
-    except tomli.TOMLDecodeError as error:
-        raise PlanError(f"not valid TOML: {error.msg}", file=file, line=error.lineno) from None
+        raise plan_error(error, model, data, prefix) from None
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
@@ -121,7 +117,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
         raise PlanError("--set needs key=value", found=override)
     try:
         parsed = tomli.loads(f"value = {value}")["value"]
-    except tomli.TOMLDecodeError:
+    except tomli.TOMLDecodeError:  # a shell takes quotes away: name=wrn comes without
         parsed = value.strip()
     table = data
     *parents, last = key.split(".")
@@ -133,48 +129,31 @@ def _apply(data: dict[str, Any], override: str) -> None:
 
 
 def recipe_names() -> list[str]:
-    """Names of the recipes that prunectl ships."""
-    folder = resources.files("prunectl.plan").joinpath("recipes")
-    return sorted(
-        entry.name.removesuffix(".toml")
-        for entry in folder.iterdir()
-        if entry.name.endswith(".toml")
-    )
+    """List the recipes that prunectl ships."""
+    return shipped.names("recipes")
 
 
 def recipe_data(name: str) -> dict[str, Any]:
-    """A shipped recipe's keys, those of the recipe it is a variant of (its `base`) included.
+    """Read a shipped recipe's keys, those of the recipe it is a variant of (its `base`) included.
 
     Raises UnknownName.
     """
-    if name not in recipe_names():
-        raise UnknownName("recipe", name, recipe_names())
-    file = resources.files("prunectl.plan").joinpath("recipes", f"{name}.toml")
-    data = tomli.loads(file.read_text(encoding="utf-8"))
+    data = shipped.read("recipes", name, "recipe")
     base = data.pop("base", None)
     return data if base is None else merged(recipe_data(base), data)
 
 
-def recipe(name: str) -> Recipe:
-    """A shipped recipe, checked.
-
-    Raises UnknownName, and PlanError where the shipped file is wrong.
-    """
-    found = check(Recipe, recipe_data(name), ("recipe",))
-    if isinstance(found, PlanError):
-        raise found.at(f"{name}.toml", None)
-    return found
-
-
 def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`base` with the keys of `over`; tables are merged, a table with another `kind` replaces."""
+    """Copy `base` with the keys of `over`; tables are merged, but a table of another `kind` replaces."""
     out = copy.deepcopy(base)
     for name, value in over.items():
         inner = out.get(name)
-        same_kind = (
+        # A schedule of another kind has other keys: those of the base would be rejected beside them.
+        if (
             isinstance(inner, dict)
             and isinstance(value, dict)
             and value.get("kind", inner.get("kind")) == inner.get("kind")
-        )
-        out[name] = merged(inner, value) if same_kind and isinstance(inner, dict) else value
+        ):
+            value = merged(inner, value)
+        out[name] = value
     return out

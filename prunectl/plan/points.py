@@ -1,4 +1,4 @@
-"""Points of the grid, resolved: everything a stage's identity needs but the seed, fixed once for all seeds."""
+"""Points of the grid, resolved: everything that a stage's key is made of but the seed, once for all seeds."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from prunectl.errors import PlanError, UnknownName
+from prunectl.errors import UnknownName
 from prunectl.ml.criteria import registry as criteria
 from prunectl.ml.datasets import registry as datasets
 from prunectl.plan import strategies
 from prunectl.plan.grid import Combination, combinations
-from prunectl.plan.load import LoadedPlan, check
+from prunectl.plan.load import LoadedPlan
 from prunectl.plan.pruning import Pruning
-from prunectl.plan.retraining import Retraining, retraining
-from prunectl.plan.training import Training, described, training
+from prunectl.plan.retraining import Retraining, resolve_retraining
+from prunectl.plan.training import Training, describe_dataset, resolve_training
 
 
 @dataclass(frozen=True)
-class Point:
+class GridPoint:
     """A grid point without its seed."""
 
     training: Training
@@ -28,42 +28,42 @@ class Point:
     retraining: Retraining | None
 
 
-def points(plan: LoadedPlan) -> Iterator[Point]:
-    """Every combination of the grid, in the order of the file.
+def grid_points(plan: LoadedPlan) -> Iterator[GridPoint]:
+    """Resolve every combination of the grid, in the order of the file.
 
     Raises PlanError with the plan's file and line for the first one that is not possible.
     """
-    _names(plan)
+    _check_names(plan)
     trainings: dict[tuple[str, str, str], Training] = {}
     prunings: dict[str, Pruning] = {}
-    describe = functools.cache(functools.partial(described, plan))
-    for found in combinations(plan):
-        about = (found.network, found.dataset, found.about("recipe"))
-        if about not in trainings:
-            trainings[about] = training(plan, found, describe)
-        if found.strategy == strategies.DENSE:
-            yield Point(trainings[about], None, found.strategy, None)
+    describe = functools.cache(functools.partial(describe_dataset, plan))
+    for combination in combinations(plan):
+        # Combinations of the same network, data set and recipe share their training, those of the same pruning table
+        # their pruning: the 200 points of plans/renda-structured.toml resolve 2 recipes.
+        training_key = (combination.network, combination.dataset, combination.values_in("recipe"))
+        if training_key not in trainings:
+            trainings[training_key] = resolve_training(plan, combination, describe)
+        training = trainings[training_key]
+        if combination.strategy == strategies.DENSE:
+            yield GridPoint(training, None, combination.strategy, None)
             continue
-        cut = found.about("pruning")
-        if cut not in prunings:
-            prunings[cut] = _pruning(plan, found)
-        how = retraining(plan, trainings[about], found.strategy, found.retrain)
-        yield Point(trainings[about], prunings[cut], found.strategy, how)
+        pruning_key = combination.values_in("pruning")
+        if pruning_key not in prunings:
+            prunings[pruning_key] = _pruning(plan, combination)
+        retraining = resolve_retraining(plan, training, combination.strategy, combination.retrain)
+        yield GridPoint(training, prunings[pruning_key], combination.strategy, retraining)
 
 
-def _pruning(plan: LoadedPlan, found: Combination) -> Pruning:
-    pruning = check(Pruning, found.changed(plan.content.pruning, "pruning"), ("pruning",))
-    if isinstance(pruning, PlanError):
-        raise pruning.at(plan.file, plan.line(pruning.key or "pruning"))
-    try:
+def _pruning(plan: LoadedPlan, combination: Combination) -> Pruning:
+    table = combination.changed(plan.content.pruning, "pruning")
+    pruning = plan.validated(Pruning, table, "pruning")
+    with plan.naming("pruning.criterion"):
         criteria.find(pruning.criterion)
-    except UnknownName as error:
-        raise plan.unknown(error, "pruning.criterion") from None
     return pruning
 
 
-def _names(plan: LoadedPlan) -> None:
-    """The plan's own names must not hide built-in ones, and lengths of retraining must be a strategy's."""
+def _check_names(plan: LoadedPlan) -> None:
+    """Raise PlanError where a name of the plan hides a built-in one, or `recipe.retrain` names no strategy."""
     own = plan.content.strategies
     for name in own:
         if strategies.built_in(name) or name == strategies.DENSE:
@@ -75,19 +75,18 @@ def _names(plan: LoadedPlan) -> None:
             raise plan.fail("a data set of prunectl has this name", f"datasets.{name}")
     lengths = plan.content.recipe.get("retrain")
     for name in lengths if isinstance(lengths, dict) else ():
-        try:
+        with plan.naming(f"recipe.retrain.{name}"):
             strategies.find(name, own)
-        except UnknownName as error:
-            raise plan.unknown(error, f"recipe.retrain.{name}") from None
-        if _fixed(name, plan):
+        if _fixes_length(name, plan):
             raise plan.fail("this strategy fixes its length itself", f"recipe.retrain.{name}")
     if plan.content.grid.retrain and all(
-        name == strategies.DENSE or _fixed(name, plan) for name in plan.content.grid.strategy
+        name == strategies.DENSE or _fixes_length(name, plan) for name in plan.content.grid.strategy
     ):
         raise plan.fail("every strategy of the grid fixes its length itself", "grid.retrain")
 
 
-def _fixed(name: str, plan: LoadedPlan) -> bool:
+def _fixes_length(name: str, plan: LoadedPlan) -> bool:
+    """Check whether a strategy fixes how long it retrains, as `reinit` does."""
     try:
         return strategies.find(name, plan.content.strategies).retrain is not None
     except UnknownName:

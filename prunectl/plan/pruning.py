@@ -1,4 +1,4 @@
-"""What `[pruning]` may say: which weights go, and in which steps."""
+"""The table `[pruning]`: which weights go, and at which levels."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from prunectl.plan.table import Fraction01, Int, Table
 
 
 class PruningSchedule(Table):
-    """In one cut or step by step, to a list of sparsities or down a ladder of constant rate.
+    """One-shot or iterative, to a list of sparsities or down a ladder of constant rate.
 
-    Under `ratios`, which say themselves what goes, it is the kind and the number of cuts alone.
+    Beside `ratios`, which name what goes, it has the kind and the number of levels alone.
     """
 
     kind: Literal["one-shot", "iterative"]
@@ -35,12 +35,12 @@ class PruningSchedule(Table):
         return self
 
     @property
-    def levels(self) -> bool:
-        """Whether it says sparsities, as a list or by a rate."""
+    def has_sparsities(self) -> bool:
+        """Whether it gives sparsities, as a list or by a rate."""
         return bool(self.sparsities) or self.rate is not None
 
     def densities(self) -> tuple[Decimal, ...]:
-        """Fractions of the dense count kept at iteration 1, 2 …, exact: (1 − rate)ᵏ, or 1 − sparsity."""
+        """Compute the fractions of the dense count kept at iteration 1, 2 …, exact: (1 − rate)ᵏ, or 1 − sparsity."""
         if self.sparsities:
             return tuple(1 - Decimal(repr(sparsity)) for sparsity in self.sparsities)
         assert self.rate is not None
@@ -59,7 +59,7 @@ class PruningSchedule(Table):
     @property
     def label(self) -> str:
         """For tables: the kind, and the rate of an iterative ladder."""
-        if self.kind == "one-shot" or not self.levels:
+        if self.kind == "one-shot" or not self.has_sparsities:
             return self.kind
         if self.rate is not None:
             return f"iterative {self.rate:g}"
@@ -67,7 +67,7 @@ class PruningSchedule(Table):
 
 
 class Pruning(Table):
-    """Which weights go, and in which steps."""
+    """Which weights go, and at which levels."""
 
     schedule: PruningSchedule
     criterion: str = "magnitude"
@@ -75,17 +75,17 @@ class Pruning(Table):
     granularity: Literal["weight", "channel"] = "weight"
     exclude: tuple[str, ...] = ()
     ratios: str | dict[str, Fraction01] | None = None
-    """Filters that go by layer (Li et al. 2017): the name of a shipped set, or layer → fraction dropped per cut."""
+    """Filters that go by layer (Li et al. 2017): the name of a shipped set, or layer → fraction dropped per level."""
 
     @model_validator(mode="after")
-    def _ratios_or_levels(self) -> Pruning:
+    def _ratios_or_sparsities(self) -> Pruning:
         if self.ratios is None:
-            if not self.schedule.levels:
+            if not self.schedule.has_sparsities:
                 raise ValueError(
                     "the schedule needs `sparsities` or a `rate`: `iterations` alone are for `ratios`"
                 )
             return self
-        if self.schedule.levels:
+        if self.schedule.has_sparsities:
             raise ValueError(
                 "`ratios` say what goes: their schedule is { kind = …, iterations = … } and no more"
             )

@@ -1,23 +1,21 @@
-"""What a strategy comes to under one recipe: where weights come from, which rates are followed, for how long."""
+"""Retraining by a strategy under one recipe: where weights come from, which learning rates follow, for how long."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from prunectl.errors import UnknownName
 from prunectl.plan import strategies
 from prunectl.plan.load import LoadedPlan
-from prunectl.plan.schema import ConstantRate, DenseWeights, Strategy, WindowFrom
+from prunectl.plan.schema import ConstantRate, Strategy, WindowFrom
 from prunectl.plan.training import Training
-from prunectl.spec.batch_layout import Layout
 from prunectl.spec.length import Length
 from prunectl.spec.lr_schedule import Schedule, constant, last_value, length, window
 
 
 @dataclass(frozen=True)
 class Retraining:
-    """What a strategy comes to under one recipe: all lengths in steps."""
+    """A strategy under one recipe, all lengths in steps."""
 
     steps: int
     source: str
@@ -28,49 +26,47 @@ class Retraining:
     optimizer_state: Literal["fresh", "carried"]
     batchnorm: Literal["source", "parent"]
     label: str
-    """The length as the plan or the recipe says it."""
+    """The length as it stands in the plan or the recipe."""
 
 
-def retraining(plan: LoadedPlan, training: Training, name: str, axis: Any) -> Retraining:
-    """The plan's strategy `name` under a recipe; `axis` is the grid's length of retraining, if it has one.
+def resolve_retraining(plan: LoadedPlan, training: Training, name: str, axis: Any) -> Retraining:
+    """Resolve the strategy `name` under a recipe; `axis` is the grid's length of retraining, if it has one.
 
     Raises PlanError with file and line for what is impossible.
     """
-    dense, layout = training.lr, training.layout
-    try:
+    with plan.naming("grid.strategy"):
         strategy = strategies.find(name, plan.content.strategies)
-    except UnknownName as error:
-        raise plan.unknown(error, "grid.strategy") from None
     key = f"strategies.{name}" if name in plan.content.strategies else "grid.strategy"
-    total = length(dense)
-    said, said_at = _length_of_retraining(plan, training, strategy, name, axis, key)
-    steps = total if said == "full" else said.to_steps(layout)
+    total = length(training.lr)
+    wanted, wanted_key = _retrain_length(plan, training, strategy, name, axis, key)
+    steps = total if wanted == "full" else wanted.to_steps(training.layout)
     if steps < 1:
-        raise plan.fail("retraining needs at least one step", said_at, found=str(said))
+        raise plan.fail("retraining needs at least one step", wanted_key, found=str(wanted))
     if "rewound" in (strategy.weights_from, strategy.lr_window) and steps > total:
         raise plan.fail(
             f"{name} rewinds by the length of retraining, which cannot exceed the {total} steps "
             "of training",
-            said_at,
-            found=f"{said} = {steps} steps",
+            wanted_key,
+            found=f"{wanted} = {steps} steps",
         )
-    source, source_step = _source(plan, strategy, steps, total, layout, key)
+    source, source_step = _source(plan, training, strategy, steps, key)
     state = strategy.optimizer_state or training.recipe.optimizer_state
     return Retraining(
         steps=steps,
         source=source,
         source_step=source_step,
-        lr=_window(plan, strategy, steps, dense, layout, key),
+        lr=_window(plan, training, strategy, steps, key),
+        # Fresh weights have no momenta to carry.
         optimizer_state="fresh" if source == "init" else state,
         batchnorm=strategy.batchnorm,
-        label=str(said),
+        label=str(wanted),
     )
 
 
-def _length_of_retraining(
+def _retrain_length(
     plan: LoadedPlan, training: Training, strategy: Strategy, name: str, axis: Any, key: str
 ) -> tuple[Any, str]:
-    """The strategy's own, the plan's axis, the recipe's default: the first of them that is there.
+    """Find the length and the key that gives it: the strategy's own, else the plan's axis, else the recipe's default.
 
     So an axis of lengths leaves alone what is a full training by definition, such as ``reinit``.
     """
@@ -92,16 +88,19 @@ def _length_of_retraining(
 
 
 def _source(
-    plan: LoadedPlan, strategy: Strategy, steps: int, total: int, layout: Layout, key: str
+    plan: LoadedPlan, training: Training, strategy: Strategy, steps: int, key: str
 ) -> tuple[str, int | None]:
+    """Find where the weights come from, as `Retraining.source` and `source_step`."""
     wanted = strategy.weights_from
     if wanted == "parent" or wanted == "init":
         return wanted, None
-    if isinstance(wanted, DenseWeights):
-        point = wanted.dense
-        step = point.to_steps(layout) if isinstance(point, Length) else round(point * total)
-    else:
+    total = length(training.lr)
+    if wanted == "rewound":
         step = total - steps
+    elif isinstance(wanted.dense, Length):
+        step = wanted.dense.to_steps(training.layout)
+    else:
+        step = round(wanted.dense * total)
     if step > total:
         raise plan.fail(
             f"the rewind point lies past the {total} steps of training",
@@ -112,14 +111,11 @@ def _source(
 
 
 def _window(
-    plan: LoadedPlan,
-    strategy: Strategy,
-    steps: int,
-    dense: Schedule,
-    layout: Layout,
-    key: str,
+    plan: LoadedPlan, training: Training, strategy: Strategy, steps: int, key: str
 ) -> Schedule:
+    """Make the learning rates of the retraining: a window of the dense schedule, or one rate."""
     wanted = strategy.lr_window
+    dense = training.lr
     if isinstance(wanted, ConstantRate):
         return constant(wanted.constant, steps)
     if wanted == "last-value":
@@ -133,10 +129,9 @@ def _window(
             )
         return constant(last, steps)
     total = length(dense)
+    first = total - steps if wanted == "rewound" else 0
     if isinstance(wanted, WindowFrom):
-        first = wanted.start.to_steps(layout)
-    else:
-        first = total - steps if wanted == "rewound" else 0
+        first = wanted.start.to_steps(training.layout)
     if first + steps > total:
         raise plan.fail(
             f"the window of the schedule ends at step {first + steps}, but training has {total}",

@@ -1,4 +1,4 @@
-"""What a plan may say, as pydantic models: unknown keys are rejected, types are taken literally.
+"""The tables of a plan as pydantic models: unknown keys are rejected, types are taken literally.
 
 The models hold what stands in the file; `expand` turns them into trials and stages.
 """
@@ -19,15 +19,13 @@ Constant = Annotated[Number, Field(ge=0)]
 
 
 def _table_of(settings: type[Any], **checks: Any) -> type[Table]:
-    """A table with the fields, types and defaults of a settings dataclass, so that each is written once."""
+    """Make a table with the fields, types and defaults of a settings dataclass, so that each is written once."""
     hints = get_type_hints(settings)
     fields: dict[str, Any] = {}
     for item in dataclasses.fields(settings):
         kind = hints[item.name]
-        fields[item.name] = (
-            {int: Count, float: Constant, bool: Bool}.get(kind, kind),
-            item.default,
-        )
+        strict = {int: Count, float: Constant, bool: Bool}.get(kind, kind)
+        fields[item.name] = (strict, item.default)
     validators: dict[str, Any] = {
         name: model_validator(mode="after")(check) for name, check in checks.items()
     }
@@ -81,7 +79,7 @@ class Normalization(Table):
 
 
 class NetworkConstants(Table):
-    """Constants of the layers that recipes differ in; see core.settings.NetworkSettings."""
+    """Constants of the layers that recipes differ in; see spec.settings.NetworkSettings."""
 
     bn_momentum: Annotated[Number, Field(gt=0, le=1)] = 0.1
     bn_eps: Annotated[Number, Field(gt=0)] = 1e-5

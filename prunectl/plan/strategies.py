@@ -1,4 +1,4 @@
-"""The built-in strategies: rows of one table, nothing else.
+"""The built-in strategies, as rows of one table.
 
 Renda, Frankle and Carbin 2020 for the first five; `partial-rewind-X` is the partial rewinding of Mikler's thesis:
 weights rewound by X percent of training, schedule from its start.
@@ -26,7 +26,7 @@ _PARTIAL = re.compile(r"partial-rewind-(\d+(?:\.\d+)?)")
 
 
 def built_in(name: str) -> Strategy | None:
-    """The strategy that prunectl has under this name."""
+    """Look up the strategy that prunectl has under this name; None for other names."""
     match = _PARTIAL.fullmatch(name)
     if match and float(match[1]) <= 100:
         kept = round(1 - float(match[1]) / 100, 12)
@@ -37,11 +37,11 @@ def built_in(name: str) -> Strategy | None:
 
 
 def find(name: str, own: dict[str, Strategy]) -> Strategy:
-    """The plan's own strategy of that name, or the built-in one.
+    """Look up the plan's own strategy of that name, or the built-in one.
 
     Raises UnknownName.
     """
-    found = own.get(name) or built_in(name)
-    if found is None:
+    strategy = own.get(name) or built_in(name)
+    if strategy is None:
         raise UnknownName("strategy", name, [*own, *BUILT_IN, "partial-rewind-50", DENSE])
-    return found
+    return strategy

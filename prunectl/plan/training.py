@@ -1,4 +1,4 @@
-"""How a grid point's network is trained: its recipe looked up and resolved, lengths in steps, rates as segments."""
+"""Training of a grid point: its recipe looked up and resolved, lengths in steps, learning rates as segments."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from prunectl.errors import DataError, PlanError, UnknownName
+from prunectl.errors import DataError, UnknownName
 from prunectl.ml.datasets import registry as datasets
 from prunectl.ml.networks import registry as networks
 from prunectl.plan.grid import Combination
-from prunectl.plan.load import LoadedPlan, check, merged, recipe_data
-from prunectl.plan.schema import LearningRates, Recipe
+from prunectl.plan.load import LoadedPlan, merged, recipe_data
+from prunectl.plan.schema import Recipe
 from prunectl.spec.batch_layout import Layout
 from prunectl.spec.lr_schedule import Schedule, constant, decaying, stepwise, warmed_up
 from prunectl.spec.settings import (
@@ -34,7 +34,7 @@ class Training:
     """As the plan names it; a variant of its own has a name of its own."""
     data: DataSettings
     place: dict[str, datasets.OptionValue]
-    """Where the data lies on this machine, as far as the plan says; part of no stage."""
+    """Where the data lies on this machine, as far as the plan gives it; part of no stage."""
     settings: TrainSettings
     lr: Schedule
     layout: Layout
@@ -43,46 +43,45 @@ class Training:
     """The recipe's name, and what the plan changes of it."""
 
 
-Described = tuple[str, dict[str, datasets.OptionValue], datasets.Description]
-"""Registry name, complete options and description of a data set the plan names."""
+@dataclass(frozen=True)
+class Dataset:
+    """A data set that the plan names, looked up."""
+
+    kind: str
+    """Its name in the registry."""
+    options: dict[str, datasets.OptionValue]
+    """All of them, defaults included."""
+    description: datasets.Description
 
 
-def training(
-    plan: LoadedPlan, combination: Combination, describe: Callable[[str], Described]
+def resolve_training(
+    plan: LoadedPlan, combination: Combination, describe: Callable[[str], Dataset]
 ) -> Training:
-    """Resolve the recipe for one network and data set; `describe` is `described` of this plan, or remembers it.
+    """Resolve the recipe for one network and data set.
 
-    Raises PlanError with file and line.
+    `describe` is `describe_dataset` of this plan, which a caller may cache. Raises PlanError with file and line.
     """
-    network, dataset = combination.network, combination.dataset
-    label, own = _recipe_table(plan, combination)
-    recipe = check(Recipe, own, ("recipe",))
-    if isinstance(recipe, PlanError):
-        raise recipe.at(plan.file, plan.line(recipe.key or "recipe"))
-    try:
-        networks.find(network)
-    except UnknownName as error:
-        raise plan.unknown(error, "grid.network") from None
-    kind, said, info = describe(dataset)
-    options, place = datasets.split_options(kind, said)
+    label, table = _recipe_table(plan, combination)
+    recipe = plan.validated(Recipe, table, "recipe")
+    with plan.naming("grid.network"):
+        networks.find(combination.network)
+    dataset = describe(combination.dataset)
+    info = dataset.description
+    options, place = datasets.split_options(dataset.kind, dataset.options)
     settings = _settings(plan, recipe, info)
-    layout = _layout(plan, recipe, settings, dataset, info)
+    layout = _layout(plan, recipe, settings, combination.dataset, info)
     if recipe.evaluate != "end":
         settings = replace(settings, evaluate_every=recipe.evaluate.to_steps(layout))
-    constants = recipe.network
     return Training(
         network=NetworkSettings(
-            name=network,
+            name=combination.network,
             shape=info.shape,
             classes=info.classes,
-            shortcut=constants.shortcut,
-            bn_momentum=constants.bn_momentum,
-            bn_eps=constants.bn_eps,
-            initializer=constants.initializer,
+            **recipe.network.model_dump(),
         ),
-        dataset=dataset,
+        dataset=combination.dataset,
         data=DataSettings(
-            name=kind,
+            name=dataset.kind,
             fingerprint=info.fingerprint,
             options=tuple(sorted(options.items())),
             validation_from=recipe.validation.taken_from,
@@ -98,40 +97,38 @@ def training(
 
 
 def _recipe_table(plan: LoadedPlan, combination: Combination) -> tuple[str, dict[str, Any]]:
-    """The base recipe under the plan's own keys and the grid's values, and the label of the result."""
+    """Merge the base recipe, the plan's own keys and the grid's values; with the label of the result."""
     own = combination.changed(plan.content.recipe, "recipe")
     base = own.pop("base", None)
-    if isinstance(base, dict):
-        if combination.network not in base:
-            allowed = sorted(base)
-            raise plan.fail(
-                "no recipe for it", "recipe.base", found=combination.network, allowed=allowed
-            )
-        base = base[combination.network]
     if base is None:
         changed = combination.changed({}, "recipe")
-        return " ".join(["own", *_said(changed)]), own
+        return " ".join(["own", *_words(changed)]), own
+    key = "recipe.base"
+    if isinstance(base, dict):
+        network = combination.network
+        if network not in base:
+            raise plan.fail("no recipe for it", key, found=network, allowed=sorted(base))
+        base = base[network]
     if not isinstance(base, str):
-        raise plan.fail("a recipe's name, or a table of them by network", "recipe.base", found=base)
-    try:
+        raise plan.fail("a recipe's name, or a table of them by network", key, found=base)
+    with plan.naming(key):
         shipped = recipe_data(base)
-    except UnknownName as error:
-        raise plan.unknown(error, "recipe.base") from None
-    return " ".join([base, *_said(own)]), merged(shipped, own)
+    return " ".join([base, *_words(own)]), merged(shipped, own)
 
 
-def _said(table: dict[str, Any], *path: str) -> list[str]:
-    """A plan's changes of a recipe as ``key=value`` words."""
+def _words(table: dict[str, Any], *path: str) -> list[str]:
+    """Write a plan's changes of a recipe as ``key=value`` words."""
     out: list[str] = []
     for name, value in table.items():
         if isinstance(value, dict):
-            out += _said(value, *path, name)
+            out += _words(value, *path, name)
         else:
+            # Without spaces, which separate the words of a label.
             out.append(f"{'.'.join((*path, name))}={value}".replace(" ", ""))
     return out
 
 
-def described(plan: LoadedPlan, name: str) -> Described:
+def describe_dataset(plan: LoadedPlan, name: str) -> Dataset:
     """Look a data set up; a folder of the user's own is listed and hashed. Raises PlanError."""
     own = plan.content.datasets
     options = dict(own.get(name, {}))
@@ -142,13 +139,14 @@ def described(plan: LoadedPlan, name: str) -> Described:
     try:
         datasets.find(kind)
     except UnknownName as error:
-        allowed = [*own, *error.allowed] if name not in own else error.allowed
+        allowed = error.allowed if name in own else (*own, *error.allowed)
         at = f"{key}.kind" if name in own else key
         raise plan.fail(f"unknown {error.kind}", at, found=kind, allowed=allowed) from None
     try:
-        return kind, datasets.complete(kind, options), datasets.describe(kind, options)
+        complete = datasets.complete(kind, options)
+        return Dataset(kind, complete, datasets.describe(kind, options))
     except UnknownName as error:
-        allowed = ["kind", *error.allowed]
+        allowed = ("kind", *error.allowed)
         key = f"{key}.{error.found}"
         raise plan.fail(f"unknown {error.kind}", key, found=error.found, allowed=allowed) from None
     except DataError as error:
@@ -162,7 +160,7 @@ def _layout(
     dataset: str,
     info: datasets.Description,
 ) -> Layout:
-    """How the images that are not held out fill epochs."""
+    """Lay out the images that are not held out into batches and epochs."""
     split = recipe.validation
     available = info.test if split.taken_from == "test" else info.train
     if split.count >= available:
@@ -179,8 +177,8 @@ def _layout(
 
 
 def _schedule(plan: LoadedPlan, recipe: Recipe, layout: Layout) -> Schedule:
-    """The learning rates of the whole dense training."""
-    rates: LearningRates = recipe.schedule
+    """Make the learning rates of the whole dense training."""
+    rates = recipe.schedule
     total = recipe.length.to_steps(layout)
     if total < 1:
         raise plan.fail("training needs at least one step", "recipe.length", found=recipe.length)

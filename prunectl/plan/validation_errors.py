@@ -1,11 +1,10 @@
-"""pydantic's findings in the words of a plan: the key, what was found, what is allowed, the nearest name."""
+"""Translation of pydantic's findings into plan errors: the key, what was found, what is allowed, the nearest name."""
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -15,26 +14,28 @@ from prunectl.errors import PlanError
 Place = tuple[str | int, ...]
 
 
-def explain(error: ValidationError, model: type[BaseModel], data: Any, prefix: Place) -> PlanError:
-    """The first finding as a PlanError whose `key` starts with `prefix`; file and line are for the caller."""
+def plan_error(
+    error: ValidationError, model: type[BaseModel], data: Any, prefix: Place
+) -> PlanError:
+    """Make a PlanError of the first finding, its `key` starting with `prefix`, without file and line."""
     # A key that is missing is usually the one that is misspelt: unknown keys come first.
     ordered = sorted(error.errors(), key=lambda item: item["type"] == "missing")
     findings = [(_plain(item["loc"], data), item) for item in ordered]
     place = findings[0][0]
+    # A value of a union type has a finding for each alternative that it is not.
     candidates = [item for where, item in findings if where[: len(place)] == place]
     found = _value(data, place)
     item = _most_telling(candidates, found)
     place = _plain(item["loc"], data)
     key = _dotted((*prefix, *place))
     kind = item["type"]
-    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
-        allowed = _fields(model, place[:-1])
-        return PlanError(
-            "unknown key", key=key, found=str(place[-1]), allowed=allowed or ("no keys",)
-        )
+    if kind == "extra_forbidden":
+        allowed = _allowed_keys(model, place[:-1]) or ("no keys",)
+        return PlanError("unknown key", key=key, found=str(place[-1]), allowed=allowed)
     if kind == "missing":
         return PlanError("this key is missing", key=key)
     if kind == "literal_error":
+        # "'one-shot' or 'iterative'"
         allowed = tuple(re.findall(r"'([^']*)'", str(item["ctx"]["expected"])))
         return PlanError("not an allowed value", key=key, found=_shown(found), allowed=allowed)
     if kind == "value_error":
@@ -47,12 +48,12 @@ def explain(error: ValidationError, model: type[BaseModel], data: Any, prefix: P
 
 
 def _most_telling(candidates: Sequence[Any], found: Any) -> Any:
-    """Of a union's findings, the one about the alternative the user meant."""
+    """Choose, of a union's findings, the one about the alternative that the user meant."""
     literal = [item for item in candidates if item["type"] == "literal_error"]
     worded = [item for item in candidates if item["type"] == "value_error"]
-    if isinstance(found, dict):
-        inner = [item for item in candidates if item not in literal]
-        return max(inner or candidates, key=lambda item: len(item["loc"]))
+    if isinstance(found, dict):  # meant as a table: the finding furthest inside
+        tables = [item for item in candidates if item not in literal]
+        return max(tables or candidates, key=lambda item: len(item["loc"]))
     if isinstance(found, str):
         return (worded or literal or candidates)[0]
     return candidates[0]
@@ -63,7 +64,7 @@ _ALTERNATIVES = frozenset({"str", "int", "float", "bool"})
 
 
 def _plain(loc: Place, data: Any) -> Place:
-    """The location without pydantic's names for the alternatives of a union."""
+    """Drop pydantic's names for the alternatives of a union from a location."""
     out: list[str | int] = []
     inside = data
     for part in loc:
@@ -112,42 +113,34 @@ def _dotted(place: Place) -> str:
     return text
 
 
-def _fields(model: Any, place: Place) -> tuple[str, ...]:
-    """The keys allowed in the table at `place`."""
-    current: Any = model
+def _allowed_keys(model: Any, place: Place) -> tuple[str, ...]:
+    """List the keys allowed in the table at `place`."""
     for part in place:
-        if isinstance(part, int):
-            continue
-        current = _field_type(current, part)
-        if current is None:
-            return ()
-    return _names(current)
+        if isinstance(part, str):
+            model = _field_type(model, part)
+    return tuple(dict.fromkeys(_keys(model)))
 
 
-def _names(kind: Any) -> tuple[str, ...]:
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        return tuple(field.alias or name for name, field in kind.model_fields.items())
-    if dataclasses.is_dataclass(kind):
-        return tuple(field.name for field in dataclasses.fields(kind))
-    names: list[str] = []
-    for inner in typing.get_args(kind):
-        names.extend(name for name in _names(inner) if name not in names)
-    return tuple(names)
+def _is_table(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _keys(kind: Any) -> Iterator[str]:
+    """Yield the keys of a table, or of all tables of a union."""
+    if _is_table(kind):
+        yield from (field.alias or name for name, field in kind.model_fields.items())
+    else:
+        for inner in typing.get_args(kind):
+            yield from _keys(inner)
 
 
 def _field_type(kind: Any, part: str) -> Any:
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        for name, field in kind.model_fields.items():
-            if part in (name, field.alias):
-                return field.annotation
-        return None
-    if dataclasses.is_dataclass(kind):
-        return None
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if origin is dict:
+    """Find the type of the key `part` in a table, a dictionary, or the first of a union that has it; else None."""
+    if _is_table(kind):
+        fields = kind.model_fields.items()
+        return next((f.annotation for name, f in fields if part in (name, f.alias)), None)
+    inner = typing.get_args(kind)
+    if typing.get_origin(kind) is dict:
         return inner[1]
-    for item in inner:
-        found = _field_type(item, part)
-        if found is not None:
-            return found
-    return None
+    found = (_field_type(each, part) for each in inner)
+    return next((each for each in found if each is not None), None)

@@ -18,13 +18,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from prunectl.results import statistics as stats
 from prunectl.results.samples import Sample
+from prunectl.results.statistics import interval, largest_compression
+from prunectl.results.text import signed
 
 Verdict = Literal["holds", "does not hold", "not enough data"]
 
 ENOUGH = 3
-"""Conditions below which nothing is said."""
+"""Conditions below which there is no verdict."""
 
 REWIND_AT_MOST = 0.9
 """Weight rewinding's main length: the largest t ≤ 0.9 T (METHODS A1: the authors' rule for their plots)."""
@@ -39,13 +40,8 @@ class Claim:
     evidence: str
 
 
-def signed(value: float) -> str:
-    """Two digits with a sign; the minus is a minus."""
-    return f"{value:+.2f}".replace("-", "−")
-
-
 def judge(source: str, samples: Sequence[Sample]) -> list[Claim]:
-    """The source's claims judged by these samples, in a fixed order."""
+    """Judge the source's claims by these samples, in a fixed order."""
     return [rule(samples) for rule in CLAIMS[source]]
 
 
@@ -53,7 +49,7 @@ def judge(source: str, samples: Sequence[Sample]) -> list[Claim]:
 
 
 def at_main_length(samples: Iterable[Sample]) -> list[Sample]:
-    """The samples at the main length of their method: the longest, for weight rewinding the longest ≤ 0.9 T.
+    """Select the samples at the main length of their method: the longest, for weight rewinding the longest ≤ 0.9 T.
 
     T is the longest retraining of the same network and schedule; samples without a length count as they are.
     """
@@ -88,13 +84,13 @@ def relation(
     text: str, a: str, b: str, kind: Literal["better", "as good", "worse"],
     where: Callable[[Sample], bool] = lambda sample: True,
 ) -> Callable[[Sequence[Sample]], Claim]:  # fmt: skip
-    """A rule for one method against another."""
+    """Make a rule for one method against another, over the samples for which `where` holds."""
 
     def rule(samples: Sequence[Sample]) -> Claim:
         values = differences([s for s in samples if where(s)], a, b)
         if len(values) < ENOUGH:
             return Claim(text, "not enough data", f"{len(values)} conditions with {a} and {b}")
-        gap = stats.interval(values)
+        gap = interval(values)
         holds = {"better": gap.low > 0, "as good": gap.high >= 0, "worse": gap.high < 0}[kind]
         evidence = (
             f"{a} − {b}: {signed(gap.mean)} ± {gap.half or 0:.2f} points over {gap.n} conditions, "
@@ -106,7 +102,7 @@ def relation(
 
 
 def no_loss(network: str, compression: float) -> Callable[[Sequence[Sample]], Claim]:
-    """A rule for "no loss": iterative learning-rate rewinding at full length, median − mean dense ≥ 0."""
+    """Make a rule for "no loss": iterative learning-rate rewinding at full length, median − mean dense ≥ 0."""
     text = f"{network}: iterative lr-rewind at full length loses nothing up to {compression:.2f}×"
 
     def rule(samples: Sequence[Sample]) -> Claim:
@@ -127,7 +123,7 @@ def no_loss(network: str, compression: float) -> Callable[[Sequence[Sample]], Cl
 def largest_without_loss(
     samples: Sequence[Sample], network: str, strategy: str = "lr-rewind", loss: float = 0.0
 ) -> tuple[float | None, float | None]:
-    """The largest compression without loss, and the largest measured, of iterative unstructured pruning."""
+    """Find the largest compression without loss, and the largest measured, of iterative unstructured pruning."""
     found = [
         s
         for s in at_main_length(samples)
@@ -135,7 +131,7 @@ def largest_without_loss(
         == (network, strategy, "iterative", "unstructured")
     ]
     points = [(s.compression, s.delta) for s in found]
-    return stats.largest_compression(points, 0.0, loss), max((x for x, _ in points), default=None)
+    return largest_compression(points, 0.0, loss), max((x for x, _ in points), default=None)
 
 
 def _wide(sample: Sample) -> bool:

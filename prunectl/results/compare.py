@@ -1,20 +1,21 @@
-"""Ours beside published: the same cells as changes from each one's own dense network, and what the papers claim.
+"""Measured beside published: the same cells as changes from each one's own dense network, and the papers' claims.
 
-Like is compared with like. Both papers' figures show medians, so ours are medians; absolute accuracies differ
-because their dense networks do (by up to 0.75 points), so everything is the median minus the mean dense
-accuracy, in percentage points. Nothing is interpolated: a cell has the published neighbour at the nearest
-sparsity and length of retraining, within `TOLERANCE`, or none.
+Both papers' figures show medians, so ours are medians; absolute accuracies differ because their dense networks do (by
+up to 0.75 points), so everything is the median minus the mean dense accuracy, in percentage points. Nothing is
+interpolated: a cell has the published neighbour at the nearest sparsity and length of retraining, within `TOLERANCE`,
+or none.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from operator import attrgetter
 
 from prunectl.errors import UnknownName
-from prunectl.results import claims as claims_
-from prunectl.results.claims import Claim
+from prunectl.results.claims import Claim, at_main_length, judge
+from prunectl.results.formats import typed_table
 from prunectl.results.samples import Sample, measured, published
 from prunectl.store.db.query import Result
 from prunectl.store.paths import StorePaths
@@ -46,6 +47,7 @@ class Point:
         if self.theirs.low is None or self.theirs.high is None:
             return None
         low, high = self.theirs.low - self.theirs.dense, self.theirs.high - self.theirs.dense
+        # 1e-9 forgives the last bits of differences of accuracies with two digits.
         return low - 1e-9 <= self.ours.delta <= high + 1e-9
 
 
@@ -60,7 +62,7 @@ class Comparison:
     missing: tuple[Sample, ...]
     """Published cells, at their method's main length of retraining, of our networks, data sets and kinds of
     schedule that we have not measured."""
-    claims: tuple[tuple[Claim, Claim], ...] = field(default=())
+    claims: tuple[tuple[Claim, Claim], ...] = ()
     """What the publication claims, judged by its own numbers and by ours."""
 
     @property
@@ -70,7 +72,7 @@ class Comparison:
         return sum(judged), len(judged)
 
     def table(self) -> Result:
-        """The points in long form."""
+        """Write the points in long form, for programs."""
         columns = {
             "network": "VARCHAR", "dataset": "VARCHAR", "structure": "VARCHAR", "schedule": "VARCHAR",
             "strategy": "VARCHAR", "sparsity": "DOUBLE", "retrain_epochs": "DOUBLE", "n": "BIGINT",
@@ -78,42 +80,40 @@ class Comparison:
             "published_retrain_epochs": "DOUBLE", "published_n": "BIGINT", "published_median": "DOUBLE",
             "published_dense": "DOUBLE", "published_delta": "DOUBLE", "difference": "DOUBLE", "inside": "BOOLEAN",
         }  # fmt: skip
-        rows = []
-        for p in self.points:
-            a, b = p.ours, p.theirs
-            rows.append(
-                (a.network, a.dataset, a.structure, a.schedule, a.strategy, a.sparsity, a.retrain_epochs, a.n,
-                 a.median, a.dense, a.delta, b.sparsity, b.retrain_epochs, b.n, b.median, b.dense, b.delta,
-                 p.difference, p.inside)
-            )  # fmt: skip
-        return Result(tuple(columns), tuple(columns.values()), rows)
+        names = list(columns)
+        condition, measures = attrgetter(*names[:5]), attrgetter(*names[5:11])
+        rows = [
+            (*condition(p.ours), *measures(p.ours), *measures(p.theirs), p.difference, p.inside)
+            for p in self.points
+        ]
+        return typed_table(columns, rows)
 
 
 def compare(paths: StorePaths, to: str = "renda2020", plan: str | None = None) -> Comparison:
-    """Our cells (of one plan, or of all) beside those of a publication.
+    """Compare our cells (of one plan, or of all) with those of a publication.
 
     Raises UnknownName for a publication that is not in `SOURCES`, StoreError where the store cannot be read.
     """
     if to not in SOURCES:
         raise UnknownName("publication", to, SOURCES)
     theirs = published(paths, to)
-    ours, strange = measured(paths, plan)
-    return match(to, ours, theirs, strange)
+    ours, unlike = measured(paths, plan)
+    return match(to, ours, theirs, unlike)
 
 
 def neighbours(paths: StorePaths) -> dict[tuple[str, str, int], tuple[str, Sample]]:
-    """The published number beside each of our cells that has one, with its publication: the first in `SOURCES`. By
-    plan, cell and iteration.
+    """Find the published number beside each of our cells that has one, and its publication: the first in `SOURCES`.
 
+    By plan, cell and iteration.
     Raises StoreError where the store cannot be read.
     """
     ours, _ = measured(paths)
     out: dict[tuple[str, str, int], tuple[str, Sample]] = {}
     for source in SOURCES:
-        known = _Neighbours(source, published(paths, source))
+        search = _NeighbourSearch(source, published(paths, source))
         for sample in ours:
             if sample.cell is not None and sample.cell not in out:
-                found, _ = known.of(sample)
+                found, _ = search.nearest(sample)
                 if found is not None:
                     out[sample.cell] = source, found
     return out
@@ -125,12 +125,12 @@ def match(
     theirs: Sequence[Sample],
     unmatched: Iterable[tuple[Sample, str]] = (),
 ) -> Comparison:
-    """Pair samples off, whoever measured them."""
+    """Pair our samples with the published ones; `unmatched` are more of ours, with the reason they have no pair."""
     points: list[Point] = []
     alone = list(unmatched)
-    neighbours = _Neighbours(source, theirs)
+    search = _NeighbourSearch(source, theirs)
     for sample in ours:
-        found, why = neighbours.of(sample)
+        found, why = search.nearest(sample)
         if found is None:
             alone.append((sample, why))
         else:
@@ -139,23 +139,23 @@ def match(
     used = {id(point.theirs) for point in points}
     missing = [
         sample
-        for sample in claims_.at_main_length(theirs)
+        for sample in at_main_length(theirs)
         if (sample.network, sample.dataset, sample.kind) in seen and id(sample) not in used
     ]
-    judged = zip(claims_.judge(source, theirs), claims_.judge(source, ours), strict=True)
+    judged = zip(judge(source, theirs), judge(source, ours), strict=True)
     return Comparison(source, tuple(points), tuple(alone), tuple(missing), tuple(judged))
 
 
-class _Neighbours:
-    """Finds the published sample to compare one of ours with, or says why there is none."""
+class _NeighbourSearch:
+    """Search for the published sample to compare one of ours with."""
 
     def __init__(self, source: str, theirs: Sequence[Sample]) -> None:
         self._source = source
         self._theirs = theirs
         self._known: dict[tuple[object, ...], tuple[list[Sample], str]] = {}
 
-    def of(self, sample: Sample) -> tuple[Sample | None, str]:
-        """The nearest in sparsity, then in length of retraining, then the one with more trials."""
+    def nearest(self, sample: Sample) -> tuple[Sample | None, str]:
+        """Find the sample nearest in sparsity, then in length of retraining, then the one with more trials."""
         left, why = self._alike(sample)
         if left:
             left = [each for each in left if _same_length(sample, each)]
@@ -173,7 +173,7 @@ class _Neighbours:
         return min(left, key=distance), ""
 
     def _alike(self, sample: Sample) -> tuple[list[Sample], str]:
-        """All published samples of the same condition but for sparsity and length; else the reason."""
+        """Find all published samples of the same condition but for sparsity and length, or the reason for none."""
         condition = (
             sample.network, sample.dataset, sample.structure, sample.kind, sample.prune_step, sample.strategy,
         )  # fmt: skip
@@ -197,9 +197,10 @@ class _Neighbours:
 
 
 def near(a: float, b: float) -> bool:
-    """Whether two positive quantities are within `TOLERANCE` of each other."""
+    """Check whether two positive quantities are within `TOLERANCE` of each other."""
     if a <= 0 or b <= 0:
         return a == b
+    # 1e-9 forgives the last bits of 1 − sparsity.
     return abs(math.log(a / b)) <= math.log(1 + TOLERANCE) + 1e-9
 
 
@@ -222,7 +223,3 @@ def _same_length(ours: Sample, theirs: Sample) -> bool:
     if theirs.retrain_epochs is None or ours.retrain_epochs is None or ours.strategy == "reinit":
         return True
     return near(ours.retrain_epochs, theirs.retrain_epochs)
-
-
-def _apart(a: Sample, b: Sample) -> float:
-    return abs((a.retrain_epochs or 0) - (b.retrain_epochs or 0))

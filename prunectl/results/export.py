@@ -1,4 +1,4 @@
-"""What leaves the store for other programs: a network's weights and mask, and a study's results as tables.
+"""Export to other programs: a network's weights and mask, and a study's results as tables.
 
 An exported network is two safetensors files, `NAME.safetensors` with its parameters and buffers by name and, after
 the dense iteration, `NAME.mask.safetensors` with a boolean tensor for each prunable layer: True where a weight is
@@ -43,14 +43,14 @@ _OWN = (
 def export_network(
     paths: StorePaths, trial: str, iteration: int | None = None, out: Path | None = None
 ) -> list[Path]:
-    """Write weights and mask of one iteration (the last one done, unless given); the files.
+    """Write weights and mask of one iteration (the last one done, unless given). Returns the files.
 
     `trial` is an id or its beginning; `out` is the first file's name. Raises ControlError for a trial or an
     iteration there is not, StoreError where a checkpoint is missing or not what its checksum says.
     """
     found = find_trial(paths, trial)
-    chosen = _iteration(paths, found, iteration)
-    key = found.trial.path[chosen]
+    number = _iteration(paths, found, iteration)
+    key = found.trial.path[number]
     stage = paths.stage(key)
     try:
         tensors = check(stage.final).arrays
@@ -61,8 +61,8 @@ def export_network(
         for name, tensor in tensors.items()
         if name.startswith("weights/")
     }
-    metadata = _metadata(found, chosen, read_json(stage.result))
-    file = out or Path(f"{_name(found, chosen)}.safetensors")
+    metadata = _metadata(found, number, read_json(stage.result))
+    file = out or Path(f"{_name(found, number)}.safetensors")
     if file.suffix != ".safetensors":
         file = file.with_name(file.name + ".safetensors")
     written = [file]
@@ -96,7 +96,7 @@ def _name(found: Found, iteration: int) -> str:
 
 
 def _metadata(found: Found, iteration: int, result: dict[str, Any]) -> dict[str, str]:
-    """Everything as text: safetensors has no other metadata."""
+    """Collect the metadata, all of it text: safetensors has no other."""
     trial = found.trial
     key = trial.path[iteration]
     body = found.study.stages[key].body
@@ -126,9 +126,9 @@ def _metadata(found: Found, iteration: int, result: dict[str, Any]) -> dict[str,
 
 
 def export_tables(paths: StorePaths, plan: str, folder: Path) -> list[Path]:
-    """Write the results of a plan's current version as Parquet and CSV; the files.
+    """Write the results of a plan's current version as Parquet and CSV. Returns the files.
 
-    Raises ControlError for a plan the store does not have, StoreError where a file cannot be written.
+    Raises StoreError for a plan the database does not have, or where a file cannot be written.
     """
     known = {row[0] for row in query.run(paths, "SELECT plan FROM current_plans").rows}
     if plan not in known:

@@ -1,9 +1,10 @@
-"""How figures look: sizes, colours, markers, the axis of compression, panels with one legend and one caption."""
+"""Style of figures: sizes, colours, markers, the axis of compression, panels with one legend and one caption."""
 
 from __future__ import annotations
 
 import contextlib
 import math
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from prunectl.results.leaderboard import Board
+    from prunectl.results.leaderboard import Board, BoardRow
 
 DENSE_DASHES = (0, (1, 2))
 LEGEND_LINE = 0.19
@@ -40,7 +41,7 @@ _SETTINGS: dict[str, Any] = {
 
 @contextlib.contextmanager
 def settings() -> Iterator[None]:
-    """Matplotlib's own defaults and ours, whatever the user's settings are, which come back afterwards."""
+    """Apply Matplotlib's own defaults and ours instead of the user's settings, and restore those afterwards."""
     import matplotlib as mpl
 
     with mpl.rc_context():
@@ -51,7 +52,7 @@ def settings() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Style:
-    """What tells a method from the others: any one of the three is enough."""
+    """How a method is drawn; each of the three alone distinguishes it from the others."""
 
     colour: str
     marker: str
@@ -65,17 +66,13 @@ class Style:
         }  # fmt: skip
 
 
-_SOLID: tuple[str, tuple[int, tuple[float, ...]], tuple[int, tuple[float, ...]]] = (
-    "solid", (0, (5, 1.5)), (0, (1.2, 1.2))
-)  # fmt: skip
-
 # Okabe and Ito 2008, "Color Universal Design": told apart with every common colour vision; their yellow is left
 # out, for it vanishes on white.
 _PALETTE = (
-    Style("#0072B2", "o", _SOLID[0]),
-    Style("#D55E00", "s", _SOLID[1]),
+    Style("#0072B2", "o", "solid"),
+    Style("#D55E00", "s", (0, (5, 1.5))),
     Style("#009E73", "^", (0, (4, 1.2, 1, 1.2))),
-    Style("#CC79A7", "D", _SOLID[2]),
+    Style("#CC79A7", "D", (0, (1.2, 1.2))),
     Style("#56B4E9", "v", (0, (7, 2))),
     Style("#E69F00", "P", (0, (4, 1, 1, 1, 1, 1))),
     Style("#000000", "X", (0, (2, 1))),
@@ -92,7 +89,7 @@ _OWN = {
 
 
 def styles(labels: Iterable[str]) -> dict[str, Style]:
-    """A style for each method, in the order of a legend; after seven they come again with other markers."""
+    """Give each method a style, in the order of a legend; after seven, colours repeat with other markers."""
     names = sorted(set(labels), key=lambda name: (_OWN.get(name, len(_OWN)), name))
     taken = {_OWN[name] for name in names if name in _OWN}
     free = [index for index in range(len(_PALETTE)) if index not in taken]
@@ -114,7 +111,7 @@ def styles(labels: Iterable[str]) -> dict[str, Style]:
 
 
 def grey(style: Style | None) -> dict[str, Any]:
-    """A published line behind the one of ours that has this style."""
+    """Make the arguments of `Axes.plot` for a published line behind the one of ours that has this style."""
     return {
         "color": "0.62", "marker": style.marker if style else ".", "linewidth": 1.0, "markersize": 3.2,
         "linestyle": style.dashes if style else "solid", "markerfacecolor": "white",
@@ -123,15 +120,16 @@ def grey(style: Style | None) -> dict[str, Any]:
 
 
 def compression_axis(axes: Axes) -> None:
-    """A logarithmic horizontal axis with ticks such as 1×, 2×, 4×."""
+    """Make the horizontal axis logarithmic with ticks such as 1×, 2×, 4×."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     left, right = axes.dataLim.x0, axes.dataLim.x1
-    left = min(left, 1.0 if left < 2 else left)
+    # From 1×, the dense network, unless that would leave more than an octave empty.
+    left = min(left, 1.0) if left < 2 else left
     axes.set_xscale("log", base=2)
     axes.set_xlim(left / 1.06, right * 1.06)
     powers = range(math.ceil(math.log2(left) - 1e-9), math.floor(math.log2(right * 1.06)) + 1)
-    step = max(1, math.ceil(len(powers) / 9))
+    step = max(1, math.ceil(len(powers) / 9))  # nine labels fit the width of a panel
     axes.xaxis.set_major_locator(FixedLocator([2.0**k for k in powers if k % step == 0]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
@@ -145,6 +143,12 @@ def name_end(axes: Axes, x: float, y: float, compression: float, style: Style) -
     )  # fmt: skip
 
 
+def count_text(rows: Iterable[BoardRow]) -> str:
+    """Write how many seeds the cells of some rows rest on: ``n = 3`` or ``n = 2 to 5``."""
+    counts = sorted({cell.n for row in rows for cell in row.cells.values() if cell.n})
+    return f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
+
+
 class Sheet:
     """A figure of equal panels in rows, with one legend and one caption below them."""
 
@@ -156,6 +160,7 @@ class Sheet:
 
         self.columns = min(count, 3 if count > 4 else 2)
         self.rows = math.ceil(count / self.columns)
+        # One panel alone is wider, for the legend and the caption below it.
         width = self.WIDTH * self.columns + (0.8 if self.columns == 1 else 0)
         self.figure: Figure = Figure(figsize=(width, self.HEIGHT * self.rows), layout="constrained")
         self._grid = self.figure.subplots(self.rows, self.columns, squeeze=False)
@@ -165,23 +170,24 @@ class Sheet:
             axes.set_visible(False)
 
     def title(self, boards: Sequence[Board], board: Board) -> str:
-        """What the panel shows, leaving out what all panels share but for network, data set and schedule."""
+        """Name what a panel shows: network, data set, schedule; recipe and plan where the panels differ in them."""
         names = ["network", "dataset", "schedule"]
         for name in ("recipe", "plan"):
             if len({getattr(each, name) for each in boards}) > 1:
                 names.append(name)
         return " · ".join(str(getattr(board, name)) for name in names)
 
-    def finish(self, caption: str, *, legend: bool = True) -> None:
+    def finish(self, caption: str) -> None:
         """Put legend and caption below the panels; the figure grows by their height."""
         entries: dict[str, Any] = {}
-        if legend:
-            for axes in self.panels:
-                handles, labels = axes.get_legend_handles_labels()
-                entries |= dict(zip(labels, handles, strict=True))
+        for axes in self.panels:
+            handles, labels = axes.get_legend_handles_labels()
+            entries |= dict(zip(labels, handles, strict=True))
         width, height = self.figure.get_size_inches()
         lines = [line for text in caption.splitlines() for line in wrapped(text, width)]
-        per_row = max(1, int(width // 1.6))
+        per_row = max(
+            1, int(width // 1.6)
+        )  # an entry is about 1.6 inches: its line and 16 characters
         legend_rows = math.ceil(len(entries) / per_row)
         below = LEGEND_LINE * (len(lines) + legend_rows) + 0.15
         self.figure.set_size_inches(width, height + below)
@@ -201,7 +207,5 @@ class Sheet:
 
 
 def wrapped(text: str, inches: float) -> list[str]:
-    """Lines of the caption that fit the width: about 15 characters of 7 points to the inch."""
-    import textwrap
-
+    """Wrap the caption to the width: about 15 characters of 7 points to the inch."""
     return textwrap.wrap(text, max(30, int(inches * 15)))

@@ -1,4 +1,4 @@
-"""Where the weights that are left stand: the density of each layer, a panel per method, a line per sparsity."""
+"""Figures of the density of each layer: a panel per method, a line per sparsity."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from prunectl.errors import ControlError
-from prunectl.results import figure_style as layout
-from prunectl.results.leaderboard import Board
+from prunectl.results import figure_style
+from prunectl.results.leaderboard import BOARD_LABELS, Board, Cell
 from prunectl.store.db import query
 from prunectl.store.paths import StorePaths
 
@@ -35,10 +35,9 @@ ORDER BY p.cell, p.iteration, l.position
 
 
 def layers_of(paths: StorePaths, board: Board) -> dict[tuple[str, int], Profile]:
-    """The profile of each (cell, iteration) of the board."""
-    names = ("plan", "network", "dataset", "recipe", "schedule")
+    """Read the profile of each (cell, iteration) of the board."""
     out: dict[tuple[str, int], Profile] = {}
-    found = query.run(paths, _LAYERS, {name: getattr(board, name) for name in names})
+    found = query.run(paths, _LAYERS, {name: getattr(board, name) for name in BOARD_LABELS})
     for cell, iteration, layer, density in found.rows:
         out.setdefault((cell, iteration), []).append((layer, density))
     return out
@@ -47,7 +46,7 @@ def layers_of(paths: StorePaths, board: Board) -> dict[tuple[str, int], Profile]
 def draw_layers(
     boards: Sequence[Board], profiles: Sequence[Mapping[tuple[str, int], Profile]]
 ) -> Figure:
-    """The figure. Raises ControlError where no layer was counted."""
+    """Draw the figure from each board's profiles. Raises ControlError where no layer was counted."""
     panels = [
         (board, row, lines)
         for board, known in zip(boards, profiles, strict=True)
@@ -56,30 +55,27 @@ def draw_layers(
     ]
     if not panels:
         raise ControlError("nothing to draw yet: no pruned stage of these has counted its layers")
-    with layout.settings():
-        sheet = layout.Sheet(len(panels))
+    with figure_style.settings():
+        sheet = figure_style.Sheet(len(panels))
         for axes, (board, row, lines) in zip(sheet.panels, panels, strict=True):
             title = (
                 [sheet.title(boards, board)] if len(boards) > 1 else [board.network, board.dataset]
             )
             axes.set_title(" · ".join([*title, row.label]))
             _panel(axes, lines)
-        seeds = sorted({c.n for _, row, _ in panels for c in row.cells.values() if c.n})
-        n = f"n = {seeds[0]}" if len(seeds) == 1 else f"n = {seeds[0]} to {seeds[-1]}"
+        n = figure_style.count_text(row for _, row, _ in panels)
         sheet.finish(f"mean over the seeds ({n}); dotted: the same density in every layer")
         return sheet.figure
 
 
 def _lines(
-    cells: Mapping[float, object], known: Mapping[tuple[str, int], Profile]
+    cells: Mapping[float, Cell], known: Mapping[tuple[str, int], Profile]
 ) -> dict[float, Profile]:
-    """Up to `SHOWN` sparsities with their profiles."""
-    from prunectl.results.leaderboard import Cell
-
+    """Select up to `SHOWN` sparsities with their profiles."""
     found = {
         sparsity: known[cell.cell, cell.iteration]
         for sparsity, cell in sorted(cells.items())
-        if isinstance(cell, Cell) and (cell.cell, cell.iteration) in known
+        if (cell.cell, cell.iteration) in known
     }
     names = list(found)
     if len(names) > SHOWN:
@@ -94,16 +90,17 @@ def _panel(axes: Axes, lines: Mapping[float, Profile]) -> None:
 
     # Cividis runs from dark to light evenly, also in greyscale; its lightest end is too light for a line.
     shades = mpl.colormaps["cividis"]
+    styles = list(figure_style.styles(f"{i}" for i in range(7)).values())
     for index, (sparsity, profile) in enumerate(lines.items()):
         colour = shades(0.85 * index / max(1, len(lines) - 1))
-        style = list(layout.styles(f"{i}" for i in range(7)).values())[index]
+        style = styles[index]
         shown = [100 * density if density else float("nan") for _, density in profile]
         axes.plot(
             range(len(profile)), shown, label=f"sparsity {sparsity:.4g}",
             **(style.line() | {"color": colour, "markersize": 4.0, "linewidth": 1.2}),
         )  # fmt: skip
         axes.axhline(
-            100 * (1 - sparsity), color=colour, linewidth=0.7, linestyle=layout.DENSE_DASHES
+            100 * (1 - sparsity), color=colour, linewidth=0.7, linestyle=figure_style.DENSE_DASHES
         )
         # A layer without a weight left has no place on a logarithmic axis: it stands at the bottom.
         dead = [i for i, (_, density) in enumerate(profile) if not density]

@@ -1,7 +1,7 @@
 """Methods × sparsities: the one table that the terminal UI, `prunectl rank` and its file formats show.
 
-The numbers are those of the views `leaderboard` and `ranking`; here they are only laid out. A board is one
-(plan, network, dataset, recipe, schedule); its rows are strategies and whatever else the plan varies.
+The numbers are those of the views `leaderboard` and `ranking`; this module only arranges them. A board is one
+(plan, network, dataset, recipe, schedule); its rows are strategies and what else the plan varies.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Any
 
 from prunectl.errors import ControlError, nearest
 from prunectl.results.formats import text_table
+from prunectl.results.text import DASH, signed
+from prunectl.results.ties import mark
 from prunectl.store.db import query
 from prunectl.store.db.query import Result
 from prunectl.store.paths import StorePaths
@@ -62,8 +64,7 @@ class Cell:
     @property
     def mark(self) -> str:
         """★ best of its column, ≈ tied with the best, ! some seeds diverged, collapsed or lost a layer."""
-        place = "★" if self.best else "≈" if self.tied else ""
-        return place + ("!" if self.flagged else "")
+        return mark(best=self.best, tied=self.tied, flagged=bool(self.flagged))
 
     @property
     def count(self) -> str:
@@ -73,18 +74,17 @@ class Cell:
     def text(self) -> str:
         """Such as ``92.14 ± 0.11 (3) ★``; ``– (0/3)`` before the first seed."""
         if self.mean is None:
-            return f"– ({self.count})"
+            return f"{DASH} ({self.count})"
         spread = f" ± {self.std:.2f}" if self.std is not None else ""
         return f"{self.mean:.2f}{spread} ({self.count}) {self.mark}".rstrip()
 
     def delta_text(self) -> str:
         """Such as ``−0.24 ± 0.10``, the second being half the 95 % interval; with ns where that covers 0."""
         if self.delta is None:
-            return "–"
-        text = f"{self.delta:+.2f}".replace("-", "−")
+            return DASH
         if self.delta_ci is None:
-            return text
-        return f"{text} ± {self.delta_ci:.2f}{' ns' if abs(self.delta) <= self.delta_ci else ''}"
+            return signed(self.delta)
+        return f"{signed(self.delta)} ± {self.delta_ci:.2f}{' ns' if abs(self.delta) <= self.delta_ci else ''}"
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Board:
         return sum(cell.planned for row in self.rows for cell in row.cells.values())
 
     def table(self, *, delta: bool = False) -> Result:
-        """As texts: a heading per sparsity, the dense network first; `delta` shows changes instead of values."""
+        """Write the board as texts: a column per sparsity, the dense network first; `delta` for changes from it."""
 
         def text(cell: Cell | None) -> str:
             return "" if cell is None else cell.delta_text() if delta else cell.text()
@@ -153,17 +153,17 @@ def cells(
     dataset: str | None = None,
     all_plans: bool = False,
 ) -> Result:
-    """The long form: one row per cell with the columns of `leaderboard`, then those of `ranking`.
+    """Query the long form: one row per cell with the columns of `leaderboard`, then those of `ranking`.
 
     Without a name it is the plan that was last used. Raises ControlError for a plan the store does not have.
     """
     if not all_plans:
-        plan = _chosen(paths, plan)
+        plan = _plan_name(paths, plan)
     return query.run(paths, _CELLS, {"plan": plan, "network": network, "dataset": dataset})
 
 
-def _chosen(paths: StorePaths, plan: str | None) -> str | None:
-    """The plan of this name, or the one last used; None in a store without plans."""
+def _plan_name(paths: StorePaths, plan: str | None) -> str | None:
+    """Check a plan's name, or find the one last used; None in a store without plans."""
     rows = query.run(paths, "SELECT plan FROM current_plans ORDER BY used DESC NULLS LAST").rows
     known = [str(row[0]) for row in rows]
     if plan is None:
@@ -185,7 +185,7 @@ def leaderboard(
     dataset: str | None = None,
     all_plans: bool = False,
 ) -> list[Board]:
-    """The boards of a plan (the last one used, unless named), or of all plans.
+    """Query the boards of a plan (the last one used, unless named), or of all plans.
 
     Raises ControlError for a plan the store does not have, StoreError where it cannot be read.
     """
@@ -194,8 +194,9 @@ def leaderboard(
 
 
 def boards(rows: Iterable[Mapping[str, Any]]) -> list[Board]:
-    """Lay out the rows of `cells` as boards."""
+    """Arrange the rows of `cells` as boards."""
     grouped: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    # A dense network has no schedule of pruning: it belongs to the boards of all schedules.
     dense: dict[tuple[str, ...], Cell] = {}
     for row in rows:
         key = tuple(row[name] for name in BOARD_LABELS)
@@ -204,22 +205,24 @@ def boards(rows: Iterable[Mapping[str, Any]]) -> list[Board]:
         else:
             grouped.setdefault(key, []).append(row)
     # A plan may ask for dense networks alone: they are a board without rows.
-    bare = [key for key in dense if not any(other[:4] == key for other in grouped)]
-    out = [_board(key, content, dense.get(key[:4])) for key, content in grouped.items()]
-    return out + [_board((*key, "dense"), [], dense[key]) for key in bare]
+    for key in dense:
+        if not any(other[:4] == key for other in grouped):
+            grouped[*key, "dense"] = []
+    return [_board(key, content, dense.get(key[:4])) for key, content in grouped.items()]
 
 
 def _board(key: tuple[str, ...], rows: list[Mapping[str, Any]], dense: Cell | None) -> Board:
     columns = tuple(sorted({row["target_sparsity"] for row in rows})) or (0.0,)
+    # What all methods have in common would only widen the first column.
     varied = [name for name in ROW_LABELS[1:] if _distinguishes(name, rows)]
     methods: dict[tuple[Any, ...], dict[float, Cell]] = {}
     for row in rows:
         labels = tuple(row[name] for name in ROW_LABELS)
-        twin = 0
-        # Cells that differ in something no label names must not fall on one another: they get rows of their own.
-        while row["target_sparsity"] in methods.setdefault((*labels, twin), {}):
-            twin += 1
-        methods[*labels, twin][row["target_sparsity"]] = _cell(row)
+        number = 0
+        # Cells that differ in something no label names must not replace one another: they get rows of their own.
+        while row["target_sparsity"] in methods.setdefault((*labels, number), {}):
+            number += 1
+        methods[*labels, number][row["target_sparsity"]] = _cell(row)
     made = [_row(labels, cells, varied) for labels, cells in methods.items()]
     made.sort(key=lambda row: (row.average_rank is None, row.average_rank or 0.0, row.label))
     named = dict(zip(BOARD_LABELS, key, strict=True))
@@ -227,7 +230,7 @@ def _board(key: tuple[str, ...], rows: list[Mapping[str, Any]], dense: Cell | No
 
 
 def _distinguishes(name: str, rows: list[Mapping[str, Any]]) -> bool:
-    """Whether some strategy comes with more than one value of this label: then it belongs to the method's name."""
+    """Check whether some strategy has more than one value of this label, which then belongs to the method's name."""
     pairs = {(row["strategy"], row[name]) for row in rows}
     return len(pairs) > len({strategy for strategy, _ in pairs})
 

@@ -1,4 +1,4 @@
-"""Figures like the papers': accuracy, change from dense and search cost over compression, and where weights stay.
+"""Figures like the papers': accuracy and change from dense over compression, accuracy over search cost, layers.
 
     figure = plot(paths, "wrn")                           # accuracy against compression, a panel per board
     save(figure, Path("wrn.pdf"))
@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from prunectl.errors import ControlError, PrunectlError
-from prunectl.results import figure_style as layout
-from prunectl.results import published_lines as publication
+from prunectl.results import figure_style, published_lines
 from prunectl.results.figure_style import Style
 from prunectl.results.layer_density import draw_layers, layers_of
 from prunectl.results.leaderboard import Board, BoardRow, Cell, leaderboard
+from prunectl.results.published_lines import Lines
 from prunectl.store.files import replacing
 from prunectl.store.paths import StorePaths
 
@@ -55,7 +55,7 @@ def plot(
     band: Band = "min-max",
     source: str | None = "auto",
 ) -> Figure:
-    """One figure with a panel per board of a plan (the last one used, unless named), or of all plans.
+    """Draw a figure with a panel per board of a plan (the last one used, unless named), or of all plans.
 
     `source` is the publication that is shown in grey behind ours: its name, None, or "auto" for the first that has
     the network and data set. Raises ControlError where there is nothing to draw, StoreError where the store cannot
@@ -73,18 +73,18 @@ def draw(
     band: Band = "min-max",
     source: str | None = "auto",
 ) -> Figure:
-    """The figure of these boards; boards without a number are left out. Errors as `plot`."""
+    """Draw a figure of these boards; boards without a number are left out. Raises what `plot` raises."""
     boards = [board for board in boards if board.n]
     if not boards:
         raise ControlError(f"nothing to draw yet: no pruned network of {paths.root} is done")
     if kind == "layers":
         return draw_layers(boards, [layers_of(paths, board) for board in boards])
-    styles = layout.styles(row.label for board in boards for row in board.rows)
-    with layout.settings():
-        sheet = layout.Sheet(len(boards))
+    styles = figure_style.styles(row.label for board in boards for row in board.rows)
+    with figure_style.settings():
+        sheet = figure_style.Sheet(len(boards))
         behind = []
         for axes, board in zip(sheet.panels, boards, strict=True):
-            lines = publication.lines(paths, board, source) if kind != "cost" else None
+            lines = published_lines.lines(paths, board, source) if kind != "cost" else None
             behind.append(lines)
             _panel(axes, board, kind, band, styles)
             if lines is not None:
@@ -93,7 +93,7 @@ def draw(
             if kind == "cost":
                 axes.set_xlabel("retraining so far (epochs)")
             else:
-                layout.compression_axis(axes)
+                figure_style.compression_axis(axes)
                 axes.set_xlabel("compression (prunable weights, dense / kept)")
             axes.set_ylabel(WHAT[kind])
         sheet.finish(_caption(boards, kind, band, [each for each in behind if each]))
@@ -101,7 +101,8 @@ def draw(
 
 
 def _panel(axes: Axes, board: Board, kind: Kind, band: Band, styles: dict[str, Style]) -> None:
-    """Our methods, and the dense network where it belongs."""
+    """Draw our methods, and the dense network where it belongs."""
+    # In the order of the legend, which is the same in all panels.
     for row in sorted(board.rows, key=lambda row: list(styles).index(row.label)):
         cells = [cell for cell in row.cells.values() if cell.n]
         cells.sort(key=lambda cell: _number(cell, "compression"))
@@ -109,32 +110,33 @@ def _panel(axes: Axes, board: Board, kind: Kind, band: Band, styles: dict[str, S
             _line(axes, row, cells, kind, band, styles[row.label])
     dense = board.dense
     if kind == "delta":
-        axes.axhline(0, color="black", linewidth=0.8, linestyle=layout.DENSE_DASHES, zorder=1)
+        _dense_line(axes, 0)
     elif dense is not None and dense.n:
-        centre = _centre(dense, band)
-        label = f"dense {centre:.2f} %"
-        axes.axhline(centre, color="black", linewidth=0.8, linestyle=layout.DENSE_DASHES, zorder=1)
+        _, centre, _ = _spread(dense, kind, band)
+        _dense_line(axes, centre)
         axes.annotate(
-            label, (1, centre), xycoords=("axes fraction", "data"), xytext=(-3, 3),
+            f"dense {centre:.2f} %", (1, centre), xycoords=("axes fraction", "data"), xytext=(-3, 3),
             textcoords="offset points", ha="right", va="bottom", fontsize=7.5, zorder=4,
             bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8},
         )  # fmt: skip
+
+
+def _dense_line(axes: Axes, y: float) -> None:
+    axes.axhline(y, color="black", linewidth=0.8, linestyle=figure_style.DENSE_DASHES, zorder=1)
 
 
 def _line(
     axes: Axes, row: BoardRow, cells: list[Cell], kind: Kind, band: Band, style: Style
 ) -> None:
     x = [_number(cell, "search_epochs" if kind == "cost" else "compression") for cell in cells]
-    change = kind == "delta"
-    centres = [_delta_centre(cell) if change else _centre(cell, band) for cell in cells]
+    low, centres, high = zip(*(_spread(cell, kind, band) for cell in cells), strict=True)
     axes.plot(x, centres, label=row.label, **style.line())
-    limits = [_delta_limits(cell) if change else _limits(cell, band) for cell in cells]
-    low, high = [limit[0] for limit in limits], [limit[1] for limit in limits]
     if kind == "cost":
         spread = [[c - a for c, a in zip(centres, low, strict=True)],
                   [b - c for c, b in zip(centres, high, strict=True)]]  # fmt: skip
         axes.errorbar(x, centres, yerr=spread, fmt="none", ecolor=style.colour, elinewidth=0.8)
-        layout.name_end(axes, x[-1], centres[-1], _number(cells[-1], "compression"), style)
+        compression = _number(cells[-1], "compression")
+        figure_style.name_end(axes, x[-1], centres[-1], compression, style)
     else:
         axes.fill_between(x, low, high, color=style.colour, alpha=0.16, linewidth=0, zorder=1.5)
 
@@ -144,29 +146,19 @@ def _number(cell: Cell, name: str) -> float:
     return math.nan if value is None else float(value)
 
 
-def _centre(cell: Cell, band: Band) -> float:
-    return _number(cell, "mean" if band == "std" else "median")
+def _spread(cell: Cell, kind: Kind, band: Band) -> tuple[float, float, float]:
+    """Compute a cell's low end, centre and high end; of its change from dense, the mean and its 95 % interval."""
+    if kind == "delta":
+        centre, half = _number(cell, "delta"), cell.delta_ci or 0.0  # no interval below two pairs
+    elif band == "std":
+        centre, half = _number(cell, "mean"), cell.std or 0.0
+    else:
+        return _number(cell, "min"), _number(cell, "median"), _number(cell, "max")
+    return centre - half, centre, centre + half
 
 
-def _limits(cell: Cell, band: Band) -> tuple[float, float]:
-    if band == "min-max":
-        return _number(cell, "min"), _number(cell, "max")
-    mean, std = _number(cell, "mean"), cell.std or 0.0
-    return mean - std, mean + std
-
-
-def _delta_centre(cell: Cell) -> float:
-    return math.nan if cell.delta is None else cell.delta
-
-
-def _delta_limits(cell: Cell) -> tuple[float, float]:
-    """The 95 % interval; none below two pairs."""
-    half = cell.delta_ci or 0.0
-    return _delta_centre(cell) - half, _delta_centre(cell) + half
-
-
-def _published(axes: Axes, found: publication.Lines, kind: Kind, styles: dict[str, Style]) -> None:
-    """Theirs in grey behind ours, as far as they do not squeeze ours."""
+def _published(axes: Axes, found: Lines, kind: Kind, styles: dict[str, Style]) -> None:
+    """Draw published curves in grey behind ours, and widen the axis for them by a quarter at the most."""
     low, high = axes.get_ylim()
     right = axes.dataLim.x1
     for strategy, curve in found.by_strategy.items():
@@ -175,8 +167,9 @@ def _published(axes: Axes, found: publication.Lines, kind: Kind, styles: dict[st
         values = [sample.delta if kind == "delta" else sample.median for sample in samples]
         axes.plot(
             [sample.compression for sample in samples], values,
-            **layout.grey(style), label=f"{strategy}, {found.source}",
+            **figure_style.grey(style), label=f"{strategy}, {found.source}",
         )  # fmt: skip
+    # Their dense networks differ from ours by up to 0.75 points, which must not flatten our curves.
     room = (high - low) / 4
     bottom, top = axes.dataLim.y0, axes.dataLim.y1
     axes.set_ylim(
@@ -184,12 +177,9 @@ def _published(axes: Axes, found: publication.Lines, kind: Kind, styles: dict[st
     )
 
 
-def _caption(
-    boards: Sequence[Board], kind: Kind, band: Band, behind: Iterable[publication.Lines]
-) -> str:
-    """What the lines and bands are, and how many seeds they rest on."""
-    counts = sorted({c.n for b in boards for row in b.rows for c in row.cells.values() if c.n})
-    n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
+def _caption(boards: Sequence[Board], kind: Kind, band: Band, behind: Iterable[Lines]) -> str:
+    """Write what the lines and bands are, and how many seeds they rest on."""
+    n = figure_style.count_text(row for board in boards for row in board.rows)
     if kind == "delta":
         what = (
             f"mean of the seeds' changes, each from its own dense network; band: 95 % interval; {n}"
@@ -219,10 +209,10 @@ def save(figure: Figure, path: Path) -> None:
         )
     form = path.suffix.removeprefix(".")
     # Matplotlib writes the time and its version into the file unless told not to.
-    silent: dict[str, dict[str, Any]] = {
+    metadata: dict[str, dict[str, Any]] = {
         "png": {"Software": None},
         "svg": {"Date": None, "Creator": None},
         "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     }
-    with layout.settings(), replacing(path) as temporary:
-        figure.savefig(temporary, format=form, metadata=silent[form])
+    with figure_style.settings(), replacing(path) as temporary:
+        figure.savefig(temporary, format=form, metadata=metadata[form])

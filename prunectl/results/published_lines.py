@@ -1,4 +1,4 @@
-"""Which published numbers stand in grey behind a board of ours."""
+"""The published curves that a figure shows in grey behind a board of ours."""
 
 from __future__ import annotations
 
@@ -22,35 +22,36 @@ class Lines:
 
     @property
     def note(self) -> str:
-        """What has to be said beside them: another rate per iteration changes what a sparsity costs."""
+        """What the caption has to say of them: another rate per iteration changes what a sparsity costs."""
         steps = {s.prune_step for each in self.by_strategy.values() for s in each if s.prune_step}
         rates = ", ".join(f"{step:g}" for step in sorted(steps))
         return f" (iterative, {rates} per iteration)" if rates else ""
 
 
 def lines(paths: StorePaths, board: Board, source: str | None) -> Lines | None:
-    """The curves of `source` ("auto": of the first publication that has any); None where there are none."""
+    """Read the curves of `source` ("auto": of the first publication that has any); None where there are none."""
     if source is None or any(row.granularity != "weight" for row in board.rows):
         return None
     for name in SOURCES if source == "auto" else (source,):
-        found = chosen(name, board, published(paths, name))
+        found = select(name, board, published(paths, name))
         if found.by_strategy:
             return found
     return None
 
 
-def chosen(source: str, board: Board, theirs: Sequence[Sample]) -> Lines:
-    """Of each strategy of the board, the one curve whose schedule is nearest to the board's."""
+def select(source: str, board: Board, theirs: Sequence[Sample]) -> Lines:
+    """Select, for each strategy of the board, the one curve whose schedule is nearest to the board's."""
     kind, step = schedule_kind(board.schedule)
     place = (board.network, board.dataset, kind, "unstructured")
-    left = [s for s in theirs if (s.network, s.dataset, s.kind, s.structure) == place]
+    alike = [s for s in theirs if (s.network, s.dataset, s.kind, s.structure) == place]
     out: dict[str, list[Sample]] = {}
     for strategy in dict.fromkeys(row.strategy for row in board.rows):
         curves: dict[tuple[str, float | None], list[Sample]] = {}
-        for sample in at_main_length([s for s in left]):
+        for sample in at_main_length(alike):
             if sample.strategy == strategy:
                 curves.setdefault((sample.label, sample.prune_step), []).append(sample)
         if curves:
+            # Where a schedule states no rate it is taken for 0.2, that of Renda et al.
             label, rate = min(
                 curves,
                 key=lambda key: (abs((key[1] or 0.2) - (step or 0.2)), -len(curves[key]), key[0]),

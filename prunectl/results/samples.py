@@ -1,4 +1,4 @@
-"""Measured numbers in the form that ours and the published ones share, and both read from the store."""
+"""The form that measured and published numbers share, and the reading of both from the database."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Sample:
     network: str
     dataset: str
     structure: str
-    """unstructured, or structured with whatever the publication adds."""
+    """unstructured, or structured with what the publication adds (a set of filter ratios)."""
     schedule: str
     kind: str
     """one-shot or iterative."""
@@ -35,7 +35,6 @@ class Sample:
     """Mean accuracy of the dense networks of the same study."""
     label: str = ""
     """Figure of the publication; plan and recipe of ours."""
-    criterion: str = "magnitude"
     cell: tuple[str, str, int] | None = None
     """Of ours: plan, cell and iteration."""
 
@@ -56,25 +55,26 @@ REWOUND_EPOCHS = {"resnet": 64_000 * 128 / 50_000, "wrn": 72_000 * 128 / 50_000}
 (`weight-rewind`); batches of 128 out of 50,000 images."""
 
 
+_PUBLISHED = """
+SELECT network, dataset, structure, schedule, schedule AS kind, prune_step, method AS strategy, sparsity,
+       retrain_epochs, coalesce(n, 1) AS n, median, low, high, dense, coalesce(figure, source) AS label
+FROM (
+    FROM published
+    WHERE source = $1 AND method <> 'dense' AND median IS NOT NULL AND dense IS NOT NULL
+    ORDER BY ALL
+)
+"""
+
+
 def published(paths: StorePaths, source: str) -> list[Sample]:
-    """The publication's pruned networks."""
-    rows = query.run(
-        paths,
-        "SELECT * FROM published WHERE source = $1 AND method <> 'dense' ORDER BY ALL",
-        [source],
-    ).dicts()
-    return [
-        Sample(
-            network=row["network"], dataset=row["dataset"], structure=row["structure"],
-            schedule=row["schedule"], kind=row["schedule"], prune_step=row["prune_step"],
-            strategy=row["method"], sparsity=row["sparsity"],
-            retrain_epochs=row["retrain_epochs"] or _unstated_epochs(source, row["network"], row["method"]),
-            n=row["n"] or 1, median=row["median"], low=row["low"], high=row["high"], dense=row["dense"],
-            label=row["figure"] or source,
+    """Read a publication's pruned networks."""
+    samples = []
+    for row in query.run(paths, _PUBLISHED, [source]).dicts():
+        row["retrain_epochs"] = row["retrain_epochs"] or _unstated_epochs(
+            source, row["network"], row["strategy"]
         )
-        for row in rows
-        if row["median"] is not None and row["dense"] is not None
-    ]  # fmt: skip
+        samples.append(Sample(**row))
+    return samples
 
 
 def _unstated_epochs(source: str, network: str, method: str) -> float | None:
@@ -84,12 +84,13 @@ def _unstated_epochs(source: str, network: str, method: str) -> float | None:
     return lengths[network.split("-")[0]]
 
 
-_OURS = """
-SELECT l.*, d.mean AS dense, d.n AS dense_n
+_MEASURED = """
+SELECT l.*, d.mean AS dense
 FROM leaderboard l
-LEFT JOIN leaderboard d ON d.iteration = 0 AND d.plan = l.plan AND d.network = l.network
+JOIN leaderboard d ON d.iteration = 0 AND d.plan = l.plan AND d.network = l.network
      AND d.dataset = l.dataset AND d.recipe = l.recipe
-WHERE l.iteration > 0 AND l.n > 0 AND ($plan IS NULL OR l.plan = $plan)
+WHERE l.iteration > 0 AND l.n > 0 AND d.mean IS NOT NULL AND l.sparsity IS NOT NULL
+  AND ($plan IS NULL OR l.plan = $plan)
 ORDER BY ALL
 """
 
@@ -97,12 +98,10 @@ ORDER BY ALL
 def measured(
     paths: StorePaths, plan: str | None = None
 ) -> tuple[list[Sample], list[tuple[Sample, str]]]:
-    """Our cells as samples; apart, those that no publication here can have, with the reason."""
+    """Read our cells: those a publication may have, and apart those that none here can have, with the reason."""
     samples: list[Sample] = []
-    strange: list[tuple[Sample, str]] = []
-    for row in query.run(paths, _OURS, {"plan": plan}).dicts():
-        if row["dense"] is None or row["sparsity"] is None:
-            continue
+    unlike: list[tuple[Sample, str]] = []
+    for row in query.run(paths, _MEASURED, {"plan": plan}).dicts():
         kind, step = schedule_kind(row["schedule"])
         sample = Sample(
             network=row["network"], dataset=row["dataset"],
@@ -110,21 +109,19 @@ def measured(
             schedule=row["schedule"], kind=kind, prune_step=step, strategy=row["strategy"],
             sparsity=row["sparsity"], retrain_epochs=row["retrain_epochs"], n=row["n"],
             median=row["median"], low=row["min"], high=row["max"], dense=row["dense"],
-            label=f"{row['plan']} {row['recipe']}", criterion=row["criterion"],
+            label=f"{row['plan']} {row['recipe']}",
             cell=(row["plan"], row["cell"], row["iteration"]),
         )  # fmt: skip
-        if row["granularity"] == "weight" and (row["criterion"], row["scope"]) != (
-            "magnitude",
-            "global",
-        ):
-            strange.append((sample, "the publications prune weights by global magnitude"))
+        pruned_by = (row["criterion"], row["scope"])
+        if row["granularity"] == "weight" and pruned_by != ("magnitude", "global"):
+            unlike.append((sample, "the publications prune weights by global magnitude"))
         else:
             samples.append(sample)
-    return samples, strange
+    return samples, unlike
 
 
 def structure(granularity: str) -> str:
-    """``filters renda2020-a`` as "structured-a", single weights as "unstructured", all else as "structured"."""
+    """Translate a granularity: ``filters renda2020-a`` to "structured-a", single weights to "unstructured"."""
     if granularity == "weight":
         return "unstructured"
     found = re.fullmatch(r"filters renda2020-([ab])", granularity)
@@ -132,7 +129,7 @@ def structure(granularity: str) -> str:
 
 
 def schedule_kind(label: str) -> tuple[str, float | None]:
-    """``iterative 0.2`` as ("iterative", 0.2)."""
+    """Split a schedule's label: ``iterative 0.2`` into ("iterative", 0.2)."""
     found = re.match(r"([a-z]+(?:-[a-z]+)*)(?:.*?(\d*\.\d+))?", label)
     if not found:
         return label, None

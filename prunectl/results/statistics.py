@@ -1,56 +1,29 @@
-"""The statistics of the tables: small samples, paired by seed, with nothing assumed that n = 3 cannot bear.
+"""Means with confidence intervals of small samples, and compression without loss.
 
-Plain floats in and out. 95 % intervals use the same quantiles as the database's views (storage/student.py);
-other confidences ask scipy.
+Plain floats in and out, accuracies in percent. Median and standard deviation are Python's own `statistics`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+import statistics
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
-
-from prunectl.store.db import student
-
-Method = TypeVar("Method", bound=Hashable)
 
 LOSSES = (0.0, 0.25, 0.5, 1.0)
-"""Percentage points that "no loss" is asked for with."""
-
-
-def mean(values: Sequence[float]) -> float:
-    """Arithmetic mean, exactly rounded. Raises ValueError without values."""
-    if not values:
-        raise ValueError("the mean of no values")
-    return math.fsum(values) / len(values)
-
-
-def std(values: Sequence[float]) -> float | None:
-    """Sample standard deviation (n − 1); None below two values."""
-    if len(values) < 2:
-        return None
-    centre = mean(values)
-    return math.sqrt(math.fsum((value - centre) ** 2 for value in values) / (len(values) - 1))
-
-
-def median(values: Sequence[float]) -> float:
-    """The middle value, or the mean of the two. Raises ValueError without values."""
-    if not values:
-        raise ValueError("the median of no values")
-    ordered = sorted(values)
-    half = len(ordered) // 2
-    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+"""Percentage points that count as "no loss", one column of `rank --summary` each."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with half its confidence interval (Student's t); `half` is None below n = 2."""
+    """The mean of `n` values and half its confidence interval (Student's t)."""
 
     mean: float
     std: float | None
+    """Sample standard deviation (n − 1); None below n = 2."""
     n: int
     half: float | None
+    """None below n = 2."""
 
     @property
     def low(self) -> float:
@@ -62,95 +35,28 @@ class Interval:
 
     @property
     def covers_zero(self) -> bool:
-        """Whether 0 is inside; below n = 2 there is nothing it could be told from."""
+        """Whether 0 is inside; always below n = 2."""
         return self.low <= 0 <= self.high
-
-    @property
-    def n_needed(self) -> int | None:
-        """The n that would leave 0 out if mean and std stayed as they are; None where that cannot be said."""
-        return None if self.std is None else student.n_needed(self.mean, self.std)
 
 
 def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Mean and confidence interval. Raises ValueError without values."""
-    spread = std(values)
+    """Mean and confidence interval. Raises statistics.StatisticsError (a ValueError) without values."""
+    # SciPy takes 0.3 s to import beside NumPy: `rank` and the terminal UI must not pay it.
+    from scipy.special import stdtrit
+
     n = len(values)
-    half = None
-    if spread is not None:
-        half = _quantile(n - 1, confidence) * spread / math.sqrt(n)
-    return Interval(mean(values), spread, n, half)
-
-
-def _quantile(df: int, confidence: float) -> float:
-    if confidence == 0.95:
-        return student.t975(df)
-    from scipy.stats import t
-
-    return float(t.ppf(0.5 + confidence / 2, df))
-
-
-def paired(
-    a: Mapping[Method, float], b: Mapping[Method, float], confidence: float = 0.95
-) -> Interval | None:
-    """The mean of a − b over the seeds both have, with its interval; None where they share none."""
-    shared = [seed for seed in a if seed in b]
-    return interval([a[seed] - b[seed] for seed in shared], confidence) if shared else None
-
-
-def tied(a: Mapping[Method, float], b: Mapping[Method, float]) -> bool:
-    """Whether the 95 % interval of the difference, paired by seed, covers 0 (always, below two shared seeds)."""
-    difference = paired(a, b)
-    return difference is None or difference.covers_zero
-
-
-def ranks(values: Mapping[Method, float]) -> dict[Method, float]:
-    """Places from 1, highest value first; equal values share the mean of their places."""
-    out = {}
-    for name, value in values.items():
-        above = sum(other > value for other in values.values())
-        equal = sum(other == value for other in values.values())
-        out[name] = above + (equal + 1) / 2
-    return out
-
-
-def average_ranks(columns: Iterable[Mapping[Method, float]]) -> dict[Method, float]:
-    """Mean place of each method over the columns that have it."""
-    places: dict[Method, list[float]] = {}
-    for column in columns:
-        for name, place in ranks(column).items():
-            places.setdefault(name, []).append(place)
-    return {name: mean(each) for name, each in places.items()}
-
-
-@dataclass(frozen=True)
-class Record:
-    """How often one method was better than, tied with, or worse than another."""
-
-    wins: int = 0
-    ties: int = 0
-    losses: int = 0
-
-
-def record(a: Iterable[Mapping[Method, float]], b: Iterable[Mapping[Method, float]]) -> Record:
-    """Wins, ties and losses of a against b, column by column, each accuracy by seed; ties as `tied` has them."""
-    wins = ties = losses = 0
-    for ours, theirs in zip(a, b, strict=True):
-        difference = paired(ours, theirs)
-        if difference is None:
-            continue
-        if difference.covers_zero:
-            ties += 1
-        elif difference.mean > 0:
-            wins += 1
-        else:
-            losses += 1
-    return Record(wins, ties, losses)
+    mean = statistics.fmean(values)
+    if n < 2:
+        return Interval(mean, None, n, None)
+    std = statistics.stdev(values)
+    half = float(stdtrit(n - 1, 0.5 + confidence / 2)) * std / math.sqrt(n)
+    return Interval(mean, std, n, half)
 
 
 def largest_compression(
     points: Iterable[tuple[float, float]], dense: float, loss: float = 0.0
 ) -> float | None:
-    """The largest compression whose median is at most `loss` points below the mean dense accuracy.
+    """Find the largest compression whose median is at most `loss` points below the mean dense accuracy.
 
     `points` are (compression, median accuracy); None where none is. It need not hold at every smaller compression.
     """

@@ -1,4 +1,4 @@
-"""What a board comes to, method by method: how far it compresses without loss, how often it wins, what it costs.
+"""Summary of a board, method by method: compression without loss, wins against the others, cost of the search.
 
 Made from the board's own cells, so `rank --summary`, the terminal UI and SQL cannot disagree.
 """
@@ -6,18 +6,16 @@ Made from the board's own cells, so `rank --summary`, the terminal UI and SQL ca
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
-from prunectl.results import statistics as stats
-from prunectl.results.formats import text_table
+from prunectl.results.formats import text_table, typed_table
 from prunectl.results.leaderboard import BOARD_LABELS, Board, BoardRow
-from prunectl.results.statistics import LOSSES, Record
+from prunectl.results.statistics import LOSSES, largest_compression
+from prunectl.results.text import DASH
+from prunectl.results.ties import BySeed, Record, record
 from prunectl.store.db import query
 from prunectl.store.db.query import Result
 from prunectl.store.paths import StorePaths
-
-Column = Mapping[int, float]
-"""Accuracies of one cell by seed, percent."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +40,9 @@ class Summary:
 
 
 def summarise(paths: StorePaths, board: Board) -> list[Summary]:
-    """The methods of a board, in its order. Raises StoreError where the store cannot be read."""
-    columns = _columns(paths, board)
-    return [_summary(row, board, columns) for row in board.rows]
+    """Summarise the methods of a board, in its order. Raises StoreError where the store cannot be read."""
+    accuracies = _accuracies(paths, board)
+    return [_summary(row, board, accuracies) for row in board.rows]
 
 
 _ACCURACIES = """
@@ -54,49 +52,47 @@ WHERE accuracy IS NOT NULL AND iteration > 0 AND plan = $plan AND network = $net
 """
 
 
-def _columns(paths: StorePaths, board: Board) -> dict[str, dict[float, Column]]:
-    """Accuracies by seed of each method's cells, by target sparsity."""
-    places = {
-        (cell.cell, cell.iteration): (row.label, sparsity)
-        for row in board.rows
-        for sparsity, cell in row.cells.items()
-    }
-    out: dict[str, dict[float, dict[int, float]]] = {row.label: {} for row in board.rows}
+def _accuracies(paths: StorePaths, board: Board) -> dict[str, dict[float, BySeed]]:
+    """Read the accuracies by seed of each method's cells, by target sparsity."""
+    by_cell: dict[tuple[str, int], dict[int, float]] = {}
     named = {name: getattr(board, name) for name in BOARD_LABELS}
     for cell, iteration, seed, accuracy in query.run(paths, _ACCURACIES, named).rows:
-        if (cell, iteration) in places:
-            label, sparsity = places[cell, iteration]
-            out[label].setdefault(sparsity, {})[seed] = accuracy
-    return {label: dict(columns) for label, columns in out.items()}
+        by_cell.setdefault((cell, iteration), {})[seed] = accuracy
+    return {
+        row.label: {
+            sparsity: by_cell[cell.cell, cell.iteration]
+            for sparsity, cell in row.cells.items()
+            if (cell.cell, cell.iteration) in by_cell
+        }
+        for row in board.rows
+    }
 
 
-def _summary(row: BoardRow, board: Board, columns: Mapping[str, Mapping[float, Column]]) -> Summary:
+def _summary(
+    row: BoardRow, board: Board, accuracies: Mapping[str, Mapping[float, BySeed]]
+) -> Summary:
     against = {
-        other.label: _duel(columns[row.label], columns[other.label])
+        other.label: _record(accuracies[row.label], accuracies[other.label])
         for other in board.rows
         if other.label != row.label
     }
-    cells = [cell for cell in row.cells.values() if cell.n]
+    measured = [cell.values for cell in row.cells.values() if cell.n]
     points = [
-        (float(cell.values["compression"]), float(cell.values["median"]))
-        for cell in cells
-        if cell.values["compression"] is not None
+        (float(values["compression"]), float(values["median"]))
+        for values in measured
+        if values["compression"] is not None
     ]
     dense = board.dense.mean if board.dense is not None else None
-    costs = [cell.values["search_epochs"] for cell in cells]
+    costs = [values["search_epochs"] for values in measured]
     return Summary(
         label=row.label,
         n=sum(cell.n for cell in row.cells.values()),
         planned=sum(cell.planned for cell in row.cells.values()),
         average_rank=row.average_rank,
-        record=Record(
-            sum(each.wins for each in against.values()),
-            sum(each.ties for each in against.values()),
-            sum(each.losses for each in against.values()),
-        ),
+        record=sum(against.values(), Record()),
         against=against,
         compressions={
-            loss: None if dense is None else stats.largest_compression(points, dense, loss)
+            loss: None if dense is None else largest_compression(points, dense, loss)
             for loss in LOSSES
         },
         largest=max((x for x, _ in points), default=None),
@@ -104,40 +100,41 @@ def _summary(row: BoardRow, board: Board, columns: Mapping[str, Mapping[float, C
     )
 
 
-def _duel(ours: Mapping[float, Column], theirs: Mapping[float, Column]) -> Record:
+def _record(ours: Mapping[float, BySeed], theirs: Mapping[float, BySeed]) -> Record:
+    """Count wins, ties and losses at the sparsities that both methods have."""
     shared = sorted(ours.keys() & theirs.keys())
-    return stats.record([ours[s] for s in shared], [theirs[s] for s in shared])
+    return record(
+        [ours[sparsity] for sparsity in shared], [theirs[sparsity] for sparsity in shared]
+    )
 
 
 def table(summaries: Sequence[Summary]) -> Result:
-    """As texts, for people."""
+    """Write summaries as texts, for people."""
     heads = ["method", "n", "average rank", "wins–ties–losses",
              *(f"−{loss:g} points" if loss else "no loss" for loss in LOSSES), "search epochs"]  # fmt: skip
-    rows = []
-    for each in summaries:
-        record = each.record
-        rows.append(
-            [
-                each.label,
-                str(each.n) if each.n == each.planned else f"{each.n}/{each.planned}",
-                "–" if each.average_rank is None else f"{each.average_rank:.2f}",
-                f"{record.wins}–{record.ties}–{record.losses}",
-                *(_times(each.compressions[loss], each.largest) for loss in LOSSES),
-                "–" if each.search_epochs is None else f"{each.search_epochs:g}",
-            ]
-        )
+    rows = [
+        [
+            each.label,
+            str(each.n) if each.n == each.planned else f"{each.n}/{each.planned}",
+            DASH if each.average_rank is None else f"{each.average_rank:.2f}",
+            f"{each.record.wins}–{each.record.ties}–{each.record.losses}",
+            *(_times(each.compressions[loss], each.largest) for loss in LOSSES),
+            DASH if each.search_epochs is None else f"{each.search_epochs:g}",
+        ]
+        for each in summaries
+    ]
     return text_table(heads, rows)
 
 
 def _times(compression: float | None, largest: float | None) -> str:
-    """Such as ``5.96×``; with ≥ where nothing more compressed was measured."""
+    """Write a compression such as ``5.96×``; with ≥ where nothing more compressed was measured."""
     if compression is None:
-        return "–"
+        return DASH
     return f"{'≥ ' if compression == largest else ''}{compression:.2f}×"
 
 
 def long_form(found: Sequence[tuple[Board, Sequence[Summary]]]) -> Result:
-    """One row per method and board, for programs."""
+    """Write one row per method and board, for programs."""
     losses = [f"compression_loss_{loss:g}".replace(".", "_") for loss in LOSSES]
     columns = {
         **dict.fromkeys((*BOARD_LABELS, "method"), "VARCHAR"),
@@ -146,17 +143,14 @@ def long_form(found: Sequence[tuple[Board, Sequence[Summary]]]) -> Result:
         **dict.fromkeys((*losses, "largest_compression", "search_epochs"), "DOUBLE"),
         "against": "JSON",
     }  # fmt: skip
-    rows = []
-    for board, summaries in found:
-        for each in summaries:
-            against = {
-                name: [record.wins, record.ties, record.losses]
-                for name, record in each.against.items()
-            }
-            rows.append(
-                (*(getattr(board, name) for name in BOARD_LABELS), each.label, each.n, each.planned,
-                 each.average_rank, each.record.wins, each.record.ties, each.record.losses,
-                 *(each.compressions[loss] for loss in LOSSES), each.largest, each.search_epochs,
-                 against)
-            )  # fmt: skip
-    return Result(tuple(columns), tuple(columns.values()), rows)
+    rows = [
+        (
+            *(getattr(board, name) for name in BOARD_LABELS), each.label, each.n, each.planned,
+            each.average_rank, *astuple(each.record),
+            *(each.compressions[loss] for loss in LOSSES), each.largest, each.search_epochs,
+            {name: list(astuple(record)) for name, record in each.against.items()},
+        )
+        for board, summaries in found
+        for each in summaries
+    ]  # fmt: skip
+    return typed_table(columns, rows)

@@ -79,33 +79,22 @@ WIDEST = 40
 
 def result_columns(result: Result) -> tuple[Column[Row], ...]:
     """Columns as wide as what is in them, numbers on the right; the first is the number of the row."""
-    from prunectl.results.formats import shown
+    from prunectl.results.formats import numeric, shown
 
     first: Column[Row] = Column("#", "#", max(2, len(str(len(result.rows)))), lambda r: Cell(str(r[0] + 1), "dim"),
                                 right=True, order=lambda r: r[0])  # fmt: skip
 
-    def column(index: int, name: str, kind: str) -> Column[Row]:
+    def column(index: int, name: str, number: bool) -> Column[Row]:
         sample = [shown(row[index]) for row in result.rows[:200]]
         width = min(WIDEST, max([len(name) + 1, *map(len, sample)]))
-        numeric = any(word in kind.upper() for word in ("INT", "DOUBLE", "FLOAT", "DECIMAL"))
         return Column(
             f"{index}/{name}",
             name,
             width,
             lambda r: Cell(shown(r[1][index])),
-            right=numeric,
-            order=(lambda r: r[1][index]) if numeric else None,
+            right=number,
+            order=(lambda r: r[1][index]) if number else None,
         )
 
-    kinds = zip(result.columns, result.types, strict=True)
-    return (first, *(column(i, name, kind) for i, (name, kind) in enumerate(kinds)))
-
-
-def counted(result: Result) -> str:
-    """``7 rows``, or ``500 of >500 rows`` where there are more."""
-    count = len(result.rows)
-    return (
-        f"{count} of >{count} rows"
-        if result.truncated
-        else f"{count} row{'' if count == 1 else 's'}"
-    )
+    named = zip(result.columns, numeric(result), strict=True)
+    return (first, *(column(i, name, number) for i, (name, number) in enumerate(named)))

@@ -6,7 +6,12 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 
-DASH = "–"
+from prunectl.results.text import DASH as DASH
+from prunectl.results.text import duration as duration
+from prunectl.results.text import finite as finite
+from prunectl.results.text import plural as plural
+from prunectl.results.text import signed as signed
+
 GLYPHS = {
     "running": "▶",
     "waiting": "·",
@@ -33,25 +38,12 @@ SPARKS = "▁▂▃▄▅▆▇█"
 EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
-def finite(value: object) -> float | None:
-    """The number, or None for what is none, not a number or infinite."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if math.isfinite(value) else None
-
-
 def number(value: object, digits: int = 2) -> str:
     """With fixed digits; ``nan`` and ``inf`` as such, because they mean something went wrong."""
     if isinstance(value, float) and not math.isfinite(value):
         return "nan" if math.isnan(value) else "inf" if value > 0 else "−inf"
     known = finite(value)
     return DASH if known is None else f"{known:.{digits}f}"
-
-
-def signed(value: object, digits: int = 2) -> str:
-    """With its sign, the minus a real one."""
-    known = finite(value)
-    return DASH if known is None else f"{known:+.{digits}f}".replace("-", "−")
 
 
 def short(value: object) -> str:
@@ -71,21 +63,6 @@ def sparsity(value: object) -> str:
         return f"{float(str(value)):.4g}"
     except ValueError:
         return DASH
-
-
-def duration(seconds: object) -> str:
-    """``47s``, ``3m04``, ``2h15``, ``3d04h``."""
-    known = finite(seconds)
-    if known is None:
-        return DASH
-    whole = max(0, round(known))
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}"
-    if whole < 86400:
-        return f"{whole // 3600}h{whole % 3600 // 60:02d}"
-    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
 
 
 def clock(moment: object, now: float | None = None) -> str:
@@ -151,8 +128,3 @@ def spark(
         else SPARKS[min(steps, max(0, round((value - bottom) / (top - bottom) * steps)))]
         for value in last
     )
-
-
-def plural(count: int, word: str) -> str:
-    """``1 trial``, ``3 trials``."""
-    return f"{count} {word}{'' if count == 1 else 's'}"

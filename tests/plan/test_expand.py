@@ -52,9 +52,11 @@ def path(expansion: Expansion, strategy: str, seed: int = 0) -> list[StageSpec]:
 def test_the_dense_stage_is_shared_by_all_strategies() -> None:
     expansion = tiny()
     assert len(expansion.trials) == 6
-    assert expansion.stages_without_sharing == 6 * 4
+    unshared = [key for trial in expansion.trials for key in trial.path]
+    assert len(unshared) == 6 * 4
     assert len(expansion.stages) == 2 * (1 + 3 * 3)
-    assert expansion.steps_without_sharing - expansion.steps == 2 * 2 * 100
+    steps = {key: spec.steps for key, spec in expansion.stages.items()}
+    assert sum(steps[key] for key in unshared) - sum(steps.values()) == 2 * 2 * 100
 
 
 def test_definitions_of_the_strategies() -> None:

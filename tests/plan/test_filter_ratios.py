@@ -1,4 +1,4 @@
-"""Filter ratios: which filters go in which cut, and that the published sparsities come out."""
+"""Filter ratios: which filters go at which level, and that the published sparsities come out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prunectl.errors import PlanError, UnknownName
 from prunectl.ml.network_summary import check, summarise
 from prunectl.ml.networks import build
 from prunectl.ml.pruning.masks import next_masks
-from prunectl.plan import filter_ratios as ratios
+from prunectl.plan import filter_ratios, shipped
 from prunectl.plan.expand import Expansion, expand
 from prunectl.plan.levels import UNKNOWN
 from prunectl.plan.load import loads
@@ -45,7 +45,7 @@ def published(structure: str, network: str) -> list[float]:
 def removed(set_: str, network: str) -> list[int]:
     settings = network_of(network)
     prunable = summarise(settings).prunable
-    found = ratios.cuts(f"renda2020-{set_}", network, 5)
+    found = filter_ratios.levels(f"renda2020-{set_}", network, 5)
     return [prunable - check(settings, PruneSettings(ratios=pairs)) for pairs in found]
 
 
@@ -66,7 +66,7 @@ def test_the_rest_is_the_counting_of_shortcuts(set_: str, network: str) -> None:
     what is published is met to the last of its six digits: so the drawn numbers of filters are theirs."""
     blocks = (int(network.split("-")[1]) - 2) // 6
     settings = network_of(network)
-    found = ratios.cuts(f"renda2020-{set_}", network, 5)
+    found = filter_ratios.levels(f"renda2020-{set_}", network, 5)
     theirs = published(f"structured-{set_}", network)
     for pairs, count, sparsity in zip(found, removed(set_, network), theirs, strict=True):
         gone = {layer: Fraction(ratio) for layer, ratio in pairs}
@@ -79,7 +79,7 @@ def test_the_rest_is_the_counting_of_shortcuts(set_: str, network: str) -> None:
 @pytest.mark.parametrize(("set_", "network"), SETS)
 def test_shipped_sets_name_layers_with_that_many_filters(set_: str, network: str) -> None:
     layers = {layer.name: layer for layer in summarise(network_of(network)).layers}
-    for group in ratios.find(f"renda2020-{set_}").networks[network]:
+    for group in filter_ratios.find(f"renda2020-{set_}").networks[network]:
         for layer in group.layers:
             assert layers[layer].shape[0] == group.filters
             assert layers[layer].shape[2:] == (3, 3)
@@ -87,7 +87,7 @@ def test_shipped_sets_name_layers_with_that_many_filters(set_: str, network: str
 
 def test_rendas_numbering() -> None:
     """Even numbers from 2 are the first convolutions of blocks; resnet-56-a skips 16, 20, 38 and 54."""
-    groups = ratios.find("renda2020-a").networks["resnet-56"]
+    groups = filter_ratios.find("renda2020-a").networks["resnet-56"]
     named = [layer for group in groups for layer in group.layers]
     every = [f"stages.{stage}.{block}.conv1" for stage in range(3) for block in range(9)]
     skipped = {every[number // 2 - 1] for number in (16, 20, 38, 54)}
@@ -99,36 +99,36 @@ def test_counts_are_those_of_the_masks() -> None:
     settings = NetworkSettings("resnet-56", (3, 32, 32), 10, "projection-everywhere")
     network = build(settings, torch.Generator().manual_seed(0))
     masks = None
-    for pairs in ratios.cuts("renda2020-b", "resnet-56", 3):
+    for pairs in filter_ratios.levels("renda2020-b", "resnet-56", 3):
         prune = PruneSettings(ratios=pairs)
         masks = next_masks(network, network.state_dict(), masks, prune)
         assert summarise(settings).weights_kept(masks) == check(settings, prune)
 
 
 def test_drawn_ratios_are_whole_filters() -> None:
-    for pairs in ratios.cuts("renda2020-b", "resnet-56", 4):
+    for pairs in filter_ratios.levels("renda2020-b", "resnet-56", 4):
         filters = defaultdict(lambda: 0, {"0": 16, "1": 32, "2": 64})
         for layer, ratio in pairs:
             assert (Fraction(ratio) * filters[layer.split(".")[1]]).denominator == 1
 
 
 def test_ratios_of_ones_own_are_exact() -> None:
-    found = ratios.cuts({"b": 0.1, "a": 0.5}, "resnet-20", 3)
+    found = filter_ratios.levels({"b": 0.1, "a": 0.5}, "resnet-20", 3)
     assert found == [
         (("a", "0.5"), ("b", "0.1")),
         (("a", "0.75"), ("b", "0.19")),
         (("a", "0.875"), ("b", "0.271")),
     ]
-    deep = ratios.cuts({"a": 0.15}, "resnet-20", 40)[-1]
+    deep = filter_ratios.levels({"a": 0.15}, "resnet-20", 40)[-1]
     assert Fraction(deep[0][1]) == 1 - Fraction(17, 20) ** 40
 
 
 def test_unknown_sets_and_networks() -> None:
-    assert ratios.names() == ["renda2020-a", "renda2020-b"]
+    assert shipped.names("filter_ratios") == ["renda2020-a", "renda2020-b"]
     with pytest.raises(UnknownName, match="did you mean 'renda2020-a'"):
-        ratios.cuts("renda-2020-a", "resnet-56", 1)
+        filter_ratios.levels("renda-2020-a", "resnet-56", 1)
     with pytest.raises(UnknownName, match="resnet-20"):
-        ratios.cuts("renda2020-a", "resnet-20", 1)
+        filter_ratios.levels("renda2020-a", "resnet-20", 1)
 
 
 PLAN = """

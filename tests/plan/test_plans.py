@@ -130,7 +130,8 @@ def test_every_plan_is_known_here() -> None:
 @pytest.mark.parametrize("name", SIZES)
 def test_plans_expand_to_what_they_should(name: str) -> None:
     expansion = plan(name)
-    assert (len(expansion.trials), len(expansion.stages), expansion.steps) == SIZES[name]
+    steps = sum(spec.steps for spec in expansion.stages.values())
+    assert (len(expansion.trials), len(expansion.stages), steps) == SIZES[name]
     assert expansion.plan.content.name == name
     assert expansion.plan.question.endswith("?")
     assert expansion.counted
@@ -144,7 +145,7 @@ def test_curves_are_those_of_the_figure(name: str) -> None:
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_sparsities_are_those_of_the_figure(name: str) -> None:
-    # To a thousandth; of filter ratios tests/plan/test_ratios.py says why it is two.
+    # To a thousandth; of filter ratios tests/plan/test_filter_ratios.py says why it is two.
     tolerance = 0.002 if "structured" in name else 0.001
     for curve, levels in ours(name).items():
         known = theirs(name)[curve]

@@ -6,9 +6,9 @@ from functools import cache
 
 import pytest
 
-from prunectl.errors import PlanError, UnknownName
-from prunectl.plan.load import check, loads, recipe, recipe_data, recipe_names
-from prunectl.plan.points import Point, points
+from prunectl.errors import UnknownName
+from prunectl.plan.load import loads, recipe_data, recipe_names, validate
+from prunectl.plan.points import GridPoint, grid_points
 from prunectl.plan.schema import Recipe
 from prunectl.spec.lr_schedule import at, last_value, length
 from prunectl.spec.settings import (
@@ -27,7 +27,7 @@ REWINDING = ("fine-tune", "weight-rewind", "lr-rewind", "weight-rewind-low-lr", 
 @cache
 def resolved(
     name: str, network: str, dataset: str = "cifar10", retrain: str = "", strategy: str = ""
-) -> dict[str, Point]:
+) -> dict[str, GridPoint]:
     """Points by strategy."""
     chosen = [strategy] if strategy else list(REWINDING)
     plan = loads(f"""
@@ -50,16 +50,16 @@ base = "{name}"
 [pruning]
 schedule = {{ kind = "one-shot", sparsities = [0.8] }}
 """)
-    return {point.strategy: point for point in points(plan)}
+    return {point.strategy: point for point in grid_points(plan)}
 
 
-def one(name: str, network: str, dataset: str = "cifar10") -> Point:
+def one(name: str, network: str, dataset: str = "cifar10") -> GridPoint:
     return resolved(name, network, dataset)["lr-rewind"]
 
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_is_complete(name: str) -> None:
-    found = recipe(name)
+    found = validate(Recipe, recipe_data(name), ("recipe",))
     assert found.source
     assert set(REWINDING) - {"reinit"} <= set(found.retrain)
     for field in found.unverified:
@@ -304,7 +304,7 @@ def test_a_variant_is_its_base_with_changes() -> None:
 
 def test_what_gnmt_would_need_can_be_said() -> None:
     """Adam and label smoothing (Renda et al.'s GNMT: .9, .999, 1e-8; .1) are fields like any other."""
-    found = check(
+    found = validate(
         Recipe,
         {
             "length": "8630it",
@@ -321,4 +321,4 @@ def test_what_gnmt_would_need_can_be_said() -> None:
         },
         ("recipe",),
     )
-    assert not isinstance(found, PlanError)
+    assert (found.optimizer.name, found.label_smoothing) == ("adam", 0.1)

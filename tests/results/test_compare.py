@@ -8,6 +8,7 @@ from prunectl.errors import UnknownName
 from prunectl.results import claims
 from prunectl.results.compare import SOURCES, compare, match, near, neighbours
 from prunectl.results.samples import Sample, measured, published, schedule_kind, structure
+from prunectl.store.db import query
 from prunectl.store.db.ingest import ingest
 from tests.support.fake_store import StoreMaker
 
@@ -192,11 +193,9 @@ def test_schedule_labels(label, expected):
 
 
 def test_another_criterion_is_not_compared(store, monkeypatch):
-    from prunectl.results import samples as module
-
     samples, strange = measured(store)
     assert (len(samples), strange) == (6, [])
-    original = module.query.run
+    original = query.run
 
     def other(paths, sql, parameters):
         result = original(paths, sql, parameters)
@@ -204,7 +203,7 @@ def test_another_criterion_is_not_compared(store, monkeypatch):
         rows = [(*row[:place], "random", *row[place + 1 :]) for row in result.rows]
         return dataclasses.replace(result, rows=rows)
 
-    monkeypatch.setattr(module.query, "run", other)
+    monkeypatch.setattr(query, "run", other)
     samples, strange = measured(store)
     assert (samples, len(strange)) == ([], 6)
 

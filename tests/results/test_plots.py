@@ -5,9 +5,7 @@ from pathlib import Path
 import pytest
 
 from prunectl.errors import ControlError, PrunectlError
-from prunectl.results import figure_style as layout
-from prunectl.results import plots
-from prunectl.results import published_lines as publication
+from prunectl.results import figure_style, plots, published_lines
 from prunectl.results.leaderboard import leaderboard
 from prunectl.store.db.ingest import ingest
 from tests.support.fake_store import StoreMaker
@@ -95,7 +93,7 @@ def test_published_lines_stand_in_grey_behind(paths):
     assert theirs.get_zorder() < ours.get_zorder()
     assert float(theirs.get_color()) > 0.5
     (board,) = leaderboard(paths, "demo")
-    found = publication.lines(paths, board, "renda2020")
+    found = published_lines.lines(paths, board, "renda2020")
     assert found is not None
     medians = {sample.sparsity: sample.median for sample in found.by_strategy["lr-rewind"]}
     # METHODS 3.1: ResNet-20, iterative, density 0.512, learning-rate rewinding at full length.
@@ -104,8 +102,8 @@ def test_published_lines_stand_in_grey_behind(paths):
 
 def test_what_is_not_published_has_nothing_behind(paths):
     (board,) = leaderboard(paths, "demo")
-    assert publication.lines(paths, board, None) is None
-    assert not publication.chosen("renda2020", board, []).by_strategy
+    assert published_lines.lines(paths, board, None) is None
+    assert not published_lines.select("renda2020", board, []).by_strategy
 
 
 def test_a_panel_for_each_board(paths):
@@ -148,11 +146,11 @@ def test_methods_differ_in_colour_marker_and_line(tmp_path: Path):
         "late",
         "x",
     ]
-    styles = layout.styles(known)
+    styles = figure_style.styles(known)
     for part in ("colour", "marker", "dashes"):
         assert len({getattr(style, part) for style in styles.values()}) == len(known)
-    assert layout.styles(["lr-rewind", "other"])["lr-rewind"] == styles["lr-rewind"]
-    many = layout.styles(f"method {i}" for i in range(20))
+    assert figure_style.styles(["lr-rewind", "other"])["lr-rewind"] == styles["lr-rewind"]
+    many = figure_style.styles(f"method {i}" for i in range(20))
     assert len({(s.colour, s.marker, s.dashes) for s in many.values()}) == 20
 
 

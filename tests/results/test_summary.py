@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from prunectl.results import statistics as stats
 from prunectl.results import summary
 from prunectl.results.formats import render
 from prunectl.results.leaderboard import leaderboard
+from prunectl.results.ties import Record, tied
 from prunectl.store.db import query
 from prunectl.store.db.ingest import ingest
 from tests.support.fake_store import StoreMaker
@@ -71,7 +71,7 @@ def test_a_duel_is_decided_as_ties_are(paths, found):
     for strategy, sparsity, seed, accuracy in rows:
         columns.setdefault(strategy, {}).setdefault(sparsity, {})[seed] = accuracy
     a, b = columns["lr-rewind"], columns["fine-tune"]
-    ties = sum(stats.tied(a[s], b[s]) for s in a)
+    ties = sum(tied(a[s], b[s]) for s in a)
     assert found[1]["lr-rewind"].against["fine-tune"].ties == ties
 
 
@@ -94,7 +94,7 @@ def test_nothing_measured_is_a_dash(tmp_path):
     (board,) = leaderboard(made.paths, "demo")
     for each in summary.summarise(made.paths, board):
         assert each.compressions == dict.fromkeys((0.0, 0.25, 0.5, 1.0))
-        assert each.record == stats.Record()
+        assert each.record == Record()
         assert "–" in render(summary.table([each]), "md")
 
 

@@ -1,22 +1,21 @@
-"""Before a command that answers from the database: bring it up to date, and say where that was not possible."""
+"""Bringing the database up to date before a command answers from it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import typer
-
-if TYPE_CHECKING:
-    from prunectl.store.paths import StorePaths
+from prunectl.cli.support.terminal import narrate
+from prunectl.store.paths import StorePaths
 
 
 def results_of(store: Path | None) -> StorePaths:
-    """The store to ask, with its database up to date; what stands in the way of that goes to stderr."""
+    """Locate the store and read what is new in its folders into the database.
+
+    What stands in the way of that is written to stderr, and the answer may then be behind.
+    """
     from prunectl.store.db.catch_up import catch_up
-    from prunectl.store.paths import StorePaths
 
     paths = StorePaths.locate(store)
     for note in catch_up(paths):
-        typer.echo(note, err=True)
+        narrate(note)
     return paths

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
+
+TableFormat = Literal["table", "json", "csv", "md", "latex"]
+Publication = Literal["renda2020", "mikler2021", "mikler2021-thesis"]
 
 StoreOption = Annotated[
     Path | None,
@@ -48,4 +51,3 @@ SlotsOption = Annotated[
         show_default=False,
     ),
 ]
-PlanArgument = Annotated[Path, typer.Argument(help="A plan: a TOML file.", show_default=False)]

@@ -1,30 +1,29 @@
-"""Rich tables and how numbers are written on a terminal."""
+"""Tables on the terminal, by rich."""
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # rich takes 0.1 s to import, which `--help` must not pay
     from rich.console import Console
     from rich.table import Table
 
+    from prunectl.store.db.query import Result
 
-def console(*, stderr: bool = False) -> Console:
-    """The terminal, or plain text where it is none."""
+
+def console() -> Console:
+    """Open stdout, without wrapping or cutting where it is no terminal: a file or pipe has no width to fit."""
     from rich.console import Console
 
-    made = Console(stderr=stderr, highlight=False)
-    if not made.is_terminal:
-        # A file or pipe has no width to fit: nothing is wrapped or cut.
-        made = Console(stderr=stderr, highlight=False, width=10_000)
-    return made
+    made = Console(highlight=False)
+    return made if made.is_terminal else Console(highlight=False, width=10_000)
 
 
 def table(
     headings: Sequence[str], rows: Iterable[Sequence[object]], *, left: Container[int] = (0,)
 ) -> Table:
-    """A plain table: the columns numbered `left` to the left, the others to the right."""
+    """Make a plain table: the columns numbered `left` are aligned to the left, the others to the right."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -37,26 +36,11 @@ def table(
     return made
 
 
-def duration(seconds: float | None) -> str:
-    """``47s``, ``3m04``, ``2h15``, ``3d04h``; a dash where it is not known."""
-    if seconds is None:
-        return "–"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}"
-    if whole < 86400:
-        return f"{whole // 3600}h{whole % 3600 // 60:02d}"
-    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
+def result_table(result: Result) -> Table:
+    """Make a table of a query's result, numbers to the right."""
+    from prunectl.results.formats import numeric, shown
 
-
-def size(count: float | None) -> str:
-    """``312 B``, ``4.2 MB``, ``1.3 GB`` (powers of 1000); a dash where it is not known."""
-    if count is None:
-        return "–"
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 999.5:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
+    left = [index for index, number in enumerate(numeric(result)) if not number]
+    return table(
+        result.columns, ([shown(value) for value in row] for row in result.rows), left=left
+    )

@@ -1,22 +1,29 @@
-"""A terminal that was closed under a run: writing to it fails, and a run must not end by that."""
+"""Writing to stderr, also where the terminal was closed during a run: writing fails then, and must not end the run."""
 
 from __future__ import annotations
 
 import os
 import stat
 
+import typer
+
+
+def narrate(text: str) -> None:
+    """Write a line to stderr. stdout is for data alone."""
+    typer.echo(text, err=True)
+
 
 def leave_if_closed() -> None:
-    """Point stdout and stderr elsewhere where their terminal is gone."""
+    """Point stdout and stderr to /dev/null where their terminal is gone."""
     for descriptor in (1, 2):
         if _is_closed_terminal(descriptor):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, descriptor)
-            os.close(nowhere)
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, descriptor)
+            os.close(null)
 
 
 def _is_closed_terminal(descriptor: int) -> bool:
-    """After a hang-up it is still a character device, which no longer answers as a terminal."""
+    """Check for a terminal that hung up: still a character device, but no longer answering as a terminal."""
     try:
         status = os.fstat(descriptor)
     except OSError:

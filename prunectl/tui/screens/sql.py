@@ -229,12 +229,15 @@ class Sql(View):
         if message.result is None:
             table.describe("Result", f"of an earlier query · {took}" if self.result else "")
             return
+        from prunectl.results import formats
+
         self.result = message.result
         table.empty = "No rows."
         table.sort_column = None
         table.apply(list(enumerate(message.result.rows)), q.result_columns(message.result))
         keys = f"{hint('view.copy', 'y')}: copy · {hint('sql.export', 'e')}: export"
-        table.describe("Result", f"{q.counted(message.result)} · {took} · {keys}")
+        count = formats.row_count(message.result)
+        table.describe("Result", f"{count} · {took} · {keys}")
 
     # moving
 

@@ -1,10 +1,11 @@
-"""How to repeat one trial: its plan's text, the command, what computed it, and its stages with what came out.
+"""What is known of one trial, for `show --trial`: its plan's text, how to repeat it, its runs, its stages and results.
 
-Read from the store's files alone, so it is true also where the database is behind or missing.
+Read from the store's files alone, so it is right also where the database is behind or missing.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,34 +25,37 @@ class StageFacts:
     stage: str
     target_sparsity: str
     state: State
-    result: dict[str, Any]
-    """result.json; empty where it is not done."""
+    result: dict[str, Any] | None
+    """result.json; None where the stage is not done."""
 
 
 @dataclass(frozen=True)
-class Repeat:
-    """Everything there is to say of a trial."""
+class TrialFacts:
+    """Everything the store has on a trial."""
 
     found: Found
     record_file: Path
-    """Where the plan stands in the store, with its text."""
+    """Where the store keeps the plan, with its text."""
     plan_file: str
-    """Where it stood when it was run, as it was given."""
+    """Path of the plan when it was run, as it was given."""
     unchanged: bool | None
     """Whether that file still has the same text; None where it is not there."""
+    overrides: tuple[str, ...]
+    """`--set` pairs of the run."""
     command: tuple[str, ...]
+    """What repeats the plan of the trial."""
     runs: tuple[dict[str, Any], ...]
     """Records of the runs that were started with this version of the plan, oldest first."""
     stages: tuple[StageFacts, ...]
 
     @property
-    def text(self) -> str:
+    def plan_text(self) -> str:
         """The plan's TOML."""
         return str(self.found.record.get("text") or "")
 
     def as_json(self) -> dict[str, Any]:
         """For scripts."""
-        trial, record = self.found.trial, self.found.record
+        trial = self.found.trial
         return {
             "trial": trial.trial,
             "cell": trial.cell,
@@ -62,44 +66,36 @@ class Repeat:
             "plan_record": str(self.record_file),
             "plan_file": self.plan_file,
             "plan_file_unchanged": self.unchanged,
-            "plan_text": self.text,
-            "overrides": [str(each) for each in record.get("overrides") or []],
+            "plan_text": self.plan_text,
+            "overrides": list(self.overrides),
             "command": shlex.join(self.command),
             "runs": list(self.runs),
-            "stages": [
-                {
-                    "iteration": each.iteration,
-                    "stage": each.stage,
-                    "target_sparsity": each.target_sparsity,
-                    "state": each.state,
-                    "result": each.result or None,
-                }
-                for each in self.stages
-            ],
+            "stages": [dataclasses.asdict(stage) for stage in self.stages],
         }
 
 
-def repeat(paths: StorePaths, trial: str) -> Repeat:
-    """What to know of the trial with this id, or this beginning of one.
+def trial_facts(paths: StorePaths, trial: str) -> TrialFacts:
+    """Collect what is known of the trial with this id, or with the only id that begins so.
 
     Raises ControlError for a trial there is not, StoreError where the store holds no plans.
     """
     found = find_trial(paths, trial)
     file = str(found.record.get("file") or f"{found.study.name}.toml")
-    overrides = [str(each) for each in found.record.get("overrides") or []]
-    changes = [word for change in overrides for word in ("--set", change)]
-    return Repeat(
+    overrides = tuple(str(each) for each in found.record.get("overrides") or [])
+    changes = [word for override in overrides for word in ("--set", override)]
+    return TrialFacts(
         found=found,
         record_file=paths.plan(found.study.digest),
         plan_file=file,
-        unchanged=_unchanged(Path(file), found.record.get("text")),
+        unchanged=_is_unchanged(Path(file), found.record.get("text")),
+        overrides=overrides,
         command=("prunectl", "run", file, *changes, "--store", str(paths.root)),
         runs=tuple(_runs(paths, found.study.digest)),
         stages=tuple(_stages(paths, found)),
     )
 
 
-def _unchanged(file: Path, text: object) -> bool | None:
+def _is_unchanged(file: Path, text: object) -> bool | None:
     try:
         return file.read_text(encoding="utf-8") == text
     except (OSError, UnicodeDecodeError):
@@ -107,24 +103,23 @@ def _unchanged(file: Path, text: object) -> bool | None:
 
 
 def _runs(paths: StorePaths, digest: str) -> list[dict[str, Any]]:
-    out = []
-    for path in paths.runs.glob("*.json"):
-        try:
-            record = read_json(path)
-        except (OSError, StoreError):
-            continue
-        if isinstance(record, dict) and digest in (record.get("plans") or []):
-            out.append(record)
-    return sorted(out, key=lambda record: str(record.get("started")))
+    records = (_record(path) for path in paths.runs.glob("*.json"))
+    ours = [record for record in records if record and digest in (record.get("plans") or [])]
+    return sorted(ours, key=lambda record: str(record.get("started")))
 
 
 def _stages(paths: StorePaths, found: Found) -> list[StageFacts]:
-    out = []
-    for k, key in enumerate(found.trial.path):
-        try:
-            result = read_json(paths.stage(key).result)
-        except (OSError, StoreError):
-            result = {}
-        state = state_of(paths, key)
-        out.append(StageFacts(k, key, found.trial.sparsities[k], state, result))
-    return out
+    trial = found.trial
+    return [
+        StageFacts(k, key, target, state_of(paths, key), _record(paths.stage(key).result))
+        for k, (key, target) in enumerate(zip(trial.path, trial.sparsities, strict=True))
+    ]
+
+
+def _record(path: Path) -> dict[str, Any] | None:
+    """Read the JSON object in a file; None where there is none that can be read."""
+    try:
+        record = read_json(path)
+    except (OSError, StoreError):
+        return None
+    return record if isinstance(record, dict) else None

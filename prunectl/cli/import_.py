@@ -1,0 +1,32 @@
+"""`import`: take in a study that `export --study` wrote.
+
+The module has an underscore because `import` is a Python keyword and no name of a module or function.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prunectl.cli.support.options import StoreOption
+from prunectl.cli.support.terminal import narrate
+from prunectl.store.paths import StorePaths
+
+
+def import_(
+    folder: Annotated[Path, typer.Argument(help="What `export --study` made.", show_default=False)],
+    store: StoreOption = None,
+) -> None:
+    """Take in a study from another store: what is done here already stays as it is."""
+    from prunectl.store import archive
+    from prunectl.store.db import ingest
+
+    paths = StorePaths.locate(store)
+    taken = archive.take(folder, paths)
+    for note in taken.notes:
+        narrate(note)
+    narrate(f"{taken.plan}: {taken.stages} stages taken, {taken.known} were here already")
+    if ingest.ingest(paths).busy:
+        narrate("results.duckdb is held by another program; it will catch up")

@@ -1,0 +1,11 @@
+"""`undrain`: give a device back to a run."""
+
+from __future__ import annotations
+
+from prunectl.cli.support.options import StoreOption
+from prunectl.cli.support.scheduler_requests import ask_scheduler
+
+
+def undrain(device: str, store: StoreOption = None) -> None:
+    """Use a device again."""
+    ask_scheduler(store, "undrain", device=device)

@@ -1,0 +1,52 @@
+"""How numbers are written for people, on the terminal, in the terminal UI and in tables alike."""
+
+from __future__ import annotations
+
+import math
+
+DASH = "–"
+"""What stands for a number that is not known."""
+
+
+def finite(value: object) -> float | None:
+    """Convert to a float; None for anything else: text, None, bool, not a number, infinite."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def signed(value: object, digits: int = 2) -> str:
+    """``+0.31``, ``−1.20`` (with U+2212, not a hyphen)."""
+    known = finite(value)
+    return DASH if known is None else f"{known:+.{digits}f}".replace("-", "−")
+
+
+def duration(seconds: object) -> str:
+    """``47s``, ``3m04``, ``2h15``, ``3d04h``."""
+    known = finite(seconds)
+    if known is None:
+        return DASH
+    whole = max(0, round(known))  # a forecast that is overdue is 0s, not negative
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
+
+
+def size(count: float | None) -> str:
+    """Bytes as ``312 B``, ``4.2 MB``, ``1.3 GB`` (powers of 1000)."""
+    if count is None:
+        return DASH
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def plural(count: int, word: str) -> str:
+    """``1 trial``, ``3 trials``."""
+    return f"{count} {word}{'' if count == 1 else 's'}"

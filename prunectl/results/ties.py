@@ -1,0 +1,54 @@
+"""What counts as a tie: two methods whose difference, paired by seed, has a 95 % interval that covers 0.
+
+`rank` marks the method with the best mean of a column ★ and those tied with it ≈. The view `ranking` (views.sql)
+decides that by this rule; here the same rule judges any two methods, for the wins, ties and losses of `rank
+--summary`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from prunectl.results.statistics import Interval, interval
+
+BySeed = Mapping[int, float]
+"""Accuracies of one cell by seed, percent."""
+
+
+def mark(*, best: bool, tied: bool, flagged: bool) -> str:
+    """★ best of its column, ≈ tied with the best, ! some seeds diverged, collapsed or lost a layer."""
+    return ("★" if best else "≈" if tied else "") + ("!" if flagged else "")
+
+
+def paired_difference(a: BySeed, b: BySeed) -> Interval | None:
+    """Compute the mean of a − b over the seeds both have, with its 95 % interval; None where they share none."""
+    shared = [seed for seed in a if seed in b]
+    return interval([a[seed] - b[seed] for seed in shared]) if shared else None
+
+
+def tied(a: BySeed, b: BySeed) -> bool:
+    """Check whether the difference's interval covers 0; it always does below two shared seeds."""
+    difference = paired_difference(a, b)
+    return difference is None or difference.covers_zero
+
+
+@dataclass(frozen=True)
+class Record:
+    """How often one method was better than, tied with, or worse than another."""
+
+    wins: int = 0
+    ties: int = 0
+    losses: int = 0
+
+    def __add__(self, other: Record) -> Record:
+        return Record(self.wins + other.wins, self.ties + other.ties, self.losses + other.losses)
+
+
+def record(a: Iterable[BySeed], b: Iterable[BySeed]) -> Record:
+    """Count wins, ties and losses of a against b, column by column; columns without a shared seed do not count."""
+    pairs = (paired_difference(ours, theirs) for ours, theirs in zip(a, b, strict=True))
+    differences = [difference for difference in pairs if difference is not None]
+    wins = sum(each.low > 0 for each in differences)
+    losses = sum(each.high < 0 for each in differences)
+    return Record(wins, len(differences) - wins - losses, losses)
