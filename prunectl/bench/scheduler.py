@@ -65,7 +65,8 @@ def _specs(count: int) -> dict[str, StageSpec]:
 
 def _scheduled(root: Path, count: int) -> list[float]:
     """The scheduler and one worker process, as `prunectl run` has them."""
-    from prunectl.scheduler.devices.base import CpuLayer, with_slots
+    from prunectl.scheduler.devices.base import with_slots
+    from prunectl.scheduler.devices.cpu import CpuLayer
     from prunectl.scheduler.scheduler import Scheduler
 
     paths = StorePaths(root)

@@ -115,7 +115,7 @@ def machine() -> dict[str, Any]:
     import platform
     from importlib import metadata
 
-    from prunectl.scheduler.devices.base import CpuLayer
+    from prunectl.scheduler.devices.cpu import CpuLayer
     from prunectl.version import __version__
 
     cpu = CpuLayer().devices()[0]

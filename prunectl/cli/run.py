@@ -19,7 +19,7 @@ from prunectl.errors import ExitCode, PrunectlError, StoreError
 if TYPE_CHECKING:
     from prunectl.plan.expand import Expansion
     from prunectl.scheduler.devices.base import Device, Slots
-    from prunectl.scheduler.timeouts import Failure, Outcome
+    from prunectl.scheduler.outcome import Failure, Outcome
     from prunectl.spec.settings import DataSettings
     from prunectl.store.paths import StorePaths
 
@@ -152,12 +152,13 @@ def _devices(
     option: str | None, slots: Slots | None, expansions: Sequence[Expansion]
 ) -> list[Device]:
     """The option's devices, the plans', or all there are."""
-    from prunectl.scheduler.devices.base import most, parse
+    from prunectl.scheduler.devices.base import most_slots, parse
+    from prunectl.scheduler.devices.system import SystemLayer
 
     tables = [expansion.plan.content.run for expansion in expansions]
     said = [table.devices for table in tables if table.devices]
-    asked = slots or most(table.slots_per_device for table in tables)
-    return parse(option or (said[0] if said else "all"), slots=asked)
+    asked = slots or most_slots(table.slots_per_device for table in tables)
+    return parse(option or (said[0] if said else "all"), SystemLayer(), asked)
 
 
 def _check_data(
@@ -233,8 +234,8 @@ def _schedule(
         share=manner.share,
         run_id=identifier,
         checkpoint_every=manner.checkpoint_every,
-        on_tick=display.tick,
-        on_event=display.event,
+        on_heartbeat=display.tick,
+        on_record=display.event,
     )
     slots = sum(device.slots for device in devices)
     most = "at most " if any(device.auto for device in devices) else ""

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from prunectl.plan.expand import Expansion
-    from prunectl.scheduler.cost import Cost
     from prunectl.scheduler.devices.base import Device
+    from prunectl.scheduler.eta import Cost
     from prunectl.scheduler.graph import Preview
     from prunectl.store.paths import StorePaths
 
@@ -57,8 +57,9 @@ def show(
     if plan is None or plan_text:
         raise typer.BadParameter("give a PLAN, or --trial ID to see how a trial is repeated")
     from prunectl.cli.support.planning import read_plan
-    from prunectl.scheduler.cost import estimate
     from prunectl.scheduler.devices.base import parse
+    from prunectl.scheduler.devices.system import SystemLayer
+    from prunectl.scheduler.eta import estimate
     from prunectl.scheduler.graph import StageGraph, preview
     from prunectl.store.paths import StorePaths
     from prunectl.store.records.plan import study_from
@@ -70,7 +71,7 @@ def show(
     counted = preview(graph)
     run = expansion.plan.content.run
     asked = slots or run.slots_per_device
-    chosen = parse(devices or run.devices or "all", slots=asked)
+    chosen = parse(devices or run.devices or "all", SystemLayer(), asked)
     cost = estimate(paths, graph, chosen)
     if as_json:
         import json

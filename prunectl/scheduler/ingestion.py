@@ -1,10 +1,8 @@
-"""Bringing the database up to date beside the loop, at most once a second, and never in its way.
+"""Bringing the database up to date in a thread beside the loop, at most once a second.
 
-Opening a database, however little there is to write, costs some tens of milliseconds: where that is too much of a
-core, it is done more rarely.
-
-Ingestion runs in a thread: where somebody has left the database open in a shell it waits and fails, and
-catches up later, while stages go on being dispatched.
+Opening a database, however little there is to write, costs some tens of milliseconds: where that is too much of a core,
+it is done more rarely. Where somebody has left the database open in a shell, ingestion waits and fails, and catches up
+later, while stages go on being dispatched.
 """
 
 from __future__ import annotations
@@ -19,11 +17,10 @@ from prunectl.errors import PrunectlError
 from prunectl.store.paths import StorePaths
 
 Ingest = Callable[[StorePaths, set[str]], object]
-"""Reads what the given stages and the scheduler's log have grown by into the database. What it returns may
-say `busy` (nothing was read: again later) and `notes` (what a person should know), as `storage.ingest`'s
-report does."""
+"""Reads what the given stages and the scheduler's log have grown by into the database. What it returns may say `busy`
+(nothing was read: again later) and `notes` (texts for people), as the report of `store.db.ingest` does."""
 
-SHARE = 60
+CORE_PART = 60
 """Ingestion may take a sixtieth of one core, …"""
 LATEST = 6.0
 """… but begins at the latest so many seconds after the one before."""
@@ -56,43 +53,39 @@ class Ingestion:
         costs = deque([0.0] * 3, maxlen=3)
         while True:
             with self._condition:
-                while not self._dirty and not self._stopping:
-                    self._condition.wait()
+                self._condition.wait_for(lambda: self._dirty or self._stopping)
                 if not self._dirty:
                     return
                 keys, self._pending, self._dirty = self._pending, set(), False
             started, used = time.monotonic(), time.thread_time()
             done = self._attempt(keys)
-            costs.append(time.thread_time() - used)
+            # Waiting for who holds the database is no cost of reading.
+            costs.append(time.thread_time() - used if done else 0.0)
             # The median: a large plan that is read once delays nothing.
-            pause = max(self._every, min(SHARE * statistics.median(costs), LATEST))
+            pause = min(CORE_PART * statistics.median(costs), LATEST) if done else 0.0
             with self._condition:
                 if not done:
-                    pause = self._every
-                    costs.append(0.0)  # waiting for who holds the database is no cost of reading
                     self._pending |= keys
                     self._dirty = True
                     if self._stopping:
                         return
-                rest = pause - (time.monotonic() - started)
-                if rest > 0 and not self._stopping:
-                    self._condition.wait_for(lambda: self._stopping, rest)
+                rest = max(self._every, pause) - (time.monotonic() - started)
+                self._condition.wait_for(lambda: self._stopping, max(0.0, rest))
 
     def _attempt(self, keys: set[str]) -> bool:
         try:
             report = self._ingest(self._paths, keys)
-        except (
-            Exception
-        ) as error:  # whatever it is, the event logs are the truth and the run goes on
-            expected = isinstance(error, PrunectlError | OSError)
-            self.trouble = str(error) if expected else f"{type(error).__name__}: {error}"
+        except (PrunectlError, OSError) as error:
+            self.trouble = str(error)
+            return False
+        except Exception as error:  # a bug: the event logs are the truth, and the run goes on
+            self.trouble = f"{type(error).__name__}: {error}"
             return False
         busy = bool(getattr(report, "busy", False))
         notes = list(getattr(report, "notes", ()))
         if busy:
-            notes.append(
-                f"{self._paths.database.name} is held by another program; it will catch up"
-            )
+            name = self._paths.database.name
+            notes.append(f"{name} is held by another program; it will catch up")
         self.trouble = "; ".join(notes) or None
         return not busy
 

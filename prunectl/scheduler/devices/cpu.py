@@ -1,0 +1,122 @@
+"""The CPU as a device: its usable cores, and how busy the host is."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+from prunectl.scheduler.devices.base import Device, Usage
+
+PROC, SYS = Path("/proc"), Path("/sys")
+
+
+class CpuLayer:
+    """The CPU as one device."""
+
+    def __init__(self, proc: Path = PROC, sys: Path = SYS) -> None:
+        self._proc = proc
+        self._sys = sys
+        self._asked = False
+
+    def devices(self) -> list[Device]:
+        """Return the CPU, with a slot per core that this process may use."""
+        cores = usable_cores(self._proc, self._sys)
+        return [Device("cpu", "cpu", self._name(), cores, memory=self._memory()[1])]
+
+    def usage(self, device: Device) -> Usage:
+        """Return the host's utilisation since the last call, and the memory of the cgroup where it grants less."""
+        import psutil  # 20 ms, which `import prunectl.scheduler` need not pay
+
+        percent = psutil.cpu_percent()
+        since, self._asked = self._asked, True
+        used, total = self._memory()
+        return Usage(percent if since else None, used, total)
+
+    def _memory(self) -> tuple[int, int]:
+        """Return (used, total) in bytes."""
+        import psutil
+
+        host = psutil.virtual_memory()
+        total, free = host.total, host.available
+        for granted, used in _memory_grants(self._proc, self._sys):
+            total, free = min(total, granted), min(free, max(0, granted - used))
+        return total - free, total
+
+    def _name(self) -> str:
+        try:
+            lines = (self._proc / "cpuinfo").read_text().splitlines()
+        except OSError:
+            lines = []
+        names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        return next(names, platform.machine())
+
+
+def usable_cores(proc: Path = PROC, sys: Path = SYS) -> int:
+    """Return the physical cores within this process' affinity, at most what its cgroups grant; at least 1.
+
+    Not by loky.cpu_count(only_physical_cores=True): loky 3.7 reads the quota of the root cgroup alone, so the limits
+    of a systemd slice or of a Slurm job do not count, and rounds it up, so a quota of 2.5 CPUs would get three
+    workers that are throttled. psutil.cpu_count(logical=False) knows neither affinity nor quotas.
+    """
+    cores = {_siblings(sys, cpu) for cpu in os.sched_getaffinity(0)}
+    quotas = (int(quota) for group in _groups(proc, sys, "cpu") for quota in _quota(group))
+    return max(1, min([len(cores), *quotas]))
+
+
+def _siblings(sys: Path, cpu: int) -> str:
+    try:
+        return (sys / f"devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text()
+    except OSError:
+        return str(cpu)
+
+
+def _groups(proc: Path, sys: Path, controller: str) -> Iterator[Path]:
+    """Yield the folders of the cgroups that this process is in, inner ones first: v2's, and v1's of the controller."""
+    try:
+        lines = (proc / "self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        base = sys / "fs/cgroup" / (controller if controllers else "")
+        folder = base / path.lstrip("/")
+        yield from (group for group in (folder, *folder.parents) if group.is_relative_to(base))
+
+
+def _quota(group: Path) -> list[float]:
+    """Return the CPUs that the cgroup grants, if it limits them: v2's cpu.max, or v1's CFS quota."""
+    try:
+        quota, period = (group / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota = (group / "cpu.cfs_quota_us").read_text().strip()
+            period = (group / "cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return []
+    return [int(quota) / int(period)] if quota.isdigit() and int(period) > 0 else []
+
+
+MEMORY_FILES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+"""Of cgroups of versions 2 and 1: what is granted, what is in use, and the line of memory.stat with the cache of files
+that the kernel gives up first."""
+
+
+def _memory_grants(proc: Path, sys: Path) -> Iterator[tuple[int, int]]:
+    """Yield (bytes granted, bytes in use beside the cache of files) of each enclosing cgroup that has a limit."""
+    for group in _groups(proc, sys, "memory"):
+        for limit, current, inactive in MEMORY_FILES:
+            try:
+                granted = int((group / limit).read_text())  # "max" is no limit
+                used = int((group / current).read_text())
+                stat = (group / "memory.stat").read_text().splitlines()
+            except (OSError, ValueError):
+                continue
+            cache = sum(int(line.split()[1]) for line in stat if line.startswith(f"{inactive} "))
+            yield granted, used - cache

@@ -1,0 +1,160 @@
+"""What becomes of stages that fail: tried again, given up with what depends on them, or reason to stop their study."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
+from prunectl.scheduler.devices.base import Usage
+from prunectl.scheduler.executors.worker_process import Message, WorkerProcess
+from prunectl.scheduler.log import SchedulerLog
+from prunectl.scheduler.outcome import Failure
+from prunectl.scheduler.plans import Plans
+from prunectl.scheduler.queue import Queue
+from prunectl.scheduler.timeouts import Timeouts
+from prunectl.store.journal import Journal
+from prunectl.store.locks import Lock
+from prunectl.store.paths import StagePaths
+
+CHANCE = frozenset({"oom", "nonfinite"})
+"""Reasons that say nothing of a whole study: memory depends on what else runs, divergence on the seed."""
+
+
+def signature(failure: Failure) -> str:
+    """Return what makes two failures the same: the reason and the exception's last line without digits."""
+    lines = (failure.traceback or failure.message).strip().splitlines()
+    last = lines[-1] if lines else ""
+    return f"{failure.reason}: " + "".join(letter for letter in last if not letter.isdigit())
+
+
+class EarlyStop:
+    """Watches the first stages of each study in this run, so that one error does not end a whole grid one by one."""
+
+    def __init__(self, same: int = 3) -> None:
+        self.same = same
+        """How many different stages the same error has to end; 0 never stops."""
+        self._proven: set[str] = set()
+        """Studies with a stage that was done: from then on failures are isolated ones."""
+        self._signatures: dict[str, dict[str, str]] = defaultdict(dict)
+        """By study, of each stage that failed."""
+
+    def succeeded(self, studies: Iterable[str]) -> None:
+        """A stage of these studies is done."""
+        self._proven.update(studies)
+
+    def failed(self, studies: Iterable[str], failure: Failure) -> list[str]:
+        """A stage of these studies failed, tried again or not. Returns the studies to stop now."""
+        if failure.reason in CHANCE or not self.same:
+            return []
+        hopeless = []
+        for study in studies:
+            if study not in self._proven:
+                seen = self._signatures[study]
+                seen[failure.key] = signature(failure)
+                if len(seen) >= self.same and len(set(seen.values())) == 1:
+                    hopeless.append(study)
+        return hopeless
+
+    def forget(self, studies: Iterable[str]) -> None:
+        """Begin counting anew: somebody asked for a retry."""
+        for study in studies:
+            self._signatures.pop(study, None)
+
+
+class Failures:
+    """Records failures, and decides with the queue what follows."""
+
+    def __init__(self, plans: Plans, queue: Queue, log: SchedulerLog, timeouts: Timeouts) -> None:
+        self.first: Failure | None = None
+        """The first one that was final, or that stopped a study."""
+        self.stopped: dict[str, str] = {}
+        """Studies (by name) that were stopped early, and why."""
+        self._plans = plans
+        self._queue = queue
+        self._log = log
+        self._early_stop = EarlyStop(timeouts.same_failures)
+
+    def succeeded(self, key: str) -> None:
+        """A stage is done: its studies are not hopeless."""
+        self._early_stop.succeeded(self._plans.studies_with(key))
+
+    def forget(self, trials: Iterable[str]) -> None:
+        """Begin counting equal failures anew: a retry of these trials was asked for."""
+        self._early_stop.forget(self._plans.studies_of(trials))
+
+    def failed(self, key: str, message: Message, sharing: int = 1) -> None:
+        """A stage failed as its worker's message says, while `sharing` stages were on its device, itself included."""
+        texts = (str(message.get(name) or "") for name in ("message", "traceback", "log", "memory"))
+        failure = Failure(key, str(message.get("reason") or "exception"), *texts)
+        attempt = self._queue.items[key].attempts + 1
+        again = self._queue.fail(key, failure.reason, failure.message, sharing)
+        self._log.append("stage_failed", **vars(failure), attempt=attempt, final=not again)
+        self._log.changed([key])
+        if not again:
+            self._give_up(failure)
+        if failure.reason == "missing":
+            self._plans.make_again(key, str(message.get("missing")))
+        for digest in self._early_stop.failed(self._plans.studies_with(key), failure):
+            self._stop_study(digest, failure)
+
+    def _give_up(self, failure: Failure) -> None:
+        self.first = self.first or failure
+        items = self._queue.items
+        blocked = [name for name, item in items.items() if item.blocked_by == failure.key]
+        if blocked:
+            reason = items[failure.key].reason
+            self._log.append("blocked", key=failure.key, keys=blocked, reason=reason)
+
+    def _stop_study(self, digest: str, failure: Failure) -> None:
+        study = self._plans.graph.studies[digest]
+        what = f"{failure.reason}: {failure.message}" if failure.message else failure.reason
+        reason = f"stopped: the first {self._early_stop.same} stages failed alike ({what})"
+        self._queue.stop_trials((trial.trial for trial in study.trials), reason)
+        self.stopped[study.name] = reason
+        self.first = self.first or failure
+        self._log.append("study_stopped", plan=digest, name=study.name, reason=reason)
+
+
+def circumstances(worker: WorkerProcess, key: str, traceback: str | None, usage: Usage) -> Message:
+    """Return what the worker had said before the traceback, and how full its device is, as fields of a failure."""
+    log = worker.log_tail()
+    if traceback:
+        before, heading, _ = log.partition(f"stage {key}\n")
+        log = before.strip() if heading else ""
+    return {"log": log, "memory": _memory(worker.device.id, usage)}
+
+
+def _memory(device: str, usage: Usage) -> str:
+    if usage.memory_used is None or usage.memory_total is None:
+        return ""
+    used, total = usage.memory_used / 2**30, usage.memory_total / 2**30
+    return f"{used:.1f} of {total:.1f} GiB of {device} were in use"
+
+
+def worker_loss(worker: WorkerProcess, ended: Message, usage: Usage, timeouts: Timeouts) -> Message:
+    """Return the failure of a stage whose worker is gone, from the message that says so."""
+    when = "" if worker.ready else " before it was ready"
+    found = {"log": ended["log"], "memory": _memory(worker.device.id, usage)}
+    if worker.cause == "hung":
+        patience = timeouts.hang if worker.ready else timeouts.start
+        text = f"the worker said nothing for {patience:g} s{when}"
+        return {"reason": "hung", "message": text, **found}
+    text = f"the worker {ended['how']}{when}"
+    last = ended["log"].splitlines()[-1:]
+    return {"reason": "lost", "message": ": ".join([text, *last]), **found}
+
+
+def write_failure(files: StagePaths, failure: Message, clock: Callable[[], float]) -> None:
+    """Write a failure into the stage's own log, which its worker no longer could.
+
+    Raises:
+        StoreError: where the log cannot be locked or written.
+    """
+    if not files.events.exists():
+        return
+    with Lock(files.lock):
+        journal = Journal(files.events, clock)
+        journal.attempt = max(1, journal.attempt - 1)  # the one that ended, not a new one
+        text = {"message": failure["message"], "traceback": failure["log"]}
+        journal.append("failed", reason=failure["reason"], **text)
+        journal.close()
