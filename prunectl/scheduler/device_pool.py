@@ -23,27 +23,22 @@ class DevicePool:
         devices: Sequence[Device],
         queue: Queue,
         log: SchedulerLog,
-        locks: DeviceLocks | None,
         layer: DeviceLayer,
         timeouts: Timeouts,
+        locks: DeviceLocks | None,
     ) -> None:
         """Without `locks` devices are shared with whoever has locked them."""
         self.devices = {device.id: device for device in devices}
-        self._queue = queue
-        self._log = log
-        self._locks = locks
-        self._layer = layer
+        self._queue, self._log, self._layer, self._locks = queue, log, layer, locks
         self._closed: dict[str, tuple[str, str]] = {}
-        self._auto = {
-            device.id: AutoSlots(
-                device.slots, device.kind == "cuda", timeouts.measure, timeouts.measure_steps
-            )
-            for device in devices
-            if device.auto
-        }
+        self._auto: dict[str, AutoSlots] = {}
+        measure = timeouts.measure, timeouts.measure_steps
         for device in devices:
-            auto = self._auto.get(device.id)
-            queue.add_device(device.id, device.slots, None if auto is None else auto.slots_for)
+            slots_for = None
+            if device.auto:
+                auto = AutoSlots(device.slots, device.kind == "cuda", *measure)
+                self._auto[device.id], slots_for = auto, auto.slots_for
+            queue.add_device(device.id, device.slots, slots_for)
             queue.open_device(device.id, False)
 
     def usage(self, name: str) -> Usage:

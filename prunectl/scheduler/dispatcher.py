@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from prunectl.scheduler.device_pool import DevicePool
 from prunectl.scheduler.executors.local import WorkerPool
 from prunectl.scheduler.executors.worker_process import Message, WorkerProcess
 from prunectl.scheduler.failures import Failures, circumstances, worker_loss, write_failure
-from prunectl.scheduler.items import Dispatch, State
+from prunectl.scheduler.items import Item, State
 from prunectl.scheduler.log import SchedulerLog
 from prunectl.scheduler.plans import Plans
 from prunectl.scheduler.queue import Queue
@@ -27,9 +27,7 @@ from prunectl.store.paths import StorePaths
 class RunningStage:
     """A stage that a worker has."""
 
-    device: str
-    worker: int
-    pid: int
+    worker: WorkerProcess
     attempt: int
     since: float
     """Unix seconds."""
@@ -60,36 +58,30 @@ class RunningStage:
         return None if per_step is None else max(0, self.steps - self.step) * per_step
 
 
+@dataclass(eq=False)
 class Dispatcher:
     """Gives the stages that the queue chooses to workers, and hears what becomes of them."""
 
-    def __init__(
-        self,
-        paths: StorePaths,
-        queue: Queue,
-        devices: DevicePool,
-        workers: WorkerPool,
-        log: SchedulerLog,
-        timeouts: Timeouts,
-        clock: Callable[[], float],
-    ) -> None:
-        self.plans = Plans(paths, queue, log)
-        self.failures = Failures(self.plans, queue, log, timeouts)
-        self.running: dict[str, RunningStage] = {}
-        self.stopping = False
-        """Stages that leave their workers now are interrupted, and nothing is started any more."""
-        self.ran = 0
-        """Stages done in this run."""
-        self.broken: str | None = None
-        """Why the store cannot be written: nothing can go on."""
-        self._paths = paths
-        self._queue = queue
-        self._devices = devices
-        self._workers = workers
-        self._log = log
-        self._timeouts = timeouts
-        self._clock = clock
-        self._interrupted: set[str] = set()
+    paths: StorePaths
+    queue: Queue
+    devices: DevicePool
+    workers: WorkerPool
+    log: SchedulerLog
+    timeouts: Timeouts
+    clock: Callable[[], float]
+    """Unix seconds."""
+    running: dict[str, RunningStage] = field(default_factory=dict)
+    stopping: bool = False
+    """Stages that leave their workers now are interrupted, and nothing is started any more."""
+    ran: int = 0
+    """Stages done in this run."""
+    broken: str | None = None
+    """Why the store cannot be written: nothing can go on."""
+    _interrupted: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.plans = Plans(self.paths, self.queue, self.log)
+        self.failures = Failures(self.plans, self.queue, self.log, self.timeouts.same_failures)
 
     def add_plan(self, digest: str) -> str:
         """Queue a plan of the store. Returns what that adds, in words.
@@ -105,24 +97,23 @@ class Dispatcher:
 
     def dispatch(self) -> None:
         """Fill every slot that there is a stage for."""
-        while not self.stopping and (choice := self._queue.next()) is not None:
-            key = choice.key
-            if self.plans.graph.is_done(key):
-                self.plans.insert_replays(key)
-                self._queue.finish(key)
-            elif is_held(self._paths.stage(key).lock):
-                self._queue.postpone(key)  # a worker of an earlier scheduler is still dying
+        while not self.stopping and (item := self.queue.next()) is not None:
+            if self.plans.graph.is_done(item.key):
+                self.plans.insert_replays(item.key)
+                self.queue.finish(item.key)
+            elif is_held(self.paths.stage(item.key).lock):
+                self.queue.postpone(item.key)  # a worker of an earlier scheduler is still dying
             else:
-                self._start(choice)
+                self._start(item)
 
-    def _start(self, choice: Dispatch) -> None:
-        key, device = choice.key, self._devices.devices[choice.device]
+    def _start(self, item: Item) -> None:
+        key, device = item.key, self.devices.devices[item.device or ""]
         node = self.plans.graph.nodes[key]
         try:
-            _write_spec(self._paths.stage(key).spec, node.spec)
-            fresh = self._devices.needs_fresh_worker(device.id, node.workload)
+            _write_spec(self.paths.stage(key).spec, node.spec)
+            fresh = self.devices.needs_fresh_worker(device.id, node.workload)
             keep = self.plans.graph.keep(key)
-            worker = self._workers.assign(device, key, keep, node.flags, node.workload, fresh=fresh)
+            worker = self.workers.assign(device, key, keep, node.flags, node.workload, fresh=fresh)
         except (OSError, StoreError) as error:
             if isinstance(error, DiskError) or getattr(error, "errno", None) in DISK:
                 self._cannot_write(key, str(error))
@@ -131,33 +122,26 @@ class Dispatcher:
             self.failures.failed(key, failure)
             return
         steps = sum(segment["steps"] for segment in node.spec["stage"]["lr"])
-        self.running[key] = RunningStage(
-            device=device.id,
-            worker=worker.number,
-            pid=worker.pid,
-            attempt=choice.attempt,
-            since=self._clock(),
-            steps=steps,
-        )
-        self._log.append(
-            "dispatched", key=key, device=device.id, worker=worker.number, attempt=choice.attempt
+        self.running[key] = RunningStage(worker, item.attempt, self.clock(), steps)
+        self.log.append(
+            "dispatched", key=key, device=device.id, worker=worker.number, attempt=item.attempt
         )
 
     def recall(self) -> None:
         """Ask workers to leave stages that nobody wants, or whose device is drained."""
-        drained = self._devices.drained
-        unwanted = set(self._queue.to_recall())
+        drained = self.devices.drained
+        unwanted = set(self.queue.to_recall())
         now = time.monotonic()
         for key, stage in self.running.items():
-            deadline = stage.recall_deadline
-            if deadline is None and (key in unwanted or stage.device in drained):
-                stage.recall_deadline = now + self._timeouts.stop + self._timeouts.grace
-                self._workers.find(key).send({"do": "cancel", "key": key})
-            elif deadline is not None and now > deadline:
-                self._workers.find(key).kill("recalled")
+            if stage.recall_deadline is not None:
+                if now > stage.recall_deadline:
+                    stage.worker.kill("recalled")
+            elif key in unwanted or stage.worker.device.id in drained:
+                stage.recall_deadline = now + self.timeouts.stop + self.timeouts.grace
+                stage.worker.send({"do": "cancel", "key": key})
         for name in drained:
-            if not self._workers.retire_device(name):
-                self._devices.release(name)
+            if not self.workers.retire_device(name):
+                self.devices.release(name)
 
     # from the workers
 
@@ -167,14 +151,14 @@ class Dispatcher:
         if message["is"] == "ended":
             self._ended(worker, message)
         elif message["is"] == "ready":
-            self._log.append(
+            self.log.append(
                 "worker_started", worker=worker.number, device=worker.device.id, pid=worker.pid
             )
         elif message["is"] == "beat":
             for name, progress in message.get("running", {}).items():
                 if name in self.running:
                     self.running[name].beat(progress)
-            self._devices.learn(worker.device.id, time.monotonic(), message)
+            self.devices.learn(worker.device.id, time.monotonic(), message)
         elif key in worker.running:
             self._handle_end(worker, key, message)
 
@@ -191,12 +175,12 @@ class Dispatcher:
                 self._cannot_write(key, str(message.get("message")))
             case "failed":
                 device = worker.device.id
-                sharing = len(self._queue.devices[device].running)
+                sharing = len(self.queue.devices[device].running)
                 if message.get("reason") == "oom":
                     workload = self.plans.graph.nodes[key].workload
-                    self._devices.out_of_memory(device, workload)
+                    self.devices.out_of_memory(device, workload)
                     worker.retire()  # what is left of its memory is fragmented
-                usage = self._devices.usage(device)
+                usage = self.devices.usage(device)
                 found = circumstances(worker, key, message.get("traceback"), usage)
                 self._release(worker, key)
                 self.failures.failed(key, {**message, **found}, sharing)
@@ -209,7 +193,7 @@ class Dispatcher:
 
     def _forget(self, key: str) -> None:
         self.running.pop(key, None)
-        self._log.changed([key])
+        self.log.changed([key])
 
     def _done(self, key: str) -> None:
         if not self.plans.graph.is_done(key):
@@ -218,24 +202,24 @@ class Dispatcher:
             return
         result: dict[str, Any] = {}
         try:
-            result = read_json(self._paths.stage(key).result)
+            result = read_json(self.paths.stage(key).result)
         except (OSError, StoreError) as error:
-            self._log.report(error)
+            self.log.report(error)
         self.plans.learn(key, result.get("seconds"), result.get("steps"))
         self.ran += 1
         self.failures.succeeded(key)
         facts: dict[str, Any] = {name: result.get(name) for name in ("seconds", "accuracy", "flag")}
-        self._log.append("stage_done", key=key, **facts)
+        self.log.append("stage_done", key=key, **facts)
         self.plans.insert_replays(key)
-        self._queue.finish(key)
+        self.queue.finish(key)
 
     def interrupt(self, key: str, step: int | None = None) -> None:
         """The stage left its worker before its end, and goes on later."""
         self._forget(key)
-        self._log.append("stage_interrupted", key=key, step=step)
+        self.log.append("stage_interrupted", key=key, step=step)
         if self.stopping:
             self._interrupted.add(key)
-        self._queue.interrupted(key)
+        self.queue.interrupted(key)
 
     def _cannot_write(self, key: str, why: str) -> None:
         """No fault of the stage, and the next one would fare no better: end the run, to go on when there is room."""
@@ -245,7 +229,7 @@ class Dispatcher:
 
     def _ended(self, worker: WorkerProcess, message: Message) -> None:
         """A worker is gone, with the stages it had."""
-        self._log.append(
+        self.log.append(
             "worker_ended",
             worker=worker.number,
             device=worker.device.id,
@@ -258,26 +242,26 @@ class Dispatcher:
             if self.stopping or worker.cause == "recalled":
                 self.interrupt(key)
                 continue
-            usage = self._devices.usage(worker.device.id)
-            failure = worker_loss(worker, message, usage, self._timeouts)
+            usage = self.devices.usage(worker.device.id)
+            failure = worker_loss(worker, message, usage, self.timeouts)
             try:
-                write_failure(self._paths.stage(key), failure, self._clock)
+                write_failure(self.paths.stage(key), failure, self.clock)
             except StoreError as error:
-                self._log.report(error)
+                self.log.report(error)
             self.failures.failed(key, failure, sharing)
 
     # every second
 
     def tick(self) -> None:
         """Kill workers that hang, and tell the database which stages have news."""
-        for worker in self._workers.unresponsive(self._timeouts):
+        for worker in self.workers.unresponsive(self.timeouts):
             worker.kill("hung")
-        self._queue.resume_postponed()
-        self._log.changed([key for key, stage in self.running.items() if self._grown(key, stage)])
+        self.queue.resume_postponed()
+        self.log.changed([key for key, stage in self.running.items() if self._grown(key, stage)])
 
     def _grown(self, key: str, stage: RunningStage) -> bool:
         try:
-            size = self._paths.stage(key).events.stat().st_size
+            size = self.paths.stage(key).events.stat().st_size
         except OSError:
             return False
         before, stage.log_size = stage.log_size, size
@@ -285,8 +269,8 @@ class Dispatcher:
 
     def stage_counts(self) -> dict[str, int]:
         """Count the stages by state, those that a stop cut off as `interrupted`."""
-        counts = self._queue.counts()
-        cut = sum(self._queue.state(key) is State.WAITING for key in self._interrupted)
+        counts = self.queue.counts()
+        cut = sum(self.queue.state(key) is State.WAITING for key in self._interrupted)
         return {**counts, "waiting": counts["waiting"] - cut, "interrupted": cut}
 
 

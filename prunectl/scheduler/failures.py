@@ -27,60 +27,33 @@ def signature(failure: Failure) -> str:
     return f"{failure.reason}: " + "".join(letter for letter in last if not letter.isdigit())
 
 
-class EarlyStop:
-    """Watches the first stages of each study in this run, so that one error does not end a whole grid one by one."""
+class Failures:
+    """Records failures, and decides with the queue what follows.
 
-    def __init__(self, same: int = 3) -> None:
-        self.same = same
-        """How many different stages the same error has to end; 0 never stops."""
+    The first stages of each study are watched, so that one error does not end a whole grid stage by stage.
+    """
+
+    def __init__(self, plans: Plans, queue: Queue, log: SchedulerLog, same: int = 3) -> None:
+        """`same` is how many different stages of a study the same error has to end, none being done, to stop it; 0
+        never stops."""
+        self.first: Failure | None = None
+        """The first one that was final, or that stopped a study."""
+        self.stopped: dict[str, str] = {}
+        """Studies (by name) that were stopped early, and why."""
+        self._plans, self._queue, self._log, self._same = plans, queue, log, same
         self._proven: set[str] = set()
         """Studies with a stage that was done: from then on failures are isolated ones."""
         self._signatures: dict[str, dict[str, str]] = defaultdict(dict)
         """By study, of each stage that failed."""
 
-    def succeeded(self, studies: Iterable[str]) -> None:
-        """A stage of these studies is done."""
-        self._proven.update(studies)
-
-    def failed(self, studies: Iterable[str], failure: Failure) -> list[str]:
-        """A stage of these studies failed, tried again or not. Returns the studies to stop now."""
-        if failure.reason in CHANCE or not self.same:
-            return []
-        hopeless = []
-        for study in studies:
-            if study not in self._proven:
-                seen = self._signatures[study]
-                seen[failure.key] = signature(failure)
-                if len(seen) >= self.same and len(set(seen.values())) == 1:
-                    hopeless.append(study)
-        return hopeless
-
-    def forget(self, studies: Iterable[str]) -> None:
-        """Begin counting anew: somebody asked for a retry."""
-        for study in studies:
-            self._signatures.pop(study, None)
-
-
-class Failures:
-    """Records failures, and decides with the queue what follows."""
-
-    def __init__(self, plans: Plans, queue: Queue, log: SchedulerLog, timeouts: Timeouts) -> None:
-        self.first: Failure | None = None
-        """The first one that was final, or that stopped a study."""
-        self.stopped: dict[str, str] = {}
-        """Studies (by name) that were stopped early, and why."""
-        self._plans = plans
-        self._queue = queue
-        self._log = log
-        self._early_stop = EarlyStop(timeouts.same_failures)
-
     def succeeded(self, key: str) -> None:
         """A stage is done: its studies are not hopeless."""
-        self._early_stop.succeeded(self._plans.studies_with(key))
+        self._proven.update(self._plans.studies_with(key))
 
     def forget(self, trials: Iterable[str]) -> None:
         """Begin counting equal failures anew: a retry of these trials was asked for."""
-        self._early_stop.forget(self._plans.studies_of(trials))
+        for digest in self._plans.studies_of(trials):
+            self._signatures.pop(digest, None)
 
     def failed(self, key: str, message: Message, sharing: int = 1) -> None:
         """A stage failed as its worker's message says, while `sharing` stages were on its device, itself included."""
@@ -94,8 +67,17 @@ class Failures:
             self._give_up(failure)
         if failure.reason == "missing":
             self._plans.make_again(key, str(message.get("missing")))
-        for digest in self._early_stop.failed(self._plans.studies_with(key), failure):
-            self._stop_study(digest, failure)
+        if self._same and failure.reason not in CHANCE:
+            self._watch(failure)
+
+    def _watch(self, failure: Failure) -> None:
+        """Stop the studies whose first stages have all ended alike."""
+        for digest in self._plans.studies_with(failure.key):
+            if digest not in self._proven:
+                seen = self._signatures[digest]
+                seen[failure.key] = signature(failure)
+                if len(seen) >= self._same and len(set(seen.values())) == 1:
+                    self._stop_study(digest, failure)
 
     def _give_up(self, failure: Failure) -> None:
         self.first = self.first or failure
@@ -108,7 +90,7 @@ class Failures:
     def _stop_study(self, digest: str, failure: Failure) -> None:
         study = self._plans.graph.studies[digest]
         what = f"{failure.reason}: {failure.message}" if failure.message else failure.reason
-        reason = f"stopped: the first {self._early_stop.same} stages failed alike ({what})"
+        reason = f"stopped: the first {self._same} stages failed alike ({what})"
         self._queue.stop_trials((trial.trial for trial in study.trials), reason)
         self.stopped[study.name] = reason
         self.first = self.first or failure

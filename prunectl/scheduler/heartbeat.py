@@ -18,12 +18,9 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from prunectl.scheduler.device_pool import DevicePool
 from prunectl.scheduler.dispatcher import Dispatcher
 from prunectl.scheduler.eta import Forecast, simulate
 from prunectl.scheduler.items import Item
-from prunectl.scheduler.log import SchedulerLog
-from prunectl.scheduler.queue import Queue
 from prunectl.version import __version__
 
 MOST_STAGES = 100
@@ -31,14 +28,14 @@ MOST_STAGES = 100
 MOST_TRIALS = 200
 TIME_PART = 200
 """Forecasts may take a two-hundredth of the time."""
-RUNNING = ("device", "worker", "pid", "attempt", "since", "step", "steps", "loss", "accuracy")
+STAGE_FACTS = ("attempt", "since", "step", "steps", "loss", "accuracy")
 
 
 @dataclass(frozen=True)
 class RunIdentity:
     """Which run this is, and who runs it."""
 
-    run: str
+    id: str
     started: float
     """Unix seconds."""
     pid: int = field(default_factory=os.getpid)
@@ -48,20 +45,11 @@ class RunIdentity:
 class Heartbeat:
     """Builds heartbeats, with a forecast that is renewed only now and then."""
 
-    def __init__(
-        self,
-        identity: RunIdentity,
-        queue: Queue,
-        devices: DevicePool,
-        dispatcher: Dispatcher,
-        log: SchedulerLog,
-        forecast_every: float,
-    ) -> None:
-        self._identity = identity
-        self._queue = queue
-        self._devices = devices
+    def __init__(self, run: RunIdentity, dispatcher: Dispatcher, forecast_every: float) -> None:
+        self._run = run
         self._dispatcher = dispatcher
-        self._log = log
+        self._queue = dispatcher.queue
+        self._devices = dispatcher.devices
         self._every = forecast_every
         self._forecast: Forecast | None = None
         self._forecast_due = 0.0
@@ -71,13 +59,12 @@ class Heartbeat:
     def build(self, now: float, stopping: str | None, ended: bool = False) -> dict[str, Any]:
         """Return what the scheduler is doing at Unix time `now`."""
         upcoming = self._queue.upcoming(MOST_STAGES)
-        identity = self._identity
         return {
-            "run": identity.run,
-            "pid": identity.pid,
-            "host": identity.host,
+            "run": self._run.id,
+            "pid": self._run.pid,
+            "host": self._run.host,
             "time": now,
-            "started": identity.started,
+            "started": self._run.started,
             "version": __version__,
             "plans": list(self._dispatcher.plans.graph.studies),
             "stopping": stopping,
@@ -90,7 +77,7 @@ class Heartbeat:
                 "reasons": {key: why for key in upcoming if (why := self._queue.reason(key))},
             },
             "eta": self._eta(now, upcoming),
-            "trouble": self._log.trouble(),
+            "trouble": self._dispatcher.log.trouble(),
         }
 
     def _device(self, name: str) -> dict[str, Any]:
@@ -112,7 +99,10 @@ class Heartbeat:
     def _running(self, key: str) -> dict[str, Any]:
         stage = self._dispatcher.running[key]
         return {
-            **{name: getattr(stage, name) for name in RUNNING},
+            "device": stage.worker.device.id,
+            "worker": stage.worker.number,
+            "pid": stage.worker.pid,
+            **{name: getattr(stage, name) for name in STAGE_FACTS},
             "eta": self._seconds_left(self._queue.items[key]),
             "trials": len(self._queue.items[key].trials),
         }

@@ -27,59 +27,53 @@ LATEST = 6.0
 
 
 class Ingestion:
-    """The thread that ingests."""
+    """Ingests what has changed, in a thread for each time; only the thread of the scheduler's loop calls it."""
 
     def __init__(self, paths: StorePaths, ingest: Ingest, every: float = 1.0) -> None:
+        self.trouble: str | None = None
+        """Why the last attempt failed; None once one has succeeded."""
         self._paths = paths
         self._ingest = ingest
         self._every = every
         self._pending: set[str] = set()
         self._dirty = False
-        self._stopping = False
-        self._condition = threading.Condition()
-        self.trouble: str | None = None
-        """Why the last attempt failed; None once one has succeeded."""
-        self._thread = threading.Thread(target=self._run, name="ingestion")
-        self._thread.start()
+        self._costs = deque([0.0] * 3, maxlen=3)
+        """CPU seconds of the last attempts."""
+        self._due = 0.0
+        self._thread: threading.Thread | None = None
 
     def changed(self, keys: Iterable[str] = ()) -> None:
         """These stages, or at least the scheduler's log, have something new."""
-        with self._condition:
-            self._pending.update(keys)
-            self._dirty = True
-            self._condition.notify()
+        self._pending.update(keys)
+        self._dirty = True
 
-    def _run(self) -> None:
-        costs = deque([0.0] * 3, maxlen=3)
-        while True:
-            with self._condition:
-                self._condition.wait_for(lambda: self._dirty or self._stopping)
-                if not self._dirty:
-                    return
-                keys, self._pending, self._dirty = self._pending, set(), False
-            started, used = time.monotonic(), time.thread_time()
-            done = self._attempt(keys)
-            # Waiting for who holds the database is no cost of reading.
-            costs.append(time.thread_time() - used if done else 0.0)
+    def poll(self) -> None:
+        """Ingest what is new, if it is time for that; to be called several times a second."""
+        running = self._thread is not None and self._thread.is_alive()
+        if self._dirty and not running and time.monotonic() >= self._due:
+            keys, self._pending, self._dirty = self._pending, set(), False
+            self._thread = threading.Thread(target=self._attempt, args=(keys,), name="ingestion")
+            self._thread.start()
+
+    def _attempt(self, keys: set[str]) -> None:
+        started, used = time.monotonic(), time.thread_time()
+        pause = 0.0
+        if self._succeeds(keys):
+            self._costs.append(time.thread_time() - used)
             # The median: a large plan that is read once delays nothing.
-            pause = min(CORE_PART * statistics.median(costs), LATEST) if done else 0.0
-            with self._condition:
-                if not done:
-                    self._pending |= keys
-                    self._dirty = True
-                    if self._stopping:
-                        return
-                rest = max(self._every, pause) - (time.monotonic() - started)
-                self._condition.wait_for(lambda: self._stopping, max(0.0, rest))
+            pause = min(CORE_PART * statistics.median(self._costs), LATEST)
+        else:
+            self.changed(keys)
+        self._due = started + max(self._every, pause)
 
-    def _attempt(self, keys: set[str]) -> bool:
+    def _succeeds(self, keys: set[str]) -> bool:
         try:
             report = self._ingest(self._paths, keys)
-        except (PrunectlError, OSError) as error:
-            self.trouble = str(error)
-            return False
-        except Exception as error:  # a bug: the event logs are the truth, and the run goes on
-            self.trouble = f"{type(error).__name__}: {error}"
+        except (
+            Exception
+        ) as error:  # whatever it is, the event logs are the truth and the run goes on
+            expected = isinstance(error, PrunectlError | OSError)
+            self.trouble = str(error) if expected else f"{type(error).__name__}: {error}"
             return False
         busy = bool(getattr(report, "busy", False))
         notes = list(getattr(report, "notes", ()))
@@ -90,8 +84,12 @@ class Ingestion:
         return not busy
 
     def close(self) -> None:
-        """Ingest what is left, once, and end the thread."""
-        with self._condition:
-            self._stopping = True
-            self._condition.notify()
-        self._thread.join()
+        """Ingest what is left, once, and wait for the end of it."""
+        self._join()
+        self._due = 0.0
+        self.poll()
+        self._join()
+
+    def _join(self) -> None:
+        if self._thread is not None:
+            self._thread.join()

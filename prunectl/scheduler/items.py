@@ -53,14 +53,10 @@ class Item:
     version: int = 0
     """Entries of the heap with another version are stale."""
 
-
-@dataclass(frozen=True)
-class Dispatch:
-    """A decision: this stage on this device, now."""
-
-    key: str
-    device: str
-    attempt: int
+    @property
+    def attempt(self) -> int:
+        """Return the number of the attempt that runs, or would be next."""
+        return self.attempts + 1
 
 
 def measure_chains(

@@ -21,7 +21,7 @@ class SchedulerLog:
         clock: Callable[[], float],
         ingest: Ingest | None = None,
         every: float = 1.0,
-        on_record: Callable[[dict[str, Any]], None] | None = None,
+        on_record: Callable[[dict[str, Any]], None] = lambda record: None,
     ) -> None:
         """Open the log, and begin to ingest what it and the stages grow by, every so many seconds.
 
@@ -49,14 +49,18 @@ class SchedulerLog:
             self.report(error)
             return
         self.history.feed([record])
-        if self._on_record is not None:
-            self._on_record(record)
+        self._on_record(record)
         self.changed()
 
     def changed(self, keys: Iterable[str] = ()) -> None:
         """Tell the database that these stages, or at least the log, have grown."""
         if self._ingestion is not None:
             self._ingestion.changed(keys)
+
+    def poll(self) -> None:
+        """Let the database follow, if it is time for that; to be called several times a second."""
+        if self._ingestion is not None:
+            self._ingestion.poll()
 
     def report(self, error: Exception | str) -> None:
         """Keep what went wrong without stopping the run for the next heartbeat."""

@@ -12,7 +12,7 @@ import heapq
 import math
 from collections.abc import Callable, Iterable
 
-from prunectl.scheduler.items import Dispatch, Item, State, Workload, measure_chains
+from prunectl.scheduler.items import Item, State, Workload, measure_chains
 from prunectl.scheduler.queue_state import QueueState
 from prunectl.scheduler.slots import DeviceSlots
 
@@ -70,8 +70,8 @@ class Queue(QueueState):
 
     # decisions
 
-    def next(self) -> Dispatch | None:
-        """Take the stage that is to run now, if there are a stage and a slot for it."""
+    def next(self) -> Item | None:
+        """Take the stage that is to run now, on the device it names; None where a stage or a slot lacks."""
         if self._stale:
             self._rebuild()
         choice = self._take()
@@ -80,7 +80,7 @@ class Queue(QueueState):
             choice = self._take()
         return choice
 
-    def _take(self) -> Dispatch | None:
+    def _take(self) -> Item | None:
         self._resume(lambda item: item.earliest <= self.dispatches)
         free = self._with_room()
         if not free:
@@ -107,7 +107,7 @@ class Queue(QueueState):
             heapq.heappush(self._heap, entry)
         return choice
 
-    def _start(self, item: Item, device: str) -> Dispatch:
+    def _start(self, item: Item, device: str) -> Item:
         self._move(item, State.RUNNING)
         item.device = device
         item.version += 1
@@ -116,7 +116,7 @@ class Queue(QueueState):
             if place.reserved == item.key:
                 place.reserved = None
         self.dispatches += 1
-        return Dispatch(item.key, device, item.attempts + 1)
+        return item
 
     def _with_room(self) -> list[str]:
         """Return the devices that could take a stage now, the emptiest first."""

@@ -6,13 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from prunectl.errors import PrunectlError, StoreError
-from prunectl.scheduler.device_pool import DevicePool
 from prunectl.scheduler.dispatcher import Dispatcher
 from prunectl.scheduler.items import State
-from prunectl.scheduler.log import SchedulerLog
-from prunectl.scheduler.queue import Queue
 from prunectl.store import requests
-from prunectl.store.paths import StorePaths
 
 Request = dict[str, Any]
 
@@ -20,26 +16,14 @@ Request = dict[str, Any]
 class RequestHandler:
     """Carries out the requests that are left in the store while a scheduler runs."""
 
-    def __init__(
-        self,
-        paths: StorePaths,
-        queue: Queue,
-        devices: DevicePool,
-        dispatcher: Dispatcher,
-        log: SchedulerLog,
-        stop: Callable[[bool], None],
-    ) -> None:
+    def __init__(self, dispatcher: Dispatcher, stop: Callable[[bool], None]) -> None:
         """`stop` ends the run, at once if it is called with True."""
-        self._paths = paths
-        self._queue = queue
-        self._devices = devices
-        self._dispatcher = dispatcher
-        self._log = log
-        self._stop = stop
+        self._dispatcher, self._stop = dispatcher, stop
+        self._queue, self._log, self._paths = dispatcher.queue, dispatcher.log, dispatcher.paths
         self._held: set[str] = set()
         """Trials held during this run."""
         # By id, not by time: a clock that was set back does not confuse it.
-        self._asked_before = {request["id"] for request in requests.pending(paths)}
+        self._asked_before = {request["id"] for request in requests.pending(self._paths)}
 
     @property
     def waits_for_release(self) -> bool:
@@ -84,11 +68,11 @@ class RequestHandler:
                 return self._dispatcher.add_plan(str(request["plan"]))
             case "drain":
                 name = str(request["device"])
-                self._devices.drain(name)
+                self._dispatcher.devices.drain(name)
                 return f"{name} is drained: its stages checkpoint and move"
             case "undrain":
                 name = str(request["device"])
-                state, reason = self._devices.undrain(name)
+                state, reason = self._dispatcher.devices.undrain(name)
                 return (
                     f"{name} is used again" if state == "open" else f"{name} is {state}: {reason}"
                 )

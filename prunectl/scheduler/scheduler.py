@@ -11,6 +11,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,59 +39,39 @@ LOCK_SECONDS = 1.0
 """A command that records a cancel in the log has the store's lock for some milliseconds."""
 
 
+@dataclass(eq=False)
 class Scheduler:
     """Runs plans of a store on devices until all that can be done is done. Used once."""
 
-    def __init__(
-        self,
-        paths: StorePaths,
-        devices: Sequence[Device],
-        plans: Sequence[str] = (),
-        *,
-        data: Path | str = "data",
-        ingest: Ingest | None = None,
-        worker_command: Sequence[str] = WORKER,
-        layer: DeviceLayer | None = None,
-        share: bool = False,
-        lock_folder: Path | None = None,
-        timeouts: Timeouts | None = None,
-        run_id: str | None = None,
-        checkpoint_every: float | None = None,
-        on_heartbeat: Callable[[dict[str, Any]], None] | None = None,
-        on_record: Callable[[dict[str, Any]], None] | None = None,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        """Prepare a run.
+    paths: StorePaths
+    devices: Sequence[Device]
+    plans: Sequence[str] = ()
+    """Digests of their records in the store."""
+    _: KW_ONLY
+    data: Path | str = "data"
+    """Folder of the data sets; passed on to the workers."""
+    ingest: Ingest | None = None
+    """Brings the database up to date with some stages; called from a thread."""
+    worker_command: Sequence[str] = WORKER
+    layer: DeviceLayer = field(default_factory=SystemLayer)
+    share: bool = False
+    """Use devices that other schedulers have locked, too."""
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    run_id: str = ""
+    """By default the local time and four random hex digits."""
+    checkpoint_every: float | None = None
+    """Seconds between checkpoints inside stages; None for the worker's own."""
+    on_heartbeat: Callable[[dict[str, Any]], None] = lambda heartbeat: None
+    on_record: Callable[[dict[str, Any]], None] = lambda record: None
+    """Gets each record of the scheduler's log (`store.records.scheduler_log`)."""
+    clock: Callable[[], float] = time.time
+    """Unix seconds."""
 
-        Args:
-            plans: digests of their records in the store.
-            data: folder of the data sets; passed on to the workers.
-            ingest: brings the database up to date with some stages; called from a thread.
-            worker_command: starts a worker.
-            share: use devices that other schedulers have locked, too.
-            lock_folder: overrides the folder of the device locks.
-            checkpoint_every: seconds between checkpoints inside stages; None for the worker's own.
-            on_heartbeat: gets each heartbeat (`heartbeat`).
-            on_record: gets each record of the scheduler's log (`store.records.scheduler_log`).
-            clock: Unix seconds.
-        """
-        self.paths = paths
-        self.timeouts = timeouts or Timeouts()
+    def __post_init__(self) -> None:
         self.queue = Queue(self.timeouts.retries)
         self.stopping: Literal["soft", "now"] | None = None
-        name = run_id or time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
-        self.identity = RunIdentity(name, started=clock())
-        self._devices = list(devices)
-        self._plans = list(dict.fromkeys(plans))
-        self._command = [*worker_command, "--store", str(paths.root), "--data", str(data)]
-        if checkpoint_every is not None:
-            self._command += ["--checkpoint-every", f"{checkpoint_every:g}"]
-        self._ingest = ingest
-        self._layer: DeviceLayer = layer or SystemLayer()
-        self._locks = None if share else DeviceLocks(lock_folder)
-        self._on_heartbeat = on_heartbeat
-        self._on_record = on_record
-        self._clock = clock
+        name = self.run_id or time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
+        self.identity = RunIdentity(name, self.clock())
         self._deadline = float("inf")
         """Monotonic time at which workers that were asked to stop are killed."""
 
@@ -142,36 +123,37 @@ class Scheduler:
     def _open(self, signals: Signals) -> None:
         """Make what reads and writes the store, now that the lock is held."""
         paths, queue, timeouts = self.paths, self.queue, self.timeouts
-        log = SchedulerLog(paths, self._clock, self._ingest, timeouts.beat, self._on_record)
-        self.log = log
-        self.workers = WorkerPool(self._command, paths.logs)
+        self.log = SchedulerLog(paths, self.clock, self.ingest, timeouts.beat, self.on_record)
+        command = [*self.worker_command, "--store", str(paths.root), "--data", str(self.data)]
+        if self.checkpoint_every is not None:
+            command += ["--checkpoint-every", f"{self.checkpoint_every:g}"]
+        self.workers = WorkerPool(command, paths.logs)
         self.workers.wake_by(signals.reader)
-        devices = DevicePool(self._devices, queue, log, self._locks, self._layer, timeouts)
-        self.devices = devices
+        locks = None if self.share else DeviceLocks()
+        self.pool = DevicePool(self.devices, queue, self.log, self.layer, timeouts, locks)
         self.dispatcher = Dispatcher(
-            paths, queue, devices, self.workers, log, timeouts, self._clock
+            paths, queue, self.pool, self.workers, self.log, timeouts, self.clock
         )
-        self.requests = RequestHandler(paths, queue, devices, self.dispatcher, log, self.stop)
-        self.heartbeat = Heartbeat(
-            self.identity, queue, devices, self.dispatcher, log, timeouts.forecast
-        )
+        self.requests = RequestHandler(self.dispatcher, self.stop)
+        self.heartbeat = Heartbeat(self.identity, self.dispatcher, timeouts.forecast)
 
     def _begin(self) -> None:
+        plans = list(dict.fromkeys(self.plans))
         history = self.log.history
         self.queue.cancelled |= history.cancelled
         self.queue.held |= history.held
         self.queue.priority |= history.priority
         self.log.append(
             "run_started",
-            run=self.identity.run,
-            plans=self._plans,
-            devices=list(self.devices.devices),
+            run=self.identity.id,
+            plans=plans,
+            devices=list(self.pool.devices),
             pid=self.identity.pid,
             host=self.identity.host,
         )
-        for digest in self._plans:
+        for digest in plans:
             self.dispatcher.add_plan(digest)
-        self.devices.lock_all()
+        self.pool.lock_all()
 
     def _loop(self, signals: Signals) -> None:
         look, beat = Timer(self.timeouts.poll), Timer(self.timeouts.beat)
@@ -188,12 +170,13 @@ class Scheduler:
             if self._over():
                 return
             if lock.due(now):
-                self.devices.lock_all()
+                self.pool.lock_all()
             if costs.due(now):
                 self.dispatcher.plans.update_costs_if_changed()
             if beat.due(now):
                 self.dispatcher.tick()
                 self._beat()
+            self.log.poll()
             self._listen(min(look.next, beat.next))
 
     def _listen(self, until: float) -> None:
@@ -220,21 +203,20 @@ class Scheduler:
         self.dispatcher.stopping = True
         for key in list(self.dispatcher.running):
             self.dispatcher.interrupt(key)
-        self.devices.close()
+        self.pool.close()
         trials = self.queue.trial_counts()
-        self.log.append("run_ended", run=self.identity.run, reason=reason, trials=trials)
+        self.log.append("run_ended", run=self.identity.id, reason=reason, trials=trials)
         self.log.end_ingestion()
         self._beat(ended=True)
         self.log.close()
 
     def _beat(self, ended: bool = False) -> None:
-        heartbeat = self.heartbeat.build(self._clock(), self.stopping, ended)
+        heartbeat = self.heartbeat.build(self.clock(), self.stopping, ended)
         try:
             write_json(self.paths.heartbeat, heartbeat)
         except StoreError as error:
             self.log.report(error)
-        if self._on_heartbeat is not None:
-            self._on_heartbeat(heartbeat)
+        self.on_heartbeat(heartbeat)
 
     def stop(self, now: bool = False) -> None:
         """End the run: workers finish their epoch or checkpoint first, or are killed `now`."""

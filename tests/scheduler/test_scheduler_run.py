@@ -442,6 +442,7 @@ def test_ingestion_waits_its_turn_and_comes_to_an_end(store: Store) -> None:
     ingestion = Ingestion(store.paths, lambda _, keys: calls.append(keys), every=0.2)
     for index in range(50):
         ingestion.changed([str(index)])
+        ingestion.poll()
         time.sleep(0.005)
     ingestion.close()
     assert len(calls) <= 4
@@ -494,6 +495,7 @@ def test_ingestion_that_costs_much_is_done_more_rarely(store: Store) -> None:
     ingestion = Ingestion(store.paths, costly, every=0.01)
     for index in range(50):
         ingestion.changed([str(index)])
+        ingestion.poll()
         time.sleep(0.01)
     ingestion.close()
     assert len(calls) <= 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import selectors
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from prunectl.scheduler.devices.base import Device
@@ -16,22 +17,17 @@ POLL_SECONDS = 0.5
 at once, by its end."""
 
 
+@dataclass(eq=False)
 class WorkerPool:
     """The workers of a run."""
 
-    def __init__(
-        self,
-        command: Sequence[str],
-        logs: Path,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """`command` starts a worker; `--device` and `--slots` of the worker protocol are added to it."""
-        self._command = command
-        self._logs = logs
-        self._clock = clock
-        self._selector = selectors.DefaultSelector()
-        self.workers: list[WorkerProcess] = []
-        self._next_poll = 0.0
+    command: Sequence[str]
+    """Starts a worker; `--device` and `--slots` of the worker protocol are added to it."""
+    logs: Path
+    clock: Callable[[], float] = time.monotonic
+    workers: list[WorkerProcess] = field(default_factory=list)
+    _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
+    _next_poll: float = 0.0
 
     def wake_by(self, descriptor: int) -> None:
         """Let `wait` return when this descriptor is readable; the caller reads it."""
@@ -61,7 +57,7 @@ class WorkerPool:
         worker.flags = flags
         worker.workload = workload
         worker.running.add(key)
-        worker.heard = worker.progressed = self._clock()
+        worker.heard = worker.progressed = self.clock()
         worker.send({"do": "run", "key": key, "keep": list(keep)})
         return worker
 
@@ -86,16 +82,12 @@ class WorkerPool:
     def _start(self, device: Device) -> WorkerProcess:
         taken = {worker.number for worker in self.workers}
         number = next(n for n in range(1, len(taken) + 2) if n not in taken)
-        command = [*self._command, "--device", device.kind, "--slots", str(device.slots_per_worker)]
-        log = self._logs / f"worker-{number}.log"
-        worker = WorkerProcess.start(number, device, command, log, self._clock())
+        command = [*self.command, "--device", device.kind, "--slots", str(device.slots_per_worker)]
+        log = self.logs / f"worker-{number}.log"
+        worker = WorkerProcess.start(number, device, command, log, self.clock())
         self._selector.register(worker.stdout, selectors.EVENT_READ, worker)
         self.workers.append(worker)
         return worker
-
-    def find(self, key: str) -> WorkerProcess:
-        """Return the worker that has the stage."""
-        return next(worker for worker in self.workers if key in worker.running)
 
     def retire_device(self, device: str) -> bool:
         """Let all workers of a device end as soon as they have no stage. Returns whether any are left."""
@@ -111,15 +103,15 @@ class WorkerPool:
         for key, _ in self._selector.select(timeout):
             if key.data is not None:
                 heard += self._listen(key.data)
-        if self._clock() >= self._next_poll:
-            self._next_poll = self._clock() + POLL_SECONDS
+        if self.clock() >= self._next_poll:
+            self._next_poll = self.clock() + POLL_SECONDS
             for worker in self.workers[:]:
                 if worker.process.poll() is not None:
                     heard += self._listen(worker)
         return heard
 
     def _listen(self, worker: WorkerProcess) -> list[tuple[WorkerProcess, Message]]:
-        messages, closed = worker.read(self._clock())
+        messages, closed = worker.read(self.clock())
         heard = [(worker, message) for message in messages]
         if closed or worker.process.returncode is not None:
             heard.append((worker, self._bury(worker)))
@@ -132,7 +124,7 @@ class WorkerPool:
 
     def unresponsive(self, timeouts: Timeouts) -> list[WorkerProcess]:
         """Return workers that have stages and show no life, or for all their life no progress, for too long."""
-        now = self._clock()
+        now = self.clock()
         return [
             worker
             for worker in self.workers
