@@ -7,6 +7,7 @@ too: where a finished dense stage does not have it, a replay stage (`spec.replay
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
 from itertools import accumulate
@@ -16,7 +17,7 @@ from prunectl.errors import StoreError
 from prunectl.scheduler.items import Workload
 from prunectl.store.files import read_json
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.plan import Stage, Study, Trial
+from prunectl.store.records.plan import Stage, Study
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,10 @@ class StageGraph:
     def __init__(self, paths: StorePaths) -> None:
         self.paths = paths
         self.nodes: dict[str, Node] = {}
-        self.trials: dict[str, Trial] = {}
         self.studies: dict[str, Study] = {}
         """By digest."""
-        self.children: dict[str, set[str]] = {}
-        self.wanted_by: dict[str, set[str]] = {}
+        self.children: dict[str, set[str]] = defaultdict(set)
+        self.wanted_by: dict[str, set[str]] = defaultdict(set)
         """Trials that need each stage."""
         self._done: set[str] = set()
 
@@ -87,7 +87,6 @@ class StageGraph:
         for node in new.values():
             self._insert(node)
         for trial in study.trials:
-            self.trials[trial.trial] = trial
             for key in trial.path:
                 if key not in self.nodes:
                     raise StoreError(
@@ -105,10 +104,8 @@ class StageGraph:
 
     def _insert(self, node: Node) -> None:
         self.nodes[node.key] = node
-        self.children.setdefault(node.key, set())
-        self.wanted_by.setdefault(node.key, set())
         for needed in node.needs:
-            self.children.setdefault(needed, set()).add(node.key)
+            self.children[needed].add(node.key)
 
     def is_done(self, key: str) -> bool:
         """Return whether the stage needs no more work: result.json is there, and with it a replay's checkpoint."""
@@ -245,14 +242,16 @@ def preview(graph: StageGraph) -> Preview:
     replays = [node for node in graph.nodes.values() if node.replay and not graph.is_done(node.key)]
     ordinary = [node for node in stages if not node.replay]
     to_run = [node for node in ordinary if not graph.is_done(node.key)]
-    paths = [trial.path for trial in graph.trials.values()]
+    paths = {trial.trial: trial.path for study in graph.studies.values() for trial in study.trials}
     return Preview(
-        trials=len(graph.trials),
+        trials=len(paths),
         stages=len(ordinary),
         done=len(ordinary) - len(to_run),
         replays=tuple((node.key, *node.replay, node.steps) for node in replays if node.replay),
-        stages_without_sharing=sum(len(path) for path in paths),
+        stages_without_sharing=sum(len(path) for path in paths.values()),
         steps=sum(node.steps for node in ordinary),
-        steps_without_sharing=sum(graph.nodes[key].steps for path in paths for key in path),
+        steps_without_sharing=sum(
+            graph.nodes[key].steps for path in paths.values() for key in path
+        ),
         steps_to_run=sum(node.steps for node in to_run + replays),
     )

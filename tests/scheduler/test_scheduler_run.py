@@ -572,7 +572,16 @@ def test_beats_count_only_with_progress_or_while_data_are_loaded(store: Store) -
     pool = WorkerPool([], store.paths.logs, clock=lambda: now)
     timeouts = Timeouts(hang=5, start=5, prepare=20)
     device = Device("cpu", "cpu", "fake cpu", 1)
-    worker = WorkerProcess(1, device, None, Path("log"), 0, 0.0, running={"key"}, ready=True)  # type: ignore[arg-type]
+    worker = WorkerProcess(
+        1,
+        device,
+        *[None] * 3,
+        Path("log"),
+        0,
+        0.0,
+        running={"key"},
+        ready=True,  # type: ignore[arg-type]
+    )
     pool.workers.append(worker)
 
     def hangs() -> bool:

@@ -66,10 +66,16 @@ def usable_cores(proc: Path = PROC, sys: Path = SYS) -> int:
 
 
 def _siblings(sys: Path, cpu: int) -> str:
+    path = sys / f"devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
+    return " ".join(_words(path)) or str(cpu)
+
+
+def _words(path: Path) -> list[str]:
+    """Return the words of a file of the kernel's; none where it is missing or cannot be read."""
     try:
-        return (sys / f"devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text()
+        return path.read_text().split()
     except OSError:
-        return str(cpu)
+        return []
 
 
 def _groups(proc: Path, sys: Path, controller: str) -> Iterator[Path]:
@@ -89,15 +95,11 @@ def _groups(proc: Path, sys: Path, controller: str) -> Iterator[Path]:
 
 def _quota(group: Path) -> list[float]:
     """Return the CPUs that the cgroup grants, if it limits them: v2's cpu.max, or v1's CFS quota."""
-    try:
-        quota, period = (group / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:
-            quota = (group / "cpu.cfs_quota_us").read_text().strip()
-            period = (group / "cpu.cfs_period_us").read_text().strip()
-        except OSError:
-            return []
-    return [int(quota) / int(period)] if quota.isdigit() and int(period) > 0 else []
+    v1 = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+    words = _words(group / "cpu.max") or [word for name in v1 for word in _words(group / name)]
+    if len(words) != 2 or not words[0].isdigit() or int(words[1]) <= 0:  # "max" and -1 are no limit
+        return []
+    return [int(words[0]) / int(words[1])]
 
 
 MEMORY_FILES = (
@@ -111,12 +113,8 @@ that the kernel gives up first."""
 def _memory_grants(proc: Path, sys: Path) -> Iterator[tuple[int, int]]:
     """Yield (bytes granted, bytes in use beside the cache of files) of each enclosing cgroup that has a limit."""
     for group in _groups(proc, sys, "memory"):
-        for limit, current, inactive in MEMORY_FILES:
-            try:
-                granted = int((group / limit).read_text())  # "max" is no limit
-                used = int((group / current).read_text())
-                stat = (group / "memory.stat").read_text().splitlines()
-            except (OSError, ValueError):
-                continue
-            cache = sum(int(line.split()[1]) for line in stat if line.startswith(f"{inactive} "))
-            yield granted, used - cache
+        for *names, inactive in MEMORY_FILES:
+            granted, used, stat = (_words(group / name) for name in (*names, "memory.stat"))
+            if granted and granted[0].isdigit() and used and stat:  # "max" is no limit
+                cache = dict(zip(stat[::2], stat[1::2], strict=True)).get(inactive, "0")
+                yield int(granted[0]), int(used[0]) - int(cache)

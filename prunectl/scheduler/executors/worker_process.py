@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from prunectl.scheduler.devices.base import Device
 from prunectl.scheduler.executors import launch
@@ -40,6 +40,8 @@ class WorkerProcess:
     number: int
     device: Device
     process: subprocess.Popen[bytes]
+    stdin: IO[bytes]
+    stdout: IO[bytes]
     log: Path
     log_start: int
     """Bytes of the log that earlier processes wrote."""
@@ -85,22 +87,16 @@ class WorkerProcess:
                 env={**os.environ, **device.environment()},
                 start_new_session=True,
             )
-        worker = cls(number, device, process, log, log_start, now)
-        os.set_blocking(worker.stdin.fileno(), False)
-        os.set_blocking(worker.stdout.fileno(), False)
-        return worker
+        assert process.stdin is not None
+        assert process.stdout is not None
+        os.set_blocking(process.stdin.fileno(), False)
+        os.set_blocking(process.stdout.fileno(), False)
+        return cls(number, device, process, process.stdin, process.stdout, log, log_start, now)
 
     @property
     def pid(self) -> int:
+        """Return its process id, which is its session's, too."""
         return self.process.pid
-
-    @property
-    def stdin(self) -> Any:
-        return self.process.stdin
-
-    @property
-    def stdout(self) -> Any:
-        return self.process.stdout
 
     @property
     def free(self) -> int:
