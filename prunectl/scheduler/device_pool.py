@@ -62,7 +62,7 @@ class DevicePool:
             if self.state(device.id)[0] != "drained":
                 self._lock(device)
         if self._locks is not None:
-            self._locks.refresh()
+            self._locks.refresh()  # systemd removes files of /tmp after 10 days by default
 
     def _lock(self, device: Device) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Stages on their way through the workers: started, recalled, done, cut off, failed."""
+"""Giving stages to workers and hearing what becomes of them: started, recalled, done, interrupted, failed."""
 
 from __future__ import annotations
 
@@ -110,6 +110,7 @@ class Dispatcher:
         key, device = item.key, self.devices.devices[item.device or ""]
         node = self.plans.graph.nodes[key]
         try:
+            # Before the worker is told the key: it reads there what to train.
             _write_spec(self.paths.stage(key).spec, node.spec)
             fresh = self.devices.needs_fresh_worker(device.id, node.workload)
             keep = self.plans.graph.keep(key)
@@ -210,6 +211,7 @@ class Dispatcher:
         self.failures.succeeded(key)
         facts: dict[str, Any] = {name: result.get(name) for name in ("seconds", "accuracy", "flag")}
         self.log.append("stage_done", key=key, **facts)
+        # Before its children may start: some may need a checkpoint that it did not keep.
         self.plans.insert_replays(key)
         self.queue.finish(key)
 
@@ -222,7 +224,7 @@ class Dispatcher:
         self.queue.interrupted(key)
 
     def _cannot_write(self, key: str, why: str) -> None:
-        """No fault of the stage, and the next one would fare no better: end the run, to go on when there is room."""
+        """End the run, to go on when there is room: no fault of the stage, and the next one would fail too."""
         self.broken = self.broken or why
         self.stopping = True
         self.interrupt(key)

@@ -109,8 +109,8 @@ def simulate(queue: Queue, seconds: Mapping[str, float], slots: int) -> Forecast
     running = [key for key, item in items.items() if item.state is State.RUNNING]
     active = [(seconds.get(key, 0.0), key) for key in running]
     ready = [(queue.rank(key), key) for key in items.keys() - running if not needs[key]]
-    heapq.heapify(active)
-    heapq.heapify(ready)
+    heapq.heapify(active)  # by the time of their end
+    heapq.heapify(ready)  # by their rank
     now = 0.0
     trials: dict[str, float] = {}
     while active or ready:
@@ -200,7 +200,7 @@ def _measurements(paths: StorePaths, kind: str) -> _Measurements:
         rows = query.run(paths, MEASURED, {"kind": f"{kind}%"}).rows
     except StoreError:  # no store yet, or nobody can read it now
         return found
-    for spec, steps, seconds, memory, size in reversed(rows):
+    for spec, steps, seconds, memory, size in reversed(rows):  # the newest last: those count
         stage = json.loads(spec)["stage"]
         workload = workload_of(stage)
         found.times.learn(workload, seconds, steps)

@@ -22,6 +22,7 @@ CHANCE = frozenset({"oom", "nonfinite"})
 
 def signature(failure: Failure) -> str:
     """Return what makes two failures the same: the reason and the exception's last line without digits."""
+    # Digits are steps, addresses and process ids, which differ from stage to stage.
     lines = (failure.traceback or failure.message).strip().splitlines()
     last = lines[-1] if lines else ""
     return f"{failure.reason}: " + "".join(letter for letter in last if not letter.isdigit())
@@ -47,7 +48,7 @@ class Failures:
         """By study, of each stage that failed."""
 
     def succeeded(self, key: str) -> None:
-        """A stage is done: its studies are not hopeless."""
+        """A stage is done: what fails of its studies from now on is isolated."""
         self._proven.update(self._plans.studies_with(key))
 
     def forget(self, trials: Iterable[str]) -> None:

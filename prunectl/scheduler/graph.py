@@ -99,6 +99,7 @@ class StageGraph:
                     raise StoreError(
                         f"plan {study.name}: stage {node.key} needs {needed}, which is unknown"
                     )
+        # Plans list parents first, but a record may be of any order, and the queue looks up what a stage needs.
         order = TopologicalSorter({key: node.needs & new.keys() for key, node in new.items()})
         return list(order.static_order())
 

@@ -127,6 +127,7 @@ class Heartbeat:
         forecast = self._forecast
         if forecast is None:
             return {"end": None, "trials": {}, "stages": {}}
+        # A study of 10,000 trials would make every heartbeat 0.4 MB.
         soonest = sorted(forecast.trials.items(), key=lambda pair: pair[1])[:MOST_TRIALS]
         return {
             "end": self._forecast_made + forecast.end,

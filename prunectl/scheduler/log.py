@@ -48,7 +48,7 @@ class SchedulerLog:
                 raise
             self.report(error)
             return
-        self.history.feed([record])
+        self.history.feed([record])  # what is known now, without reading the file again
         self._on_record(record)
         self.changed()
 

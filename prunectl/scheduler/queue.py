@@ -110,7 +110,7 @@ class Queue(QueueState):
     def _start(self, item: Item, device: str) -> Item:
         self._move(item, State.RUNNING)
         item.device = device
-        item.version += 1
+        item.version += 1  # entries that are left in the heap would start it again
         self.devices[device].running[item.key] = item
         for place in self.devices.values():
             if place.reserved == item.key:
@@ -173,6 +173,7 @@ class Queue(QueueState):
         item = self._leave(key, State.WAITING)
         item.reason = f"{reason}: {message}" if message else reason
         if reason in SHARED_REASONS and sharing > 1:
+            # Halved each time: of 8 stages, one that needs the whole device has it at the fourth try.
             item.slot_limit = max(1, sharing // 2)
         else:
             item.attempts += 1
@@ -187,7 +188,7 @@ class Queue(QueueState):
     def postpone(self, key: str) -> None:
         """The stage could not be started now: it stays out of the way until `resume_postponed`."""
         self._set_aside_until(self._leave(key, State.WAITING), math.inf)
-        self.dispatches -= 1
+        self.dispatches -= 1  # it did not run: failed stages must not come back the sooner for it
 
     def resume_postponed(self) -> None:
         """Let postponed stages be chosen again."""

@@ -107,6 +107,7 @@ class QueueState:
         for key in failed:
             item = self.items[key]
             item.state, item.attempts, item.slot_limit, item.reason = State.WAITING, 0, None, ""
+        # A stage may depend on two that failed: what still blocks it is worked out anew.
         for item in self.items.values():
             item.blocked_by = None
         for item in self.items.values():

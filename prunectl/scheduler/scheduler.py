@@ -199,6 +199,7 @@ class Scheduler:
         return not self.requests.carry_out()  # what came in the last moment is not lost
 
     def _end(self, reason: str) -> None:
+        # Workers first: nothing must write into a store whose lock is about to be released.
         self.workers.close()
         self.dispatcher.stopping = True
         for key in list(self.dispatcher.running):
@@ -206,6 +207,7 @@ class Scheduler:
         self.pool.close()
         trials = self.queue.trial_counts()
         self.log.append("run_ended", run=self.identity.id, reason=reason, trials=trials)
+        # The last heartbeat says what ingestion ended with.
         self.log.end_ingestion()
         self._beat(ended=True)
         self.log.close()

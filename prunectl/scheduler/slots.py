@@ -41,7 +41,8 @@ class DeviceSlots:
 
     @property
     def used(self) -> Fraction:
-        """Return the part of the device that is taken; exact, so that n n-ths fill it."""
+        """Return the part of the device that is taken."""
+        # Fractions, since three floats of 1/3 need not fill a device.
         if self.slots_for is None:
             return Fraction(len(self.running), self.most)
         shares = (Fraction(1, self.slots_for(item.workload)) for item in self.running.values())
@@ -169,7 +170,7 @@ class AutoSlots:
     def record_memory(self, workload: Workload, memory: int, sharing: int) -> SlotChange | None:
         """Learn that a process in which `sharing` stages of the workload ran has used so many bytes."""
         known, before = self._of(workload), self.slots_for(workload)
-        each = -(-memory // sharing)
+        each = -(-memory // sharing)  # rounded up: n of them must fit
         if (sharing, each) > (known.sharing, known.memory or 0):
             known.memory, known.sharing = each, sharing
         if self.slots_for(workload) == before:
@@ -189,6 +190,7 @@ class AutoSlots:
         if workload is None or not steps or not self.by_speed:
             return None
         self._last = now, dict(steps)
+        # A stage that came or went since changes how many share the device: the interval is of no one number.
         if last is None or last[1].keys() != steps.keys():
             return None
         known, count = self._of(workload), len(steps)
@@ -206,6 +208,7 @@ class AutoSlots:
         """Double the slots, or go back to half of them, once it is known what the present number is worth."""
         slots = known.slots
         speed = self._speed(known, slots)
+        # Doubling before the memory of one is known could end in stages that run out of it.
         if speed is None or (self.memory is not None and known.memory is None):
             return None
         half = self._speed(known, slots // 2)
@@ -229,7 +232,7 @@ class AutoSlots:
         Several that fail together are one reason to have fewer, not one each.
         """
         known = self._of(workload)
-        if own > known.slots:  # begun when there were more
+        if own > known.slots:  # begun when there were more: the number has been halved since
             return None
         fewer = max(1, min(self.slots_for(workload), total) // 2)
         if total < 2 or (known.settled and known.slots <= fewer):

@@ -1,4 +1,4 @@
-"""Requests: obeyed and logged by a live scheduler, recorded for the next one where there is none."""
+"""Requests: carried out and logged by a live scheduler, recorded for the next one where there is none."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_a_plan_is_added_to_a_live_scheduler(store: Store, plan: Plan) -> None:
         eventually(lambda: store.done(dense(2)))
 
 
-def test_stop_is_obeyed_and_asks_for_a_scheduler(store: Store, plan: Plan) -> None:
+def test_stop_is_carried_out_and_asks_for_a_scheduler(store: Store, plan: Plan) -> None:
     with live(store, plan.digest) as runner:
         started(store, 2)
         assert requests.stop(store.paths).ok
@@ -183,7 +183,7 @@ def test_stop_is_obeyed_and_asks_for_a_scheduler(store: Store, plan: Plan) -> No
 
 
 def test_what_was_asked_of_a_dead_scheduler(store: Store, plan: Plan) -> None:
-    """Its cancel is obeyed by the next one; its stop is not."""
+    """Its cancel is carried out by the next one; its stop is not."""
     store.fake()
     requests.send(store.paths, "cancel", trials=names(plan)[:1])
     requests.send(store.paths, "stop", now=True)
@@ -194,7 +194,7 @@ def test_what_was_asked_of_a_dead_scheduler(store: Store, plan: Plan) -> None:
     assert not list(store.paths.requests.iterdir())
 
 
-def test_a_request_that_was_logged_is_not_obeyed_twice(store: Store, plan: Plan) -> None:
+def test_a_request_that_was_logged_is_not_carried_out_twice(store: Store, plan: Plan) -> None:
     store.fake()
     name = requests.send(store.paths, "priority", trials=names(plan)[:1], change=1)
     request = requests.pending(store.paths)[0]

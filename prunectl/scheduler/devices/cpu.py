@@ -61,6 +61,7 @@ def usable_cores(proc: Path = PROC, sys: Path = SYS) -> int:
     workers that are throttled. psutil.cpu_count(logical=False) knows neither affinity nor quotas.
     """
     cores = {_siblings(sys, cpu) for cpu in os.sched_getaffinity(0)}
+    # Rounded down: with a quota of 2.5 CPUs three busy workers would be throttled, two are not.
     quotas = (int(quota) for group in _groups(proc, sys, "cpu") for quota in _quota(group))
     return max(1, min([len(cores), *quotas]))
 

@@ -11,12 +11,12 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from prunectl.scheduler.devices.base import Device, Usage
 
-T = TypeVar("T")
-
+TEMPERATURE_GPU = 0
+"""NVML_TEMPERATURE_GPU of nvml.h: the sensor of the chip."""
 ENUMERATE_SECONDS = 60.0
 """The driver's first start on a large machine without persistence mode can take tens of seconds."""
 
@@ -73,46 +73,37 @@ class CudaLayer:
 
     def _handle(self, name: str) -> Any:
         if name not in self._handles:
-            self._handles[name] = self._ask(lambda nvml: nvml.nvmlDeviceGetHandleByUUID(name), None)
+            self._handles[name] = self._ask("nvmlDeviceGetHandleByUUID", name)
         return self._handles[name]
 
-    def _ask(self, question: Callable[[Any], T], default: T) -> T:
-        """Return NVML's answer, or the default where NVML is missing or does not know."""
+    def _ask(self, function: str, *arguments: Any) -> Any:
+        """Return what a function of NVML does; None where NVML is missing or does not know."""
         if self._nvml is None:
             self._nvml = _load_nvml()
         if self._nvml is False:
-            return default
+            return None
         try:
-            return question(self._nvml)
+            return getattr(self._nvml, function)(*arguments)
         except self._nvml.NVMLError:
-            return default
+            return None
 
     def usage(self, device: Device) -> Usage:
         """Return how busy the device is; only its memory where NVML is missing."""
         handle = self._handle(device.uuid or "")
         if handle is None:
             return Usage(memory_total=device.memory)
-        memory = self._ask(lambda nvml: nvml.nvmlDeviceGetMemoryInfo(handle), None)
+        rates = self._ask("nvmlDeviceGetUtilizationRates", handle)
+        memory = self._ask("nvmlDeviceGetMemoryInfo", handle)
+        temperature = self._ask("nvmlDeviceGetTemperature", handle, TEMPERATURE_GPU)
+        power = self._ask("nvmlDeviceGetPowerUsage", handle)
+        processes = self._ask("nvmlDeviceGetComputeRunningProcesses", handle) or ()
         return Usage(
-            utilisation=self._ask(
-                lambda nvml: float(nvml.nvmlDeviceGetUtilizationRates(handle).gpu), None
-            ),
-            memory_used=memory.used if memory else None,
-            memory_total=memory.total if memory else device.memory,
-            temperature=self._ask(
-                lambda nvml: float(
-                    nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)
-                ),
-                None,
-            ),
-            power=self._ask(lambda nvml: nvml.nvmlDeviceGetPowerUsage(handle) / 1000, None),  # mW
-            processes=self._ask(
-                lambda nvml: tuple(
-                    (process.pid, process.usedGpuMemory or 0)
-                    for process in nvml.nvmlDeviceGetComputeRunningProcesses(handle)
-                ),
-                (),
-            ),
+            utilisation=None if rates is None else float(rates.gpu),
+            memory_used=None if memory is None else memory.used,
+            memory_total=device.memory if memory is None else memory.total,
+            temperature=None if temperature is None else float(temperature),
+            power=None if power is None else power / 1000,  # from mW
+            processes=tuple((process.pid, process.usedGpuMemory or 0) for process in processes),
         )
 
 

@@ -56,6 +56,7 @@ class DeviceLocks:
             if not stat.S_ISDIR(self._folder.lstat().st_mode):
                 raise StoreError(f"{self._folder} is not a folder")
             with contextlib.suppress(FileExistsError):
+                # Writable for all: the next user of the host locks the same file.
                 descriptor = os.open(
                     path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666
                 )

@@ -74,12 +74,15 @@ class WorkerPool:
         mine = self._on(device.id)
         fitting = [worker for worker in mine if worker.free and worker.flags in (None, flags)]
         if fitting:
+            # One that has the workload warm saves seconds of loading and compiling; of others the busy one, so
+            # that idle ones stay free for stages with other flags.
             return max(fitting, key=lambda each: (each.workload == workload, bool(each.running)))
         for idle in self._idle(device)[:1]:  # one with other flags makes room
             idle.retire()
         return None
 
     def _start(self, device: Device) -> WorkerProcess:
+        # Numbers are used again, for logs are named by them: a run with many crashes leaves few files.
         taken = {worker.number for worker in self.workers}
         number = next(n for n in range(1, len(taken) + 2) if n not in taken)
         command = [*self.command, "--device", device.kind, "--slots", str(device.slots_per_worker)]

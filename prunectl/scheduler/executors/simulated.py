@@ -58,7 +58,7 @@ class SimulatedStage:
         return {"step": self.step, "steps": steps, "loss": 0.4, "accuracy": 90.0}
 
     def advance(self) -> bool:
-        """Log the epochs that are over. Returns whether the stage is."""
+        """Log the epochs that are over. Returns whether all are, and the result is written."""
         while (self.logged + 1) * EPOCH_STEPS <= self.step:
             before, self.logged = self.logged * EPOCH_STEPS, self.logged + 1
             self.journal.append(

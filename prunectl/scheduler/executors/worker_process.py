@@ -89,6 +89,7 @@ class WorkerProcess:
             )
         assert process.stdin is not None
         assert process.stdout is not None
+        # A worker that hangs must not block the scheduler's loop.
         os.set_blocking(process.stdin.fileno(), False)
         os.set_blocking(process.stdout.fileno(), False)
         return cls(number, device, process, process.stdin, process.stdout, log, log_start, now)
