@@ -61,12 +61,12 @@ class Queue(QueueState):
     def slots(self, device: str) -> int:
         """Return the slots of a device for what runs there; if nothing does, for what starts next, or for a workload
         that was never measured."""
-        place = self.devices[device]
-        if place.slots_for is None:
-            return place.most
-        keys = place.running or self.upcoming(1)
+        slots = self.devices[device]
+        if slots.slots_for is None:
+            return slots.most
+        keys = slots.running or self.upcoming(1)
         workloads = {self.items[key].workload for key in keys} or {None}
-        return max(map(place.slots_for, workloads))
+        return max(map(slots.slots_for, workloads))
 
     # decisions
 
@@ -112,18 +112,18 @@ class Queue(QueueState):
         item.device = device
         item.version += 1  # entries that are left in the heap would start it again
         self.devices[device].running[item.key] = item
-        for place in self.devices.values():
-            if place.reserved == item.key:
-                place.reserved = None
+        for slots in self.devices.values():
+            if slots.reserved == item.key:
+                slots.reserved = None
         self.dispatches += 1
         return item
 
     def _with_room(self) -> list[str]:
         """Return the devices that could take a stage now, the emptiest first."""
-        for place in self.devices.values():
-            if place.reserved is not None and not self._eligible(self.items[place.reserved]):
-                place.reserved = None
-        free = (name for name, place in self.devices.items() if place.has_room)
+        for slots in self.devices.values():
+            if slots.reserved is not None and not self._eligible(self.items[slots.reserved]):
+                slots.reserved = None
+        free = (name for name, slots in self.devices.items() if slots.has_room)
         return sorted(free, key=lambda name: self.devices[name].used)
 
     def _unreserved(self) -> list[str]:
@@ -135,7 +135,7 @@ class Queue(QueueState):
             if self.devices[name].fits(item):
                 return name
         # Others would fill every slot that comes free, for ever: so one device is left to empty.
-        if free and not any(place.reserved == item.key for place in self.devices.values()):
+        if free and not any(slots.reserved == item.key for slots in self.devices.values()):
             self.devices[free[0]].reserved = item.key
         return None
 
@@ -181,8 +181,8 @@ class Queue(QueueState):
             item.state = State.FAILED
             self._block(item)
             return False
-        slots = sum(place.most for place in self.devices.values())
-        self._set_aside_until(item, self.dispatches + max(RETRY_AFTER, slots))
+        total = sum(slots.most for slots in self.devices.values())
+        self._set_aside_until(item, self.dispatches + max(RETRY_AFTER, total))
         return True
 
     def postpone(self, key: str) -> None:
@@ -233,7 +233,7 @@ class Queue(QueueState):
     @property
     def running(self) -> dict[str, str]:
         """Return the device of each running stage."""
-        return {key: name for name, place in self.devices.items() for key in place.running}
+        return {key: name for name, slots in self.devices.items() for key in slots.running}
 
     @property
     def exhausted(self) -> bool:

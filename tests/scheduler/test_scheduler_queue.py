@@ -259,7 +259,7 @@ def test_whatever_happens_the_rules_hold(
         choice = queue.next()
         states = [queue.state(key) for key in queue.items]
         assert queue.counts() == {state.value: states.count(state) for state in State}
-        assert all(len(place.running) <= place.most for place in queue.devices.values())
+        assert all(len(slots.running) <= slots.most for slots in queue.devices.values())
         if choice is not None:
             assert needs[choice.key] <= done
             assert choice.key not in done

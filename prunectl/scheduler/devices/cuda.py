@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -67,6 +66,8 @@ class CudaLayer:
 
     def _uuid(self, raw: str) -> str:
         """Return the UUID as CUDA_VISIBLE_DEVICES takes it: the driver's lacks the prefix of a MIG instance."""
+        import uuid  # 4 ms, which a machine without CUDA need not pay
+
         text = str(uuid.UUID(hex=raw))
         names = (f"{prefix}-{text}" for prefix in ("GPU", "MIG"))
         return next((name for name in names if self._handle(name) is not None), f"GPU-{text}")
