@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import threading
@@ -12,9 +11,9 @@ from pathlib import Path
 from types import FrameType
 
 from prunectl.errors import ExitCode
+from prunectl.scheduler.executors.launch import adopt_orphans
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
 @contextlib.contextmanager
@@ -35,7 +34,7 @@ def orderly() -> Iterator[None]:
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, caught) for number in ENDING}
-    adopt(True)  # what a child has started comes to this process when the child ends
+    adopt_orphans(True)  # what a child has started comes to this process when the child ends
     try:
         yield
     except KeyboardInterrupt:
@@ -43,7 +42,7 @@ def orderly() -> Iterator[None]:
     finally:
         _ignore()
         end(others)
-        adopt(False)
+        adopt_orphans(False)
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -51,11 +50,6 @@ def orderly() -> Iterator[None]:
 def _ignore() -> None:
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
-
-
-def adopt(yes: bool) -> None:
-    """Set whether descendants whose parent has ended become children of this process."""
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(yes), 0, 0, 0)
 
 
 def children() -> list[int]:

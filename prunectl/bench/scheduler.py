@@ -1,4 +1,4 @@
-"""`bench scheduler`: what lies between two stages, with a warm worker and with a process for each, and what the
+"""`bench scheduler`: the time between two stages, with a warm worker and with a process for each, and what the
 scheduler itself costs (`upkeep`)."""
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ TINY = Work("convnet", (1, 8, 8), train=640, test=100, epochs=1, batch=64)
 
 
 def run(stages: int, quick: bool, tell: Tell, seconds: float = 60.0) -> dict[str, Any]:
-    """Seconds from the end of a stage (its `done` record) to the first step of the next (its `begin` record), and
-    what the scheduler needs itself, over a window of `seconds`."""
+    """Measure the seconds from the end of a stage (its `done` record) to the first step of the next (its `begin`
+    record), and what the scheduler needs itself over a window of `seconds`."""
     count = 3 if quick else stages
     before = load()
     with tempfile.TemporaryDirectory(prefix="prunectl-bench-") as folder:
@@ -39,12 +39,12 @@ def run(stages: int, quick: bool, tell: Tell, seconds: float = 60.0) -> dict[str
         tell(f"{count} stages in a process each")
         cold = _processes(Path(folder, "cold"), 2 if quick else min(count, 5))
         between = load()
-        needs = upkeep.run(Path(folder, "upkeep"), 1.0 if quick else seconds, quick, tell)
+        own = upkeep.run(Path(folder, "upkeep"), 1.0 if quick else seconds, quick, tell)
     return {
         "work": TINY.to_json(),
         "load": [before, between],
         "gaps": [_summary("warm worker", warm), _summary("process per stage", cold)],
-        "upkeep": needs,
+        "upkeep": own,
     }
 
 
@@ -64,8 +64,9 @@ def _specs(count: int) -> dict[str, StageSpec]:
 
 
 def _scheduled(root: Path, count: int) -> list[float]:
-    """The scheduler and one worker process, as `prunectl run` has them."""
-    from prunectl.scheduler.devices.base import CpuLayer, with_slots
+    """Return the gaps with the scheduler and one worker process, as `prunectl run` has them."""
+    from prunectl.scheduler.devices.base import with_slots
+    from prunectl.scheduler.devices.cpu import CpuLayer
     from prunectl.scheduler.scheduler import Scheduler
 
     paths = StorePaths(root)
@@ -97,24 +98,15 @@ def _at(log: list[Record], kind: str) -> float:
 
 
 def _processes(root: Path, count: int) -> list[float]:
-    """A worker started for each stage, from its start to the first step."""
+    """Return the seconds from the start of a worker to its first step, a worker for each stage."""
     paths = StorePaths(root)
     gaps = []
     for key, spec in _specs(count).items():
         paths.stage(key).folder.mkdir(parents=True)
         write_json(paths.stage(key).spec, spec_to_dict(spec))
         started = time.time()
-        command = [
-            sys.executable,
-            "-m",
-            "prunectl.worker",
-            "--store",
-            str(root),
-            "--data",
-            str(root),
-        ]
         with subprocess.Popen(
-            command,
+            [sys.executable, "-m", "prunectl.worker", "--store", root, "--data", root],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

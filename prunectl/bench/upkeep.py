@@ -8,7 +8,6 @@ processes that train nothing (`scheduler.executors.simulated`). That scheduler i
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -16,6 +15,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from prunectl.bench.rounds import BenchError, load
 from prunectl.bench.train import Tell
@@ -64,6 +65,7 @@ lr-rewind = "full"
 [pruning]
 schedule = {{ kind = "iterative", rate = 0.2, iterations = 13 }}
 """
+SIMULATED = "prunectl.scheduler.executors.simulated"
 PATIENCE = 120.0
 """Seconds until all workers have started."""
 SETTLE_SECONDS = 12.0
@@ -71,7 +73,7 @@ SETTLE_SECONDS = 12.0
 
 
 def run(root: Path, seconds: float, quick: bool, tell: Tell) -> dict[str, Any]:
-    """CPU of the scheduler's process in percent of one core, over `seconds` with 64 busy workers."""
+    """Measure the CPU of the scheduler's process, in percent of one core, over `seconds` with 64 busy workers."""
     slots, epoch, settle = (4, 0.5, 0.0) if quick else (SLOTS, EPOCH_SECONDS, SETTLE_SECONDS)
     paths = StorePaths(root)
     stages = _plan(paths, seeds=14 if quick else SEEDS)
@@ -80,9 +82,9 @@ def run(root: Path, seconds: float, quick: bool, tell: Tell) -> dict[str, Any]:
         _wait(paths, slots, process)
         time.sleep(settle)
         begun = load()
-        before, started = Used(process.pid), time.time()
+        before, started = ProcessUsage(process.pid), time.time()
         time.sleep(seconds)
-        after, wall = Used(process.pid), time.time() - started
+        after, wall = ProcessUsage(process.pid), time.time() - started
         ended = load()
         _wait(paths, slots, process)
     main, rest = after.main - before.main, after.threads - before.threads
@@ -103,28 +105,24 @@ def run(root: Path, seconds: float, quick: bool, tell: Tell) -> dict[str, Any]:
 
 
 def _plan(paths: StorePaths, seeds: int) -> int:
-    """Record a plan as `prunectl run` does; how many stages it has."""
+    """Record a plan as `prunectl run` does. Returns the number of its stages."""
     text = PLAN.format(seeds=list(range(seeds)), epochs=EPOCHS, half=EPOCHS // 2)
     expansion = expand(loads(text), None)
     write_json(paths.plan(expansion.digest), {"created": time.time(), **expansion.record()})
     return len(expansion.stages)
 
 
-class Used:
+class ProcessUsage:
     """What a process has used: CPU seconds of its main thread and of its others, and bytes of memory now."""
 
     def __init__(self, pid: int) -> None:
-        tick = os.sysconf("SC_CLK_TCK")
-        self.main = _ticks(Path(f"/proc/{pid}/task/{pid}/stat")) / tick
+        process = psutil.Process(pid)
+        main = next(thread for thread in process.threads() if thread.id == pid)
+        self.main = main.user_time + main.system_time
         # Of the whole process, and so of threads that have ended, too; not of its children.
-        self.threads = _ticks(Path(f"/proc/{pid}/stat")) / tick - self.main
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-        self.memory = pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def _ticks(path: Path) -> int:
-    fields = path.read_text().rsplit(")", 1)[1].split()
-    return int(fields[11]) + int(fields[12])  # utime and stime, proc_pid_stat(5)
+        times = process.cpu_times()
+        self.threads = times.user + times.system - self.main
+        self.memory = process.memory_info().rss
 
 
 @contextlib.contextmanager
@@ -143,7 +141,7 @@ def _scheduler(root: Path, slots: int, epoch: float) -> Iterator[subprocess.Pope
 
 
 def _wait(paths: StorePaths, slots: int, process: subprocess.Popen[bytes]) -> None:
-    """Until all slots are busy and have been heard of."""
+    """Wait until all slots are busy and their workers have reported steps."""
     deadline = time.monotonic() + PATIENCE
     while True:
         if process.poll() is not None or time.monotonic() > deadline:
@@ -172,7 +170,7 @@ def _ended(paths: StorePaths, since: float, until: float) -> int:
 
 
 def main() -> None:
-    """Be the scheduler, until a signal."""
+    """Run the scheduler, until a signal."""
     from prunectl.scheduler.devices.base import Device
     from prunectl.scheduler.scheduler import Scheduler
     from prunectl.store.db.ingest import ingest
@@ -185,13 +183,7 @@ def main() -> None:
         [Device("cpu", "cpu", "nothing", slots)],
         [path.stem for path in sorted(paths.plans.glob("*.json"))],
         ingest=ingest,
-        worker_command=[
-            sys.executable,
-            "-m",
-            "prunectl.scheduler.executors.simulated",
-            "--epoch",
-            epoch,
-        ],
+        worker_command=[sys.executable, "-m", SIMULATED, "--epoch", epoch],
         share=True,
     ).run()
 

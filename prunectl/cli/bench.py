@@ -116,7 +116,7 @@ def _script(name: str, arguments: list[str]) -> None:
 
 def _machine() -> dict[str, Any]:
     """Describe what was measured on: processor, cores, versions."""
-    from prunectl.scheduler.devices.base import CpuLayer
+    from prunectl.scheduler.devices.cpu import CpuLayer
 
     cpu = CpuLayer().devices()[0]
     return {

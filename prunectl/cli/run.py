@@ -21,7 +21,7 @@ from prunectl.store.paths import StorePaths
 if TYPE_CHECKING:  # the plan's models and the scheduler take 0.5 s to import
     from prunectl.plan.expand import Expansion
     from prunectl.scheduler.devices.base import Device, Slots
-    from prunectl.scheduler.timeouts import Failure, Outcome
+    from prunectl.scheduler.outcome import Failure, Outcome
     from prunectl.spec.settings import DataSettings
 
 LOG_LINES = 12
@@ -148,11 +148,13 @@ def _devices(
     option: str | None, slots: Slots | None, expansions: Sequence[Expansion]
 ) -> list[Device]:
     """Choose the devices: the option's, else the first plan's that names some, else all."""
-    from prunectl.scheduler.devices.base import most, parse
+    from prunectl.scheduler.devices.base import most_slots, parse
+    from prunectl.scheduler.devices.system import SystemLayer
 
     tables = [expansion.plan.content.run for expansion in expansions]
     named = option or next((table.devices for table in tables if table.devices), "all")
-    return parse(named, slots=slots or most(table.slots_per_device for table in tables))
+    asked = slots or most_slots(table.slots_per_device for table in tables)
+    return parse(named, SystemLayer(), asked)
 
 
 def _check_data(
@@ -226,8 +228,8 @@ def _schedule(
         share=execution.share,
         run_id=identifier,
         checkpoint_every=execution.checkpoint_every,
-        on_tick=progress.tick,
-        on_event=progress.event,
+        on_heartbeat=progress.tick,
+        on_record=progress.event,
     )
     slots = sum(device.slots for device in devices)
     most = "at most " if any(device.auto for device in devices) else ""

@@ -21,8 +21,8 @@ from prunectl.store.paths import StorePaths
 if TYPE_CHECKING:  # the plan's models and the scheduler take 0.5 s to import
     from prunectl.plan.expand import Expansion
     from prunectl.results.show import StageFacts, TrialFacts
-    from prunectl.scheduler.cost import Cost
     from prunectl.scheduler.devices.base import Device
+    from prunectl.scheduler.eta import Cost
     from prunectl.scheduler.graph import Preview
 
 HEADINGS = (
@@ -69,8 +69,9 @@ def show(
     if plan is None or plan_text:
         raise typer.BadParameter("give a PLAN, or --trial ID to see how a trial is repeated")
     from prunectl.cli.support.planning import read_plan
-    from prunectl.scheduler.cost import estimate
     from prunectl.scheduler.devices.base import parse
+    from prunectl.scheduler.devices.system import SystemLayer
+    from prunectl.scheduler.eta import estimate
     from prunectl.scheduler.graph import StageGraph, preview
     from prunectl.store.records.plan import study_from
 
@@ -79,7 +80,8 @@ def show(
     graph.add(study_from(expansion.record() | {"created": 0.0}))  # not recorded, so of no time
     counted = preview(graph)
     run = expansion.plan.content.run
-    chosen = parse(devices or run.devices or "all", slots=slots or run.slots_per_device)
+    asked = slots or run.slots_per_device
+    chosen = parse(devices or run.devices or "all", SystemLayer(), asked)
     cost = estimate(paths, graph, chosen)
     if as_json:
         typer.echo(json.dumps(_as_json(expansion, counted, cost, paths), indent=1))

@@ -1,147 +1,105 @@
-"""The devices of a run: leased, drained, given back."""
+"""The devices of a run: locked, drained, released, and how many stages share them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 from prunectl.errors import StoreError, UnknownName
-from prunectl.scheduler.auto_slots import Capacity, Change, settled
-from prunectl.scheduler.devices.base import Device, DeviceLayer
-from prunectl.scheduler.devices.locks import Leases
-from prunectl.scheduler.eta import Kind
-from prunectl.scheduler.log import Ledger
+from prunectl.scheduler.devices.base import Device, DeviceLayer, Usage
+from prunectl.scheduler.devices.locks import DeviceLocks
+from prunectl.scheduler.items import Workload
+from prunectl.scheduler.log import SchedulerLog
 from prunectl.scheduler.queue import Queue
+from prunectl.scheduler.slots import AutoSlots, SlotChange, recorded_changes
+from prunectl.scheduler.timeouts import Timeouts
 
 
-class Fleet:
-    """Opens a device in the queue while it is ours to use."""
+class DevicePool:
+    """Opens a device in the queue while this scheduler may use it."""
 
     def __init__(
         self,
         devices: Sequence[Device],
         queue: Queue,
-        ledger: Ledger,
-        leases: Leases | None,
+        log: SchedulerLog,
         layer: DeviceLayer,
-        measure: tuple[float, int] = (20.0, 1000),
+        timeouts: Timeouts,
+        locks: DeviceLocks | None,
     ) -> None:
-        """Without `leases` devices are shared with whoever has leased them. `measure` is how long a number of lanes
-        is measured (seconds, steps) where it is found so."""
+        """Without `locks` devices are shared with whoever has locked them."""
         self.devices = {device.id: device for device in devices}
-        self._queue = queue
-        self._ledger = ledger
-        self._leases = leases
-        self._layer = layer
-        self._enough = measure
+        self._queue, self._log, self._layer, self._locks = queue, log, layer, locks
         self._closed: dict[str, tuple[str, str]] = {}
-        self._capacities: dict[str, Capacity] = {}
+        self._auto: dict[str, AutoSlots] = {}
+        measure = timeouts.measure, timeouts.measure_steps
         for device in devices:
-            lanes = partial(self._lanes, device.id) if device.auto else None
-            queue.add_device(device.id, device.slots, lanes)
+            slots_for = None
+            if device.auto:
+                auto = AutoSlots(device.slots, device.kind == "cuda", *measure)
+                self._auto[device.id], slots_for = auto, auto.slots_for
+            queue.add_device(device.id, device.slots, slots_for)
             queue.open_device(device.id, False)
 
+    def usage(self, name: str) -> Usage:
+        """Return how busy the device is."""
+        return self._layer.usage(self.devices[name])
+
     def state(self, name: str) -> tuple[str, str]:
-        """("open" | "drained" | "leased", on whose behalf or by whom)."""
+        """Return ("open" | "drained" | "leased", on whose behalf or by whom)."""
         return self._closed.get(name, ("open", ""))
 
     @property
     def drained(self) -> list[str]:
-        """Devices that stages have to leave."""
+        """Return the devices that stages have to leave."""
         return [name for name, (state, _) in self._closed.items() if state == "drained"]
 
-    def lease_all(self) -> None:
-        """Lease what is free among the devices that are neither leased nor drained."""
+    # whose they are
+
+    def lock_all(self) -> None:
+        """Lock what is free among the devices that are neither locked nor drained."""
         for device in self.devices.values():
             if self.state(device.id)[0] != "drained":
-                self._lease(device)
-        if self._leases is not None:
-            self._leases.refresh()
+                self._lock(device)
+        if self._locks is not None:
+            self._locks.refresh()  # systemd removes files of /tmp after 10 days by default
 
-    def _lease(self, device: Device) -> None:
+    def _lock(self, device: Device) -> None:
         try:
-            holder = self._leases.take(device) if self._leases is not None else None
+            holder = self._locks.acquire(device) if self._locks is not None else None
         except StoreError as error:
             holder = str(error)
         if holder is None:
-            if device.auto and (device.id in self._closed or device.id not in self._capacities):
-                self._weigh_up(device)
+            self._start_measuring(device)
             self._closed.pop(device.id, None)
             self._queue.open_device(device.id)
             return
         if self.state(device.id)[0] != "leased":
-            self._ledger.log("leased", device=device.id, reason=holder)
+            self._log.append("leased", device=device.id, reason=holder)
         self._closed[device.id] = "leased", holder
         self._queue.open_device(device.id, False)
-
-    def _weigh_up(self, device: Device) -> None:
-        """Begin to find out how many stages fit, with what others leave of the device and what is known of it."""
-        usage = self._layer.usage(device)
-        if self._queue.places[device.id].running:
-            return  # what is in use is not that of others
-        known = settled(self._ledger.history.settled.values(), device.name)
-        self._capacities[device.id] = Capacity(device, usage, known, *self._enough)
-
-    def _lanes(self, name: str, kind: Hashable) -> int:
-        capacity = self._capacities.get(name)
-        return 1 if capacity is None else capacity.lanes(kind)
-
-    def measure(
-        self, name: str, now: float, beat: dict[str, Any], kind_of: Callable[[str], Kind]
-    ) -> None:
-        """Learn from a worker's beat at `now` (seconds) how many stages of a kind the device has room for."""
-        capacity = self._capacities.get(name)
-        if capacity is None:
-            return
-        stages: dict[str, dict[str, Any]] = beat.get("running") or {}
-        kinds = {kind_of(key) for key in stages}
-        kind = kinds.pop() if len(kinds) == 1 else None
-        # A worker on the CPU has one stage at a time, and takes what it takes whatever else it keeps warm.
-        among = beat.get("lanes") if capacity.measures else 1
-        if kind is not None and beat.get("memory") and among:
-            self._tell(name, capacity.weigh(kind, beat["memory"], among))
-        steps = {key: int(stage["step"]) for key, stage in stages.items() if "step" in stage}
-        whole = steps.keys() == stages.keys() == self._queue.places[name].running
-        self._tell(name, capacity.beat(now, steps, kind if whole else None))
-
-    def needs_fresh_worker(self, name: str, kind: Kind) -> bool:
-        """Whether a stage of the kind, which has the device to itself, is the first whose memory is measured there:
-        what other kinds left in a worker would be counted with it."""
-        capacity = self._capacities.get(name)
-        alone = len(self._queue.places[name].running) < 2  # it is counted by now
-        return capacity is not None and capacity.measures and alone and not capacity.weighed(kind)
-
-    def overflowed(self, name: str, kind: Kind) -> None:
-        """A stage that still counts as running ran out of the device's memory."""
-        if (capacity := self._capacities.get(name)) is not None:
-            running = [self._queue.items[key].kind for key in self._queue.places[name].running]
-            self._tell(name, capacity.overflowed(kind, running.count(kind), len(running)))
-
-    def _tell(self, name: str, change: Change | None) -> None:
-        if change is not None:
-            model = self.devices[name].name
-            self._ledger.log("lanes", device=name, device_name=model, **change.to_json())
 
     def drain(self, name: str) -> None:
         """Take no more stages on the device.
 
-        Raises UnknownName for a device that the run does not have.
+        Raises:
+            UnknownName: for a device that the run does not have.
         """
         self._known(name)
         self._queue.open_device(name, False)
         self._closed[name] = "drained", "on request"
-        self._ledger.log("drained", device=name, reason="on request")
+        self._log.append("drained", device=name, reason="on request")
 
     def undrain(self, name: str) -> tuple[str, str]:
-        """Use the device again, if it is free; its state.
+        """Use the device again, if it is free. Returns its state.
 
-        Raises UnknownName for a device that the run does not have.
+        Raises:
+            UnknownName: for a device that the run does not have.
         """
         device = self._known(name)
         self._closed.pop(name, None)
-        self._ledger.log("undrained", device=name)
-        self._lease(device)
+        self._log.append("undrained", device=name)
+        self._lock(device)
         return self.state(name)
 
     def _known(self, name: str) -> Device:
@@ -149,12 +107,61 @@ class Fleet:
             raise UnknownName("device", name, self.devices)
         return self.devices[name]
 
-    def give_back(self, name: str) -> None:
-        """End the lease of a device that has no workers any more."""
-        if self._leases is not None:
-            self._leases.give_back(self.devices[name])
+    def release(self, name: str) -> None:
+        """Unlock a device that has no workers any more."""
+        if self._locks is not None:
+            self._locks.release(self.devices[name])
 
     def close(self) -> None:
-        """End all leases."""
-        if self._leases is not None:
-            self._leases.close()
+        """Unlock all devices."""
+        if self._locks is not None:
+            self._locks.release_all()
+
+    # how many stages share them
+
+    def _start_measuring(self, device: Device) -> None:
+        """Start measuring how many stages fit in the memory that other processes leave free."""
+        auto = self._auto.get(device.id)
+        if auto is None or (auto.started and device.id not in self._closed):
+            return
+        usage = self._layer.usage(device)
+        if self._queue.devices[device.id].running:
+            return  # what is in use is not that of others
+        total = usage.memory_total or device.memory
+        free = None if total is None else total - (usage.memory_used or 0)
+        auto.start(free, recorded_changes(self._log.history.settled.values(), device.name))
+
+    def learn(self, name: str, now: float, beat: dict[str, Any]) -> None:
+        """Learn from a worker's beat at `now` (seconds) how many stages of a workload the device has room for."""
+        auto = self._auto.get(name)
+        if auto is None:
+            return
+        stages: dict[str, dict[str, Any]] = beat.get("running") or {}
+        workloads = {self._queue.items[key].workload for key in stages}
+        workload = workloads.pop() if len(workloads) == 1 else None
+        # A worker on the CPU has one stage at a time, and takes what it takes whatever else it keeps warm.
+        sharing = beat.get("lanes") if auto.by_speed else 1
+        if workload is not None and beat.get("memory") and sharing:
+            self._record(name, auto.record_memory(workload, beat["memory"], sharing))
+        steps = {key: int(stage["step"]) for key, stage in stages.items() if "step" in stage}
+        all_of_them = steps.keys() == stages.keys() == self._queue.devices[name].running.keys()
+        self._record(name, auto.record_steps(now, steps, workload if all_of_them else None))
+
+    def needs_fresh_worker(self, name: str, workload: Workload) -> bool:
+        """Return whether a stage of the workload, which has the device to itself, is the first whose memory is measured
+        there: what other workloads left in a worker would be counted with it."""
+        auto = self._auto.get(name)
+        alone = len(self._queue.devices[name].running) < 2  # it is counted by now
+        return auto is not None and auto.by_speed and alone and not auto.memory_known(workload)
+
+    def out_of_memory(self, name: str, workload: Workload) -> None:
+        """Learn that a stage that still counts as running ran out of the device's memory."""
+        if (auto := self._auto.get(name)) is not None:
+            running = [item.workload for item in self._queue.devices[name].running.values()]
+            own, total = running.count(workload), len(running)
+            self._record(name, auto.record_overflow(workload, own, total))
+
+    def _record(self, name: str, change: SlotChange | None) -> None:
+        if change is not None:
+            model = self.devices[name].name
+            self._log.append("lanes", device=name, device_name=model, **change.to_json())

@@ -1,423 +1,278 @@
-"""Stages on their way through the workers: queued, started, recalled, done, failed, tried again."""
+"""Giving stages to workers and hearing what becomes of them: started, recalled, done, interrupted, failed."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from prunectl.errors import DiskError, StoreError
-from prunectl.scheduler.device_pool import Fleet
-from prunectl.scheduler.devices.base import DeviceLayer
-from prunectl.scheduler.early_stop import EarlyStop, signature
-from prunectl.scheduler.eta import Rates
-from prunectl.scheduler.executors.local import Message, Pool, Worker
-from prunectl.scheduler.graph import StageGraph
-from prunectl.scheduler.heartbeat import Running
-from prunectl.scheduler.items import Dispatch, State
-from prunectl.scheduler.log import Ledger
+from prunectl.scheduler.device_pool import DevicePool
+from prunectl.scheduler.executors.local import WorkerPool
+from prunectl.scheduler.executors.worker_process import Message, WorkerProcess
+from prunectl.scheduler.failures import Failures, circumstances, worker_loss, write_failure
+from prunectl.scheduler.items import Item, State
+from prunectl.scheduler.log import SchedulerLog
+from prunectl.scheduler.plans import Plans
 from prunectl.scheduler.queue import Queue
-from prunectl.scheduler.timeouts import Failure, Limits
+from prunectl.scheduler.timeouts import Timeouts
 from prunectl.store.files import DISK, read_json, write_json
-from prunectl.store.journal import Journal
-from prunectl.store.locks import Lock, is_held
+from prunectl.store.locks import is_held
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.plan import read_study
 
 
-class Work:
-    """Everything that happens to stages in a run."""
+@dataclass
+class RunningStage:
+    """A stage that a worker has."""
 
-    def __init__(
-        self,
-        paths: StorePaths,
-        queue: Queue,
-        fleet: Fleet,
-        pool: Pool,
-        ledger: Ledger,
-        limits: Limits,
-        clock: Callable[[], float],
-        layer: DeviceLayer,
-    ) -> None:
-        self.paths = paths
-        self.queue = queue
-        self.graph = StageGraph(paths)
-        self.rates = Rates()
-        self.running: dict[str, Running] = {}
-        self.stopping = False
-        """Stages that leave their workers now are interrupted, and nothing is started any more."""
-        self.ran = 0
-        self.failure: Failure | None = None
-        self.stopped: dict[str, str] = {}
-        self.interrupted: set[str] = set()
-        self.broken: str | None = None
-        """Why the store cannot be written: nothing can go on."""
-        self._fleet = fleet
-        self._pool = pool
-        self._ledger = ledger
-        self._limits = limits
-        self._clock = clock
-        self._layer = layer
-        self._early = EarlyStop(limits.same_failures)
-        self._sizes: dict[str, int] = {}
-        self._measured = False
+    worker: WorkerProcess
+    attempt: int
+    since: float
+    """Unix seconds."""
+    steps: int
+    step: int = 0
+    loss: float | None = None
+    accuracy: float | None = None
+    recall_deadline: float | None = None
+    """Monotonic time at which a worker that was asked to leave the stage is killed."""
+    first_beat: tuple[float, int] | None = None
+    """(monotonic time, step) of the first beat: its speed is measured from there."""
+    log_size: int = 0
+    """Bytes of its event log that the database was told of."""
 
-    # plans
+    def beat(self, progress: Message) -> None:
+        """Take over what the worker reports."""
+        self.step = int(progress.get("step") or 0)
+        self.steps = int(progress.get("steps") or self.steps)
+        self.loss = progress.get("loss")
+        self.accuracy = progress.get("accuracy")
+        if self.first_beat is None:
+            self.first_beat = time.monotonic(), self.step
+
+    def seconds_left(self, per_step: float | None) -> float | None:
+        """Return the seconds left, by its own speed once that is known, else by that of its workload."""
+        if self.first_beat is not None and self.step > self.first_beat[1]:
+            per_step = (time.monotonic() - self.first_beat[0]) / (self.step - self.first_beat[1])
+        return None if per_step is None else max(0, self.steps - self.step) * per_step
+
+
+@dataclass(eq=False)
+class Dispatcher:
+    """Gives the stages that the queue chooses to workers, and hears what becomes of them."""
+
+    paths: StorePaths
+    queue: Queue
+    devices: DevicePool
+    workers: WorkerPool
+    log: SchedulerLog
+    timeouts: Timeouts
+    clock: Callable[[], float]
+    """Unix seconds."""
+    running: dict[str, RunningStage] = field(default_factory=dict)
+    stopping: bool = False
+    """Stages that leave their workers now are interrupted, and nothing is started any more."""
+    ran: int = 0
+    """Stages done in this run."""
+    broken: str | None = None
+    """Why the store cannot be written: nothing can go on."""
+    _interrupted: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.plans = Plans(self.paths, self.queue, self.log)
+        self.failures = Failures(self.plans, self.queue, self.log, self.timeouts.same_failures)
 
     def add_plan(self, digest: str) -> str:
-        """Queue a plan of the store; what that adds, in words.
+        """Queue a plan of the store. Returns what that adds, in words.
 
-        Raises StoreError where the store has no such plan.
+        Raises:
+            StoreError: where the store has no such plan.
         """
-        study = read_study(self.paths, digest)
-        order = [*self.graph.add(study), *study.stages]
-        self.rates.learn_from(self.graph)
-        for key in dict.fromkeys(order):
-            self._enqueue(key)
-        for key in study.stages:
-            self._insert_replays(key)
-        self.recost()
-        done = sum(self.graph.is_done(key) for key in study.stages)
-        total, trials = len(study.stages), len(study.trials)
-        self._ledger.log(
-            "queued", plan=digest, name=study.name, trials=trials, stages=total, done=done
-        )
-        return f"{study.name}: {trials} trials, {total} stages, {done} of them done"
-
-    def _enqueue(self, key: str) -> None:
-        node = self.graph.nodes[key]
-        trials = self.graph.wanted_by[key]
-        self.queue.add(key, node.needs, trials, node.steps, self.graph.is_done(key), node.kind)
-
-    def _insert_replays(self, key: str) -> None:
-        try:
-            replays = self.graph.insert_replays(key)
-        except StoreError as error:
-            self._ledger.report(error)  # what needs the checkpoint will fail and say so
-            return
-        for replay in replays:
-            self._enqueue(replay)
-            for child in self.graph.children[replay]:
-                self._enqueue(child)
-        if replays:
-            self.recost()
-
-    def recost(self) -> None:
-        """Tell the queue what stages cost: seconds once any were measured, steps before."""
-        nodes = self.graph.nodes
-        seconds = {key: self.rates.seconds(nodes[key]) for key in self.queue.items}
-        self.queue.set_costs(
-            {key: nodes[key].steps if cost is None else cost for key, cost in seconds.items()}
-        )
-
-    def recost_if_measured(self) -> None:
-        """The same where stages were done since and tell something new."""
-        if self._measured and self.rates.moved():
-            self.recost()
-        self._measured = False
-
-    def studies_of(self, key: str) -> list[str]:
-        """Digests of the plans that have the stage."""
-        return [digest for digest, study in self.graph.studies.items() if key in study.stages]
-
-    def forget_failures(self, trials: Sequence[str]) -> None:
-        """Begin counting equal failures anew: a retry of these trials was asked for."""
-        chosen = set(trials)
-        for digest, study in self.graph.studies.items():
-            if any(trial.trial in chosen for trial in study.trials):
-                self._early.forget([digest])
+        text = self.plans.add(digest)
+        self.failures.forget(trial.trial for trial in self.plans.graph.studies[digest].trials)
+        return text
 
     # to the workers
 
     def dispatch(self) -> None:
         """Fill every slot that there is a stage for."""
-        while not self.stopping and (choice := self.queue.next()) is not None:
-            key = choice.key
-            if self.graph.is_done(key):
-                self._insert_replays(key)
-                self.queue.finish(key)
-            elif is_held(self.paths.stage(key).lock):
-                self.queue.postpone(key)  # a worker of an earlier scheduler is still dying
+        while not self.stopping and (item := self.queue.next()) is not None:
+            if self.plans.graph.is_done(item.key):
+                self.plans.insert_replays(item.key)
+                self.queue.finish(item.key)
+            elif is_held(self.paths.stage(item.key).lock):
+                self.queue.postpone(item.key)  # a worker of an earlier scheduler is still dying
             else:
-                self._start(choice)
+                self._start(item)
 
-    def _start(self, choice: Dispatch) -> None:
-        key, device = choice.key, self._fleet.devices[choice.device]
-        node = self.graph.nodes[key]
-        files = self.paths.stage(key)
+    def _start(self, item: Item) -> None:
+        key, device = item.key, self.devices.devices[item.device or ""]
+        node = self.plans.graph.nodes[key]
         try:
-            _write_spec(files.spec, node.spec)
-            fresh = self._fleet.needs_fresh_worker(device.id, node.kind)
-            worker = self._pool.place(
-                device, key, self.graph.keep(key), node.flags, node.kind, fresh=fresh
-            )
+            # Before the worker is told the key: it reads there what to train.
+            _write_spec(self.paths.stage(key).spec, node.spec)
+            fresh = self.devices.needs_fresh_worker(device.id, node.workload)
+            keep = self.plans.graph.keep(key)
+            worker = self.workers.assign(device, key, keep, node.flags, node.workload, fresh=fresh)
         except (OSError, StoreError) as error:
             if isinstance(error, DiskError) or getattr(error, "errno", None) in DISK:
                 self._cannot_write(key, str(error))
                 return
-            self._failed(key, {"reason": "exception", "message": f"could not be started: {error}"})
+            failure = {"reason": "exception", "message": f"could not be started: {error}"}
+            self.failures.failed(key, failure)
             return
-        self.running[key] = Running(
-            key=key,
-            device=device.id,
-            worker=worker.number,
-            pid=worker.pid,
-            attempt=choice.attempt,
-            since=self._clock(),
-            steps=sum(segment["steps"] for segment in node.spec["stage"]["lr"]),
-        )
-        self._ledger.log(
-            "dispatched", key=key, device=device.id, worker=worker.number, attempt=choice.attempt
+        steps = sum(segment["steps"] for segment in node.spec["stage"]["lr"])
+        self.running[key] = RunningStage(worker, item.attempt, self.clock(), steps)
+        self.log.append(
+            "dispatched", key=key, device=device.id, worker=worker.number, attempt=item.attempt
         )
 
     def recall(self) -> None:
         """Ask workers to leave stages that nobody wants, or whose device is drained."""
-        drained = self._fleet.drained
+        drained = self.devices.drained
         unwanted = set(self.queue.to_recall())
         now = time.monotonic()
         for key, stage in self.running.items():
-            if stage.recalled is None and key not in unwanted and stage.device not in drained:
-                continue
-            worker = self._pool.find(key)
-            if worker is None:
-                continue
-            if stage.recalled is None:
-                stage.recalled = now + self._limits.stop + self._limits.grace
-                worker.tell({"do": "cancel", "key": key})
-            elif now > stage.recalled:
-                worker.kill("recalled")
+            if stage.recall_deadline is not None:
+                if now > stage.recall_deadline:
+                    stage.worker.kill("recalled")
+            elif key in unwanted or stage.worker.device.id in drained:
+                stage.recall_deadline = now + self.timeouts.stop + self.timeouts.grace
+                stage.worker.send({"do": "cancel", "key": key})
         for name in drained:
-            mine = [worker for worker in self._pool.workers if worker.device.id == name]
-            for worker in mine:
-                if not worker.retiring:
-                    self._pool.retire(worker)
-            if not mine:
-                self._fleet.give_back(name)
+            if not self.workers.retire_device(name):
+                self.devices.release(name)
 
     # from the workers
 
-    def hear(self, worker: Worker, message: Message) -> None:
-        """Take in what a worker says."""
+    def handle(self, worker: WorkerProcess, message: Message) -> None:
+        """Take in a message of a worker."""
         key = message.get("key")
-        if key is not None and key not in worker.running:
-            return
+        if message["is"] == "ended":
+            self._ended(worker, message)
+        elif message["is"] == "ready":
+            self.log.append(
+                "worker_started", worker=worker.number, device=worker.device.id, pid=worker.pid
+            )
+        elif message["is"] == "beat":
+            for name, progress in message.get("running", {}).items():
+                if name in self.running:
+                    self.running[name].beat(progress)
+            self.devices.learn(worker.device.id, time.monotonic(), message)
+        elif key in worker.running:
+            self._handle_end(worker, key, message)
+
+    def _handle_end(self, worker: WorkerProcess, key: str, message: Message) -> None:
         match message["is"]:
-            case "ready":
-                self._ledger.log(
-                    "worker_started", worker=worker.number, device=worker.device.id, pid=worker.pid
-                )
-            case "beat":
-                for name, progress in message.get("running", {}).items():
-                    if name in self.running:
-                        self.running[name].beat(progress)
-                nodes, now = self.graph.nodes, time.monotonic()
-                self._fleet.measure(worker.device.id, now, message, lambda name: nodes[name].kind)
-            case "done" if key is not None:
+            case "done":
                 self._release(worker, key)
                 self._done(key)
-            case "interrupted" if key is not None:
+            case "interrupted":
                 self._release(worker, key)
-                self.cut(key, message.get("step"))
-            case "failed" if key is not None:
-                crowd = len(self.queue.places[worker.device.id].running)
+                self.interrupt(key, message.get("step"))
+            case "failed" if message.get("reason") == "disk":
+                self._release(worker, key)
+                self._cannot_write(key, str(message.get("message")))
+            case "failed":
+                device = worker.device.id
+                sharing = len(self.queue.devices[device].running)
                 if message.get("reason") == "oom":
-                    kind = self.graph.nodes[key].kind
-                    self._fleet.overflowed(worker.device.id, kind)
-                    self._pool.retire(worker)  # what is left of its memory is fragmented
-                if message.get("reason") != "disk":
-                    message = {**message, **self._circumstances(worker, message)}
+                    workload = self.plans.graph.nodes[key].workload
+                    self.devices.out_of_memory(device, workload)
+                    worker.retire()  # what is left of its memory is fragmented
+                usage = self.devices.usage(device)
+                found = circumstances(worker, key, message.get("traceback"), usage)
                 self._release(worker, key)
-                if message.get("reason") == "disk":
-                    self._cannot_write(key, str(message.get("message")))
-                else:
-                    self._failed(key, message, crowd)
-            case "ended":
-                self._ended(worker, message)
+                self.failures.failed(key, {**message, **found}, sharing)
 
-    def _release(self, worker: Worker, key: str) -> None:
-        del worker.running[key]
+    def _release(self, worker: WorkerProcess, key: str) -> None:
+        worker.running.remove(key)
         if worker.retiring and not worker.running and not self.stopping:
             worker.dismiss()
-        self._leave(key)
+        self._forget(key)
 
-    def _leave(self, key: str) -> None:
+    def _forget(self, key: str) -> None:
         self.running.pop(key, None)
-        self._sizes.pop(key, None)
-        self._ledger.changed([key])
+        self.log.changed([key])
 
     def _done(self, key: str) -> None:
-        if not self.graph.is_done(key):
-            self._failed(key, {"reason": "lost", "message": "said to be done, but has no result"})
+        if not self.plans.graph.is_done(key):
+            failure = {"reason": "lost", "message": "said to be done, but has no result"}
+            self.failures.failed(key, failure)
             return
         result: dict[str, Any] = {}
         try:
             result = read_json(self.paths.stage(key).result)
         except (OSError, StoreError) as error:
-            self._ledger.report(error)
-        self.rates.learn(
-            self.graph.nodes[key], result.get("seconds") or 0.0, result.get("steps") or 0
-        )
-        self._measured = True
+            self.log.report(error)
+        self.plans.learn(key, result.get("seconds"), result.get("steps"))
         self.ran += 1
-        self._early.succeeded(self.studies_of(key))
+        self.failures.succeeded(key)
         facts: dict[str, Any] = {name: result.get(name) for name in ("seconds", "accuracy", "flag")}
-        self._ledger.log("stage_done", key=key, **facts)
-        self._insert_replays(key)
+        self.log.append("stage_done", key=key, **facts)
+        # Before its children may start: some may need a checkpoint that it did not keep.
+        self.plans.insert_replays(key)
         self.queue.finish(key)
 
-    def cut(self, key: str, step: int | None = None) -> None:
+    def interrupt(self, key: str, step: int | None = None) -> None:
         """The stage left its worker before its end, and goes on later."""
-        self._leave(key)
-        self._ledger.log("stage_interrupted", key=key, step=step)
+        self._forget(key)
+        self.log.append("stage_interrupted", key=key, step=step)
         if self.stopping:
-            self.interrupted.add(key)
+            self._interrupted.add(key)
         self.queue.interrupted(key)
 
     def _cannot_write(self, key: str, why: str) -> None:
-        """No fault of the stage, and the next one would fare no better: the run ends, to go on when there is
-        room."""
+        """End the run, to go on when there is room: no fault of the stage, and the next one would fail too."""
         self.broken = self.broken or why
         self.stopping = True
-        self.cut(key)
+        self.interrupt(key)
 
-    def _circumstances(self, worker: Worker, message: Message) -> Message:
-        """What the worker had said before the traceback, and how full its device is."""
-        log = worker.log_tail()
-        if message.get("traceback"):
-            before, mark, _ = log.partition(f"stage {message['key']}\n")
-            log = before.strip() if mark else ""
-        usage = self._layer.usage(worker.device)
-        memory = ""
-        if usage.memory_used is not None and usage.memory_total is not None:
-            used, total = usage.memory_used / 2**30, usage.memory_total / 2**30
-            memory = f"{used:.1f} of {total:.1f} GiB of {worker.device.id} were in use"
-        return {"log": log, "memory": memory}
-
-    def _failed(self, key: str, message: Message, crowd: int = 1) -> None:
-        failure = Failure(
-            key,
-            str(message.get("reason") or "exception"),
-            str(message.get("message") or ""),
-            str(message.get("traceback") or ""),
-            str(message.get("log") or ""),
-            str(message.get("memory") or ""),
-        )
-        attempt = self.queue.items[key].attempts + 1
-        again = self.queue.fail(key, failure.reason, failure.message, crowd)
-        self._ledger.log("stage_failed", **vars(failure), attempt=attempt, final=not again)
-        self._ledger.changed([key])
-        if not again:
-            self._give_up(failure)
-        if failure.reason == "missing":
-            self._make_again(key, str(message.get("missing")))
-        what = signature(failure.reason, failure.message, failure.traceback)
-        for digest in self._early.failed(self.studies_of(key), key, what, failure.reason):
-            self._stop_study(digest, failure)
-
-    def _make_again(self, key: str, missing: str) -> None:
-        """What the stage starts from is gone, or was set aside because it could not be trusted."""
-        node = self.graph.nodes[key]
-        if node.source is not None:
-            self._insert_replays(node.source[0])
-        replays = [need for need in node.needs if need in self.graph.nodes]
-        for each in sorted({missing, *(need for need in replays if self.graph.nodes[need].replay)}):
-            try:
-                reopened = self.graph.reopen(each)
-            except OSError as error:
-                self._ledger.report(error)
-                continue
-            if reopened:
-                self._ledger.log("reopened", key=each, by=key)
-                self.queue.reopen(each, self.graph.children[each])
-
-    def _give_up(self, failure: Failure) -> None:
-        self.failure = self.failure or failure
-        blocked = [
-            name for name, item in self.queue.items.items() if item.blocked_by == failure.key
-        ]
-        if blocked:
-            reason = self.queue.items[failure.key].reason
-            self._ledger.log("blocked", key=failure.key, keys=blocked, reason=reason)
-
-    def _stop_study(self, digest: str, failure: Failure) -> None:
-        study = self.graph.studies[digest]
-        what = f"{failure.reason}: {failure.message}" if failure.message else failure.reason
-        reason = f"stopped: the first {self._limits.same_failures} stages failed alike ({what})"
-        self.queue.stop_trials((trial.trial for trial in study.trials), reason)
-        self.stopped[study.name] = reason
-        self.failure = self.failure or failure
-        self._ledger.log("study_stopped", plan=digest, name=study.name, reason=reason)
-
-    def _ended(self, worker: Worker, message: Message) -> None:
+    def _ended(self, worker: WorkerProcess, message: Message) -> None:
         """A worker is gone, with the stages it had."""
-        reason = worker.cause or message["how"]
-        self._ledger.log(
+        self.log.append(
             "worker_ended",
             worker=worker.number,
             device=worker.device.id,
             pid=worker.pid,
-            reason=reason,
+            reason=worker.cause or message["how"],
         )
-        crowd = len(worker.running)
+        sharing = len(worker.running)
         for key in list(worker.running):
             self._release(worker, key)
             if self.stopping or worker.cause == "recalled":
-                self.cut(key)
+                self.interrupt(key)
                 continue
-            failure = self._post_mortem(worker, message)
-            failure["memory"] = self._circumstances(worker, {})["memory"]
-            self._note(key, failure)
-            self._failed(key, failure, crowd)
-
-    def _post_mortem(self, worker: Worker, message: Message) -> Message:
-        when = "" if worker.ready else " before it was ready"
-        if worker.cause == "hung":
-            patience = self._limits.hang if worker.ready else self._limits.start
-            text = f"the worker said nothing for {patience:g} s{when}"
-            return {"reason": "hung", "message": text, "log": message["log"]}
-        text = f"the worker {message['how']}{when}"
-        last = message["log"].splitlines()[-1:]
-        return {"reason": "lost", "message": ": ".join([text, *last]), "log": message["log"]}
-
-    def _note(self, key: str, failure: Message) -> None:
-        """Write into the stage's own log what its worker no longer could."""
-        files = self.paths.stage(key)
-        if not files.events.exists():
-            return
-        try:
-            with Lock(files.lock):
-                journal = Journal(files.events, self._clock)
-                journal.attempt = max(1, journal.attempt - 1)  # the one that ended, not a new one
-                text = {"message": failure["message"], "traceback": failure["log"]}
-                journal.append("failed", reason=failure["reason"], **text)
-                journal.close()
-        except StoreError as error:
-            self._ledger.report(error)
+            usage = self.devices.usage(worker.device.id)
+            failure = worker_loss(worker, message, usage, self.timeouts)
+            try:
+                write_failure(self.paths.stage(key), failure, self.clock)
+            except StoreError as error:
+                self.log.report(error)
+            self.failures.failed(key, failure, sharing)
 
     # every second
 
     def tick(self) -> None:
         """Kill workers that hang, and tell the database which stages have news."""
-        limits = self._limits
-        for worker in self._pool.silent(limits.hang, limits.start, limits.prepare):
+        for worker in self.workers.unresponsive(self.timeouts):
             worker.kill("hung")
         self.queue.resume_postponed()
-        self._ledger.changed([key for key in self.running if self._grown(key)])
+        self.log.changed([key for key, stage in self.running.items() if self._grown(key, stage)])
 
-    def _grown(self, key: str) -> bool:
+    def _grown(self, key: str, stage: RunningStage) -> bool:
         try:
             size = self.paths.stage(key).events.stat().st_size
         except OSError:
             return False
-        before = self._sizes.get(key)
-        self._sizes[key] = size
+        before, stage.log_size = stage.log_size, size
         return size != before
 
     def stage_counts(self) -> dict[str, int]:
-        """Stages by state, those that a stop cut off as `interrupted`."""
+        """Count the stages by state, those that a stop cut off as `interrupted`."""
         counts = self.queue.counts()
-        cut = sum(self.queue.state(key) is State.WAITING for key in self.interrupted)
+        cut = sum(self.queue.state(key) is State.WAITING for key in self._interrupted)
         return {**counts, "waiting": counts["waiting"] - cut, "interrupted": cut}
 
 

@@ -1,22 +1,23 @@
 """Stages as a graph: what each needs, which trials need it, what is done, and which replays are to be inserted.
 
-Done is what the disk says: `result.json` exists. A stage that starts from a dense stage's checkpoint needs
-that file too: where a finished dense stage does not have it, a replay stage (`plan.replay`) is inserted to
-make it.
+A stage is done where `result.json` is on the disk. A stage that starts from a dense stage's checkpoint needs that file
+too: where a finished dense stage does not have it, a replay stage (`spec.replay`) is inserted to make it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections import defaultdict
 from dataclasses import dataclass, replace
+from graphlib import TopologicalSorter
 from itertools import accumulate
 from typing import Any
 
 from prunectl.errors import StoreError
+from prunectl.scheduler.items import Workload
 from prunectl.store.files import read_json
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.plan import Stage, Study, Trial
+from prunectl.store.records.plan import Stage, Study
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,6 @@ class Node:
     """As in spec.json."""
     steps: int
     """Optimizer steps it costs; for a replay those from the nearest earlier checkpoint on."""
-    epoch_steps: int
     needs: frozenset[str]
     source: tuple[str, int] | None = None
     """(stage, step) of the checkpoint inside another stage's training that it starts from."""
@@ -37,24 +37,23 @@ class Node:
 
     @property
     def dense(self) -> bool:
-        """Whether it starts from nothing but its seed."""
+        """Return whether it starts from nothing but its seed."""
         return not self.needs
 
     @property
     def flags(self) -> tuple[str, bool]:
-        """(precision, deterministic): torch's process-wide flags, which stages of one worker have in
-        common."""
+        """Return (precision, deterministic): torch's process-wide flags, equal for all stages of one worker."""
         train = self.spec["stage"].get("train", {})
         return train.get("precision", "fp32"), train.get("deterministic", True)
 
     @property
-    def kind(self) -> tuple[str, str, int, str]:
-        """(network, data set, batch, precision): stages of a kind take the same time per step."""
-        return kind_of(self.spec["stage"])
+    def workload(self) -> Workload:
+        """Return what stages that take the same time per step have in common."""
+        return workload_of(self.spec["stage"])
 
 
-def kind_of(stage: dict[str, Any]) -> tuple[str, str, int, str]:
-    """(network, data set, batch, precision) of a stage's description in spec.json."""
+def workload_of(stage: dict[str, Any]) -> Workload:
+    """Return the workload of a stage's description in spec.json."""
     train = stage.get("train", {})
     return (
         stage["network"]["name"],
@@ -65,70 +64,52 @@ def kind_of(stage: dict[str, Any]) -> tuple[str, str, int, str]:
 
 
 class StageGraph:
-    """The stages of some plans, merged by key. Reads the store; never writes it."""
+    """The stages of some plans, merged by key. Writes nothing to the store; `reopen` sets results aside."""
 
     def __init__(self, paths: StorePaths) -> None:
         self.paths = paths
         self.nodes: dict[str, Node] = {}
-        self.trials: dict[str, Trial] = {}
         self.studies: dict[str, Study] = {}
         """By digest."""
-        self.children: dict[str, set[str]] = {}
-        self.wanted_by: dict[str, set[str]] = {}
+        self.children: dict[str, set[str]] = defaultdict(set)
+        self.wanted_by: dict[str, set[str]] = defaultdict(set)
         """Trials that need each stage."""
         self._done: set[str] = set()
 
     def add(self, study: Study) -> list[str]:
-        """Merge a plan's stages in; keys that are new, needed ones before those that need them.
+        """Merge a plan's stages in. Returns the keys that are new, needed ones before those that need them.
 
-        Raises StoreError where a stage needs one that neither the plan nor the store holds.
+        Raises:
+            StoreError: where a stage needs one that neither the plan nor the store holds.
         """
         self.studies[study.digest] = study
-        new: list[str] = []
-        for stage in study.stages.values():
-            if stage.key not in self.nodes:
-                self._insert(_node(stage))
-                new.append(stage.key)
+        new = {key: _node(stage) for key, stage in study.stages.items() if key not in self.nodes}
+        for node in new.values():
+            self._insert(node)
         for trial in study.trials:
-            self.trials[trial.trial] = trial
             for key in trial.path:
                 if key not in self.nodes:
                     raise StoreError(
                         f"plan {study.name}: trial {trial.trial} names stage {key}, which is not in it"
                     )
                 self.wanted_by[key].add(trial.trial)
-        for key in new:
-            for needed in self.nodes[key].needs:
+        for node in new.values():
+            for needed in node.needs:
                 if needed not in self.nodes and not self.is_done(needed):
                     raise StoreError(
-                        f"plan {study.name}: stage {key} needs {needed}, which is unknown"
+                        f"plan {study.name}: stage {node.key} needs {needed}, which is unknown"
                     )
-        return self._sorted(new)
+        # Plans list parents first, but a record may be of any order, and the queue looks up what a stage needs.
+        order = TopologicalSorter({key: node.needs & new.keys() for key, node in new.items()})
+        return list(order.static_order())
 
     def _insert(self, node: Node) -> None:
         self.nodes[node.key] = node
-        self.children.setdefault(node.key, set())
-        self.wanted_by.setdefault(node.key, set())
         for needed in node.needs:
-            self.children.setdefault(needed, set()).add(node.key)
-
-    def _sorted(self, keys: Iterable[str]) -> list[str]:
-        pending = dict.fromkeys(keys)
-        order: list[str] = []
-        seen: set[str] = set()
-        stack: list[tuple[str, bool]] = [(key, False) for key in reversed(pending)]
-        while stack:
-            key, ready = stack.pop()
-            if ready:
-                order.append(key)
-            elif key not in seen:
-                seen.add(key)
-                stack.append((key, True))
-                stack += [(need, False) for need in self.nodes[key].needs if need in pending]
-        return order
+            self.children[needed].add(node.key)
 
     def is_done(self, key: str) -> bool:
-        """Whether the stage needs no more work: result.json is there, and a replay's checkpoint with it."""
+        """Return whether the stage needs no more work: result.json is there, and with it a replay's checkpoint."""
         if key in self._done:
             return True
         files = self.paths.stage(key)
@@ -141,10 +122,10 @@ class StageGraph:
         return done
 
     def reopen(self, key: str) -> bool:
-        """Take back that a stage is done where its end, its mask or a replay's checkpoint is gone; whether it was
-        so.
+        """Take back that a stage is done where its end, its mask or a replay's checkpoint is gone.
 
-        Its result is set aside, not removed: the stage is computed again from its description.
+        Its result is set aside, not removed: the stage is computed again from its description. Returns whether
+        something was gone.
         """
         files, node = self.paths.stage(key), self.nodes.get(key)
         if node is None or not files.result.exists():
@@ -159,10 +140,10 @@ class StageGraph:
         return True
 
     def keep(self, key: str) -> list[int]:
-        """Steps whose checkpoints the stage is asked to keep, ascending.
+        """Return the steps whose checkpoints the stage is asked to keep, ascending.
 
-        A dense stage keeps its start, every change of its learning-rate curve, every tenth of its training,
-        and what stages in the graph start from; a replay keeps the one it is there for.
+        A dense stage keeps its start, every change of its learning rate, every tenth of its training, and what stages
+        in the graph start from; a replay keeps the one it is there for.
         """
         node = self.nodes[key]
         if node.replay is not None:
@@ -175,35 +156,36 @@ class StageGraph:
         return sorted(asked | set(default_keep(node)) if node.dense else asked)
 
     def insert_replays(self, key: str) -> list[str]:
-        """Put replays between a finished stage and those that start from a checkpoint it does not have.
+        """Insert replays between a finished stage and those that start from a checkpoint it does not have.
 
-        Returns the replays' keys; their children then need them. A stage that is not done needs none: it
-        is asked to keep what its children start from.
+        Returns the replays' keys; their children then need them. A stage that is not done needs none: it is asked to
+        keep what its children start from.
 
-        Raises StoreError where the checkpoint is of a stage that cannot be replayed.
+        Raises:
+            StoreError: where the checkpoint is of a stage that cannot be replayed.
         """
         if not self.is_done(key):
             return []
-        there: list[int] | None = None
-        inserted: list[str] = []
+        inserted: dict[str, None] = {}
+        kept: list[int] | None = None
         for child in sorted(self.children[key]):
             source = self.nodes[child].source
             if source is None or source[0] != key or self.is_done(child):
                 continue
-            there = self.paths.stage(key).rewind_steps() if there is None else there
-            if source[1] not in there:
-                replay = self._replay(key, source[1], there)
-                if replay not in inserted:
-                    inserted.append(replay)
-                self.nodes[child] = replace(
-                    self.nodes[child], needs=self.nodes[child].needs | {replay}
-                )
-                self.children[replay].add(child)
-                self.wanted_by[replay] |= self.wanted_by[child]
-        return inserted
+            if kept is None:  # listed once, and only where somebody asks
+                kept = self.paths.stage(key).rewind_steps()
+            if source[1] in kept:
+                continue
+            replay = self._replay(key, source[1], kept)
+            inserted[replay] = None
+            node = self.nodes[child]
+            self.nodes[child] = replace(node, needs=node.needs | {replay})
+            self.children[replay].add(child)
+            self.wanted_by[replay] |= self.wanted_by[child]
+        return list(inserted)
 
-    def _replay(self, key: str, step: int, there: list[int]) -> str:
-        # Pydantic is imported only where a replay is made: the watcher and `--help` never need it.
+    def _replay(self, key: str, step: int, kept: list[int]) -> str:
+        # Pydantic takes 100 ms to import, and few runs make a replay.
         from prunectl.spec.key import spec_from_dict, spec_to_dict, stage_key
         from prunectl.spec.stage import replay_of
 
@@ -215,28 +197,20 @@ class StageGraph:
             raise StoreError(f"stage {key} has no checkpoint of step {step}: {error}") from error
         made = stage_key(spec)
         if made not in self.nodes:
-            nearest = max((have for have in there if have <= step), default=0)
-            epoch_steps = dense.epoch_steps if dense else 0
-            node = Node(
-                made,
-                spec_to_dict(spec),
-                step - nearest,
-                epoch_steps,
-                frozenset({key}),
-                replay=(key, step),
-            )
-            self._insert(node)
+            nearest = max((have for have in kept if have <= step), default=0)
+            stage, needs = spec_to_dict(spec), frozenset({key})
+            self._insert(Node(made, stage, step - nearest, needs, replay=(key, step)))
         return made
 
 
 def _node(stage: Stage) -> Node:
     weights, step = stage.weights
     source = (weights, step) if weights is not None and step is not None else None
-    return Node(stage.key, stage.spec, stage.steps, stage.epoch_steps, stage.needs, source)
+    return Node(stage.key, stage.spec, stage.steps, stage.needs, source)
 
 
 def default_keep(node: Node) -> list[int]:
-    """Checkpoints a dense stage keeps without being asked: start, learning-rate boundaries, tenths."""
+    """Return the steps a dense stage keeps without being asked: start, learning-rate boundaries, tenths."""
     ends = list(accumulate(segment["steps"] for segment in node.spec["stage"]["lr"]))
     total = ends[-1] if ends else 0
     steps = {0, *ends[:-1], *(total * tenth // 10 for tenth in range(10))}
@@ -262,21 +236,23 @@ class Preview:
 
 
 def preview(graph: StageGraph) -> Preview:
-    """Count what is to run; inserts the replays that are missing today."""
+    """Count what is to run, with the replays for checkpoints that are missing today, which it inserts."""
     stages = list(graph.nodes.values())
     for node in stages:
         graph.insert_replays(node.key)
     replays = [node for node in graph.nodes.values() if node.replay and not graph.is_done(node.key)]
     ordinary = [node for node in stages if not node.replay]
     to_run = [node for node in ordinary if not graph.is_done(node.key)]
-    paths = [trial.path for trial in graph.trials.values()]
+    paths = {trial.trial: trial.path for study in graph.studies.values() for trial in study.trials}
     return Preview(
-        trials=len(graph.trials),
+        trials=len(paths),
         stages=len(ordinary),
         done=len(ordinary) - len(to_run),
         replays=tuple((node.key, *node.replay, node.steps) for node in replays if node.replay),
-        stages_without_sharing=sum(len(path) for path in paths),
+        stages_without_sharing=sum(len(path) for path in paths.values()),
         steps=sum(node.steps for node in ordinary),
-        steps_without_sharing=sum(graph.nodes[key].steps for path in paths for key in path),
+        steps_without_sharing=sum(
+            graph.nodes[key].steps for path in paths.values() for key in path
+        ),
         steps_to_run=sum(node.steps for node in to_run + replays),
     )

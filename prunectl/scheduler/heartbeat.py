@@ -12,164 +12,135 @@ trouble  what goes wrong without stopping the run, such as a database that someb
 
 from __future__ import annotations
 
+import os
+import socket
 import time
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
+from prunectl.scheduler.dispatcher import Dispatcher
 from prunectl.scheduler.eta import Forecast, simulate
-from prunectl.scheduler.items import Item, State
+from prunectl.scheduler.items import Item
 from prunectl.version import __version__
 
-if TYPE_CHECKING:
-    from prunectl.scheduler.scheduler import Scheduler
-
-NEXT = 100
+MOST_STAGES = 100
 """Stages of the queue that the heartbeat lists."""
-TRIALS = 200
-SHARE = 200
-"""A forecast may take a two-hundredth of the time."""
+MOST_TRIALS = 200
+TIME_PART = 200
+"""Forecasts may take a two-hundredth of the time."""
+STAGE_FACTS = ("attempt", "since", "step", "steps", "loss", "accuracy")
 
 
-@dataclass
-class Running:
-    """A stage that a worker has."""
+@dataclass(frozen=True)
+class RunIdentity:
+    """Which run this is, and who runs it."""
 
-    key: str
-    device: str
-    worker: int
-    pid: int
-    attempt: int
-    since: float
+    id: str
+    started: float
     """Unix seconds."""
-    steps: int
-    step: int = 0
-    loss: float | None = None
-    accuracy: float | None = None
-    recalled: float | None = None
-    """Monotonic time at which a worker that was asked to leave the stage has had its time."""
-    first: tuple[float, int] | None = None
-    """(monotonic time, step) of the first beat: its speed is measured from there."""
-
-    def beat(self, progress: dict[str, Any]) -> None:
-        """Take over what the worker reports."""
-        self.step = int(progress.get("step") or 0)
-        self.steps = int(progress.get("steps") or self.steps)
-        self.loss = progress.get("loss")
-        self.accuracy = progress.get("accuracy")
-        if self.first is None:
-            self.first = time.monotonic(), self.step
-
-    def remaining(self, per_step: float | None) -> float | None:
-        """Seconds left, by its own speed once that is known, else by that of its kind."""
-        if self.first is not None and self.step > self.first[1]:
-            per_step = (time.monotonic() - self.first[0]) / (self.step - self.first[1])
-        return None if per_step is None else max(0, self.steps - self.step) * per_step
+    pid: int = field(default_factory=os.getpid)
+    host: str = field(default_factory=socket.gethostname)
 
 
-class Pulse:
+class Heartbeat:
     """Builds heartbeats, with a forecast that is renewed only now and then."""
 
-    def __init__(self, every: float) -> None:
-        self._every = every
+    def __init__(self, run: RunIdentity, dispatcher: Dispatcher, forecast_every: float) -> None:
+        self._run = run
+        self._dispatcher = dispatcher
+        self._queue = dispatcher.queue
+        self._devices = dispatcher.devices
+        self._every = forecast_every
         self._forecast: Forecast | None = None
-        self._due = 0.0
-        self._wall = 0.0
+        self._forecast_due = 0.0
+        self._forecast_made = 0.0
+        """Unix seconds."""
 
-    def heartbeat(self, scheduler: Scheduler, now: float) -> dict[str, Any]:
-        """What the scheduler is doing at Unix time `now`."""
-        queue, work = scheduler.queue, scheduler.work
-        upcoming = queue.upcoming(NEXT)
+    def build(self, now: float, stopping: str | None, ended: bool = False) -> dict[str, Any]:
+        """Return what the scheduler is doing at Unix time `now`."""
+        upcoming = self._queue.upcoming(MOST_STAGES)
         return {
-            "run": scheduler.run_id,
-            "pid": scheduler.pid,
-            "host": scheduler.host,
+            "run": self._run.id,
+            "pid": self._run.pid,
+            "host": self._run.host,
             "time": now,
-            "started": scheduler.started,
+            "started": self._run.started,
             "version": __version__,
-            "plans": list(work.graph.studies),
-            "stopping": scheduler.stopping,
-            "ended": None,
-            "devices": [self._device(scheduler, name) for name in scheduler.fleet.devices],
-            "running": {key: self._running(scheduler, key) for key in work.running},
+            "plans": list(self._dispatcher.plans.graph.studies),
+            "stopping": stopping,
+            "ended": now if ended else None,
+            "devices": [self._device(name) for name in self._devices.devices],
+            "running": {key: self._running(key) for key in self._dispatcher.running},
             "queue": {
-                "stages": queue.counts(),
+                "stages": self._queue.counts(),
                 "next": upcoming,
-                "reasons": {key: reason for key in upcoming if (reason := queue.reason(key))},
+                "reasons": {key: why for key in upcoming if (why := self._queue.reason(key))},
             },
-            "eta": self._eta(scheduler, now, upcoming),
-            "trouble": scheduler.ledger.trouble(),
+            "eta": self._eta(now, upcoming),
+            "trouble": self._dispatcher.log.trouble(),
         }
 
-    def _device(self, scheduler: Scheduler, name: str) -> dict[str, Any]:
-        device = scheduler.fleet.devices[name]
-        state, reason = scheduler.fleet.state(name)
-        usage = asdict(scheduler.layer.usage(device))
+    def _device(self, name: str) -> dict[str, Any]:
+        device = self._devices.devices[name]
+        state, reason = self._devices.state(name)
         return {
             "id": name,
             "name": device.name,
             "uuid": device.uuid,
             "kind": device.kind,
-            "slots": scheduler.queue.width(name),
+            "slots": self._queue.slots(name),
             "auto": device.auto,
             "state": state,
             "reason": reason,
-            "running": sorted(scheduler.queue.places[name].running),
-            **usage,
+            "running": sorted(self._queue.devices[name].running),
+            **asdict(self._devices.usage(name)),
         }
 
-    def _running(self, scheduler: Scheduler, key: str) -> dict[str, Any]:
-        work = scheduler.work
-        stage = work.running[key]
-        node = work.graph.nodes[key]
+    def _running(self, key: str) -> dict[str, Any]:
+        stage = self._dispatcher.running[key]
         return {
-            "device": stage.device,
-            "worker": stage.worker,
-            "pid": stage.pid,
-            "attempt": stage.attempt,
-            "since": stage.since,
-            "step": stage.step,
-            "steps": stage.steps,
-            "loss": stage.loss,
-            "accuracy": stage.accuracy,
-            "eta": stage.remaining(work.rates.per_step(node)),
-            "trials": len(work.graph.wanted_by[key]),
+            "device": stage.worker.device.id,
+            "worker": stage.worker.number,
+            "pid": stage.worker.pid,
+            **{name: getattr(stage, name) for name in STAGE_FACTS},
+            "eta": self._seconds_left(self._queue.items[key]),
+            "trials": len(self._queue.items[key].trials),
         }
 
-    def _eta(self, scheduler: Scheduler, now: float, upcoming: list[str]) -> dict[str, Any]:
+    def _seconds_left(self, item: Item) -> float | None:
+        """Return what is left of a stage that runs, and the whole of another one."""
+        plans = self._dispatcher.plans
+        node = plans.graph.nodes[item.key]
+        stage = self._dispatcher.running.get(item.key)
+        if stage is None:
+            return plans.step_times.seconds(node)
+        return stage.seconds_left(plans.step_times.per_step(node.workload))
+
+    def _eta(self, now: float, upcoming: list[str]) -> dict[str, Any]:
         started = time.monotonic()
-        if started >= self._due:
-            self._forecast = self._simulate(scheduler)
-            self._wall = now
+        if started >= self._forecast_due:
+            self._forecast = self._simulate()
+            self._forecast_made = now
             # Nothing is dispatched meanwhile: with many thousands of stages it is made more rarely.
-            self._due = started + max(self._every, SHARE * (time.monotonic() - started))
+            pause = max(self._every, TIME_PART * (time.monotonic() - started))
+            self._forecast_due = started + pause
         forecast = self._forecast
         if forecast is None:
             return {"end": None, "trials": {}, "stages": {}}
-        soonest = sorted(forecast.trials.items(), key=lambda pair: pair[1])[:TRIALS]
-        work = scheduler.work
+        # A study of 10,000 trials would make every heartbeat 0.4 MB.
+        soonest = sorted(forecast.trials.items(), key=lambda pair: pair[1])[:MOST_TRIALS]
         return {
-            "end": self._wall + forecast.end,
-            "trials": {trial: self._wall + end for trial, end in soonest},
-            "stages": {key: work.rates.seconds(work.graph.nodes[key]) for key in upcoming},
+            "end": self._forecast_made + forecast.end,
+            "trials": {trial: self._forecast_made + end for trial, end in soonest},
+            "stages": {key: self._seconds_left(self._queue.items[key]) for key in upcoming},
         }
 
-    def _simulate(self, scheduler: Scheduler) -> Forecast | None:
-        nodes, rates = scheduler.work.graph.nodes, scheduler.work.rates
+    def _simulate(self) -> Forecast | None:
         seconds: dict[str, float] = {}
-        unknown = False
-
-        def cost(item: Item) -> None:
-            nonlocal unknown
-            estimate = rates.seconds(nodes[item.key])
-            if item.state is State.RUNNING:
-                stage = scheduler.work.running.get(item.key)
-                estimate = stage.remaining(rates.per_step(nodes[item.key])) if stage else estimate
-            unknown = unknown or estimate is None
-            seconds[item.key] = estimate or 0.0
-
-        scheduler.queue.visit(cost)
-        if unknown:
-            return None
-        queue = scheduler.queue
-        slots = sum(queue.width(name) for name, place in queue.places.items() if place.open)
-        return simulate(queue, seconds, slots, seconds)
+        for item in self._queue.unfinished():
+            left = self._seconds_left(item)
+            if left is None:  # nothing was measured yet
+                return None
+            seconds[item.key] = left
+        open_devices = (name for name, device in self._queue.devices.items() if device.open)
+        return simulate(self._queue, seconds, sum(map(self._queue.slots, open_devices)))

@@ -1,10 +1,8 @@
-"""Bringing the database up to date beside the loop, at most once a second, and never in its way.
+"""Bringing the database up to date in a thread beside the loop, at most once a second.
 
-Opening a database, however little there is to write, costs some tens of milliseconds: where that is too much of a
-core, it is done more rarely.
-
-Ingestion runs in a thread: where somebody has left the database open in a shell it waits and fails, and
-catches up later, while stages go on being dispatched.
+Opening a database, however little there is to write, costs some tens of milliseconds: where that is too much of a core,
+it is done more rarely. Where somebody has left the database open in a shell, ingestion waits and fails, and catches up
+later, while stages go on being dispatched.
 """
 
 from __future__ import annotations
@@ -19,66 +17,56 @@ from prunectl.errors import PrunectlError
 from prunectl.store.paths import StorePaths
 
 Ingest = Callable[[StorePaths, set[str]], object]
-"""Reads what the given stages and the scheduler's log have grown by into the database. What it returns may
-say `busy` (nothing was read: again later) and `notes` (what a person should know), as `storage.ingest`'s
-report does."""
+"""Reads what the given stages and the scheduler's log have grown by into the database. What it returns may say `busy`
+(nothing was read: again later) and `notes` (texts for people), as the report of `store.db.ingest` does."""
 
-SHARE = 60
+CORE_PART = 60
 """Ingestion may take a sixtieth of one core, …"""
 LATEST = 6.0
 """… but begins at the latest so many seconds after the one before."""
 
 
 class Ingestion:
-    """The thread that ingests."""
+    """Ingests what has changed, in a thread for each time; only the thread of the scheduler's loop calls it."""
 
     def __init__(self, paths: StorePaths, ingest: Ingest, every: float = 1.0) -> None:
+        self.trouble: str | None = None
+        """Why the last attempt failed; None once one has succeeded."""
         self._paths = paths
         self._ingest = ingest
         self._every = every
         self._pending: set[str] = set()
         self._dirty = False
-        self._stopping = False
-        self._condition = threading.Condition()
-        self.trouble: str | None = None
-        """Why the last attempt failed; None once one has succeeded."""
-        self._thread = threading.Thread(target=self._run, name="ingestion")
-        self._thread.start()
+        self._costs = deque([0.0] * 3, maxlen=3)
+        """CPU seconds of the last attempts."""
+        self._due = 0.0
+        self._thread: threading.Thread | None = None
 
     def changed(self, keys: Iterable[str] = ()) -> None:
         """These stages, or at least the scheduler's log, have something new."""
-        with self._condition:
-            self._pending.update(keys)
-            self._dirty = True
-            self._condition.notify()
+        self._pending.update(keys)
+        self._dirty = True
 
-    def _run(self) -> None:
-        costs = deque([0.0] * 3, maxlen=3)
-        while True:
-            with self._condition:
-                while not self._dirty and not self._stopping:
-                    self._condition.wait()
-                if not self._dirty:
-                    return
-                keys, self._pending, self._dirty = self._pending, set(), False
-            started, used = time.monotonic(), time.thread_time()
-            done = self._attempt(keys)
-            costs.append(time.thread_time() - used)
+    def poll(self) -> None:
+        """Ingest what is new, if it is time for that; to be called several times a second."""
+        running = self._thread is not None and self._thread.is_alive()
+        if self._dirty and not running and time.monotonic() >= self._due:
+            keys, self._pending, self._dirty = self._pending, set(), False
+            self._thread = threading.Thread(target=self._attempt, args=(keys,), name="ingestion")
+            self._thread.start()
+
+    def _attempt(self, keys: set[str]) -> None:
+        started, used = time.monotonic(), time.thread_time()
+        pause = 0.0
+        if self._succeeds(keys):
+            self._costs.append(time.thread_time() - used)
             # The median: a large plan that is read once delays nothing.
-            pause = max(self._every, min(SHARE * statistics.median(costs), LATEST))
-            with self._condition:
-                if not done:
-                    pause = self._every
-                    costs.append(0.0)  # waiting for who holds the database is no cost of reading
-                    self._pending |= keys
-                    self._dirty = True
-                    if self._stopping:
-                        return
-                rest = pause - (time.monotonic() - started)
-                if rest > 0 and not self._stopping:
-                    self._condition.wait_for(lambda: self._stopping, rest)
+            pause = min(CORE_PART * statistics.median(self._costs), LATEST)
+        else:
+            self.changed(keys)
+        self._due = started + max(self._every, pause)
 
-    def _attempt(self, keys: set[str]) -> bool:
+    def _succeeds(self, keys: set[str]) -> bool:
         try:
             report = self._ingest(self._paths, keys)
         except (
@@ -90,15 +78,18 @@ class Ingestion:
         busy = bool(getattr(report, "busy", False))
         notes = list(getattr(report, "notes", ()))
         if busy:
-            notes.append(
-                f"{self._paths.database.name} is held by another program; it will catch up"
-            )
+            name = self._paths.database.name
+            notes.append(f"{name} is held by another program; it will catch up")
         self.trouble = "; ".join(notes) or None
         return not busy
 
     def close(self) -> None:
-        """Ingest what is left, once, and end the thread."""
-        with self._condition:
-            self._stopping = True
-            self._condition.notify()
-        self._thread.join()
+        """Ingest what is left, once, and wait for the end of it."""
+        self._join()
+        self._due = 0.0
+        self.poll()
+        self._join()
+
+    def _join(self) -> None:
+        if self._thread is not None:
+            self._thread.join()

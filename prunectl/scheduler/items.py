@@ -1,11 +1,14 @@
-"""What the queue is made of: stages with their states, places to run, and the chains that decide the order."""
+"""What the queue is made of: stages with their states, and the chains that decide their order."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
-from fractions import Fraction
+
+Workload = tuple[str, str, int, str]
+"""(network, data set, batch, precision): stages of one workload take the same time per step and the same memory, and
+may share a warm trainer."""
 
 
 class State(StrEnum):
@@ -22,12 +25,6 @@ class State(StrEnum):
     CANCELLED = "cancelled"
 
 
-FINAL_REASONS = frozenset({"nonfinite"})
-"""Failures that would only repeat themselves."""
-CROWDED_REASONS = frozenset({"oom", "lost", "hung"})
-"""Failures that a neighbour may have caused."""
-
-
 @dataclass(slots=True)
 class Item:
     """A stage in the queue."""
@@ -38,20 +35,17 @@ class Item:
     trials: set[str]
     cost: float
     order: int
-    kind: Hashable = None
-    """Stages of a kind take as much of a device."""
+    workload: Workload | None = None
     state: State = State.WAITING
     """WAITING, RUNNING, DONE or FAILED; the others follow from its trials and from what it needs."""
     chain: float = 0.0
     """Cost of the longest chain from here on, itself included."""
     attempts: int = 0
     """Attempts that failed and count."""
-    crowd: int | None = None
-    """How many stages may run on its device at a time, itself included; None for as many as there are
-    slots."""
-    earliest: int = 0
-    """Number of dispatches to let go first."""
-    postponed: bool = False
+    slot_limit: int | None = None
+    """Most stages on its device at a time, itself included; None for as many as there are slots."""
+    earliest: float = 0.0
+    """Number of dispatches to let go first; infinite while it is postponed."""
     device: str | None = None
     reason: str = ""
     """Of its failure."""
@@ -59,32 +53,10 @@ class Item:
     version: int = 0
     """Entries of the heap with another version are stale."""
 
-
-@dataclass(slots=True)
-class Place:
-    """A device as the queue sees it."""
-
-    slots: int
-    """The most there may be."""
-    open: bool = True
-    running: set[str] = field(default_factory=set)
-    reserved: str | None = None
-    """A stage that waits for the device to empty."""
-    lanes: Callable[[Hashable], int] | None = None
-    """How many stages of a kind fill it; None where the slots alone count."""
-
-    def share(self, kind: Hashable) -> Fraction:
-        """How much of the device a stage takes."""
-        return Fraction(1, self.slots if self.lanes is None else self.lanes(kind))
-
-
-@dataclass(frozen=True)
-class Dispatch:
-    """A decision: this stage on this device, now."""
-
-    key: str
-    device: str
-    attempt: int
+    @property
+    def attempt(self) -> int:
+        """Return the number of the attempt that runs, or would be next."""
+        return self.attempts + 1
 
 
 def measure_chains(

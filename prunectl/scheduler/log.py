@@ -1,4 +1,4 @@
-"""The scheduler's memory: its log, what that adds up to, and the database that is to follow it."""
+"""The scheduler's log, what it adds up to, and the database that follows it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from prunectl.store.paths import StorePaths
 from prunectl.store.records.scheduler_log import History
 
 
-class Ledger:
-    """Writes scheduler.jsonl. Only the holder of the store's lock may have one."""
+class SchedulerLog:
+    """The writer of scheduler.jsonl. Only the holder of the store's lock may have one."""
 
     def __init__(
         self,
@@ -21,20 +21,25 @@ class Ledger:
         clock: Callable[[], float],
         ingest: Ingest | None = None,
         every: float = 1.0,
-        on_event: Callable[[dict[str, Any]], None] | None = None,
+        on_record: Callable[[dict[str, Any]], None] = lambda record: None,
     ) -> None:
-        """Raises StoreError where the log cannot be written."""
+        """Open the log, and begin to ingest what it and the stages grow by, every so many seconds.
+
+        Raises:
+            StoreError: where the log cannot be written.
+        """
         self.history = History()
         self.history.catch_up(paths)
         self._trouble: str | None = None
-        self._on_event = on_event
+        self._on_record = on_record
         self._journal = Journal(paths.scheduler_log, clock)
         self._ingestion = Ingestion(paths, ingest, every) if ingest is not None else None
 
-    def log(self, kind: str, *, durable: bool = False, **fields: Any) -> None:
-        """Add a record; the types are those of `storage.history`.
+    def append(self, kind: str, *, durable: bool = False, **fields: Any) -> None:
+        """Add a record; the types are those of `store.records.scheduler_log`.
 
-        Raises StoreError for a durable record that cannot be written. The others must not stop the run.
+        Raises:
+            StoreError: for a durable record that cannot be written. The others must not stop the run.
         """
         try:
             record = self._journal.append(kind, durable=durable, **fields)
@@ -43,32 +48,36 @@ class Ledger:
                 raise
             self.report(error)
             return
-        self.history.feed([record])
-        if self._on_event is not None:
-            self._on_event(record)
+        self.history.feed([record])  # what is known now, without reading the file again
+        self._on_record(record)
         self.changed()
 
     def changed(self, keys: Iterable[str] = ()) -> None:
-        """Tell the database that these stages, or at least the log, have something new."""
+        """Tell the database that these stages, or at least the log, have grown."""
         if self._ingestion is not None:
             self._ingestion.changed(keys)
 
+    def poll(self) -> None:
+        """Let the database follow, if it is time for that; to be called several times a second."""
+        if self._ingestion is not None:
+            self._ingestion.poll()
+
     def report(self, error: Exception | str) -> None:
-        """Something went wrong without stopping the run: say so in the next heartbeat."""
+        """Keep what went wrong without stopping the run for the next heartbeat."""
         self._trouble = str(error)
 
     def trouble(self) -> str | None:
-        """What went wrong since the last call, or still does."""
-        said, self._trouble = self._trouble, None
-        return said or (self._ingestion.trouble if self._ingestion is not None else None)
+        """Return what went wrong since the last call, or still does."""
+        reported, self._trouble = self._trouble, None
+        return reported or (self._ingestion.trouble if self._ingestion is not None else None)
 
-    def settle(self) -> None:
+    def end_ingestion(self) -> None:
         """Bring the database up to date, once, and leave it alone from then on."""
         if self._ingestion is not None:
             self._ingestion.close()
             self._ingestion = None
 
     def close(self) -> None:
-        """End the log."""
-        self.settle()
+        """End the ingestion and the log."""
+        self.end_ingestion()
         self._journal.close()

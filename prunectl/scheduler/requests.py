@@ -1,79 +1,101 @@
-"""Obeying requests: each is done, logged with its answer, and only then removed."""
+"""Carrying out requests: each is done, logged with its answer, and only then removed."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from prunectl.errors import PrunectlError, StoreError
-from prunectl.store import requests as control
+from prunectl.scheduler.dispatcher import Dispatcher
+from prunectl.scheduler.items import State
+from prunectl.store import requests
 
-if TYPE_CHECKING:
-    from prunectl.scheduler.scheduler import Scheduler
+Request = dict[str, Any]
 
 
-def obey(scheduler: Scheduler) -> bool:
-    """Obey what has been asked for since; whether there was anything."""
-    requests = control.pending(scheduler.paths)
-    for request in requests:
-        name = request["id"]
-        if name not in scheduler.ledger.history.answered:
-            try:
-                ok, answer = True, _do(scheduler, request)
-            except (PrunectlError, KeyError, TypeError, ValueError) as error:
-                ok = False
-                answer = (
-                    str(error) if isinstance(error, PrunectlError) else f"bad request: {error!r}"
+class RequestHandler:
+    """Carries out the requests that are left in the store while a scheduler runs."""
+
+    def __init__(self, dispatcher: Dispatcher, stop: Callable[[bool], None]) -> None:
+        """`stop` ends the run, at once if it is called with True."""
+        self._dispatcher, self._stop = dispatcher, stop
+        self._queue, self._log, self._paths = dispatcher.queue, dispatcher.log, dispatcher.paths
+        self._held: set[str] = set()
+        """Trials held during this run."""
+        # By id, not by time: a clock that was set back does not confuse it.
+        self._asked_before = {request["id"] for request in requests.pending(self._paths)}
+
+    @property
+    def waits_for_release(self) -> bool:
+        """Return whether trials that were held during this run are all that is left: the run waits for them."""
+        return any(self._queue.trial_state(trial) is State.HELD for trial in self._held)
+
+    def carry_out(self) -> bool:
+        """Carry out pending requests. Returns True if there were any."""
+        pending = requests.pending(self._paths)
+        for request in pending:
+            name = request["id"]
+            if name not in self._log.history.answered:
+                ok, answer = self._answer(request)
+                try:
+                    self._log.append("request", request=request, ok=ok, answer=answer, durable=True)
+                except StoreError as error:
+                    self._log.report(error)  # the disk is full: it stays, and is answered later
+                    return True
+            requests.withdraw(self._paths, name)
+        return bool(pending)
+
+    def _answer(self, request: Request) -> tuple[bool, str]:
+        try:
+            return True, self._do(request)
+        except PrunectlError as error:
+            return False, str(error)
+        except (KeyError, TypeError, ValueError) as error:
+            return False, f"bad request: {error!r}"
+
+    def _do(self, request: Request) -> str:
+        match request["do"]:
+            case "cancel" | "hold" | "release" | "retry" | "priority" as do:
+                return self._change_trials(do, request)
+            case "stop" if request["id"] in self._asked_before:
+                return "meant for a scheduler before this one"
+            case "stop":
+                self._stop(bool(request.get("now")))
+                return "stopping now" if request.get("now") else "stopping after a checkpoint"
+            case "add-plan":
+                if self._dispatcher.stopping:
+                    raise StoreError("the scheduler is stopping")
+                return self._dispatcher.add_plan(str(request["plan"]))
+            case "drain":
+                name = str(request["device"])
+                self._dispatcher.devices.drain(name)
+                return f"{name} is drained: its stages checkpoint and move"
+            case "undrain":
+                name = str(request["device"])
+                state, reason = self._dispatcher.devices.undrain(name)
+                return (
+                    f"{name} is used again" if state == "open" else f"{name} is {state}: {reason}"
                 )
-            try:
-                scheduler.ledger.log("request", request=request, ok=ok, answer=answer, durable=True)
-            except StoreError as error:
-                scheduler.ledger.report(error)  # the disk is full: it stays, and is answered later
-                return True
-        control.withdraw(scheduler.paths, name)
-    return bool(requests)
+            case other:
+                raise ValueError(f"unknown request {other!r}")
 
-
-def _do(scheduler: Scheduler, request: dict[str, Any]) -> str:
-    match request["do"]:
-        case "cancel" | "hold" | "release" | "retry" | "priority" as do:
-            return _change(scheduler, do, request)
-        case "stop" if request["id"] in scheduler.asked_before:
-            return "meant for a scheduler before this one"
-        case "stop":
-            scheduler.stop(now=bool(request.get("now")))
-            return "stopping now" if request.get("now") else "stopping after a checkpoint"
-        case "add-plan":
-            if scheduler.stopping is not None:
-                raise StoreError("the scheduler is stopping")
-            return scheduler.add_plan(str(request["plan"]))
-        case "drain":
-            return scheduler.drain(str(request["device"]))
-        case "undrain":
-            return scheduler.undrain(str(request["device"]))
-        case other:
-            raise ValueError(f"unknown request {other!r}")
-
-
-def _change(scheduler: Scheduler, do: str, request: dict[str, Any]) -> str:
-    trials = [str(trial) for trial in request["trials"]]
-    queue = scheduler.queue
-    record = control.effect(
-        do, request, scheduler.ledger.history, scheduler.work.graph.studies.values()
-    )
-    match do:
-        case "cancel":
-            queue.cancel(trials)
-        case "hold":
-            queue.hold(trials)
-            scheduler.held_here.update(trials)
-        case "release":
-            queue.release(trials)
-            scheduler.held_here.difference_update(trials)
-        case "retry":
-            keys = set(record["keys"]) | set(queue.retry(trials))
-            record["keys"] = sorted(keys)
-            scheduler.work.forget_failures(trials)
-        case "priority":
-            queue.prioritise(record["values"])
-    scheduler.ledger.log(**record, durable=True)
-    return control.done_text(do, len(trials))
+    def _change_trials(self, do: str, request: Request) -> str:
+        trials = [str(trial) for trial in request["trials"]]
+        studies = self._dispatcher.plans.graph.studies.values()
+        record = requests.effect(do, request, self._log.history, studies)
+        match do:
+            case "cancel":
+                self._queue.cancel(trials)
+            case "hold":
+                self._queue.hold(trials)
+                self._held.update(trials)
+            case "release":
+                self._queue.release(trials)
+                self._held.difference_update(trials)
+            case "retry":
+                record["keys"] = sorted({*record["keys"], *self._queue.retry(trials)})
+                self._dispatcher.failures.forget(trials)
+            case "priority":
+                self._queue.prioritise(record["values"])
+        self._log.append(**record, durable=True)
+        return requests.done_text(do, len(trials))

@@ -1,4 +1,4 @@
-"""Signals as a count that a loop looks at: once asks to stop gracefully, twice to stop now."""
+"""Counting the signals that ask to stop: once to stop gracefully, twice to stop now."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ SAME_SECONDS = 0.3
 
 
 class Signals:
-    """Catches the signals that ask to stop while it is entered; outside the main thread it does nothing."""
+    """Counts the signals that ask to stop, as a context manager; outside the main thread it does nothing."""
 
     def __init__(self) -> None:
         self.count = 0
         self.last: signal.Signals | None = None
+        # A pipe that becomes readable wakes the loop from its wait for workers.
         self.reader, self._writer = os.pipe()
         os.set_blocking(self.reader, False)
         os.set_blocking(self._writer, False)

@@ -1,15 +1,13 @@
-"""What the scheduler is patient with, and what a run came to."""
+"""What the scheduler waits for, and how long."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-from prunectl.scheduler.items import State
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Times in seconds."""
+class Timeouts:
+    """Times in seconds, and how often a stage may fail."""
 
     retries: int = 2
     """Attempts of a stage beside the first."""
@@ -27,54 +25,28 @@ class Limits:
     """For writing that checkpoint and ending, before they are killed."""
     beat: float = 1.0
     """Between heartbeats, and between ingestions."""
-    lease: float = 5.0
-    """Between attempts to lease a device that another scheduler has."""
+    device_lock: float = 5.0
+    """Between attempts to lock a device that another scheduler has."""
     forecast: float = 10.0
     """Between forecasts."""
     measure: float = 20.0
-    """Of training side by side, after which the speed of so many lanes counts as measured."""
+    """Of training side by side, after which the speed of a number of slots counts as measured."""
     measure_steps: int = 1000
     """And so many steps."""
     poll: float = 0.25
     """Between looks for requests."""
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A stage that ended in failure."""
+class Timer:
+    """Comes due at once, and then every so many seconds."""
 
-    key: str
-    reason: str
-    """exception, nonfinite, oom, missing, lost or hung."""
-    message: str
-    traceback: str
-    log: str = ""
-    """The last lines of its worker's log, before the traceback."""
-    memory: str = ""
-    """What of the device's memory was in use then, by everybody, in words."""
+    def __init__(self, seconds: float) -> None:
+        self.next = 0.0
+        self._seconds = seconds
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run came to."""
-
-    trials: dict[str, int]
-    """How many are in each state at the end; states as in `items.State`."""
-    stages: dict[str, int]
-    """The same for stages, and `interrupted`: stopped inside their training, to go on in the next run."""
-    ran: int = 0
-    """Stages done in this run."""
-    failure: Failure | None = None
-    """The first one that was final, or that stopped a study."""
-    stopped: dict[str, str] = field(default_factory=dict)
-    """Studies (by name) that were stopped early, and why."""
-    interrupted: bool = False
-    """Ended by a signal or a request to stop."""
-    broken: str | None = None
-    """Why the store could not be written any more, which ended the run; nothing recorded is lost."""
-
-    @property
-    def ok(self) -> bool:
-        """Every trial that nobody cancelled or holds is done."""
-        bad = (State.FAILED, State.BLOCKED, State.WAITING, State.RUNNING)
-        return not any(self.trials.get(state, 0) for state in bad)
+    def due(self, now: float) -> bool:
+        """Return whether it is due at `now` (monotonic seconds); it then starts anew."""
+        if now < self.next:
+            return False
+        self.next = now + self._seconds
+        return True

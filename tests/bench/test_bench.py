@@ -197,7 +197,7 @@ def test_bench_scheduler_says_what_the_scheduler_needs_itself(
     assert found["rss_end_mib"] > 1
 
 
-def test_a_pretender_leaves_a_stage_as_workers_do(tmp_path: Path) -> None:
+def test_a_simulated_worker_leaves_a_stage_as_workers_do(tmp_path: Path) -> None:
     maker = StoreMaker(tmp_path, epochs=3)
     maker.plan(seeds=1)
     key = next(iter(maker.stages))

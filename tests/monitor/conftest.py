@@ -1,5 +1,5 @@
 """What these tests share with others."""
 
-from tests.support.scheduler_fixtures import importable, private_leases, processes, store
+from tests.support.scheduler_fixtures import importable, private_device_locks, processes, store
 
-__all__ = ["importable", "private_leases", "processes", "store"]
+__all__ = ["importable", "private_device_locks", "processes", "store"]

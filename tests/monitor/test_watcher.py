@@ -125,7 +125,7 @@ def test_a_live_run_from_start_to_end(store: Store, plan: Plan) -> None:
     store.fake(seconds=0.02)
     watcher = Watcher(store.paths)
     seen: list[Snapshot] = []
-    store.run(plan.digest, on_tick=lambda tick: seen.append(watcher.snapshot()))
+    store.run(plan.digest, on_heartbeat=lambda tick: seen.append(watcher.snapshot()))
     live = [snapshot for snapshot in seen if snapshot.running]
     assert live
     view = live[-1]

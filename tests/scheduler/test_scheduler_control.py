@@ -1,4 +1,4 @@
-"""Requests: obeyed and logged by a live scheduler, recorded for the next one where there is none."""
+"""Requests: carried out and logged by a live scheduler, recorded for the next one where there is none."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pytest
 
 from prunectl.errors import ControlError
 from prunectl.scheduler.devices.base import Device
+from prunectl.scheduler.outcome import Outcome
 from prunectl.scheduler.scheduler import Scheduler
-from prunectl.scheduler.timeouts import Outcome
 from prunectl.spec.key import stage_key
-from prunectl.store import requests as control
+from prunectl.store import requests
 from prunectl.store.files import read_json, write_json, write_text
 from prunectl.store.records.scheduler_log import History
 from tests.support.scheduler_lab import FakeLayer, Plan, Store, dense, eventually, retrain
@@ -44,12 +44,12 @@ class Live:
 def live(store: Store, *plans: str, **options: Any) -> Iterator[Live]:
     """Run plans beside the test; stopped at the end if they are not done by then."""
     runner = Live(store.scheduler(*plans, **options))
-    eventually(lambda: control.alive(store.paths))
+    eventually(lambda: requests.alive(store.paths))
     try:
         yield runner
     finally:
-        if runner.thread.is_alive() and control.alive(store.paths):
-            control.send(store.paths, "stop", now=True)
+        if runner.thread.is_alive() and requests.alive(store.paths):
+            requests.send(store.paths, "stop", now=True)
         runner.thread.join(10)
 
 
@@ -78,11 +78,11 @@ def test_a_shared_stage_survives_one_cancel_and_not_two(store: Store, plan: Plan
     a, b, c = names(plan)
     with live(store, plan.digest) as runner:
         started(store, 2)
-        answer = control.change_trials(store.paths, "cancel", [a])
+        answer = requests.change_trials(store.paths, "cancel", [a])
         assert (answer.ok, answer.by, answer.text) == (True, "scheduler", "cancelled 1 trial")
         time.sleep(0.1)
         assert store.trace("interrupted") == []
-        control.change_trials(store.paths, "cancel", [b[:6], c])
+        requests.change_trials(store.paths, "cancel", [b[:6], c])
         outcome = runner.join()
     assert len(store.trace("interrupted")) == 2
     assert outcome.trials["cancelled"] == 3
@@ -93,7 +93,7 @@ def test_a_shared_stage_survives_one_cancel_and_not_two(store: Store, plan: Plan
     store.fake()
     again = store.run(plan.digest)
     assert again.ran == 0, "a cancel persists"
-    assert control.change_trials(store.paths, "retry", [a]).by == "store"
+    assert requests.change_trials(store.paths, "retry", [a]).by == "store"
     again = store.run(plan.digest)
     assert (again.trials["done"], again.trials["cancelled"]) == (1, 2)
 
@@ -101,7 +101,7 @@ def test_a_shared_stage_survives_one_cancel_and_not_two(store: Store, plan: Plan
 def test_holding_checkpoints_and_frees_the_slot_until_release(store: Store, plan: Plan) -> None:
     with live(store, plan.digest) as runner:
         started(store, 2)
-        control.change_trials(store.paths, "hold", ["all"])
+        requests.change_trials(store.paths, "hold", ["all"])
         eventually(lambda: len(store.trace("interrupted")) == 2)
         store.fake()
         time.sleep(0.3)
@@ -109,7 +109,7 @@ def test_holding_checkpoints_and_frees_the_slot_until_release(store: Store, plan
         key = stage_key(dense(0))
         for pid in {line["pid"] for line in store.trace("start")}:
             os.kill(pid, 9)  # fakes read their modes when they start
-        control.change_trials(store.paths, "release", ["all"])
+        requests.change_trials(store.paths, "release", ["all"])
         outcome = runner.join()
     assert outcome.ok
     assert outcome.trials["done"] == 3
@@ -124,7 +124,7 @@ def test_holding_checkpoints_and_frees_the_slot_until_release(store: Store, plan
 def test_holds_of_an_earlier_run_do_not_keep_a_run_waiting(store: Store, plan: Plan) -> None:
     store.fake()
     a, *_ = names(plan)
-    answer = control.change_trials(store.paths, "hold", [a])
+    answer = requests.change_trials(store.paths, "hold", [a])
     assert "the next run obeys" in answer.text
     outcome = store.run(plan.digest)
     assert (outcome.trials["held"], outcome.trials["done"]) == (1, 2)
@@ -133,8 +133,8 @@ def test_holds_of_an_earlier_run_do_not_keep_a_run_waiting(store: Store, plan: P
 
 def test_priorities_are_set_changed_and_remembered(store: Store, plan: Plan) -> None:
     a, _, c = names(plan)
-    control.change_trials(store.paths, "priority", [c], value=5)
-    control.change_trials(store.paths, "priority", [a, c], change=-2)
+    requests.change_trials(store.paths, "priority", [c], value=5)
+    requests.change_trials(store.paths, "priority", [a, c], change=-2)
     history = History()
     history.catch_up(store.paths)
     assert history.priority == {a: -2, c: 3}
@@ -142,7 +142,7 @@ def test_priorities_are_set_changed_and_remembered(store: Store, plan: Plan) -> 
     store.run(plan.digest, slots=1)
     assert store.trace("start")[0]["key"] == stage_key(dense(1))
     with pytest.raises(ControlError, match="either"):
-        control.change_trials(store.paths, "priority", [c])
+        requests.change_trials(store.paths, "priority", [c])
 
 
 def test_failed_trials_are_tried_again_on_request(store: Store, plan: Plan) -> None:
@@ -150,10 +150,10 @@ def test_failed_trials_are_tried_again_on_request(store: Store, plan: Plan) -> N
     store.fake(modes={stage_key(dense(1)): "nonfinite", held: "slow"})
     with live(store, plan.digest):
         eventually(lambda: store.log("stage_failed"))
-        assert [trial.trial for trial in control.find_trials(store.paths, ["state=failed"])] == [
+        assert [trial.trial for trial in requests.find_trials(store.paths, ["state=failed"])] == [
             names(plan)[2]
         ]
-        answer = control.change_trials(store.paths, "retry", ["state=failed"])
+        answer = requests.change_trials(store.paths, "retry", ["state=failed"])
         assert answer.trials == (names(plan)[2],)
         eventually(lambda: len(store.log("stage_failed")) == 2)
     assert store.log("retried")[0]["keys"] == [stage_key(dense(1))]
@@ -164,29 +164,29 @@ def test_a_plan_is_added_to_a_live_scheduler(store: Store, plan: Plan) -> None:
     more.trial(dense(2))
     with live(store, plan.digest):
         started(store, 2)
-        answer = control.add_plan(store.paths, store.save(more))
+        answer = requests.add_plan(store.paths, store.save(more))
         assert answer.ok
         assert answer.text == "more: 1 trials, 1 stages, 0 of them done"
-        assert not control.add_plan(store.paths, "nothing").ok
-        control.change_trials(store.paths, "cancel", ["plan=study"])
+        assert not requests.add_plan(store.paths, "nothing").ok
+        requests.change_trials(store.paths, "cancel", ["plan=study"])
         eventually(lambda: store.done(dense(2)))
 
 
-def test_stop_is_obeyed_and_asks_for_a_scheduler(store: Store, plan: Plan) -> None:
+def test_stop_is_carried_out_and_asks_for_a_scheduler(store: Store, plan: Plan) -> None:
     with live(store, plan.digest) as runner:
         started(store, 2)
-        assert control.stop(store.paths).ok
+        assert requests.stop(store.paths).ok
         assert runner.join().interrupted
     assert len(store.trace("interrupted")) == 2
     with pytest.raises(ControlError, match="no scheduler"):
-        control.stop(store.paths)
+        requests.stop(store.paths)
 
 
 def test_what_was_asked_of_a_dead_scheduler(store: Store, plan: Plan) -> None:
-    """Its cancel is obeyed by the next one; its stop is not."""
+    """Its cancel is carried out by the next one; its stop is not."""
     store.fake()
-    control.send(store.paths, "cancel", trials=names(plan)[:1])
-    control.send(store.paths, "stop", now=True)
+    requests.send(store.paths, "cancel", trials=names(plan)[:1])
+    requests.send(store.paths, "stop", now=True)
     write_text(store.paths.requests / "stray.json", "{")
     outcome = store.run(plan.digest)
     assert outcome.trials["cancelled"] == 1
@@ -194,22 +194,22 @@ def test_what_was_asked_of_a_dead_scheduler(store: Store, plan: Plan) -> None:
     assert not list(store.paths.requests.iterdir())
 
 
-def test_a_request_that_was_logged_is_not_obeyed_twice(store: Store, plan: Plan) -> None:
+def test_a_request_that_was_logged_is_not_carried_out_twice(store: Store, plan: Plan) -> None:
     store.fake()
-    name = control.send(store.paths, "priority", trials=names(plan)[:1], change=1)
-    request = control.pending(store.paths)[0]
+    name = requests.send(store.paths, "priority", trials=names(plan)[:1], change=1)
+    request = requests.pending(store.paths)[0]
     store.run(plan.digest)
     write_json(store.paths.requests / f"{name}.json", request)
     store.run(plan.digest)
     assert len(store.log("priority")) == 1
-    assert not control.pending(store.paths)
+    assert not requests.pending(store.paths)
 
 
 def test_nonsense_is_answered_and_removed(store: Store, plan: Plan) -> None:
     with live(store, plan.digest):
         for do in ("dance", "cancel", "add-plan"):
-            assert not control.request(store.paths, do).ok
-        answer = control.drain(store.paths, "cuda:9")
+            assert not requests.request(store.paths, do).ok
+        answer = requests.drain(store.paths, "cuda:9")
         assert not answer.ok
         assert "cuda:9" in answer.text
 
@@ -218,9 +218,9 @@ def test_no_answer_takes_the_request_back(store: Store) -> None:
     from prunectl.store.locks import Lock
 
     with Lock(store.paths.scheduler_lock):
-        answer = control.request(store.paths, "stop", timeout=0.1)
+        answer = requests.request(store.paths, "stop", timeout=0.1)
     assert (answer.ok, answer.by) == (False, "nobody")
-    assert not control.pending(store.paths)
+    assert not requests.pending(store.paths)
 
 
 def test_a_drained_device_is_left_at_once_and_used_again(store: Store, plan: Plan) -> None:
@@ -230,13 +230,13 @@ def test_a_drained_device_is_left_at_once_and_used_again(store: Store, plan: Pla
     lease = os.environ["PRUNECTL_LEASES"]
     with live(store, plan.digest, devices=devices, layer=FakeLayer(devices)) as runner:
         started(store, 2)
-        assert control.drain(store.paths, "cuda:1").ok
+        assert requests.drain(store.paths, "cuda:1").ok
         eventually(lambda: len(store.trace("interrupted")) == 1)
         eventually(lambda: not held(f"{lease}/GPU-1.lock"))
         assert held(f"{lease}/GPU-0.lock")
         time.sleep(0.2)
-        assert len(runner.scheduler.work.running) == 1
-        assert control.undrain(store.paths, "cuda:1").text == "cuda:1 is used again"
+        assert len(runner.scheduler.dispatcher.running) == 1
+        assert requests.undrain(store.paths, "cuda:1").text == "cuda:1 is used again"
         started(store, 3)
         assert store.trace("start")[-1]["cuda"] == "GPU-1"
 
@@ -251,7 +251,7 @@ def held(path: str) -> bool:
 
 def test_selectors(store: Store, plan: Plan) -> None:
     def chosen(*selectors: str) -> list[int]:
-        found = [trial.trial for trial in control.find_trials(store.paths, selectors)]
+        found = [trial.trial for trial in requests.find_trials(store.paths, selectors)]
         return [names(plan).index(name) for name in found]
 
     a, b, _ = names(plan)
@@ -282,7 +282,7 @@ def test_trials_are_chosen_by_a_condition_on_trials_or_on_iterations(store: Stor
     store.run(store.save(plan))
 
     def found(where: str, *selectors: str) -> list[str]:
-        return [trial.trial for trial in control.find_trials(store.paths, selectors, where)]
+        return [trial.trial for trial in requests.find_trials(store.paths, selectors, where)]
 
     assert found("strategy = 'fine-tune'") == [first]
     assert found("seed >= 0 -- all of them") == [first, second]
@@ -296,7 +296,7 @@ def test_trials_are_chosen_by_a_condition_on_trials_or_on_iterations(store: Stor
         found("seed =")
     with pytest.raises(ControlError):
         found("1 = 1); DELETE FROM trials; SELECT (1 = 1")
-    answer = control.change_trials(store.paths, "hold", [], where="strategy = 'lr-rewind'")
+    answer = requests.change_trials(store.paths, "hold", [], where="strategy = 'lr-rewind'")
     assert answer.trials == (second,)
 
 
@@ -309,11 +309,11 @@ def test_a_stop_counts_although_the_clock_was_set_back(store: Store) -> None:
 
     def ask(tick: dict[str, Any]) -> None:
         if store.trace("start") and not asked:
-            name = control.send(store.paths, "stop")
+            name = requests.send(store.paths, "stop")
             asked.append(name)
             path = store.paths.requests / f"{name}.json"
             write_json(path, read_json(path) | {"time": time.time() - 3600})
 
-    outcome = store.run(store.save(plan), on_tick=ask)
+    outcome = store.run(store.save(plan), on_heartbeat=ask)
     assert outcome.interrupted
     assert store.log("request")[-1]["answer"] == "stopping after a checkpoint"

@@ -1,4 +1,4 @@
-"""Devices without any: fake files of the kernel's, a fake driver, a fake NVML, and real leases."""
+"""Devices without any: fake files of the kernel's, a fake driver, a fake NVML, and real locks."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from prunectl.errors import StoreError, UnknownName
-from prunectl.scheduler.devices.base import CpuLayer, Device, parse, usable_cores
+from prunectl.scheduler.devices.base import Device, parse
+from prunectl.scheduler.devices.cpu import CpuLayer, usable_cores
 from prunectl.scheduler.devices.cuda import CudaLayer, ask_driver
-from prunectl.scheduler.devices.locks import Leases, leased
-from tests.support.scheduler_lab import FakeLayer
+from prunectl.scheduler.devices.locks import DeviceLocks
+from prunectl.store.locks import is_held
+from tests.support.scheduler_lab import FakeLayer, meminfo
 
 CPU = Device("cpu", "cpu", "fake cpu", 8)
 GPUS = [Device(f"cuda:{index}", "cuda", "fake gpu", 1, f"GPU-{index}") for index in range(2)]
@@ -44,10 +47,10 @@ def test_devices_there_are_not() -> None:
             parse(text, FakeLayer([CPU]))
 
 
-def test_slots_and_lanes() -> None:
+def test_slots_of_devices_and_of_their_workers() -> None:
     gpu, cpu = parse("cuda:0,cpu", FakeLayer([*GPUS, CPU]), slots=3)
-    assert (gpu.slots, gpu.lanes) == (3, 3)
-    assert (cpu.slots, cpu.lanes) == (3, 1), "one process per slot"
+    assert (gpu.slots, gpu.slots_per_worker) == (3, 3)
+    assert (cpu.slots, cpu.slots_per_worker) == (3, 1), "one process per slot"
     with pytest.raises(ValueError, match="slot"):
         parse("cpu", FakeLayer([CPU]), slots=0)
 
@@ -91,12 +94,15 @@ def test_cores_are_physical_and_within_the_cgroups(
     assert usable_cores(tmp_path / "none", tmp_path / "none") == 8
 
 
-def test_cpu_usage_is_measured_between_calls(tmp_path: Path) -> None:
+def test_cpu_usage_is_measured_between_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
     proc = write(
         tmp_path,
         {
             "stat": "cpu  100 0 100 800 0 0 0 0 0 0\ncpu0 1",
-            "meminfo": "MemTotal: 1000 kB\nMemAvailable: 250 kB\nHugePages_Total: 0",
+            "meminfo": meminfo(1000, 250),
             "cpuinfo": "processor: 0\nmodel name\t: Fast One\n",
         },
     )
@@ -166,15 +172,15 @@ def test_the_driver_is_asked_with_our_environment() -> None:
 
 HOLD = (
     "import sys; from pathlib import Path\n"
-    "from prunectl.scheduler.devices.locks import Leases\n"
+    "from prunectl.scheduler.devices.locks import DeviceLocks\n"
     "from prunectl.scheduler.devices.base import Device\n"
-    "leases = Leases(Path(sys.argv[1]), note='somebody')\n"
-    "print(leases.take(Device('cuda:0', 'cuda', 'gpu', 1, 'GPU-0')), flush=True)\n"
+    "locks = DeviceLocks(Path(sys.argv[1]), note='somebody')\n"
+    "print(locks.acquire(Device('cuda:0', 'cuda', 'gpu', 1, 'GPU-0')), flush=True)\n"
     "sys.stdin.read()\n"
 )
 
 
-def test_a_lease_is_one_schedulers_until_it_dies(tmp_path: Path) -> None:
+def test_a_device_is_one_schedulers_until_it_dies(tmp_path: Path) -> None:
     where = tmp_path / "shared"
     other = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(where)],
@@ -184,54 +190,54 @@ def test_a_lease_is_one_schedulers_until_it_dies(tmp_path: Path) -> None:
     )
     assert other.stdout
     assert other.stdout.readline() == "None\n"
-    mine = Leases(where)
-    assert "somebody" in (mine.take(GPUS[0]) or "")
-    assert mine.take(GPUS[1]) is None
-    assert mine.take(CPU) is None, "the CPU is not leased"
-    assert leased(GPUS[0], where)
+    mine = DeviceLocks(where)
+    assert "somebody" in (mine.acquire(GPUS[0]) or "")
+    assert mine.acquire(GPUS[1]) is None
+    assert mine.acquire(CPU) is None, "the CPU is not locked"
+    assert is_held(where / "GPU-0.lock")
     os.kill(other.pid, 9)
     other.communicate()
-    assert not leased(GPUS[0], where)
-    assert mine.take(GPUS[0]) is None
-    mine.give_back(GPUS[0])
-    assert not leased(GPUS[0], where)
-    mine.close()
-    assert not leased(GPUS[1], where)
+    assert not is_held(where / "GPU-0.lock")
+    assert mine.acquire(GPUS[0]) is None
+    mine.release(GPUS[0])
+    assert not is_held(where / "GPU-0.lock")
+    mine.release_all()
+    assert not is_held(where / "GPU-1.lock")
 
 
-def test_the_folder_of_leases_is_for_everybody(tmp_path: Path) -> None:
+def test_the_folder_of_locks_is_for_everybody(tmp_path: Path) -> None:
     where = tmp_path / "shared"
     before = os.umask(0o077)
     try:
-        leases = Leases(where)
-        leases.take(GPUS[0])
+        locks = DeviceLocks(where)
+        locks.acquire(GPUS[0])
     finally:
         os.umask(before)
     assert where.stat().st_mode & 0o7777 == 0o1777
     assert (where / "GPU-0.lock").stat().st_mode & 0o777 == 0o666
-    leases.close()
+    locks.release_all()
 
 
-def test_a_lease_survives_the_removal_of_its_file(tmp_path: Path) -> None:
-    leases = Leases(tmp_path)
-    leases.take(GPUS[0])
+def test_a_lock_survives_the_removal_of_its_file(tmp_path: Path) -> None:
+    locks = DeviceLocks(tmp_path)
+    locks.acquire(GPUS[0])
     (tmp_path / "GPU-0.lock").unlink()
-    assert not leased(GPUS[0], tmp_path)
-    leases.refresh()
-    assert leased(GPUS[0], tmp_path)
-    leases.close()
+    assert not is_held(tmp_path / "GPU-0.lock")
+    locks.refresh()
+    assert is_held(tmp_path / "GPU-0.lock")
+    locks.release_all()
 
 
-def test_a_lease_is_never_written_through_a_link(tmp_path: Path) -> None:
+def test_a_lock_is_never_written_through_a_link(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
     where = tmp_path / "shared"
     where.mkdir()
     (where / "GPU-0.lock").symlink_to(victim)
-    leases = Leases(where)
+    locks = DeviceLocks(where)
     with pytest.raises(StoreError):
-        leases.take(GPUS[0])
+        locks.acquire(GPUS[0])
     assert victim.read_text() == "precious"
     (tmp_path / "link").symlink_to(where)
     with pytest.raises(StoreError):
-        Leases(tmp_path / "link").take(GPUS[1])
+        DeviceLocks(tmp_path / "link").acquire(GPUS[1])

@@ -7,9 +7,8 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prunectl.scheduler.eta import Rates, simulate
-from prunectl.scheduler.graph import Node
-from prunectl.scheduler.items import State
+from prunectl.scheduler.eta import StepTimes, simulate
+from prunectl.scheduler.items import State, Workload
 from prunectl.scheduler.queue import Queue
 
 
@@ -121,8 +120,8 @@ def test_out_of_memory_means_fewer_neighbours_and_costs_no_attempt() -> None:
     queue = queue_with(slots=4, retries=0, each="abcdefgh")
     running = [queue.next() for _ in range(4)]
     assert all(running)
-    assert queue.fail("a", "oom", crowd=4)
-    assert queue.items["a"].crowd == 2
+    assert queue.fail("a", "oom", sharing=4)
+    assert queue.items["a"].slot_limit == 2
     for _ in range(4):  # every slot that comes free is taken by another first
         assert (queue.next() or queue).key != "a"  # type: ignore[union-attr]
         queue.finish(next(iter(queue.running)))
@@ -133,10 +132,10 @@ def test_out_of_memory_means_fewer_neighbours_and_costs_no_attempt() -> None:
         if "a" in queue.running:
             sizes.append(len(queue.running))
             if len(sizes) == 1:
-                assert queue.fail("a", "oom", crowd=2)
-                assert queue.items["a"].crowd == 1
+                assert queue.fail("a", "oom", sharing=2)
+                assert queue.items["a"].slot_limit == 1
                 continue
-            assert not queue.fail("a", "oom", crowd=1)  # alone: now it counts
+            assert not queue.fail("a", "oom", sharing=1)  # alone: now it counts
             continue
         queue.finish(next(iter(queue.running)))
     assert sizes[0] <= 2
@@ -147,7 +146,7 @@ def test_out_of_memory_means_fewer_neighbours_and_costs_no_attempt() -> None:
 def test_a_device_is_left_to_empty_for_a_stage_that_must_run_alone() -> None:
     queue = queue_with(slots=2, each="a01234567")
     assert [queue.next() is not None for _ in range(2)] == [True, True]
-    queue.fail("a", "oom", crowd=2)
+    queue.fail("a", "oom", sharing=2)
     seen = []
     while not queue.exhausted:
         while choice := queue.next():
@@ -161,8 +160,8 @@ def test_lost_among_neighbours_accuses_nobody() -> None:
     queue = queue_with(slots=2, retries=0, a="a", b="b")
     assert queue.next()
     assert queue.next()
-    assert queue.fail("a", "lost", crowd=2)
-    assert queue.fail("b", "lost", crowd=2)
+    assert queue.fail("a", "lost", sharing=2)
+    assert queue.fail("b", "lost", sharing=2)
     assert queue.items["a"].attempts == 0
 
 
@@ -223,11 +222,11 @@ def test_more_needs_and_trials_can_be_added_later() -> None:
 def test_simulation_of_two_slots() -> None:
     queue = queue_with(slots=2, a="abc", b="d", c="e")
     seconds = dict.fromkeys("abcde", 10.0)
-    forecast = simulate(queue, seconds, 2, {})
+    forecast = simulate(queue, seconds, 2)
     assert forecast.end == 30
     assert forecast.trials == {"a": 30, "b": 10, "c": 20}
     queue.next()
-    assert simulate(queue, seconds, 2, {"a": 4.0}).end == 24
+    assert simulate(queue, {**seconds, "a": 4.0}, 2).end == 24
 
 
 ACTIONS = ["done", "done", "done", "oom", "exception", "cut", "cancel", "hold", "release", "retry"]
@@ -260,7 +259,7 @@ def test_whatever_happens_the_rules_hold(
         choice = queue.next()
         states = [queue.state(key) for key in queue.items]
         assert queue.counts() == {state.value: states.count(state) for state in State}
-        assert all(len(place.running) <= place.slots for place in queue.places.values())
+        assert all(len(slots.running) <= slots.most for slots in queue.devices.values())
         if choice is not None:
             assert needs[choice.key] <= done
             assert choice.key not in done
@@ -284,7 +283,7 @@ def test_whatever_happens_the_rules_hold(
             elif action == "cut":
                 queue.interrupted(key)
             else:
-                queue.fail(key, action, crowd=len(queue.places[queue.running[key]].running))
+                queue.fail(key, action, sharing=len(queue.devices[queue.running[key]].running))
     # Holds, retries and cuts may go on for ever, but nothing may be stuck.
     queue.release([f"t{i}" for i in range(5)])
     queue.retry([f"t{i}" for i in range(5)])
@@ -315,25 +314,24 @@ def test_a_stage_that_moves_is_counted_without_looking_at_the_others() -> None:
 
 
 def test_only_a_speed_that_changed_by_a_tenth_is_news() -> None:
-    def node(network: str) -> Node:
-        stage = {"network": {"name": network}, "data": {"name": "d"}}
-        return Node(network, {"stage": stage}, 10, 5, frozenset())
+    def workload(network: str) -> Workload:
+        return network, "d", 128, "fp32"
 
-    rates = Rates()
-    assert not rates.moved()
-    rates.learn(node("a"), 10.0, 10)
-    assert rates.moved()
+    times = StepTimes()
+    assert not times.changed()
+    times.learn(workload("a"), 10.0, 10)
+    assert times.changed()
     for _ in range(9):
-        rates.learn(node("a"), 10.9, 10)
-    assert not rates.moved()
+        times.learn(workload("a"), 10.9, 10)
+    assert not times.changed()
     for _ in range(9):
-        rates.learn(node("a"), 11.2, 10)
-    assert rates.moved()
-    assert not rates.moved()
-    rates.learn(node("b"), 11.2, 10)
-    assert not rates.moved(), "that is what it was taken for"
-    rates.learn(node("c"), 15.0, 10)
-    assert rates.moved()
+        times.learn(workload("a"), 11.2, 10)
+    assert times.changed()
+    assert not times.changed()
+    times.learn(workload("b"), 11.2, 10)
+    assert not times.changed(), "that is what it was taken for"
+    times.learn(workload("c"), 15.0, 10)
+    assert times.changed()
 
 
 def test_ten_thousand_stages_are_decided_without_looking_at_each() -> None:

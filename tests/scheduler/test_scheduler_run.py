@@ -14,11 +14,13 @@ import pytest
 
 from prunectl.errors import StoreBusy, StoreError
 from prunectl.scheduler.devices.base import Device, Usage, with_slots
-from prunectl.scheduler.devices.locks import Leases
-from prunectl.scheduler.eta import Rates
-from prunectl.scheduler.executors.local import Pool, Worker
+from prunectl.scheduler.devices.locks import DeviceLocks
+from prunectl.scheduler.eta import StepTimes
+from prunectl.scheduler.executors.local import WorkerPool
+from prunectl.scheduler.executors.worker_process import WorkerProcess
 from prunectl.scheduler.graph import StageGraph
 from prunectl.scheduler.ingestion import Ingestion
+from prunectl.scheduler.timeouts import Timeouts
 from prunectl.spec.key import spec_to_dict, stage_key
 from prunectl.spec.stage import replay_of
 from prunectl.store import files
@@ -219,7 +221,7 @@ def test_auto_finds_how_many_stages_share_a_device(
     store.fake(seconds=0.01, beat=0.03, **settings)
     beats: list[dict[str, Any]] = []
     outcome = store.run(
-        store.save(plan), devices=[device], layer=FakeLayer([device]), on_tick=beats.append
+        store.save(plan), devices=[device], layer=FakeLayer([device]), on_heartbeat=beats.append
     )
     assert outcome.ok
     said = store.log("lanes")
@@ -237,7 +239,9 @@ def test_auto_finds_how_many_stages_share_a_device(
     again = Plan("again")
     again.trial(dense(99))
     beats.clear()
-    store.run(store.save(again), devices=[device], layer=FakeLayer([device]), on_tick=beats.append)
+    store.run(
+        store.save(again), devices=[device], layer=FakeLayer([device]), on_heartbeat=beats.append
+    )
     assert beats[1]["devices"][0]["slots"] == found, "the next run begins with what was found"
 
 
@@ -320,7 +324,7 @@ def test_ticks_and_events_tell_the_story(store: Store) -> None:
     store.fake(seconds=0.03)
     ticks: list[dict[str, Any]] = []
     events: list[dict[str, Any]] = []
-    store.run(store.save(plan), on_tick=ticks.append, on_event=events.append)
+    store.run(store.save(plan), on_heartbeat=ticks.append, on_record=events.append)
     kinds = [event["type"] for event in events]
     assert kinds[0] == "run_started"
     assert kinds[-1] == "run_ended"
@@ -361,31 +365,31 @@ def test_a_stage_that_another_process_holds_is_left_until_it_is_free(store: Stor
     assert not store.log("stage_failed")
 
 
-def test_a_leased_device_is_waited_for(store: Store, tmp_path: Path) -> None:
+def test_a_locked_device_is_waited_for(store: Store, tmp_path: Path) -> None:
     device = Device("cuda:0", "cuda", "fake gpu", 1, uuid="GPU-a")
     plan = Plan()
     plan.trial(dense())
     store.save(plan)
-    other = Leases(tmp_path / "leases", note="another study")
-    assert other.take(device) is None
+    other = DeviceLocks(tmp_path / "leases", note="another study")
+    assert other.acquire(device) is None
     ticks: list[dict[str, Any]] = []
-    timer = threading.Timer(0.4, other.close)
+    timer = threading.Timer(0.4, other.release_all)
     timer.start()
-    assert store.run(plan.digest, devices=[device], on_tick=ticks.append).ok
+    assert store.run(plan.digest, devices=[device], on_heartbeat=ticks.append).ok
     timer.join()
     assert (ticks[0]["devices"][0]["state"], ticks[-1]["devices"][0]["state"]) == ("leased", "open")
     assert "another study" in ticks[0]["devices"][0]["reason"]
     assert "another study" in store.log("leased")[0]["reason"]
 
 
-def test_sharing_skips_leases(store: Store, tmp_path: Path) -> None:
+def test_sharing_skips_locks(store: Store, tmp_path: Path) -> None:
     device = Device("cuda:0", "cuda", "fake gpu", 1, uuid="GPU-a")
     plan = Plan()
     plan.trial(dense())
-    other = Leases(tmp_path / "leases")
-    other.take(device)
+    other = DeviceLocks(tmp_path / "leases")
+    other.acquire(device)
     assert store.run(store.save(plan), devices=[device], share=True).ok
-    other.close()
+    other.release_all()
 
 
 def test_a_checkpoint_that_vanished_is_made_again(store: Store) -> None:
@@ -400,7 +404,7 @@ def test_a_checkpoint_that_vanished_is_made_again(store: Store) -> None:
         if event["type"] == "dispatched" and event["key"] == stage_key(child):
             store.paths.stage(key).rewind(3).unlink(missing_ok=True)
 
-    assert store.run(store.save(plan), on_event=vanish).ok
+    assert store.run(store.save(plan), on_record=vanish).ok
     lines = [line["key"] for line in store.trace("done")]
     assert lines == [key, stage_key(replay_of(start, key, 3)), stage_key(child)]
 
@@ -422,12 +426,12 @@ def test_a_full_disk_ends_the_run_and_the_next_goes_on(
 
     ticks: list[dict[str, Any]] = []
     monkeypatch.setattr(files, "hook", full)
-    outcome = store.run(plan.digest, on_tick=ticks.append)
+    outcome = store.run(plan.digest, on_heartbeat=ticks.append)
     assert not outcome.ok
     assert not outcome.interrupted
     assert "spec.json: No space left" in (outcome.broken or "")
     assert store.log("run_ended")[-1]["reason"] == "disk"
-    outcome = store.run(plan.digest, on_tick=ticks.append)
+    outcome = store.run(plan.digest, on_heartbeat=ticks.append)
     assert outcome.ok
     assert any("No space left" in (tick["trouble"] or "") for tick in ticks)
     assert not store.log("stage_failed")
@@ -438,14 +442,15 @@ def test_ingestion_waits_its_turn_and_comes_to_an_end(store: Store) -> None:
     ingestion = Ingestion(store.paths, lambda _, keys: calls.append(keys), every=0.2)
     for index in range(50):
         ingestion.changed([str(index)])
+        ingestion.poll()
         time.sleep(0.005)
     ingestion.close()
     assert len(calls) <= 4
     assert set().union(*calls) == {str(index) for index in range(50)}
 
 
-def test_the_first_of_a_kind_is_measured_in_a_worker_of_its_own(store: Store) -> None:
-    """What another kind left warm in a worker would be counted with it, or hide what it takes."""
+def test_the_first_of_a_workload_is_measured_in_a_worker_of_its_own(store: Store) -> None:
+    """What another workload left warm in a worker would be counted with it, or hide what it takes."""
     gpu = Device("cuda:0", "cuda", "fake gpu", 1, uuid="GPU-a", memory=16 << 30)
     device = with_slots(gpu, "auto")
     names = {}
@@ -472,7 +477,7 @@ def test_cpu_workers_count_with_all_that_they_keep(store: Store) -> None:
     store.fake(seconds=0.01, beat=0.03, memory=6 << 30, mixed=True)
     beats: list[dict[str, Any]] = []
     layer = FakeLayer([device])
-    assert store.run(store.save(plan), devices=[device], layer=layer, on_tick=beats.append).ok
+    assert store.run(store.save(plan), devices=[device], layer=layer, on_heartbeat=beats.append).ok
     assert store.log("lanes")[-1]["lanes"] == 2
     last = [len(beat["devices"][0]["running"]) for beat in beats[len(beats) // 2 :]]
     assert max(last) == 2
@@ -490,13 +495,14 @@ def test_ingestion_that_costs_much_is_done_more_rarely(store: Store) -> None:
     ingestion = Ingestion(store.paths, costly, every=0.01)
     for index in range(50):
         ingestion.changed([str(index)])
+        ingestion.poll()
         time.sleep(0.01)
     ingestion.close()
     assert len(calls) <= 3
     assert set().union(*calls) == {str(index) for index in range(50)}
 
 
-def test_rates_are_medians_of_a_kind(store: Store) -> None:
+def test_step_times_are_medians_of_a_workload(store: Store) -> None:
     plan = Plan()
     specs = [dense(seed) for seed in range(3)] + [dense(0, name="other-net")]
     for spec in specs:
@@ -504,17 +510,17 @@ def test_rates_are_medians_of_a_kind(store: Store) -> None:
     graph = StageGraph(store.paths)
     graph.add(read_study(store.paths, store.save(plan)))
     first, *_, other = (graph.nodes[stage_key(spec)] for spec in specs)
-    rates = Rates()
-    assert rates.seconds(first) is None
+    times = StepTimes()
+    assert times.seconds(first) is None
     for spec, seconds in zip(specs[:3], (1.0, 2.0, 30.0), strict=True):
         files.write_json(
             store.paths.stage(stage_key(spec)).result, {"seconds": seconds, "steps": 10}
         )
-    rates.learn_from(graph)
-    assert rates.seconds(first) == 2.0
-    assert rates.seconds(other) == 2.0, "never measured: like all others"
-    rates.learn(other, 7.0, 10)
-    assert rates.seconds(other) == 7.0
+    times.learn_from(graph)
+    assert times.seconds(first) == 2.0
+    assert times.seconds(other) == 2.0, "never measured: like all others"
+    times.learn(other.workload, 7.0, 10)
+    assert times.seconds(other) == 7.0
 
 
 def test_a_parent_that_lost_its_end_is_computed_again(store: Store) -> None:
@@ -563,28 +569,38 @@ def beat(turns: int, preparing: bool = False) -> dict[str, Any]:
 
 
 def test_beats_count_only_with_progress_or_while_data_are_loaded(store: Store) -> None:
-    pool = Pool(lambda device: [], store.paths.logs, clock=lambda: now)
+    pool = WorkerPool([], store.paths.logs, clock=lambda: now)
+    timeouts = Timeouts(hang=5, start=5, prepare=20)
     device = Device("cpu", "cpu", "fake cpu", 1)
-    worker = Worker(1, device, None, Path("log"), 0, 0.0, running={"key": 0.0}, ready=True)  # type: ignore[arg-type]
+    worker = WorkerProcess(
+        1,
+        device,
+        *[None] * 3,
+        Path("log"),
+        0,
+        0.0,
+        running={"key"},
+        ready=True,  # type: ignore[arg-type]
+    )
     pool.workers.append(worker)
 
     def hangs() -> bool:
-        return pool.silent(hang_seconds=5, start_seconds=5, prepare_seconds=20) == [worker]
+        return pool.unresponsive(timeouts) == [worker]
 
     now = 4.0
-    worker.listen_for_life(beat(0, preparing=True), now)
+    worker.note_life(beat(0, preparing=True), now)
     now = 8.0
-    worker.listen_for_life(beat(0, preparing=True), now)
+    worker.note_life(beat(0, preparing=True), now)
     assert not hangs(), "it loads its data"
     now = 12.0
-    worker.listen_for_life(beat(1), now)
+    worker.note_life(beat(1), now)
     now = 16.0
-    worker.listen_for_life(beat(1), now)
+    worker.note_life(beat(1), now)
     assert not hangs()
     now = 18.0
-    worker.listen_for_life(beat(1), now)
+    worker.note_life(beat(1), now)
     assert hangs(), "it beats, and gets nowhere"
     for second in range(18, 33):
-        worker.listen_for_life(beat(1, preparing=True), float(second))
+        worker.note_life(beat(1, preparing=True), float(second))
     now = 33.0
     assert hangs(), "nothing takes so long to load"

@@ -145,7 +145,7 @@ def test_a_failure_inside_the_scheduler_leaves_nothing_either(store: Store) -> N
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        store.run(store.save(plan), on_tick=break_down)
+        store.run(store.save(plan), on_heartbeat=break_down)
     assert not any(exists(pid) for pid in workers(store))
     assert not is_held(store.paths.scheduler_lock)
     assert store.log("run_ended")[-1]["reason"] == "error"

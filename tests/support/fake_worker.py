@@ -1,9 +1,8 @@
-"""A worker that trains nothing: it speaks the worker protocol, keeps the store's promises, and misbehaves
-on request.
+"""A worker that trains nothing: it speaks the worker protocol, keeps the store's promises, and fails as a test asks.
 
 `<store>/fake.json` says how: {"steps": 10, "seconds": 0.01 (per step), "beat": 0.05, "modes": {key: mode or
 [mode of the first attempt, of the second, …]}, "saturates": stages (more of them side by side are slower),
-"memory": bytes of a stage, "mixed": true (beside what other kinds left warm)}. Modes: normal, slow, crash, exit,
+"memory": bytes of a stage, "mixed": true (beside what other workloads left warm)}. Modes: normal, slow, crash, exit,
 hang, oom, oom-crowded (only beside others), exception, nonfinite, deaf (ignores stop and cancel), forgetful (keeps no
 checkpoints), liar (done without a result), missing. `<store>/trace.jsonl` gets a line per start and end of
 a stage.
@@ -30,7 +29,7 @@ from prunectl.store.paths import StorePaths
 
 
 class Stage:
-    """One stage being pretended."""
+    """One stage, simulated."""
 
     def __init__(self, worker: Worker, key: str, keep: list[int]) -> None:
         self.worker, self.key, self.keep = worker, key, keep
@@ -60,7 +59,7 @@ class Stage:
                 if step == self.step - 1 or (step == self.step == self.steps):
                     write_text(self.files.rewind(step), "state")
         if self.step >= self.steps // 2:
-            self.misbehave()
+            self.fail_as_asked()
         if self.step < self.steps:
             return None
         if 0 in self.keep and not self.steps:
@@ -76,7 +75,7 @@ class Stage:
         self.worker.trace("done", self.key)
         return "done"
 
-    def misbehave(self) -> None:
+    def fail_as_asked(self) -> None:
         match self.mode:
             case "crash":
                 os.kill(os.getpid(), signal.SIGSEGV)
@@ -127,8 +126,8 @@ class Worker:
         self.stages: dict[str, Stage] = {}
         self.stopping = False
 
-    def say(self, **message: Any) -> None:
-        print(json.dumps(message), flush=True)
+    def send(self, kind: str, **fields: Any) -> None:
+        print(json.dumps({"is": kind, **fields}), flush=True)
 
     def trace(self, what: str, key: str) -> None:
         line = {"what": what, "key": key, "pid": os.getpid(), "beside": len(self.stages)}
@@ -136,23 +135,23 @@ class Worker:
         with (self.paths.root / "trace.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
 
-    def obey(self, message: dict[str, Any]) -> None:
+    def carry_out(self, message: dict[str, Any]) -> None:
         key = message.get("key", "")
         match message["do"]:
             case "run":
                 if self.paths.stage(key).result.exists():
-                    self.say(**{"is": "done", "key": key})
+                    self.send("done", key=key)
                     return
                 try:
                     self.stages[key] = Stage(self, key, message["keep"])
                 except Exception as error:
                     self.fail(key, error)
                     return
-                self.say(**{"is": "started", "key": key})
+                self.send("started", key=key)
             case "cancel" if key in self.stages and self.stages[key].mode != "deaf":
                 stage = self.stages.pop(key)
                 stage.leave()
-                self.say(**{"is": "interrupted", "key": key, "step": stage.step})
+                self.send("interrupted", key=key, step=stage.step)
             case "stop":
                 self.stopping = True
 
@@ -164,12 +163,9 @@ class Worker:
             stage.journal.append("failed", reason=reason, message=str(error), traceback=text)
             self.trace("failed", key)
             stage.close()
-        self.say(
-            **{"is": "failed", "key": key, "reason": reason, "message": str(error)},
-            traceback=text,
-            step=0,
-            missing=error.args[0] if isinstance(error, Missing) else None,
-        )
+        missing = error.args[0] if isinstance(error, Missing) else None
+        facts = {"message": str(error), "traceback": text, "step": 0, "missing": missing}
+        self.send("failed", key=key, reason=reason, **facts)
 
     def run(self) -> None:
         self.settings = read_json(self.paths.root / "fake.json")
@@ -177,7 +173,7 @@ class Worker:
             print("ImportError: no torch here", file=sys.stderr, flush=True)
             sys.exit(1)
         print("a library says hello", flush=True)
-        self.say(**{"is": "ready", "device_name": "fake"})
+        self.send("ready", device_name="fake")
         buffer, beat = b"", time.monotonic()
         while True:
             slower = max(1, (len(self.stages) / self.settings.get("saturates", 1 << 20)) ** 2)
@@ -188,12 +184,12 @@ class Worker:
                     sys.exit(1 if self.stages else 0)
                 *lines, buffer = (buffer + data).split(b"\n")
                 for line in lines:
-                    self.obey(json.loads(line))
+                    self.carry_out(json.loads(line))
             for key, stage in list(self.stages.items()):
                 if self.stopping and stage.mode != "deaf":
                     del self.stages[key]
                     stage.leave()
-                    self.say(**{"is": "interrupted", "key": key, "step": stage.step})
+                    self.send("interrupted", key=key, step=stage.step)
                     continue
                 if stage.mode in ("slow", "deaf") and stage.step >= stage.steps // 2:
                     continue
@@ -205,7 +201,7 @@ class Worker:
                 if ended:
                     del self.stages[key]
                     stage.close()
-                    self.say(**{"is": ended, "key": key})
+                    self.send(ended, key=key)
             if self.stopping and not self.stages:
                 sys.exit(0)
             if self.stages and time.monotonic() - beat > self.settings.get("beat", 0.05):
@@ -216,7 +212,7 @@ class Worker:
                 }
                 memory = self.settings.get("memory", 0) * len(self.stages)
                 lanes = None if self.settings.get("mixed") else len(progress)
-                self.say(**{"is": "beat", "running": progress}, memory=memory, lanes=lanes)
+                self.send("beat", running=progress, memory=memory, lanes=lanes)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture(autouse=True)
-def private_leases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def private_device_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRUNECTL_LEASES", str(tmp_path / "leases"))
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from prunectl.scheduler.devices.base import Device, Usage
+from prunectl.scheduler.outcome import Outcome
 from prunectl.scheduler.scheduler import Scheduler
-from prunectl.scheduler.timeouts import Limits, Outcome
+from prunectl.scheduler.timeouts import Timeouts
 from prunectl.spec.key import spec_to_dict, stage_key
 from prunectl.spec.lr_schedule import constant, stepwise
 from prunectl.spec.settings import DataSettings, NetworkSettings, PruneSettings, TrainSettings
@@ -23,13 +24,13 @@ from prunectl.store.journal import Record, read
 from prunectl.store.paths import StorePaths
 
 FAKE = Path(__file__).with_name("fake_worker.py")
-QUICK = Limits(
+QUICK = Timeouts(
     hang=1.0,
     start=10.0,
     stop=1.0,
     grace=1.0,
     beat=0.05,
-    lease=0.1,
+    device_lock=0.1,
     forecast=0.05,
     poll=0.02,
     measure=0.4,
@@ -125,7 +126,7 @@ class Store:
             "devices": [Device("cpu", "cpu", "fake cpu", slots)],
             "worker_command": [sys.executable, str(FAKE)],
             "layer": FakeLayer([]),
-            "limits": QUICK,
+            "timeouts": QUICK,
             **options,
         }
         return Scheduler(self.paths, options.pop("devices"), plans, **options)
@@ -170,6 +171,13 @@ class FakeLayer:
 
     def usage(self, device: Device) -> Usage:
         return Usage(utilisation=50.0)
+
+
+def meminfo(total: int, available: int) -> str:
+    """A host's /proc/meminfo with these kB, and the other fields that psutil reads."""
+    rest = ("MemFree", "Buffers", "Cached", "Active", "Inactive", "Shmem", "SReclaimable", "Slab")
+    lines = [f"MemTotal: {total} kB", f"MemAvailable: {available} kB"]
+    return "".join(f"{line}\n" for line in (*lines, *(f"{name}: 0 kB" for name in rest)))
 
 
 def eventually(condition: Callable[[], Any], seconds: float = 10.0) -> Any:

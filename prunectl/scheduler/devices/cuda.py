@@ -1,8 +1,7 @@
 """CUDA devices: enumerated by the driver, observed through NVML, matched by UUID.
 
-The driver is asked in a short process of its own: it alone knows CUDA's order and obeys
-CUDA_VISIBLE_DEVICES, and a driver that hangs or crashes must not take the scheduler with it. NVML
-(nvidia-ml-py) is imported when first needed.
+The driver is asked in a short process of its own: it alone knows CUDA's order and respects CUDA_VISIBLE_DEVICES, and
+a driver that hangs or crashes must not take the scheduler with it. NVML (nvidia-ml-py) is imported when first needed.
 """
 
 from __future__ import annotations
@@ -10,14 +9,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from prunectl.scheduler.devices.base import Device, Usage
 
-T = TypeVar("T")
-
+TEMPERATURE_GPU = 0
+"""NVML_TEMPERATURE_GPU of nvml.h: the sensor of the chip."""
 ENUMERATE_SECONDS = 60.0
 """The driver's first start on a large machine without persistence mode can take tens of seconds."""
 
@@ -50,6 +48,7 @@ class CudaLayer:
         nvml: Any = None,
         enumerate_devices: Callable[[Mapping[str, str]], list[tuple[str, str, int]]] | None = None,
     ) -> None:
+        """Tests pass `nvml` (the module, or False for none) and `enumerate_devices` (`ask_driver` by default)."""
         self._environment = environment
         self._nvml = nvml
         self._enumerate = enumerate_devices or ask_driver
@@ -57,7 +56,7 @@ class CudaLayer:
         self._devices: list[Device] | None = None
 
     def devices(self) -> list[Device]:
-        """Devices in CUDA's order, one slot each; asked once."""
+        """Return the devices in CUDA's order, one slot each; enumerated once."""
         if self._devices is None:
             self._devices = [
                 Device(f"cuda:{index}", "cuda", name, 1, self._uuid(raw), memory)
@@ -66,70 +65,64 @@ class CudaLayer:
         return self._devices
 
     def _uuid(self, raw: str) -> str:
-        """The UUID as CUDA_VISIBLE_DEVICES takes it. The driver leaves out whether it is a MIG instance's."""
+        """Return the UUID as CUDA_VISIBLE_DEVICES takes it: the driver's lacks the prefix of a MIG instance."""
+        import uuid  # 4 ms, which a machine without CUDA need not pay
+
         text = str(uuid.UUID(hex=raw))
-        for prefix in ("GPU-", "MIG-"):
-            if self._handle(prefix + text) is not None:
-                return prefix + text
-        return f"GPU-{text}"
+        names = (f"{prefix}-{text}" for prefix in ("GPU", "MIG"))
+        return next((name for name in names if self._handle(name) is not None), f"GPU-{text}")
 
     def _handle(self, name: str) -> Any:
         if name not in self._handles:
-            self._handles[name] = self._ask(lambda nvml: nvml.nvmlDeviceGetHandleByUUID(name), None)
+            self._handles[name] = self._ask("nvmlDeviceGetHandleByUUID", name)
         return self._handles[name]
 
-    def _ask(self, question: Callable[[Any], T], otherwise: T) -> T:
-        """An answer of NVML's, or `otherwise` where it is missing or does not know."""
+    def _ask(self, function: str, *arguments: Any) -> Any:
+        """Return what a function of NVML does; None where NVML is missing or does not know."""
         if self._nvml is None:
             self._nvml = _load_nvml()
         if self._nvml is False:
-            return otherwise
+            return None
         try:
-            return question(self._nvml)
+            return getattr(self._nvml, function)(*arguments)
         except self._nvml.NVMLError:
-            return otherwise
+            return None
 
     def usage(self, device: Device) -> Usage:
-        """How busy the device is; nothing where NVML is missing."""
+        """Return how busy the device is; only its memory where NVML is missing."""
         handle = self._handle(device.uuid or "")
         if handle is None:
             return Usage(memory_total=device.memory)
-        memory = self._ask(lambda nvml: nvml.nvmlDeviceGetMemoryInfo(handle), None)
-        processes: list[Any] = self._ask(
-            lambda nvml: nvml.nvmlDeviceGetComputeRunningProcesses(handle), []
-        )
+        rates = self._ask("nvmlDeviceGetUtilizationRates", handle)
+        memory = self._ask("nvmlDeviceGetMemoryInfo", handle)
+        temperature = self._ask("nvmlDeviceGetTemperature", handle, TEMPERATURE_GPU)
+        power = self._ask("nvmlDeviceGetPowerUsage", handle)
+        processes = self._ask("nvmlDeviceGetComputeRunningProcesses", handle) or ()
         return Usage(
-            utilisation=self._ask(
-                lambda nvml: float(nvml.nvmlDeviceGetUtilizationRates(handle).gpu), None
-            ),
-            memory_used=memory.used if memory else None,
-            memory_total=memory.total if memory else device.memory,
-            temperature=self._ask(
-                lambda nvml: float(
-                    nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)
-                ),
-                None,
-            ),
-            power=self._ask(lambda nvml: nvml.nvmlDeviceGetPowerUsage(handle) / 1000, None),  # mW
-            processes=tuple((item.pid, item.usedGpuMemory or 0) for item in processes),
+            utilisation=None if rates is None else float(rates.gpu),
+            memory_used=None if memory is None else memory.used,
+            memory_total=device.memory if memory is None else memory.total,
+            temperature=None if temperature is None else float(temperature),
+            power=None if power is None else power / 1000,  # from mW
+            processes=tuple((process.pid, process.usedGpuMemory or 0) for process in processes),
         )
 
 
 def _load_nvml() -> Any:
-    """The initialised module, or False where the module, the library or the driver is missing."""
+    """Return the initialised module, or False where the module, the library or the driver is missing."""
     try:
         import pynvml
-
-        pynvml.nvmlInit()
     except ImportError:
         return False
+    try:
+        pynvml.nvmlInit()
     except pynvml.NVMLError:
         return False
     return pynvml
 
 
 def ask_driver(environment: Mapping[str, str]) -> list[tuple[str, str, int]]:
-    """(UUID in hex, name, bytes of memory) of each device that CUDA shows; empty without a driver."""
+    """Return (UUID in hex, name, bytes of memory) of each device that CUDA shows; nothing without a driver."""
     try:
         done = subprocess.run(
             [sys.executable, "-I", "-S", "-c", _ENUMERATE],

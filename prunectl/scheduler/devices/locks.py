@@ -1,8 +1,8 @@
-"""Leases of devices, shared by all schedulers and users of a host: one lock file per device UUID.
+"""Locks of devices, shared by all schedulers and users of a host: one lock file per device UUID.
 
-The folder is world-writable and sticky, like /tmp: anybody can take a free lease, nobody can delete
-another's. A lease is the kernel's lock on the file, so it ends with its scheduler, however that ends. The
-CPU is not leased: the kernel shares cores fairly, which it cannot do with a device's memory.
+The folder is world-writable and sticky, like /tmp: anybody can take a free lock, nobody can delete another's file.
+The lock is the kernel's, on the file, so it ends with its scheduler, however that ends. The CPU is not locked: the
+kernel shares cores fairly, which it cannot do with a device's memory.
 """
 
 from __future__ import annotations
@@ -16,35 +16,31 @@ from pathlib import Path
 
 from prunectl.errors import StoreBusy, StoreError
 from prunectl.scheduler.devices.base import Device
-from prunectl.store.locks import Lock, is_held
+from prunectl.store.locks import Lock
 
 FOLDER = Path("/tmp/prunectl-leases")
 """The same for every user, whatever TMPDIR says; PRUNECTL_LEASES overrides it."""
 
 
-def folder() -> Path:
-    """Where the host's leases lie."""
-    return Path(os.environ.get("PRUNECTL_LEASES") or FOLDER)
+class DeviceLocks:
+    """The device locks that this scheduler holds."""
 
-
-class Leases:
-    """The leases this scheduler holds."""
-
-    def __init__(self, where: Path | None = None, *, note: str = "") -> None:
-        self._folder = where or folder()
+    def __init__(self, folder: Path | None = None, *, note: str = "") -> None:
+        """`note` is what another scheduler is told of the holder."""
+        self._folder = folder or Path(os.environ.get("PRUNECTL_LEASES") or FOLDER)
         self._note = note or f"{_user()}, pid {os.getpid()} on {socket.gethostname()}"
         self._locks: dict[str, Lock] = {}
 
-    def take(self, device: Device) -> str | None:
-        """Lease the device; None, or who has it. Devices without a UUID are free to all.
+    def acquire(self, device: Device) -> str | None:
+        """Lock the device. Returns None, or who holds it; devices without a UUID are free to all.
 
-        Raises StoreError where the folder or the file cannot be used.
+        Raises:
+            StoreError: where the folder or the file cannot be used.
         """
         if device.uuid is None or device.uuid in self._locks:
             return None
-        path = self._folder / f"{device.uuid}.lock"
-        self._prepare(path)
-        lock = Lock(path)
+        lock = Lock(self._folder / f"{device.uuid}.lock")
+        self._create(lock.path)
         try:
             lock.acquire(self._note)
         except StoreBusy as error:
@@ -52,7 +48,7 @@ class Leases:
         self._locks[device.uuid] = lock
         return None
 
-    def _prepare(self, path: Path) -> None:
+    def _create(self, path: Path) -> None:
         try:
             with contextlib.suppress(FileExistsError):
                 self._folder.mkdir(mode=0o1777)
@@ -60,6 +56,7 @@ class Leases:
             if not stat.S_ISDIR(self._folder.lstat().st_mode):
                 raise StoreError(f"{self._folder} is not a folder")
             with contextlib.suppress(FileExistsError):
+                # Writable for all: the next user of the host locks the same file.
                 descriptor = os.open(
                     path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666
                 )
@@ -69,36 +66,30 @@ class Leases:
             raise StoreError(f"cannot lease in {self._folder}: {error.strerror}") from error
 
     def refresh(self) -> None:
-        """Keep what cleans /tmp by age away from the files; take a lease again whose file was removed."""
+        """Touch the files, which keeps cleaners of /tmp away; lock a device again whose file was removed."""
         for uuid, lock in list(self._locks.items()):
             try:
                 os.utime(lock.path)
             except FileNotFoundError:
                 lock.release()
                 with contextlib.suppress(StoreError):
-                    self._prepare(lock.path)
+                    self._create(lock.path)
                     lock.acquire(self._note)
                 if not lock.held:
                     del self._locks[uuid]
             except OSError:
                 continue
 
-    def give_back(self, device: Device) -> None:
-        """End the device's lease, if there is one."""
-        lock = self._locks.pop(device.uuid or "", None)
-        if lock is not None:
+    def release(self, device: Device) -> None:
+        """Release the device's lock, if it is held."""
+        if (lock := self._locks.pop(device.uuid or "", None)) is not None:
             lock.release()
 
-    def close(self) -> None:
-        """End all leases."""
+    def release_all(self) -> None:
+        """Release all locks."""
         for lock in self._locks.values():
             lock.release()
         self._locks.clear()
-
-
-def leased(device: Device, where: Path | None = None) -> bool:
-    """Whether some scheduler has the device now."""
-    return device.uuid is not None and is_held((where or folder()) / f"{device.uuid}.lock")
 
 
 def _user() -> str:

@@ -1,7 +1,8 @@
-"""Become a worker that dies with its scheduler: run as a file with the parent's pid and the worker's command.
+"""Ties of processes to each other, by the kernel: a worker that dies with its scheduler, orphans that come to us.
 
-The kernel kills the process when the thread that started it ends, however it ends (PR_SET_PDEATHSIG outlives
-exec). A file of its own instead of `preexec_fn`, which is unsafe beside threads; it imports nothing of prunectl.
+Run as a file with the parent's pid and the worker's command, it becomes that worker: the kernel kills the process when
+the thread that started it ends, however it ends (PR_SET_PDEATHSIG outlives exec). A process of its own instead of
+`preexec_fn`, which is unsafe beside threads; it imports nothing of prunectl. By ctypes: no library has prctl alone.
 """
 
 import ctypes
@@ -10,6 +11,12 @@ import signal
 import sys
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def adopt_orphans(yes: bool) -> None:
+    """Set whether processes whose parent has ended become children of this one, if an ancestor of theirs was."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(yes), 0, 0, 0)
 
 
 def main(arguments: list[str]) -> None:

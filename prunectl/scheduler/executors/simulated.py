@@ -28,112 +28,109 @@ EPOCH_STEPS = 391
 """CIFAR-10 in batches of 128."""
 
 
-class Stage:
-    """One stage, pretended."""
+class SimulatedStage:
+    """A stage whose steps pass with the time."""
 
     def __init__(self, paths: StorePaths, key: str, epoch_seconds: float, fraction: float) -> None:
         """`fraction` of its steps are taken as done."""
         self.key = key
         self.files = paths.stage(key)
         spec = read_json(self.files.spec)["stage"]
-        steps = sum(int(segment["steps"]) for segment in spec["lr"])
-        self.epochs = max(1, round(steps / EPOCH_STEPS))
+        self.epochs = max(1, round(sum(segment["steps"] for segment in spec["lr"]) / EPOCH_STEPS))
         self.epoch_seconds = epoch_seconds
-        self.journal = Journal(self.files.events)
-        self.told = int(fraction * self.epochs)
+        self.logged = int(fraction * self.epochs)
+        """Epochs."""
         self.began = time.monotonic() - fraction * self.epochs * epoch_seconds
-        first = self.told * EPOCH_STEPS
-        self.journal.append("start", step=first, device="cpu", device_name="none", pid=os.getpid())
+        self.journal = Journal(self.files.events)
+        where: dict[str, Any] = {"device": "cpu", "device_name": "none", "pid": os.getpid()}
+        self.journal.append("start", step=self.logged * EPOCH_STEPS, **where)
         self.journal.append("begin", accuracy_start=10.0, loss_start=2.3)
 
     @property
     def step(self) -> int:
-        """Steps done by now."""
-        done = (time.monotonic() - self.began) / self.epoch_seconds
-        return min(int(done * EPOCH_STEPS), self.epochs * EPOCH_STEPS)
+        """Return the steps done by now."""
+        epochs = min((time.monotonic() - self.began) / self.epoch_seconds, self.epochs)
+        return int(epochs * EPOCH_STEPS)
 
     def progress(self) -> dict[str, Any]:
-        """As beats carry it."""
-        return {
-            "step": self.step,
-            "steps": self.epochs * EPOCH_STEPS,
-            "loss": 0.4,
-            "accuracy": 90.0,
-        }
+        """Return what a beat says of the stage."""
+        steps = self.epochs * EPOCH_STEPS
+        return {"step": self.step, "steps": steps, "loss": 0.4, "accuracy": 90.0}
 
     def advance(self) -> bool:
-        """Log the epochs that are over; whether the stage is."""
-        while (self.told + 1) * EPOCH_STEPS <= self.step:
-            before, self.told = self.told * EPOCH_STEPS, self.told + 1
+        """Log the epochs that are over. Returns whether all are, and the result is written."""
+        while (self.logged + 1) * EPOCH_STEPS <= self.step:
+            before, self.logged = self.logged * EPOCH_STEPS, self.logged + 1
             self.journal.append(
-                "epoch", epoch=self.told, step=self.told * EPOCH_STEPS, lr=0.1, rates=[[before, 0.1]],
+                "epoch", epoch=self.logged, step=self.logged * EPOCH_STEPS, lr=0.1, rates=[[before, 0.1]],
                 train_loss=0.4, train_accuracy=91.0, loss=0.5, accuracy=90.0, top5=99.5,
                 validation_loss=None, validation_accuracy=None, seconds=self.epoch_seconds,
             )  # fmt: skip
-        if self.told < self.epochs:
+        if self.logged < self.epochs:
             return False
-        seconds = self.epochs * self.epoch_seconds
         result: dict[str, Any] = {"key": self.key, "accuracy": 90.0, "loss": 0.5, "flag": None}
-        result |= {"seconds": seconds, "steps": self.step}
+        result |= {"seconds": self.epochs * self.epoch_seconds, "steps": self.step}
         self.journal.append("done", **result)
         self.journal.close()
         write_json(self.files.result, result)
         return True
 
 
-class Pretender:
-    """The worker."""
+class SimulatedWorker:
+    """A worker with one stage at a time, on stdin and stdout."""
 
     def __init__(self, paths: StorePaths, epoch_seconds: float) -> None:
         self.paths = paths
         self.epoch_seconds = epoch_seconds
-        self.stage: Stage | None = None
+        self.stage: SimulatedStage | None = None
         self.fraction = random.Random(os.getpid()).random()
+        """Of its next stage that counts as done."""
 
-    def say(self, **message: Any) -> None:
-        """One line to the scheduler."""
-        sys.stdout.write(dumps(message) + "\n")
+    def send(self, kind: str, **fields: Any) -> None:
+        """Send a line to the scheduler."""
+        sys.stdout.write(dumps({"is": kind, **fields}) + "\n")
         sys.stdout.flush()
 
     def serve(self) -> None:
-        """Until told to stop, or the scheduler is gone."""
-        self.say(**{"is": "ready", "device_name": "none"})
+        """Serve until told to stop, or until the scheduler is gone."""
+        self.send("ready", device_name="none")
         # Workers' beats fall anywhere in a second.
         next_beat = time.monotonic() + BEAT_SECONDS * self.fraction
         buffer = b""
         while True:
             if select.select([0], [], [], max(0.0, next_beat - time.monotonic()))[0]:
                 data = os.read(0, 65536)
-                if not data:
-                    return
                 *lines, buffer = (buffer + data).split(b"\n")
-                if not all([self.obey(json.loads(line)) for line in lines]):
+                messages = [json.loads(line) for line in lines]
+                for message in messages:
+                    self.carry_out(message)
+                if not data or any(message["do"] == "stop" for message in messages):
                     return
             if time.monotonic() >= next_beat:
                 next_beat += BEAT_SECONDS
                 self.beat()
 
-    def obey(self, message: dict[str, Any]) -> bool:
-        """Do what a line asks for; whether to go on."""
+    def carry_out(self, message: dict[str, Any]) -> None:
+        """Do what a line asks for."""
         if message["do"] == "run":
-            self.stage = Stage(self.paths, message["key"], self.epoch_seconds, self.fraction)
+            key = message["key"]
+            self.stage = SimulatedStage(self.paths, key, self.epoch_seconds, self.fraction)
             self.fraction = 0.0
-            self.say(**{"is": "started", "key": message["key"]})
+            self.send("started", key=key)
         elif self.stage is not None:  # cancel, stop
-            self.say(**{"is": "interrupted", "key": self.stage.key, "step": self.stage.step})
+            self.send("interrupted", key=self.stage.key, step=self.stage.step)
             self.stage = None
-        return bool(message["do"] != "stop")
 
     def beat(self) -> None:
         """Say how far the stage is, or that it is done."""
         if self.stage is None:
             return
         if self.stage.advance():
-            self.say(**{"is": "done", "key": self.stage.key})
+            self.send("done", key=self.stage.key)
             self.stage = None
             return
         running = {self.stage.key: self.stage.progress()}
-        self.say(**{"is": "beat", "running": running}, turns=self.stage.step, preparing=False)
+        self.send("beat", running=running, turns=self.stage.step, preparing=False)
 
 
 def main() -> None:
@@ -143,7 +140,7 @@ def main() -> None:
     parser.add_argument("--epoch", type=float, required=True, help="seconds")
     options, _ = parser.parse_known_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Pretender(StorePaths(options.store), options.epoch).serve()
+    SimulatedWorker(StorePaths(options.store), options.epoch).serve()
 
 
 if __name__ == "__main__":

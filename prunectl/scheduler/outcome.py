@@ -1,0 +1,48 @@
+"""What a run came to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from prunectl.scheduler.items import State
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A stage that ended in failure."""
+
+    key: str
+    reason: str
+    """exception, nonfinite, oom, missing, lost or hung."""
+    message: str
+    traceback: str
+    log: str = ""
+    """The last lines of its worker's log, before the traceback."""
+    memory: str = ""
+    """What of the device's memory was in use then, by everybody, in words."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to."""
+
+    trials: dict[str, int]
+    """How many are in each state at the end; states as in `items.State`."""
+    stages: dict[str, int]
+    """The same for stages, and `interrupted`: stopped inside their training, to go on in the next run."""
+    ran: int = 0
+    """Stages done in this run."""
+    failure: Failure | None = None
+    """The first one that was final, or that stopped a study."""
+    stopped: dict[str, str] = field(default_factory=dict)
+    """Studies (by name) that were stopped early, and why."""
+    interrupted: bool = False
+    """Ended by a signal or a request to stop."""
+    broken: str | None = None
+    """Why the store could not be written any more, which ended the run; nothing recorded is lost."""
+
+    @property
+    def ok(self) -> bool:
+        """Return whether every trial that nobody cancelled or holds is done."""
+        bad = (State.FAILED, State.BLOCKED, State.WAITING, State.RUNNING)
+        return not any(self.trials.get(state, 0) for state in bad)
