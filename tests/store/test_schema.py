@@ -9,8 +9,7 @@ import duckdb
 import pytest
 
 from prunectl.errors import StoreError
-from prunectl.store.db import column_docs as glossary
-from prunectl.store.db import ingest, query, schema
+from prunectl.store.db import column_docs, ingest, query, schema
 from prunectl.store.db import readme as handbook
 from prunectl.store.db.queries import recipes
 from tests.support.fake_store import StoreMaker
@@ -55,14 +54,14 @@ def test_everything_is_described_and_nothing_else(connection):
     views = connection.execute(
         "SELECT view_name, comment FROM duckdb_views() WHERE NOT internal"
     ).fetchall()
-    assert dict(tables) == glossary.TABLES
-    assert dict(views) == glossary.VIEWS
+    assert dict(tables) == column_docs.TABLES
+    assert dict(views) == column_docs.VIEWS
     described = connection.execute(
         "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE NOT internal"
     ).fetchall()
     assert all(comment for _, _, comment in described)
-    assert set(glossary.COLUMNS) <= {column for _, column, _ in described}
-    assert set(glossary.PARTICULAR) <= {f"{table}.{column}" for table, column, _ in described}
+    assert set(column_docs.COLUMNS) <= {column for _, column, _ in described}
+    assert set(column_docs.PARTICULAR) <= {f"{table}.{column}" for table, column, _ in described}
 
 
 def test_primary_keys_are_the_only_indexes(connection):

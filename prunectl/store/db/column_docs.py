@@ -21,6 +21,7 @@ TABLES = {
     "events": "Every record of the logs but for epochs: starts, pruning, checkpoints, failures, requests.",
     "published": "The results of three publications: Renda et al. 2020 (renda2020), Mikler 2021 (mikler2021) and "
     "his thesis (mikler2021-thesis).",
+    "t_quantiles": "Quantiles of Student's t, from SciPy, which the 95 % intervals of the views are made with.",
 }
 
 VIEWS = {
@@ -67,6 +68,7 @@ COLUMNS = {
     "device": "the device it ran on",
     "device_name": "the model of that device",
     "devices": "the devices of the run",
+    "df": "degrees of freedom; infinity for the normal distribution, to which t's quantiles fall",
     "digest": "version of a plan: sha256 of what it resolves to",
     "diverged": "seeds whose loss stopped being finite",
     "done": "whether the stage is complete: its result.json is there",
@@ -150,6 +152,7 @@ COLUMNS = {
     "steps": "optimizer steps the stage trains",
     "strategy": "what happens after pruning",
     "structure": "what was removed: unstructured (weights) or kinds of structured (channels); none for dense",
+    "t975": "the 97.5 % quantile",
     "target_sparsity": "fraction the plan asks to remove, 0 to 1",
     "text": "the plan's TOML",
     "tied": "not the leader, and the 95 % interval of gap covers 0 (or fewer than two seeds are shared)",

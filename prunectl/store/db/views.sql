@@ -1,4 +1,28 @@
--- The views of results.duckdb: what the tables on screen show. Being views they are never behind the tables.
+-- The macros and views of results.duckdb: what the tables on screen show. Being views they are never behind the tables.
+
+-- By degrees of freedom from 1 on; the last one is the normal distribution's.
+CREATE MACRO t975_list() AS (SELECT list(t.t975 ORDER BY t.df) FROM t_quantiles t);
+
+-- The 97.5 % quantile of Student's t, for 95 % intervals. Beyond the table it is interpolated in 1/df to the normal
+-- distribution's: with 1,000 rows to 1e-6.
+CREATE MACRO t975(df) AS
+    CASE WHEN df < 1 THEN NULL
+         WHEN df < len(t975_list()) THEN list_extract(t975_list(), df::BIGINT)
+         ELSE t975_list()[-1] + (t975_list()[-2] - t975_list()[-1]) * (len(t975_list()) - 1) / df END;
+
+CREATE MACRO leaves_out_0(mean, std, n) AS t975(n - 1) * std / sqrt(n) < abs(mean);
+
+-- Solves t²/n = (mean/std)² with t² ≈ z² + (z⁴ + z²) / 2n: right but for one up or down.
+CREATE MACRO n_estimate(mean, std) AS
+    ceil((t975_list()[-1] * std / mean) ** 2 + (t975_list()[-1] ** 2 + 1) / 2);
+
+-- The least n at which the 95 % interval of a mean leaves out 0, if mean and std stay as they are.
+CREATE MACRO n_needed(mean, std) AS
+    CASE WHEN mean = 0 THEN NULL
+         WHEN std = 0 THEN 2
+         WHEN leaves_out_0(mean, std, n_estimate(mean, std) - 1) THEN n_estimate(mean, std) - 1
+         WHEN leaves_out_0(mean, std, n_estimate(mean, std)) THEN n_estimate(mean, std)
+         ELSE n_estimate(mean, std) + 1 END::BIGINT;
 
 -- A rate logged again after a resume starts no new run: only changes of the rate are kept.
 CREATE VIEW schedules AS
@@ -130,15 +154,17 @@ WITH ranked AS (
     JOIN points b ON b.plan = l.plan AND b.cell = l.cell AND b.iteration = l.iteration AND b.seed = a.seed
     WHERE a.accuracy IS NOT NULL AND b.accuracy IS NOT NULL
     GROUP BY ALL
+), intervals AS (
+    SELECT *, round(t975(pairs - 1) * gap_std / sqrt(pairs), 9) AS gap_ci FROM gaps
 )
 SELECT r.plan, r.network, r.dataset, r.recipe, r.schedule, r.target_sparsity, r.rank, r.strategy, r.criterion,
        r.scope, r.granularity, r.retrain, r.cell, r.iteration, r.n, r.planned, r.mean, r.std, r.ci, r.delta,
        r.search_epochs, r.flagged,
        r.leads AND r.n = r.planned AS best,
        g.gap,
-       round(t975(g.pairs - 1) * g.gap_std / sqrt(g.pairs), 9) AS gap_ci,
+       g.gap_ci,
        coalesce(g.pairs, 0) AS pairs,
-       NOT r.leads AND coalesce(abs(g.gap) <= gap_ci, true) AS tied,
-       CASE WHEN abs(g.gap) <= gap_ci THEN n_needed(g.gap, g.gap_std) END AS n_needed
+       NOT r.leads AND coalesce(abs(g.gap) <= g.gap_ci, true) AS tied,
+       CASE WHEN abs(g.gap) <= g.gap_ci THEN n_needed(g.gap, g.gap_std) END AS n_needed
 FROM ranked r
-LEFT JOIN gaps g USING (plan, cell, iteration);
+LEFT JOIN intervals g USING (plan, cell, iteration);
