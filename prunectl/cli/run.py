@@ -13,7 +13,6 @@ import typer
 
 from prunectl.cli.support.background import background, on_terminal
 from prunectl.cli.support.options import DataOption, SetOption, SlotsOption, StoreOption
-from prunectl.cli.support.records import record_plans, record_run
 from prunectl.errors import ExitCode, PrunectlError, StoreError
 
 if TYPE_CHECKING:
@@ -76,6 +75,8 @@ def run(
     from prunectl.cli.support.planning import read_plan
     from prunectl.store import requests as control
     from prunectl.store.paths import StorePaths
+    from prunectl.store.records.plan import write_plans
+    from prunectl.store.records.provenance import write_run
 
     paths = StorePaths.locate(store)
     expansions = [read_plan(file, changes or [], paths) for file in plans]
@@ -95,13 +96,17 @@ def run(
         from prunectl.tui import own_keys
 
         own_keys()  # what is wrong with them is told before anything is started
+    records = [expansion.record() for expansion in expansions]
     if todo and (detach or view) and not control.alive(paths):
-        record_plans(paths, expansions)
+        write_plans(paths, records)
         typer.echo(background(paths), err=True)
         if view:
             _watch(paths, expansions)
         return
-    identifier = record_run(paths, expansions, chosen)
+    write_plans(paths, records)
+    identifier = write_run(
+        paths, [each.digest for each in expansions], [each.id for each in chosen]
+    )
     if not todo:
         _already_done(paths, expansions)
         return
@@ -131,11 +136,11 @@ def _distinct(expansions: Sequence[Expansion]) -> None:
 def _say_what_mixes(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
     """A line for each version of the code whose numbers this run would be put beside."""
     from prunectl.spec.key import NUMERICS
-    from prunectl.store.records.plan import current
-    from prunectl.store.records.provenance import mixture
+    from prunectl.store.records.plan import current_studies
+    from prunectl.store.records.provenance import version_warnings
 
     names = {expansion.plan.content.name for expansion in expansions}
-    for study in current(paths):
+    for study in current_studies(paths):
         numerics = {int(stage.spec.get("numerics", 0)) for stage in study.stages.values()}
         if study.name in names and numerics - {NUMERICS}:
             typer.echo(
@@ -144,7 +149,7 @@ def _say_what_mixes(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
                 err=True,
             )
     keys = {key for expansion in expansions for key in expansion.stages}
-    for text in mixture(paths, keys):
+    for text in version_warnings(paths, keys):
         typer.echo(f"note: {text}", err=True)
 
 

@@ -18,7 +18,7 @@ from prunectl.store.files import read_json
 from prunectl.store.journal import Record, read
 from prunectl.store.locks import is_held
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.plan import Study, Trial, current, read_outline, read_study
+from prunectl.store.records.plan import Study, Trial, current_studies, read_outline, read_study
 from prunectl.store.records.scheduler_log import History
 
 RESCAN_SECONDS = 30.0
@@ -130,7 +130,7 @@ class LiveStore:
         hasty = self._hasty and sum(stat.st_size for _, stat in found) >= LONG
         self._hasty = False
         self._plan_files = None if hasty else files
-        self.studies = current(self.paths, read_outline if hasty else read_study)
+        self.studies = current_studies(self.paths, read_outline if hasty else read_study)
         self.trials_of = defaultdict(list)
         self.steps = {}
         for study in self.studies:

@@ -22,8 +22,7 @@ from prunectl.results.formats import save
 from prunectl.store.db import query
 from prunectl.store.files import dumps, read_json
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.plan import LABELS
-from prunectl.store.records.trial import Found, find_trial
+from prunectl.store.records.plan import LABELS, FoundTrial, find_trial
 from prunectl.store.tensors import check, write_tensors
 
 TABLES = {
@@ -73,7 +72,7 @@ def export_network(
     return written
 
 
-def _iteration(paths: StorePaths, found: Found, wanted: int | None) -> int:
+def _iteration(paths: StorePaths, found: FoundTrial, wanted: int | None) -> int:
     path = found.trial.path
     done = [k for k, key in enumerate(path) if paths.stage(key).result.exists()]
     if wanted is None:
@@ -89,13 +88,13 @@ def _iteration(paths: StorePaths, found: Found, wanted: int | None) -> int:
     return wanted
 
 
-def _name(found: Found, iteration: int) -> str:
+def _name(found: FoundTrial, iteration: int) -> str:
     trial = found.trial
     words = (trial.plan, trial.labels["network"], trial.labels["strategy"], f"seed{trial.seed}")
     return "-".join((*words, trial.trial[:8], f"k{iteration}")).replace("/", "-").replace(" ", "-")
 
 
-def _metadata(found: Found, iteration: int, result: dict[str, Any]) -> dict[str, str]:
+def _metadata(found: FoundTrial, iteration: int, result: dict[str, Any]) -> dict[str, str]:
     """Everything as text: safetensors has no other metadata."""
     trial = found.trial
     key = trial.path[iteration]

@@ -12,8 +12,8 @@ from typing import Any
 
 from prunectl.errors import StoreError
 from prunectl.store.files import read_json
-from prunectl.store.paths import StorePaths
-from prunectl.store.records.trial import Found, State, find_trial, state_of
+from prunectl.store.paths import StageState, StorePaths, stage_state
+from prunectl.store.records.plan import FoundTrial, find_trial
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class StageFacts:
     iteration: int
     stage: str
     target_sparsity: str
-    state: State
+    state: StageState
     result: dict[str, Any]
     """result.json; empty where it is not done."""
 
@@ -32,7 +32,7 @@ class StageFacts:
 class Repeat:
     """Everything there is to say of a trial."""
 
-    found: Found
+    found: FoundTrial
     record_file: Path
     """Where the plan stands in the store, with its text."""
     plan_file: str
@@ -118,13 +118,13 @@ def _runs(paths: StorePaths, digest: str) -> list[dict[str, Any]]:
     return sorted(out, key=lambda record: str(record.get("started")))
 
 
-def _stages(paths: StorePaths, found: Found) -> list[StageFacts]:
+def _stages(paths: StorePaths, found: FoundTrial) -> list[StageFacts]:
     out = []
     for k, key in enumerate(found.trial.path):
         try:
             result = read_json(paths.stage(key).result)
         except (OSError, StoreError):
             result = {}
-        state = state_of(paths, key)
+        state = stage_state(paths.stage(key).folder)
         out.append(StageFacts(k, key, found.trial.sparsities[k], state, result))
     return out

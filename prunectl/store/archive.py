@@ -26,7 +26,7 @@ from prunectl.errors import ControlError, StoreBusy, StoreError, nearest
 from prunectl.store.files import read_json, replacing, write_json
 from prunectl.store.locks import Lock
 from prunectl.store.paths import StagePaths, StorePaths
-from prunectl.store.records.plan import Study, current
+from prunectl.store.records.plan import Study, current_studies
 from prunectl.version import __version__
 
 FORMAT = 1
@@ -78,7 +78,7 @@ def seal(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 def _study(paths: StorePaths, plan: str) -> Study:
-    studies = {study.name: study for study in current(paths)}
+    studies = {study.name: study for study in current_studies(paths)}
     if plan not in studies:
         if not studies:
             raise StoreError(f"{paths.root} holds no plans; `prunectl run PLAN` makes some")

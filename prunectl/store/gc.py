@@ -15,7 +15,7 @@ from pathlib import Path
 from prunectl.store.files import cannot_write, leftovers
 from prunectl.store.locks import Lock, is_held
 from prunectl.store.paths import StagePaths, StorePaths
-from prunectl.store.records.plan import current
+from prunectl.store.records.plan import current_studies
 
 LATEST = "checkpoints inside finished stages"
 REWIND = "rewind checkpoints that no unfinished stage needs"
@@ -69,7 +69,7 @@ def remove(paths: StorePaths, found: Iterable[Removal]) -> int:
 def _needed(paths: StorePaths) -> set[tuple[str, int]]:
     """(dense stage, step) of the checkpoints that unfinished stages of current plans start from."""
     found = set()
-    for study in current(paths):
+    for study in current_studies(paths):
         for stage in study.stages.values():
             key, step = stage.weights
             if key and step is not None and not paths.stage(stage.key).result.exists():

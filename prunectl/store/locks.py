@@ -88,8 +88,8 @@ def _open(path: Path) -> int:
         return os.open(path, flags | os.O_CREAT, 0o666)
 
 
-def is_held(path: Path) -> bool:
-    """Whether some process holds the lock now. Never takes it."""
+def is_held(path: Path | str) -> bool:
+    """Return whether some process holds the lock now, without taking it."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -24,7 +24,7 @@ from prunectl.store.files import read_json, write_json
 from prunectl.store.journal import Journal, Record
 from prunectl.store.locks import Lock, is_held
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.plan import LABELS, Study, Trial, current
+from prunectl.store.records.plan import LABELS, Study, Trial, current_studies
 from prunectl.store.records.scheduler_log import History
 
 TrialAction = Literal["cancel", "hold", "release", "retry", "priority"]
@@ -67,7 +67,7 @@ def find_trials(
     Raises ControlError for a selector that names no trial, or that begins the ids of several, and for a
     condition that the database refuses or that is true of none.
     """
-    studies = current(paths)
+    studies = current_studies(paths)
     trials = {trial.trial: trial for study in studies for trial in study.trials}
     history = History()
     history.catch_up(paths)
@@ -259,7 +259,7 @@ def _record(
         history.catch_up(paths)
         journal = Journal(paths.scheduler_log)
         try:
-            journal.append(**effect(do, fields, history, current(paths)), durable=True)
+            journal.append(**effect(do, fields, history, current_studies(paths)), durable=True)
             text = f"{done_text(do, len(trials))}; no scheduler is running, the next run obeys"
             asked = {"id": f"{time.time_ns():020d}", "do": do, "by": _by(), **fields}
             journal.append("request", request=asked, ok=True, answer=text)

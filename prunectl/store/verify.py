@@ -20,7 +20,7 @@ from prunectl.store.files import leftovers, read_json
 from prunectl.store.journal import Record, read
 from prunectl.store.locks import is_held
 from prunectl.store.paths import StagePaths, StorePaths
-from prunectl.store.records.plan import current
+from prunectl.store.records.plan import current_studies
 from prunectl.store.tensors import BadFile, Checked, check
 
 
@@ -224,7 +224,7 @@ def _rows(paths: StorePaths) -> Iterator[str]:
         yield f"{len(marked ^ real)} stages are done in one of database and files only"
     asked = {
         (trial.trial, iteration)
-        for study in current(paths)
+        for study in current_studies(paths)
         for trial in study.trials
         for iteration, key in enumerate(trial.path)
         if key in real

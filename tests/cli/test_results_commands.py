@@ -295,13 +295,13 @@ def test_the_record_of_a_run_fills_the_columns_of_runs(store: Path) -> None:
 def test_a_drivers_version_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     import pynvml
 
-    from prunectl.cli.support import provenance
+    from prunectl.store.records import provenance
 
     monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
     monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: None)
     monkeypatch.setattr(pynvml, "nvmlSystemGetDriverVersion", lambda: "590.48.01")
-    assert provenance.collect("r", [], ["cuda:0"])["driver"] == "590.48.01"
-    assert provenance.collect("r", [], ["cpu"])["driver"] is None
+    assert provenance.run_record("r", [], ["cuda:0"])["driver"] == "590.48.01"
+    assert provenance.run_record("r", [], ["cpu"])["driver"] is None
 
 
 # answers are up to date

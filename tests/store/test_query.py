@@ -175,11 +175,11 @@ def test_numbers_of_some_recipes(filled):
 def test_a_users_recipe_stands_beside_ours_and_may_replace_one(tmp_path):
     made = StoreMaker(tmp_path)
     made.plan()
-    made.paths.recipes.mkdir()
-    (made.paths.recipes / "mine.sql").write_text(
+    made.paths.queries.mkdir()
+    (made.paths.queries / "mine.sql").write_text(
         "-- Twice\n-- :n\n-- :m 3\nSELECT 2 * $n::INT * $m::INT AS x"
     )
-    (made.paths.recipes / "runs.sql").write_text("-- Other\nSELECT 1")
+    (made.paths.queries / "runs.sql").write_text("-- Other\nSELECT 1")
     assert run_recipe(made.paths, "mine", {"n": "4"}).rows == [(24,)]
     assert run_recipe(made.paths, "runs").rows == [(1,)]
     with pytest.raises(QueryError, match="needs n"):

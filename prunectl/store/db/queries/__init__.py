@@ -57,7 +57,7 @@ def recipes(paths: StorePaths | None = None) -> dict[str, Recipe]:
             name = file.name.removesuffix(".sql")
             out[name] = parse(name, file.read_text(encoding="utf-8"))
     if paths is not None:
-        for path in paths.recipes.glob("*.sql"):
+        for path in paths.queries.glob("*.sql"):
             try:
                 out[path.stem] = parse(path.stem, path.read_text(encoding="utf-8"))
             except (OSError, UnicodeDecodeError) as error:
