@@ -159,15 +159,17 @@ def _print_board(out: Console, board: Board, delta: bool) -> None:
 
 def sql(
     query: Annotated[str | None, typer.Argument(help="A statement that reads.")] = None,
-    recipe: Annotated[
+    name: Annotated[
         str | None,
-        typer.Option("--recipe", "-r", help="One of the shipped queries; `-r list` names them."),
+        typer.Option(
+            "--query", "-q", "--recipe", "-r", help="A query with a name; `-q list` lists them."
+        ),
     ] = None,
     file: Annotated[
         Path | None, typer.Option("--file", "-f", help="A file of SQL; - for standard input.")
     ] = None,
     parameter: Annotated[
-        list[str] | None, typer.Option("--param", "-p", help="A recipe's parameter: name=value.")
+        list[str] | None, typer.Option("--param", "-p", help="A query's parameter: name=value.")
     ] = None,
     schema: Annotated[bool, typer.Option("--schema", help="The tables, with units.")] = False,
     form: Annotated[SqlFormat, typer.Option("--format", help="What to write.")] = SqlFormat.table,
@@ -183,37 +185,37 @@ def sql(
 
         typer.echo(schema_text(), nl=False)
         return
-    if sum(item is not None for item in (query, recipe, file)) != 1:
-        raise typer.BadParameter("give one of QUERY, --recipe, --file and --schema")
+    if sum(item is not None for item in (query, name, file)) != 1:
+        raise typer.BadParameter("give one of QUERY, --query, --file and --schema")
     if limit is None and form is SqlFormat.table:
         limit = TABLE_ROWS
     paths = results_of(store)
-    result = _ask(paths, query, recipe, file, parameter or [], limit)
+    result = _ask(paths, query, name, file, parameter or [], limit)
     _write(result, form, out)
 
 
 def _ask(
     paths: StorePaths,
     query: str | None,
-    recipe: str | None,
+    name: str | None,
     file: Path | None,
     parameters: list[str],
     limit: int | None,
 ) -> Result:
-    from prunectl.store.db import queries as cookbook
-    from prunectl.store.db import query as queries
+    from prunectl.store.db.queries import queries, run_query
+    from prunectl.store.db.query import Result, run
 
-    if recipe == "list":
-        listed = [(item.name, item.description) for item in cookbook.recipes(paths).values()]
-        return queries.Result(("recipe", "description"), ("VARCHAR", "VARCHAR"), listed)
+    if name == "list":
+        listed = [(item.name, item.description) for item in queries(paths).values()]
+        return Result(("query", "description"), ("VARCHAR", "VARCHAR"), listed)
     values: dict[str, str] = {}
     for item in parameters:
-        name, equals, value = item.partition("=")
+        parameter, equals, value = item.partition("=")
         if not equals:
             raise typer.BadParameter(f"--param needs name=value, found {item!r}")
-        values[name] = value
-    if recipe is not None:
-        return cookbook.run_recipe(paths, recipe, values, limit)
+        values[parameter] = value
+    if name is not None:
+        return run_query(paths, name, values, limit)
     if file is not None:
         if str(file) == "-":
             query = typer.get_text_stream("stdin").read()
@@ -223,7 +225,7 @@ def _ask(
             except OSError as error:
                 raise PrunectlError(f"cannot read {file}: {error.strerror}") from None
     assert query is not None
-    return queries.run(paths, query, values or None, limit)
+    return run(paths, query, values or None, limit)
 
 
 def _write(result: Result, form: SqlFormat, out: Path | None) -> None:

@@ -57,7 +57,7 @@ def _do(scheduler: Scheduler, request: dict[str, Any]) -> str:
 def _change(scheduler: Scheduler, do: str, request: dict[str, Any]) -> str:
     trials = [str(trial) for trial in request["trials"]]
     queue = scheduler.queue
-    record = control.effect(
+    record = control.action_record(
         do, request, scheduler.ledger.history, scheduler.work.graph.studies.values()
     )
     match do:

@@ -11,7 +11,7 @@ import duckdb
 import pytest
 
 from prunectl.errors import StoreBusy, StoreError
-from prunectl.store.db import column_docs, database, loader, query, schema, statements
+from prunectl.store.db import column_docs, database, loader, query, schema
 from prunectl.store.db.ingest import ingest, rebuild
 from prunectl.store.journal import Journal
 from tests.support.fake_store import START, StoreMaker
@@ -358,21 +358,21 @@ def test_killed_at_any_write_it_goes_on(maker, monkeypatch):
     """Stopped before each statement in turn; what was committed is kept, what was not is read again."""
     ingest(maker.paths)
     maker.finish_all()
-    original = statements.Statements.put
-    for allowed in range(4):
+    original = database.upsert
+    for allowed in range(7):
         left = allowed
 
-        def put(self, *arguments):
+        def upsert(*arguments):
             nonlocal left
             if left == 0:
                 raise KeyboardInterrupt
             left -= 1
-            original(self, *arguments)
+            original(*arguments)
 
-        monkeypatch.setattr(statements.Statements, "put", put)
+        monkeypatch.setattr(database, "upsert", upsert)
         with pytest.raises(KeyboardInterrupt):
             ingest(maker.paths)
-    monkeypatch.setattr(statements.Statements, "put", original)
+    monkeypatch.setattr(database, "upsert", original)
     ingest(maker.paths)
     before = tables(maker.paths)
     rebuild(maker.paths)

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 def results_of(store: Path | None) -> StorePaths:
     """The store to ask, with its database up to date; what stands in the way of that goes to stderr."""
-    from prunectl.store.db.catch_up import catch_up
+    from prunectl.store.db.query import bring_up_to_date
     from prunectl.store.paths import StorePaths
 
     paths = StorePaths.locate(store)
-    for note in catch_up(paths):
+    for note in bring_up_to_date(paths):
         typer.echo(note, err=True)
     return paths

@@ -204,7 +204,7 @@ def find_trial(paths: StorePaths, beginning: str) -> FoundTrial:
     if not versions:
         raise StoreError(f"{paths.root} holds no plans; `prunectl run PLAN` makes some")
     digests = {trial.trial: study.digest for study in versions for trial in study.trials}
-    name = match_id(digests, beginning)
+    name = match_id(digests, beginning) if beginning else None
     if name is None:
         raise ControlError(
             f"no trial {beginning!r} in {paths.root}; "
@@ -217,7 +217,7 @@ def find_trial(paths: StorePaths, beginning: str) -> FoundTrial:
 
 def match_id(trials: Iterable[str], beginning: str) -> str | None:
     """Return the one trial id that begins so, None where there is none. Raises ControlError where there are several."""
-    found = sorted(name for name in trials if beginning and name.startswith(beginning.lower()))
+    found = sorted(name for name in trials if name.startswith(beginning.lower()))
     if len(found) > 1 and found[0] != beginning.lower():
         raise ControlError(f"{beginning!r} begins {len(found)} trials: {', '.join(found[:4])}, …")
     return found[0] if found else None
