@@ -1,8 +1,7 @@
-"""Watching a store: frozen snapshots of how it stands, as often as one likes, without ever touching a run.
+"""Watch a store: take frozen snapshots of its state without ever touching a run.
 
-What did not change since the last snapshot is not built anew, so that a store with ten thousand trials can
-be watched four times a second. No DuckDB, no torch, no Textual: `status`, plain progress and the terminal
-UI share it.
+What did not change since the last snapshot is not built anew, so that a store with ten thousand trials can be
+watched four times a second. No DuckDB, no torch, no Textual: `status`, plain progress and the terminal UI share it.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from prunectl.monitor.snapshot import (
     Snapshot,
     TrialView,
 )
-from prunectl.monitor.state import Change, LiveStore, Tail
+from prunectl.monitor.state import Change, LogTail, StoreState
 from prunectl.store.journal import Record
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.plan import Study, Trial
@@ -36,30 +35,35 @@ QUEUE = 500
 """Trials of the queue that a snapshot lists."""
 
 Group = tuple[str, tuple[tuple[str, str], ...], str]
-"""Plan, labels, sparsity: what coverage counts seeds of."""
+"""Plan, labels, sparsity: coverage counts the seeds of each."""
 
 
 class Watcher:
     """Makes snapshots of a store. Not safe between threads: give each its own."""
 
     def __init__(
-        self, paths: StorePaths, clock: Callable[[], float] = time.time, *, hasty: bool = False
+        self,
+        paths: StorePaths,
+        clock: Callable[[], float] = time.time,
+        *,
+        outline_first: bool = False,
     ) -> None:
-        """`hasty`: of a large store the first snapshot comes without steps and estimates, which take longer to
-        read than all the rest."""
-        self.live = LiveStore(paths, hasty=hasty)
+        """`outline_first`: the first snapshot of a large store lacks steps, which take longer to read than all the
+        rest.
+        """
+        self.store = StoreState(paths, outline_first=outline_first)
         self._clock = clock
         self._last: Snapshot | None = None
         self._trials: dict[tuple[str, str], TrialView] = {}
         """By plan and trial."""
-        self._volatile: set[str] = set()
-        """Trials that the last heartbeat said something about."""
+        self._in_heartbeat: set[str] = set()
+        """Trials that the last heartbeat had estimates or queue places of."""
         self._groups: dict[Group, list[tuple[Trial, int]]] = {}
         self._groups_of: dict[str, list[Group]] = {}
         self._coverage: dict[Group, CoverageView] = {}
 
     def snapshot(self) -> Snapshot:
-        """How the store stands now."""
+        """Return the state of the store now."""
         now = self._clock()
         new = self._renewed(now)
         if new is None:
@@ -70,12 +74,12 @@ class Watcher:
         return new
 
     def poll(self) -> Snapshot | None:
-        """A new snapshot, or None where nothing has changed since the last."""
+        """Return a new snapshot, or None where nothing has changed since the last."""
         return self._renewed(self._clock())
 
     def _renewed(self, now: float) -> Snapshot | None:
-        with without_collector(keep=not self.live.settled):
-            change = self.live.look(now)
+        with without_collector(keep=not self.store.complete):
+            change = self.store.update(now)
             if self._last is not None and not change:
                 return None
             self._last = self._build(now, change)
@@ -84,18 +88,18 @@ class Watcher:
     # the whole
 
     def _build(self, now: float, change: Change) -> Snapshot:
-        live = self.live
-        beat = live.beat if live.alive else {}
+        store = self.store
+        beat = store.heartbeat if store.alive else {}
         first = self._last is None
         trials = self._trial_views(beat, change, first)
-        by_plan: dict[str, Counter[str]] = {study.name: Counter() for study in live.studies}
+        by_plan: dict[str, Counter[str]] = {study.name: Counter() for study in store.studies}
         for view in trials:
             by_plan[view.plan][view.state] += 1
-        plans = tuple(self._plan(study, by_plan[study.name], beat) for study in live.studies)
+        plans = tuple(self._plan(study, by_plan[study.name], beat) for study in store.studies)
         active = {plan.name for plan in plans if plan.active} or set(by_plan)
         return Snapshot(
             time=now,
-            store=str(live.paths.root),
+            store=str(store.paths.root),
             scheduler=self._scheduler(now),
             plans=plans,
             counts=dict(sum((by_plan[name] for name in active), Counter())),
@@ -105,17 +109,17 @@ class Watcher:
             trials=trials,
             failures=self._failures(),
             events=tuple(
-                self._event(record) for record in live.events if record["type"] not in QUIET
+                self._event(record) for record in store.events if record["type"] not in QUIET
             ),
             coverage=self._cover(change, first),
         )
 
     def _age(self, now: float) -> float | None:
-        beat = self.live.beat.get("time")
+        beat = self.store.heartbeat.get("time")
         return None if beat is None else max(0.0, now - beat)
 
     def _scheduler(self, now: float) -> SchedulerView:
-        beat, alive = self.live.beat, self.live.alive
+        beat, alive = self.store.heartbeat, self.store.alive
         return SchedulerView(
             alive=alive,
             age=self._age(now),
@@ -130,11 +134,11 @@ class Watcher:
         )
 
     def _plan(self, study: Study, counts: Counter[str], beat: dict[str, Any]) -> PlanView:
-        live = self.live
-        done = [key for key in study.stages if key in live.done]
+        store = self.store
+        done = [key for key in study.stages if store.states.get(key) == "done"]
         running = beat.get("running", {})
         partly = sum(
-            running.get(key, {}).get("step", 0) for key in live.running if key in study.stages
+            running.get(key, {}).get("step", 0) for key in store.running if key in study.stages
         )
         return PlanView(
             name=study.name,
@@ -145,7 +149,7 @@ class Watcher:
             stages_done=len(done),
             steps=study.steps,
             steps_done=partly + sum(study.stages[key].steps for key in done),
-            stopped=live.history.stopped.get(study.digest, ""),
+            stopped=store.history.stopped.get(study.digest, ""),
         )
 
     # trials
@@ -153,16 +157,16 @@ class Watcher:
     def _trial_views(
         self, beat: dict[str, Any], change: Change, first: bool
     ) -> tuple[TrialView, ...]:
-        live = self.live
+        store = self.store
         everything = first or change.everything
-        touched = {trial.trial for key in change.stages for trial in live.trials_for(key)}
+        touched = {trial.trial for key in change.stages for trial in store.trials_for(key)}
         volatile = set(beat.get("eta", {}).get("trials", {}))
-        for key in (*beat.get("queue", {}).get("next", ()), *live.running):
-            volatile.update(trial.trial for trial in live.trials_for(key))
-        touched |= volatile | self._volatile
-        self._volatile = volatile
+        for key in (*beat.get("queue", {}).get("next", ()), *store.running):
+            volatile.update(trial.trial for trial in store.trials_for(key))
+        touched |= volatile | self._in_heartbeat
+        self._in_heartbeat = volatile
         views: dict[tuple[str, str], TrialView] = {}
-        for study in live.studies:
+        for study in store.studies:
             for trial in study.trials:
                 name = study.name, trial.trial
                 known = None if everything or trial.trial in touched else self._trials.get(name)
@@ -171,13 +175,15 @@ class Watcher:
         return tuple(views.values())
 
     def _trial(self, study: Study, trial: Trial, beat: dict[str, Any]) -> TrialView:
-        live = self.live
+        store = self.store
         path = trial.path
-        iteration = next((i for i, key in enumerate(path) if key not in live.done), len(path))
+        iteration = next(
+            (i for i, key in enumerate(path) if store.states.get(key) != "done"), len(path)
+        )
         complete = iteration == len(path)
         state, reason = ("done", "") if complete else self._state(study, trial, iteration, beat)
-        done = sum(live.steps.get(key, 0) for key in path if key in live.done)
-        if not complete and path[iteration] in live.running:
+        done = sum(store.steps.get(key, 0) for key in path if store.states.get(key) == "done")
+        if not complete and path[iteration] in store.running:
             done += beat.get("running", {}).get(path[iteration], {}).get("step", 0)
         return TrialView(
             trial=trial.trial,
@@ -189,9 +195,9 @@ class Watcher:
             sparsities=trial.sparsities,
             state=state,
             iteration=min(iteration, len(path) - 1),
-            steps=sum(live.steps.get(key, 0) for key in path),
+            steps=sum(store.steps.get(key, 0) for key in path),
             steps_done=done,
-            priority=live.history.priority.get(trial.trial, 0),
+            priority=store.history.priority.get(trial.trial, 0),
             reason=reason,
             eta=None if complete else beat.get("eta", {}).get("trials", {}).get(trial.trial),
         )
@@ -200,7 +206,7 @@ class Watcher:
         self, study: Study, trial: Trial, iteration: int, beat: dict[str, Any]
     ) -> tuple[str, str]:
         """The state of a trial that is not done, and why it is in it."""
-        live, history = self.live, self.live.history
+        store, history = self.store, self.store.history
         rest = trial.path[iteration:]
         if trial.trial in history.cancelled:
             return "cancelled", "cancelled"
@@ -208,29 +214,29 @@ class Watcher:
             if key in history.failures:
                 record = history.failures[key]
                 return "failed", f"{record['reason']}: {record.get('message') or ''}".rstrip(": ")
-        if any(key in live.running for key in rest):
+        if any(key in store.running for key in rest):
             return "running", ""
         if study.digest in history.stopped:
             return "blocked", history.stopped[study.digest]
         if trial.trial in history.held:
             return "held", "held"
-        if not live.alive:
-            begun = any(key in live.begun for key in rest)
+        if not store.alive:
+            begun = any(store.states.get(key) == "begun" for key in rest)
             return ("interrupted" if begun else "waiting"), "no scheduler is running"
         if study.digest not in beat.get("plans", ()):
             return "waiting", "not queued"
         return "waiting", self._waits_for(rest[0], study, beat)
 
     def _waits_for(self, key: str, study: Study, beat: dict[str, Any]) -> str:
-        live = self.live
-        setback = live.history.setbacks.get(key)
+        store = self.store
+        setback = store.history.setbacks.get(key)
         if setback is not None:
             return f"to be tried again ({setback['reason']})"
         stage = study.stages.get(key)
         source = stage.weights if stage else (None, None)
         if source[0] is not None and source[1] is not None:
-            for other in live.running:
-                if other not in live.trials_of and live.replay_of(other) == source:
+            for other in store.running:
+                if other not in store.trials_of and store.replay_of(other) == source:
                     return f"replay of {source[0][:8]} to step {source[1]}"
         reason: str = beat.get("queue", {}).get("reasons", {}).get(key, "")
         return reason
@@ -239,15 +245,15 @@ class Watcher:
 
     def _running(self, beat: dict[str, Any]) -> tuple[RunningView, ...]:
         rows = beat.get("running", {})
-        views = [self._running_view(key, rows.get(key, {})) for key in self.live.running]
+        views = [self._running_view(key, rows.get(key, {})) for key in self.store.running]
         return tuple(sorted(views, key=lambda view: (view.since or 0.0, view.key)))
 
     def _running_view(self, key: str, row: dict[str, Any]) -> RunningView:
-        live = self.live
-        trials = live.trials_for(key)
+        store = self.store
+        trials = store.trials_for(key)
         first = trials[0] if trials else None
         iteration = first.path.index(key) if first and key in first.path else 0
-        tail = live.tails.get(key) or Tail()
+        tail = store.tails.get(key) or LogTail()
         return RunningView(
             key=key,
             trials=tuple(trial.trial for trial in trials),
@@ -255,9 +261,9 @@ class Watcher:
             iteration=iteration,
             iterations=len(first.path) - 1 if first else 0,
             sparsity=first.sparsities[iteration] if first else "0",
-            replay=key not in live.trials_of,
+            replay=key not in store.trials_of,
             step=max(row.get("step", 0), tail.epoch["step"] if tail.epoch else 0),
-            steps=row.get("steps") or live.steps.get(key, 0),
+            steps=row.get("steps") or store.steps.get(key, 0),
             device=row.get("device"),
             worker=row.get("worker"),
             attempt=row.get("attempt"),
@@ -273,7 +279,7 @@ class Watcher:
         return tuple(
             FailureView(
                 key=key,
-                trials=tuple(trial.trial for trial in self.live.trials_for(key)),
+                trials=tuple(trial.trial for trial in self.store.trials_for(key)),
                 reason=record["reason"],
                 message=record.get("message") or "",
                 traceback=record.get("traceback") or "",
@@ -281,8 +287,8 @@ class Watcher:
                 attempt=record.get("attempt") or 1,
                 time=record["time"],
             )
-            for key, record in self.live.history.failures.items()
-            if key not in self.live.done
+            for key, record in self.store.history.failures.items()
+            if self.store.states.get(key) != "done"
         )
 
     def _event(self, record: Record) -> EventView:
@@ -291,7 +297,7 @@ class Watcher:
         if isinstance(listed, list):
             trials = tuple(listed)
         else:
-            of = self.live.trials_for(key) if isinstance(key, str) else []
+            of = self.store.trials_for(key) if isinstance(key, str) else []
             trials = tuple(trial.trial for trial in of)
         return EventView(record["time"], record["type"], describe(record), key, trials)
 
@@ -309,7 +315,7 @@ class Watcher:
 
     def _regroup(self) -> None:
         self._groups, self._groups_of, self._coverage = {}, {}, {}
-        for study in self.live.studies:
+        for study in self.store.studies:
             for trial in study.trials:
                 labels = tuple(sorted(trial.labels.items()))
                 for iteration in range(1, len(trial.path)):
@@ -318,10 +324,10 @@ class Watcher:
                     self._groups_of.setdefault(trial.path[iteration], []).append(group)
 
     def _count(self, group: Group) -> CoverageView:
-        live = self.live
+        store = self.store
         members = self._groups[group]
         keys = [trial.path[iteration] for trial, iteration in members]
-        failures = live.history.failures
+        failures = store.history.failures
         failed = 0
         if failures:
             failed = sum(
@@ -332,9 +338,9 @@ class Watcher:
             plan=group[0],
             labels=dict(group[1]),
             sparsity=group[2],
-            done=sum(key in live.done for key in keys),
+            done=sum(store.states.get(key) == "done" for key in keys),
             total=len(keys),
-            running=sum(key in live.running for key in keys),
+            running=sum(key in store.running for key in keys),
             failed=failed,
         )
 
