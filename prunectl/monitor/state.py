@@ -115,6 +115,11 @@ class StoreState:
         return self._plan_files is not None
 
     @property
+    def beat(self) -> dict[str, Any]:
+        """The heartbeat of the live scheduler; empty where none is alive."""
+        return self.heartbeat if self.alive else {}
+
+    @property
     def running(self) -> KeysView[str]:
         """Keys of the stages that a worker is at."""
         return self.tails.keys()

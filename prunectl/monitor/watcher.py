@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import Any
 
 from prunectl.gc_pause import without_collector
+from prunectl.monitor.coverage import Coverage
 from prunectl.monitor.snapshot import (
-    CoverageView,
     DeviceView,
     EventView,
     FailureView,
@@ -26,16 +26,14 @@ from prunectl.monitor.snapshot import (
     TrialView,
 )
 from prunectl.monitor.state import Change, LogTail, StoreState
+from prunectl.monitor.trials import TrialViews
 from prunectl.store.journal import Record
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.plan import Study, Trial
+from prunectl.store.records.plan import Study
 from prunectl.store.records.scheduler_log import QUIET, describe
 
 QUEUE = 500
 """Trials of the queue that a snapshot lists."""
-
-Group = tuple[str, tuple[tuple[str, str], ...], str]
-"""Plan, labels, sparsity: coverage counts the seeds of each."""
 
 
 class Watcher:
@@ -54,13 +52,8 @@ class Watcher:
         self.store = StoreState(paths, outline_first=outline_first)
         self._clock = clock
         self._last: Snapshot | None = None
-        self._trials: dict[tuple[str, str], TrialView] = {}
-        """By plan and trial."""
-        self._in_heartbeat: set[str] = set()
-        """Trials that the last heartbeat had estimates or queue places of."""
-        self._groups: dict[Group, list[tuple[Trial, int]]] = {}
-        self._groups_of: dict[str, list[Group]] = {}
-        self._coverage: dict[Group, CoverageView] = {}
+        self._coverage = Coverage(self.store)
+        self._trials = TrialViews(self.store)
 
     def snapshot(self) -> Snapshot:
         """Return the state of the store now."""
@@ -80,7 +73,8 @@ class Watcher:
     def _renewed(self, now: float) -> Snapshot | None:
         with without_collector(keep=not self.store.complete):
             change = self.store.update(now)
-            if self._last is not None and not change:
+            change.everything |= self._last is None
+            if not change:
                 return None
             self._last = self._build(now, change)
         return self._last
@@ -89,13 +83,11 @@ class Watcher:
 
     def _build(self, now: float, change: Change) -> Snapshot:
         store = self.store
-        beat = store.heartbeat if store.alive else {}
-        first = self._last is None
-        trials = self._trial_views(beat, change, first)
+        trials = self._trials.update(change)
         by_plan: dict[str, Counter[str]] = {study.name: Counter() for study in store.studies}
         for view in trials:
             by_plan[view.plan][view.state] += 1
-        plans = tuple(self._plan(study, by_plan[study.name], beat) for study in store.studies)
+        plans = tuple(self._plan(study, by_plan[study.name]) for study in store.studies)
         active = {plan.name for plan in plans if plan.active} or set(by_plan)
         return Snapshot(
             time=now,
@@ -103,15 +95,15 @@ class Watcher:
             scheduler=self._scheduler(now),
             plans=plans,
             counts=dict(sum((by_plan[name] for name in active), Counter())),
-            devices=tuple(_device(row) for row in beat.get("devices", ())),
-            running=self._running(beat),
-            queue=_queue(trials, beat),
+            devices=tuple(_device(row) for row in store.beat.get("devices", ())),
+            running=self._running(),
+            queue=_queue(trials, store.beat),
             trials=trials,
             failures=self._failures(),
             events=tuple(
                 self._event(record) for record in store.events if record["type"] not in QUIET
             ),
-            coverage=self._cover(change, first),
+            coverage=self._coverage.update(change),
         )
 
     def _age(self, now: float) -> float | None:
@@ -133,17 +125,17 @@ class Watcher:
             eta=beat.get("eta", {}).get("end") if alive else None,
         )
 
-    def _plan(self, study: Study, counts: Counter[str], beat: dict[str, Any]) -> PlanView:
+    def _plan(self, study: Study, counts: Counter[str]) -> PlanView:
         store = self.store
         done = [key for key in study.stages if store.states.get(key) == "done"]
-        running = beat.get("running", {})
+        running = store.beat.get("running", {})
         partly = sum(
             running.get(key, {}).get("step", 0) for key in store.running if key in study.stages
         )
         return PlanView(
             name=study.name,
             digest=study.digest,
-            active=study.digest in beat.get("plans", ()),
+            active=study.digest in store.beat.get("plans", ()),
             counts=dict(counts),
             stages=len(study.stages),
             stages_done=len(done),
@@ -152,99 +144,10 @@ class Watcher:
             stopped=store.history.stopped.get(study.digest, ""),
         )
 
-    # trials
-
-    def _trial_views(
-        self, beat: dict[str, Any], change: Change, first: bool
-    ) -> tuple[TrialView, ...]:
-        store = self.store
-        everything = first or change.everything
-        touched = {trial.trial for key in change.stages for trial in store.trials_for(key)}
-        volatile = set(beat.get("eta", {}).get("trials", {}))
-        for key in (*beat.get("queue", {}).get("next", ()), *store.running):
-            volatile.update(trial.trial for trial in store.trials_for(key))
-        touched |= volatile | self._in_heartbeat
-        self._in_heartbeat = volatile
-        views: dict[tuple[str, str], TrialView] = {}
-        for study in store.studies:
-            for trial in study.trials:
-                name = study.name, trial.trial
-                known = None if everything or trial.trial in touched else self._trials.get(name)
-                views[name] = known or self._trial(study, trial, beat)
-        self._trials = views
-        return tuple(views.values())
-
-    def _trial(self, study: Study, trial: Trial, beat: dict[str, Any]) -> TrialView:
-        store = self.store
-        path = trial.path
-        iteration = next(
-            (i for i, key in enumerate(path) if store.states.get(key) != "done"), len(path)
-        )
-        complete = iteration == len(path)
-        state, reason = ("done", "") if complete else self._state(study, trial, iteration, beat)
-        done = sum(store.steps.get(key, 0) for key in path if store.states.get(key) == "done")
-        if not complete and path[iteration] in store.running:
-            done += beat.get("running", {}).get(path[iteration], {}).get("step", 0)
-        return TrialView(
-            trial=trial.trial,
-            plan=study.name,
-            cell=trial.cell,
-            seed=trial.seed,
-            labels=trial.labels,
-            path=path,
-            sparsities=trial.sparsities,
-            state=state,
-            iteration=min(iteration, len(path) - 1),
-            steps=sum(store.steps.get(key, 0) for key in path),
-            steps_done=done,
-            priority=store.history.priority.get(trial.trial, 0),
-            reason=reason,
-            eta=None if complete else beat.get("eta", {}).get("trials", {}).get(trial.trial),
-        )
-
-    def _state(
-        self, study: Study, trial: Trial, iteration: int, beat: dict[str, Any]
-    ) -> tuple[str, str]:
-        """The state of a trial that is not done, and why it is in it."""
-        store, history = self.store, self.store.history
-        rest = trial.path[iteration:]
-        if trial.trial in history.cancelled:
-            return "cancelled", "cancelled"
-        for key in rest:
-            if key in history.failures:
-                record = history.failures[key]
-                return "failed", f"{record['reason']}: {record.get('message') or ''}".rstrip(": ")
-        if any(key in store.running for key in rest):
-            return "running", ""
-        if study.digest in history.stopped:
-            return "blocked", history.stopped[study.digest]
-        if trial.trial in history.held:
-            return "held", "held"
-        if not store.alive:
-            begun = any(store.states.get(key) == "begun" for key in rest)
-            return ("interrupted" if begun else "waiting"), "no scheduler is running"
-        if study.digest not in beat.get("plans", ()):
-            return "waiting", "not queued"
-        return "waiting", self._waits_for(rest[0], study, beat)
-
-    def _waits_for(self, key: str, study: Study, beat: dict[str, Any]) -> str:
-        store = self.store
-        setback = store.history.setbacks.get(key)
-        if setback is not None:
-            return f"to be tried again ({setback['reason']})"
-        stage = study.stages.get(key)
-        source = stage.weights if stage else (None, None)
-        if source[0] is not None and source[1] is not None:
-            for other in store.running:
-                if other not in store.trials_of and store.replay_of(other) == source:
-                    return f"replay of {source[0][:8]} to step {source[1]}"
-        reason: str = beat.get("queue", {}).get("reasons", {}).get(key, "")
-        return reason
-
     # stages
 
-    def _running(self, beat: dict[str, Any]) -> tuple[RunningView, ...]:
-        rows = beat.get("running", {})
+    def _running(self) -> tuple[RunningView, ...]:
+        rows = self.store.beat.get("running", {})
         views = [self._running_view(key, rows.get(key, {})) for key in self.store.running]
         return tuple(sorted(views, key=lambda view: (view.since or 0.0, view.key)))
 
@@ -300,49 +203,6 @@ class Watcher:
             of = self.store.trials_for(key) if isinstance(key, str) else []
             trials = tuple(trial.trial for trial in of)
         return EventView(record["time"], record["type"], describe(record), key, trials)
-
-    # coverage
-
-    def _cover(self, change: Change, first: bool) -> tuple[CoverageView, ...]:
-        if first or change.everything:
-            self._regroup()
-            stale: Iterable[Group] = self._groups
-        else:
-            stale = {group for key in change.stages for group in self._groups_of.get(key, ())}
-        for group in stale:
-            self._coverage[group] = self._count(group)
-        return tuple(self._coverage.values())
-
-    def _regroup(self) -> None:
-        self._groups, self._groups_of, self._coverage = {}, {}, {}
-        for study in self.store.studies:
-            for trial in study.trials:
-                labels = tuple(sorted(trial.labels.items()))
-                for iteration in range(1, len(trial.path)):
-                    group = study.name, labels, trial.sparsities[iteration]
-                    self._groups.setdefault(group, []).append((trial, iteration))
-                    self._groups_of.setdefault(trial.path[iteration], []).append(group)
-
-    def _count(self, group: Group) -> CoverageView:
-        store = self.store
-        members = self._groups[group]
-        keys = [trial.path[iteration] for trial, iteration in members]
-        failures = store.history.failures
-        failed = 0
-        if failures:
-            failed = sum(
-                any(key in failures for key in trial.path[: iteration + 1])
-                for trial, iteration in members
-            )
-        return CoverageView(
-            plan=group[0],
-            labels=dict(group[1]),
-            sparsity=group[2],
-            done=sum(store.states.get(key) == "done" for key in keys),
-            total=len(keys),
-            running=sum(key in store.running for key in keys),
-            failed=failed,
-        )
 
 
 def _device(row: dict[str, Any]) -> DeviceView:
