@@ -52,12 +52,12 @@ def export(
 
 def _export_study(plan: str, folder: Path, store: Path | None) -> None:
     from prunectl.results.export import export_tables
-    from prunectl.store import archive as parcel
+    from prunectl.store.archive import export_study, write_manifest
 
     paths = results_of(store)
-    manifest = parcel.pack(paths, plan, folder)
+    manifest = export_study(paths, plan, folder)
     export_tables(paths, plan, folder / "tables")
-    parcel.seal(folder, manifest)
+    write_manifest(folder, manifest)
     size = sum(entry["bytes"] for entry in manifest["files"].values())
     missing = manifest["stages_missing"]
     typer.echo(
@@ -73,16 +73,17 @@ def import_(
     store: StoreOption = None,
 ) -> None:
     """Take in a study from another store: what is done here already stays as it is."""
-    from prunectl.store import archive as parcel
+    from prunectl.store.archive import import_study
     from prunectl.store.db import ingest
     from prunectl.store.paths import StorePaths
 
     paths = StorePaths.locate(store)
-    taken = parcel.take(folder, paths)
-    for note in taken.notes:
+    imported = import_study(folder, paths)
+    for note in imported.notes:
         typer.echo(note, err=True)
     typer.echo(
-        f"{taken.plan}: {taken.stages} stages taken, {taken.known} were here already", err=True
+        f"{imported.plan}: {imported.stages} stages taken, {imported.known} were here already",
+        err=True,
     )
     if ingest.ingest(paths).busy:
         typer.echo("results.duckdb is held by another program; it will catch up", err=True)

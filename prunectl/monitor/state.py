@@ -121,7 +121,7 @@ class StoreState:
 
     @property
     def running(self) -> KeysView[str]:
-        """Keys of the stages that a worker is at."""
+        """Keys of the stages that a worker is running."""
         return self.tails.keys()
 
     def update(self, now: float) -> Change:

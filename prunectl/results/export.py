@@ -23,7 +23,7 @@ from prunectl.store.db import query
 from prunectl.store.files import dumps, read_json
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.plan import LABELS, FoundTrial, find_trial
-from prunectl.store.tensors import check, write_tensors
+from prunectl.store.tensors import read_checked, write_tensors
 
 TABLES = {
     "iterations": "SELECT * FROM iterations WHERE {own} ORDER BY trial, iteration",
@@ -52,7 +52,7 @@ def export_network(
     key = found.trial.path[chosen]
     stage = paths.stage(key)
     try:
-        tensors = check(stage.final).arrays
+        tensors = read_checked(stage.final).arrays
     except FileNotFoundError:
         raise StoreError(f"{stage.final} is not there") from None
     weights = {
@@ -68,7 +68,7 @@ def export_network(
     write_tensors(file, weights, metadata)
     if stage.mask.exists():
         written.append(file.with_suffix(".mask.safetensors"))
-        write_tensors(written[-1], check(stage.mask).arrays, metadata)
+        write_tensors(written[-1], read_checked(stage.mask).arrays, metadata)
     return written
 
 

@@ -19,7 +19,7 @@ from prunectl.scheduler.items import Dispatch, State
 from prunectl.scheduler.log import Ledger
 from prunectl.scheduler.queue import Queue
 from prunectl.scheduler.timeouts import Failure, Limits
-from prunectl.store.files import DISK, read_json, write_json
+from prunectl.store.files import DISK_ERRNOS, read_json, write_json
 from prunectl.store.journal import Journal
 from prunectl.store.locks import Lock, is_held
 from prunectl.store.paths import StorePaths
@@ -153,7 +153,7 @@ class Work:
                 device, key, self.graph.keep(key), node.flags, node.kind, fresh=fresh
             )
         except (OSError, StoreError) as error:
-            if isinstance(error, DiskError) or getattr(error, "errno", None) in DISK:
+            if isinstance(error, DiskError) or getattr(error, "errno", None) in DISK_ERRNOS:
                 self._cannot_write(key, str(error))
                 return
             self._failed(key, {"reason": "exception", "message": f"could not be started: {error}"})

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 import prunectl as package
 from prunectl.ml.networks import build
 from prunectl.spec.settings import NetworkSettings
-from prunectl.store import archive as parcel
+from prunectl.store import archive
 from prunectl.store.db import query
 from prunectl.store.db.ingest import ingest
 from prunectl.store.files import read_json, write_json
@@ -195,11 +195,11 @@ def test_a_folder_that_is_not_what_it_says_is_refused(
 ) -> None:
     bad = tmp_path / "bad"
     shutil.copytree(folder, bad)
-    manifest = read_json(bad / parcel.MANIFEST)
+    manifest = read_json(bad / archive.MANIFEST)
     first, second = sorted(path.parent for path in bad.glob("stages/*/result.json"))[:2]
     says = {
         "missing": "cannot read",
-        "escapes": "which no parcel has",
+        "escapes": "which no exported study has",
         "other stage": "belongs to stage",
         "unsealed": "is no exported study",
         "newer": "knows formats up to 1",
@@ -215,9 +215,9 @@ def test_a_folder_that_is_not_what_it_says_is_refused(
         manifest["files"][name] = manifest["files"][f"stages/{second.name}/spec.json"]
     elif how == "newer":
         manifest["format"] = 2
-    write_json(bad / parcel.MANIFEST, manifest)
+    write_json(bad / archive.MANIFEST, manifest)
     if how == "unsealed":
-        (bad / parcel.MANIFEST).unlink()
+        (bad / archive.MANIFEST).unlink()
     done = here("import", bad, "--store", tmp_path / "other")
     assert done.returncode == 3
     assert says in done.stderr
