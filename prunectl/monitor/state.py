@@ -226,6 +226,10 @@ class StoreState:
         }
         return list(found.values())
 
+    def trial_ids(self, key: str) -> tuple[str, ...]:
+        """Return the ids of the trials that need a stage."""
+        return tuple(trial.trial for trial in self.trials_for(key))
+
     def replay_of(self, key: str) -> tuple[str, int] | None:
         """Return the (dense stage, step) that a stage which is in no plan replays; None where it is no replay."""
         if key not in self._replays:

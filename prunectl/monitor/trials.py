@@ -20,10 +20,10 @@ class TrialViews:
     def update(self, change: Change) -> tuple[TrialView, ...]:
         """Compute anew what the change concerns. Returns all trials of the current plans."""
         store, beat = self._store, self._store.beat
-        touched = {trial.trial for key in change.stages for trial in store.trials_for(key)}
+        touched = {trial for key in change.stages for trial in store.trial_ids(key)}
         in_heartbeat = set(beat.get("eta", {}).get("trials", {}))
         for key in (*beat.get("queue", {}).get("next", ()), *store.running):
-            in_heartbeat.update(trial.trial for trial in store.trials_for(key))
+            in_heartbeat.update(store.trial_ids(key))
         touched |= in_heartbeat | self._in_heartbeat
         self._in_heartbeat = in_heartbeat
         if change.everything:

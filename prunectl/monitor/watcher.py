@@ -35,6 +35,9 @@ from prunectl.store.records.scheduler_log import QUIET, describe
 QUEUE = 500
 """Trials of the queue that a snapshot lists."""
 
+RUNNING_FIELDS = ("device", "worker", "attempt", "since", "loss", "accuracy", "eta")
+"""Of a running stage in the heartbeat."""
+
 
 class Watcher:
     """Makes snapshots of a store. Not safe between threads: give each its own."""
@@ -112,17 +115,12 @@ class Watcher:
 
     def _scheduler(self, now: float) -> SchedulerView:
         beat, alive = self.store.heartbeat, self.store.alive
+        said = ("stopping", "trouble") if alive else ("ended",)
         return SchedulerView(
             alive=alive,
             age=self._age(now),
-            run=beat.get("run"),
-            pid=beat.get("pid"),
-            host=beat.get("host"),
-            started=beat.get("started"),
-            stopping=beat.get("stopping") if alive else None,
-            ended=None if alive else beat.get("ended"),
-            trouble=beat.get("trouble") if alive else None,
-            eta=beat.get("eta", {}).get("end") if alive else None,
+            eta=self.store.beat.get("eta", {}).get("end"),
+            **{name: beat.get(name) for name in ("run", "pid", "host", "started", *said)},
         )
 
     def _plan(self, study: Study, counts: Counter[str]) -> PlanView:
@@ -148,18 +146,20 @@ class Watcher:
 
     def _running(self) -> tuple[RunningView, ...]:
         rows = self.store.beat.get("running", {})
-        views = [self._running_view(key, rows.get(key, {})) for key in self.store.running]
+        views = [
+            self._running_view(key, tail, rows.get(key, {}))
+            for key, tail in self.store.tails.items()
+        ]
         return tuple(sorted(views, key=lambda view: (view.since or 0.0, view.key)))
 
-    def _running_view(self, key: str, row: dict[str, Any]) -> RunningView:
+    def _running_view(self, key: str, tail: LogTail, row: dict[str, Any]) -> RunningView:
         store = self.store
         trials = store.trials_for(key)
         first = trials[0] if trials else None
         iteration = first.path.index(key) if first and key in first.path else 0
-        tail = store.tails.get(key) or LogTail()
         return RunningView(
             key=key,
-            trials=tuple(trial.trial for trial in trials),
+            trials=store.trial_ids(key),
             labels={**first.labels, "seed": str(first.seed)} if first else {},
             iteration=iteration,
             iterations=len(first.path) - 1 if first else 0,
@@ -167,22 +167,16 @@ class Watcher:
             replay=key not in store.trials_of,
             step=max(row.get("step", 0), tail.epoch["step"] if tail.epoch else 0),
             steps=row.get("steps") or store.steps.get(key, 0),
-            device=row.get("device"),
-            worker=row.get("worker"),
-            attempt=row.get("attempt"),
-            since=row.get("since"),
-            loss=row.get("loss"),
-            accuracy=row.get("accuracy"),
-            eta=row.get("eta"),
             epoch=tail.epoch,
             accuracies=tuple(tail.accuracies),
+            **{name: row.get(name) for name in RUNNING_FIELDS},
         )
 
     def _failures(self) -> tuple[FailureView, ...]:
         return tuple(
             FailureView(
                 key=key,
-                trials=tuple(trial.trial for trial in self.store.trials_for(key)),
+                trials=self.store.trial_ids(key),
                 reason=record["reason"],
                 message=record.get("message") or "",
                 traceback=record.get("traceback") or "",
@@ -200,8 +194,7 @@ class Watcher:
         if isinstance(listed, list):
             trials = tuple(listed)
         else:
-            of = self.store.trials_for(key) if isinstance(key, str) else []
-            trials = tuple(trial.trial for trial in of)
+            trials = self.store.trial_ids(key) if isinstance(key, str) else ()
         return EventView(record["time"], record["type"], describe(record), key, trials)
 
 

@@ -120,7 +120,7 @@ class _StageCheck:
 
     def _events(self) -> list[Record]:
         records, _ = read(self.files.events)
-        if [record.get("seq") for record in records] != list(range(len(records))):
+        if not _in_sequence(records):
             self._problem("records are missing from events.jsonl, or stand in it twice")
         return records
 
@@ -175,6 +175,10 @@ class _StageCheck:
                 self._problem(f"weights of {name} came back that {parent.parent.name[:12]} pruned")
 
 
+def _in_sequence(records: list[Record]) -> bool:
+    return [record.get("seq") for record in records] == list(range(len(records)))
+
+
 def _check_plans(paths: StorePaths, verdict: Verdict) -> None:
     for path in sorted([*paths.plans.glob("*.json"), *paths.runs.glob("*.json")]):
         try:
@@ -182,7 +186,7 @@ def _check_plans(paths: StorePaths, verdict: Verdict) -> None:
         except StoreError as error:
             verdict.problems.append(str(error))
     records, _ = read(paths.scheduler_log)
-    if [record.get("seq") for record in records] != list(range(len(records))):
+    if not _in_sequence(records):
         verdict.problems.append("records are missing from scheduler.jsonl, or stand in it twice")
 
 

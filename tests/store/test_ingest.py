@@ -11,7 +11,8 @@ import duckdb
 import pytest
 
 from prunectl.errors import StoreBusy, StoreError
-from prunectl.store.db import column_docs, database, loader, query, schema
+from prunectl.store.db import database, loader, query, schema
+from prunectl.store.db.column_docs import docs
 from prunectl.store.db.ingest import ingest, rebuild
 from prunectl.store.journal import Journal
 from tests.support.fake_store import START, StoreMaker
@@ -38,7 +39,7 @@ def tables(paths):
     query.run(paths, "SELECT 1")  # makes or mends it where need be
     out = {}
     with database.opened(paths.database, write=False, patience=5) as connection:
-        for name in [*column_docs.TABLES, *column_docs.VIEWS]:
+        for name in [*docs().tables, *docs().views]:
             if name not in ("store", "published"):
                 rows = connection.execute(f"SELECT * FROM {name} ORDER BY ALL").fetchall()
                 out[name] = json.dumps(rows, default=str)

@@ -9,7 +9,8 @@ import duckdb
 import pytest
 
 from prunectl.errors import StoreError
-from prunectl.store.db import column_docs, ingest, query, schema
+from prunectl.store.db import ingest, query, schema
+from prunectl.store.db.column_docs import docs
 from prunectl.store.db.queries import queries
 from tests.support.fake_store import StoreMaker
 from tests.support.store_readme import readme
@@ -54,14 +55,14 @@ def test_everything_is_described_and_nothing_else(connection):
     views = connection.execute(
         "SELECT view_name, comment FROM duckdb_views() WHERE NOT internal"
     ).fetchall()
-    assert dict(tables) == column_docs.TABLES
-    assert dict(views) == column_docs.VIEWS
+    assert dict(tables) == docs().tables
+    assert dict(views) == docs().views
     described = connection.execute(
         "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE NOT internal"
     ).fetchall()
     assert all(comment for _, _, comment in described)
-    assert set(column_docs.COLUMNS) <= {column for _, column, _ in described}
-    assert set(column_docs.PARTICULAR) <= {f"{table}.{column}" for table, column, _ in described}
+    assert set(docs().columns) <= {column for _, column, _ in described}
+    assert set(docs().particular) <= {f"{table}.{column}" for table, column, _ in described}
 
 
 def test_primary_keys_are_the_only_indexes(connection):

@@ -12,7 +12,7 @@ from importlib.resources import as_file, files
 import duckdb
 
 from prunectl.errors import StoreError
-from prunectl.store.db import column_docs
+from prunectl.store.db.column_docs import docs
 from prunectl.store.db.database import Connection
 from prunectl.version import __version__
 
@@ -53,14 +53,13 @@ def _load(connection: Connection, table: str) -> None:
 
 def _comment(connection: Connection) -> None:
     """Attach the texts of `column_docs` as comments."""
-    named = [("TABLE", name, text) for name, text in column_docs.TABLES.items()]
-    named += [("VIEW", name, text) for name, text in column_docs.VIEWS.items()]
+    named = [("TABLE", name, text) for name, text in docs().tables.items()]
+    named += [("VIEW", name, text) for name, text in docs().views.items()]
     columns = connection.execute(
         "SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal"
     ).fetchall()
     named += [
-        ("COLUMN", f'{table}."{column}"', column_docs.describe(table, column))
-        for table, column in columns
+        ("COLUMN", f'{table}."{column}"', docs().column(table, column)) for table, column in columns
     ]
     connection.execute(
         ";".join(f"COMMENT ON {kind} {name} IS {_quoted(text)}" for kind, name, text in named)
@@ -106,8 +105,8 @@ def schema_text() -> str:
                 "SELECT view_name, 'view' FROM duckdb_views() WHERE NOT internal"
             ).fetchall()
         )
-        for name in [*reversed(column_docs.VIEWS), *column_docs.TABLES]:
-            text = (column_docs.TABLES | column_docs.VIEWS)[name]
+        for name in [*reversed(docs().views), *docs().tables]:
+            text = (docs().tables | docs().views)[name]
             out += [f"### {name} ({kinds[name]})", "", text, ""]
             out += ["| column | type | meaning |", "|---|---|---|"]
             columns = connection.execute(

@@ -17,7 +17,8 @@ in as many pieces as they come. Records and their fields, beside those that `jou
     priority      values {trial: priority}
     drained | undrained | leased  device, reason
     lanes         device, device_name, of [network, data set, batch, precision], lanes (how many stages of this
-                  workload run side by side from now on), settled (no more will be tried), memory (bytes of each, or null), reason
+                  workload run side by side from now on), settled (no more will be tried), memory (bytes of each, or
+                  null), reason
     worker_started | worker_ended  worker, device, pid, reason
     study_stopped plan (digest), reason
     request       request {id, do, …}, ok, answer
