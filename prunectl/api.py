@@ -3,7 +3,7 @@
     import prunectl
     store = prunectl.open("store")
     store.sql("SELECT strategy, avg(accuracy) FROM iterations GROUP BY ALL")
-    store.rank("wrn"); store.iterations("wrn"); store.recipe("seeds-missing", plan="wrn")
+    store.rank("wrn"); store.iterations("wrn"); store.query("seeds-missing", plan="wrn")
 
 Every call opens the database, reads, and closes it again, because a connection that stays open in a notebook would
 keep the run that it looks at from recording into the database.
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from prunectl.store.db import queries, query
-from prunectl.store.db.catch_up import catch_up
 from prunectl.store.db.query import Parameters, Result
 from prunectl.store.paths import StorePaths
 
@@ -53,10 +52,13 @@ class Store:
         """
         return _table(query.run(self._fresh(), query_, parameters, limit))
 
-    def recipe(self, name: str, /, **parameters: str) -> Table:
-        """Run one of the queries that `prunectl sql -q list` names. Raises UnknownName, and what `sql` raises."""
+    def query(self, name: str, /, **parameters: str) -> Table:
+        """Run one of the queries that `prunectl sql -q list` names. Raises UnknownName, else as `sql`."""
         values: Mapping[str, str] = {key: str(value) for key, value in parameters.items()}
-        return _table(queries.run_recipe(self._fresh(), name, values))
+        return _table(queries.run_query(self._fresh(), name, values))
+
+    recipe = query
+    """The same under its former name."""
 
     def rank(
         self, plan: str | None = None, *, network: str | None = None, dataset: str | None = None
@@ -82,7 +84,7 @@ class Store:
         return plot(self._fresh(), plan, kind, **options)
 
     def _fresh(self) -> StorePaths:
-        for note in catch_up(self._paths):
+        for note in query.bring_up_to_date(self._paths):
             warnings.warn(note, stacklevel=3)
         return self._paths
 

@@ -47,12 +47,12 @@ def export(
 
 def _export_study(plan: str, folder: Path, store: Path | None) -> None:
     from prunectl.results.export import export_tables
-    from prunectl.store import archive
+    from prunectl.store.archive import export_study, write_manifest
 
     paths = results_of(store)
-    manifest = archive.pack(paths, plan, folder)
+    manifest = export_study(paths, plan, folder)
     export_tables(paths, plan, folder / "tables")
-    archive.seal(folder, manifest)
+    write_manifest(folder, manifest)
     size = sum(entry["bytes"] for entry in manifest["files"].values())
     missing = manifest["stages_missing"]
     narrate(

@@ -20,13 +20,13 @@ def import_(
     store: StoreOption = None,
 ) -> None:
     """Take in a study from another store: what is done here already stays as it is."""
-    from prunectl.store import archive
+    from prunectl.store.archive import import_study
     from prunectl.store.db import ingest
 
     paths = StorePaths.locate(store)
-    taken = archive.take(folder, paths)
-    for note in taken.notes:
+    imported = import_study(folder, paths)
+    for note in imported.notes:
         narrate(note)
-    narrate(f"{taken.plan}: {taken.stages} stages taken, {taken.known} were here already")
+    narrate(f"{imported.plan}: {imported.stages} stages taken, {imported.known} were here already")
     if ingest.ingest(paths).busy:
         narrate("results.duckdb is held by another program; it will catch up")

@@ -13,10 +13,11 @@ import typer
 
 from prunectl.cli.support.background import background, on_terminal
 from prunectl.cli.support.options import DataOption, SetOption, SlotsOption, StoreOption
-from prunectl.cli.support.records import record_plans, record_run
 from prunectl.cli.support.terminal import leave_if_closed, narrate
 from prunectl.errors import ExitCode, PrunectlError, StoreError
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.plan import write_plans
+from prunectl.store.records.provenance import write_run
 
 if TYPE_CHECKING:  # the plan's models and the scheduler take 0.5 s to import
     from prunectl.plan.expand import Expansion
@@ -92,7 +93,7 @@ def run(
         execution = Execution(chosen, data, share, fuse, checkpoint_every)
         _start(paths, expansions, execution, detach=detach, view=view)
     else:
-        record_run(paths, expansions, chosen)
+        _record(paths, expansions, chosen)
         _report_all_done(paths, expansions)
 
 
@@ -108,30 +109,37 @@ def _start(
     from prunectl.store import requests
 
     if requests.alive(paths):
-        record_run(paths, expansions, execution.devices)
+        _record(paths, expansions, execution.devices)
         for expansion in expansions:
             narrate(requests.add_plan(paths, expansion.digest).text)
         narrate("added to the scheduler that is running; `prunectl status` shows it")
     elif detach or view:
         # The viewer must find the plans at once; the process in the background records the run itself.
-        record_plans(paths, expansions)
+        write_plans(paths, [expansion.record() for expansion in expansions])
         narrate(background(paths))
     else:
-        identifier = record_run(paths, expansions, execution.devices)
+        identifier = _record(paths, expansions, execution.devices)
         _report(paths, expansions, _schedule(paths, expansions, execution, identifier))
         return
     if view:
         _watch(paths, expansions)
 
 
+def _record(paths: StorePaths, expansions: Sequence[Expansion], devices: Sequence[Device]) -> str:
+    """Write the plans and the run into the store. Returns the run's id. Raises StoreError."""
+    write_plans(paths, [expansion.record() for expansion in expansions])
+    digests = [expansion.digest for expansion in expansions]
+    return write_run(paths, digests, [device.id for device in devices])
+
+
 def _warn_of_mixed_versions(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
     """Write a note for each version of the code whose numbers this run would be put beside."""
     from prunectl.spec.key import NUMERICS
-    from prunectl.store.records.plan import current
-    from prunectl.store.records.provenance import mixture
+    from prunectl.store.records.plan import current_studies
+    from prunectl.store.records.provenance import version_warnings
 
     names = {expansion.plan.content.name for expansion in expansions}
-    for study in current(paths):
+    for study in current_studies(paths):
         numerics = {int(stage.spec.get("numerics", 0)) for stage in study.stages.values()}
         if study.name in names and numerics - {NUMERICS}:
             known = ", ".join(map(str, sorted(numerics)))
@@ -140,7 +148,7 @@ def _warn_of_mixed_versions(paths: StorePaths, expansions: Sequence[Expansion]) 
                 f"now {NUMERICS}): none of its stages is reused"
             )
     keys = {key for expansion in expansions for key in expansion.stages}
-    for text in mixture(paths, keys):
+    for text in version_warnings(paths, keys):
         narrate(f"note: {text}")
 
 

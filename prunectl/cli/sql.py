@@ -93,8 +93,8 @@ def _shipped(paths: StorePaths, name: str, values: dict[str, str], limit: int | 
     from prunectl.store.db.query import Result
 
     if name != "list":
-        return queries.run_recipe(paths, name, values, limit)
-    listed = [(item.name, item.description) for item in queries.recipes(paths).values()]
+        return queries.run_query(paths, name, values, limit)
+    listed = [(item.name, item.description) for item in queries.queries(paths).values()]
     return Result(("recipe", "description"), ("VARCHAR", "VARCHAR"), listed)
 
 

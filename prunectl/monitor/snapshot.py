@@ -1,8 +1,8 @@
-"""What a viewer is given: frozen values that say how a store stands at one moment.
+"""Frozen values that describe a store at one moment, for viewers.
 
 Times are Unix seconds, durations seconds, accuracies percent, memory bytes. States are the words `waiting`,
-`held`, `running`, `done`, `failed`, `blocked`, `cancelled`, and `interrupted`: begun, not done, and nobody
-is at it.
+`held`, `running`, `done`, `failed`, `blocked`, `cancelled`, and `interrupted`: begun, not done, and no worker
+is running it.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class DeviceView:
 
 @dataclass(frozen=True, slots=True)
 class RunningView:
-    """A stage that a worker is at."""
+    """A stage that a worker is running."""
 
     key: str
     trials: tuple[str, ...]

@@ -1,8 +1,7 @@
-"""Watching a store: frozen snapshots of how it stands, as often as one likes, without ever touching a run.
+"""Watch a store: take frozen snapshots of its state without ever touching a run.
 
-What did not change since the last snapshot is not built anew, so that a store with ten thousand trials can
-be watched four times a second. No DuckDB, no torch, no Textual: `status`, plain progress and the terminal
-UI share it.
+What did not change since the last snapshot is not built anew, so that a store with ten thousand trials can be
+watched four times a second. No DuckDB, no torch, no Textual: `status`, plain progress and the terminal UI share it.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ from dataclasses import replace
 from typing import Any
 
 from prunectl.gc_pause import without_collector
+from prunectl.monitor.coverage import Coverage
 from prunectl.monitor.snapshot import (
-    CoverageView,
     DeviceView,
     EventView,
     FailureView,
@@ -26,40 +25,41 @@ from prunectl.monitor.snapshot import (
     Snapshot,
     TrialView,
 )
-from prunectl.monitor.state import Change, LiveStore, Tail
+from prunectl.monitor.state import Change, LogTail, StoreState
+from prunectl.monitor.trials import TrialViews
 from prunectl.store.journal import Record
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.plan import Study, Trial
+from prunectl.store.records.plan import Study
 from prunectl.store.records.scheduler_log import QUIET, describe
 
 QUEUE = 500
 """Trials of the queue that a snapshot lists."""
 
-Group = tuple[str, tuple[tuple[str, str], ...], str]
-"""Plan, labels, sparsity: what coverage counts seeds of."""
+RUNNING_FIELDS = ("device", "worker", "attempt", "since", "loss", "accuracy", "eta")
+"""Of a running stage in the heartbeat."""
 
 
 class Watcher:
     """Makes snapshots of a store. Not safe between threads: give each its own."""
 
     def __init__(
-        self, paths: StorePaths, clock: Callable[[], float] = time.time, *, hasty: bool = False
+        self,
+        paths: StorePaths,
+        clock: Callable[[], float] = time.time,
+        *,
+        outline_first: bool = False,
     ) -> None:
-        """`hasty`: of a large store the first snapshot comes without steps and estimates, which take longer to
-        read than all the rest."""
-        self.live = LiveStore(paths, hasty=hasty)
+        """`outline_first`: the first snapshot of a large store lacks steps, which take longer to read than all the
+        rest.
+        """
+        self.store = StoreState(paths, outline_first=outline_first)
         self._clock = clock
         self._last: Snapshot | None = None
-        self._trials: dict[tuple[str, str], TrialView] = {}
-        """By plan and trial."""
-        self._volatile: set[str] = set()
-        """Trials that the last heartbeat said something about."""
-        self._groups: dict[Group, list[tuple[Trial, int]]] = {}
-        self._groups_of: dict[str, list[Group]] = {}
-        self._coverage: dict[Group, CoverageView] = {}
+        self._coverage = Coverage(self.store)
+        self._trials = TrialViews(self.store)
 
     def snapshot(self) -> Snapshot:
-        """How the store stands now."""
+        """Return the state of the store now."""
         now = self._clock()
         new = self._renewed(now)
         if new is None:
@@ -70,13 +70,14 @@ class Watcher:
         return new
 
     def poll(self) -> Snapshot | None:
-        """A new snapshot, or None where nothing has changed since the last."""
+        """Return a new snapshot, or None where nothing has changed since the last."""
         return self._renewed(self._clock())
 
     def _renewed(self, now: float) -> Snapshot | None:
-        with without_collector(keep=not self.live.settled):
-            change = self.live.look(now)
-            if self._last is not None and not change:
+        with without_collector(keep=not self.store.complete):
+            change = self.store.update(now)
+            change.everything |= self._last is None
+            if not change:
                 return None
             self._last = self._build(now, change)
         return self._last
@@ -84,196 +85,98 @@ class Watcher:
     # the whole
 
     def _build(self, now: float, change: Change) -> Snapshot:
-        live = self.live
-        beat = live.beat if live.alive else {}
-        first = self._last is None
-        trials = self._trial_views(beat, change, first)
-        by_plan: dict[str, Counter[str]] = {study.name: Counter() for study in live.studies}
+        store = self.store
+        trials = self._trials.update(change)
+        by_plan: dict[str, Counter[str]] = {study.name: Counter() for study in store.studies}
         for view in trials:
             by_plan[view.plan][view.state] += 1
-        plans = tuple(self._plan(study, by_plan[study.name], beat) for study in live.studies)
+        plans = tuple(self._plan(study, by_plan[study.name]) for study in store.studies)
         active = {plan.name for plan in plans if plan.active} or set(by_plan)
         return Snapshot(
             time=now,
-            store=str(live.paths.root),
+            store=str(store.paths.root),
             scheduler=self._scheduler(now),
             plans=plans,
             counts=dict(sum((by_plan[name] for name in active), Counter())),
-            devices=tuple(_device(row) for row in beat.get("devices", ())),
-            running=self._running(beat),
-            queue=_queue(trials, beat),
+            devices=tuple(_device(row) for row in store.beat.get("devices", ())),
+            running=self._running(),
+            queue=_queue(trials, store.beat),
             trials=trials,
             failures=self._failures(),
             events=tuple(
-                self._event(record) for record in live.events if record["type"] not in QUIET
+                self._event(record) for record in store.events if record["type"] not in QUIET
             ),
-            coverage=self._cover(change, first),
+            coverage=self._coverage.update(change),
         )
 
     def _age(self, now: float) -> float | None:
-        beat = self.live.beat.get("time")
+        beat = self.store.heartbeat.get("time")
         return None if beat is None else max(0.0, now - beat)
 
     def _scheduler(self, now: float) -> SchedulerView:
-        beat, alive = self.live.beat, self.live.alive
+        beat, alive = self.store.heartbeat, self.store.alive
+        said = ("stopping", "trouble") if alive else ("ended",)
         return SchedulerView(
             alive=alive,
             age=self._age(now),
-            run=beat.get("run"),
-            pid=beat.get("pid"),
-            host=beat.get("host"),
-            started=beat.get("started"),
-            stopping=beat.get("stopping") if alive else None,
-            ended=None if alive else beat.get("ended"),
-            trouble=beat.get("trouble") if alive else None,
-            eta=beat.get("eta", {}).get("end") if alive else None,
+            eta=self.store.beat.get("eta", {}).get("end"),
+            **{name: beat.get(name) for name in ("run", "pid", "host", "started", *said)},
         )
 
-    def _plan(self, study: Study, counts: Counter[str], beat: dict[str, Any]) -> PlanView:
-        live = self.live
-        done = [key for key in study.stages if key in live.done]
-        running = beat.get("running", {})
+    def _plan(self, study: Study, counts: Counter[str]) -> PlanView:
+        store = self.store
+        done = [key for key in study.stages if store.states.get(key) == "done"]
+        running = store.beat.get("running", {})
         partly = sum(
-            running.get(key, {}).get("step", 0) for key in live.running if key in study.stages
+            running.get(key, {}).get("step", 0) for key in store.running if key in study.stages
         )
         return PlanView(
             name=study.name,
             digest=study.digest,
-            active=study.digest in beat.get("plans", ()),
+            active=study.digest in store.beat.get("plans", ()),
             counts=dict(counts),
             stages=len(study.stages),
             stages_done=len(done),
             steps=study.steps,
             steps_done=partly + sum(study.stages[key].steps for key in done),
-            stopped=live.history.stopped.get(study.digest, ""),
+            stopped=store.history.stopped.get(study.digest, ""),
         )
-
-    # trials
-
-    def _trial_views(
-        self, beat: dict[str, Any], change: Change, first: bool
-    ) -> tuple[TrialView, ...]:
-        live = self.live
-        everything = first or change.everything
-        touched = {trial.trial for key in change.stages for trial in live.trials_for(key)}
-        volatile = set(beat.get("eta", {}).get("trials", {}))
-        for key in (*beat.get("queue", {}).get("next", ()), *live.running):
-            volatile.update(trial.trial for trial in live.trials_for(key))
-        touched |= volatile | self._volatile
-        self._volatile = volatile
-        views: dict[tuple[str, str], TrialView] = {}
-        for study in live.studies:
-            for trial in study.trials:
-                name = study.name, trial.trial
-                known = None if everything or trial.trial in touched else self._trials.get(name)
-                views[name] = known or self._trial(study, trial, beat)
-        self._trials = views
-        return tuple(views.values())
-
-    def _trial(self, study: Study, trial: Trial, beat: dict[str, Any]) -> TrialView:
-        live = self.live
-        path = trial.path
-        iteration = next((i for i, key in enumerate(path) if key not in live.done), len(path))
-        complete = iteration == len(path)
-        state, reason = ("done", "") if complete else self._state(study, trial, iteration, beat)
-        done = sum(live.steps.get(key, 0) for key in path if key in live.done)
-        if not complete and path[iteration] in live.running:
-            done += beat.get("running", {}).get(path[iteration], {}).get("step", 0)
-        return TrialView(
-            trial=trial.trial,
-            plan=study.name,
-            cell=trial.cell,
-            seed=trial.seed,
-            labels=trial.labels,
-            path=path,
-            sparsities=trial.sparsities,
-            state=state,
-            iteration=min(iteration, len(path) - 1),
-            steps=sum(live.steps.get(key, 0) for key in path),
-            steps_done=done,
-            priority=live.history.priority.get(trial.trial, 0),
-            reason=reason,
-            eta=None if complete else beat.get("eta", {}).get("trials", {}).get(trial.trial),
-        )
-
-    def _state(
-        self, study: Study, trial: Trial, iteration: int, beat: dict[str, Any]
-    ) -> tuple[str, str]:
-        """The state of a trial that is not done, and why it is in it."""
-        live, history = self.live, self.live.history
-        rest = trial.path[iteration:]
-        if trial.trial in history.cancelled:
-            return "cancelled", "cancelled"
-        for key in rest:
-            if key in history.failures:
-                record = history.failures[key]
-                return "failed", f"{record['reason']}: {record.get('message') or ''}".rstrip(": ")
-        if any(key in live.running for key in rest):
-            return "running", ""
-        if study.digest in history.stopped:
-            return "blocked", history.stopped[study.digest]
-        if trial.trial in history.held:
-            return "held", "held"
-        if not live.alive:
-            begun = any(key in live.begun for key in rest)
-            return ("interrupted" if begun else "waiting"), "no scheduler is running"
-        if study.digest not in beat.get("plans", ()):
-            return "waiting", "not queued"
-        return "waiting", self._waits_for(rest[0], study, beat)
-
-    def _waits_for(self, key: str, study: Study, beat: dict[str, Any]) -> str:
-        live = self.live
-        setback = live.history.setbacks.get(key)
-        if setback is not None:
-            return f"to be tried again ({setback['reason']})"
-        stage = study.stages.get(key)
-        source = stage.weights if stage else (None, None)
-        if source[0] is not None and source[1] is not None:
-            for other in live.running:
-                if other not in live.trials_of and live.replay_of(other) == source:
-                    return f"replay of {source[0][:8]} to step {source[1]}"
-        reason: str = beat.get("queue", {}).get("reasons", {}).get(key, "")
-        return reason
 
     # stages
 
-    def _running(self, beat: dict[str, Any]) -> tuple[RunningView, ...]:
-        rows = beat.get("running", {})
-        views = [self._running_view(key, rows.get(key, {})) for key in self.live.running]
+    def _running(self) -> tuple[RunningView, ...]:
+        rows = self.store.beat.get("running", {})
+        views = [
+            self._running_view(key, tail, rows.get(key, {}))
+            for key, tail in self.store.tails.items()
+        ]
         return tuple(sorted(views, key=lambda view: (view.since or 0.0, view.key)))
 
-    def _running_view(self, key: str, row: dict[str, Any]) -> RunningView:
-        live = self.live
-        trials = live.trials_for(key)
+    def _running_view(self, key: str, tail: LogTail, row: dict[str, Any]) -> RunningView:
+        store = self.store
+        trials = store.trials_for(key)
         first = trials[0] if trials else None
         iteration = first.path.index(key) if first and key in first.path else 0
-        tail = live.tails.get(key) or Tail()
         return RunningView(
             key=key,
-            trials=tuple(trial.trial for trial in trials),
+            trials=store.trial_ids(key),
             labels={**first.labels, "seed": str(first.seed)} if first else {},
             iteration=iteration,
             iterations=len(first.path) - 1 if first else 0,
             sparsity=first.sparsities[iteration] if first else "0",
-            replay=key not in live.trials_of,
+            replay=key not in store.trials_of,
             step=max(row.get("step", 0), tail.epoch["step"] if tail.epoch else 0),
-            steps=row.get("steps") or live.steps.get(key, 0),
-            device=row.get("device"),
-            worker=row.get("worker"),
-            attempt=row.get("attempt"),
-            since=row.get("since"),
-            loss=row.get("loss"),
-            accuracy=row.get("accuracy"),
-            eta=row.get("eta"),
+            steps=row.get("steps") or store.steps.get(key, 0),
             epoch=tail.epoch,
             accuracies=tuple(tail.accuracies),
+            **{name: row.get(name) for name in RUNNING_FIELDS},
         )
 
     def _failures(self) -> tuple[FailureView, ...]:
         return tuple(
             FailureView(
                 key=key,
-                trials=tuple(trial.trial for trial in self.live.trials_for(key)),
+                trials=self.store.trial_ids(key),
                 reason=record["reason"],
                 message=record.get("message") or "",
                 traceback=record.get("traceback") or "",
@@ -281,8 +184,8 @@ class Watcher:
                 attempt=record.get("attempt") or 1,
                 time=record["time"],
             )
-            for key, record in self.live.history.failures.items()
-            if key not in self.live.done
+            for key, record in self.store.history.failures.items()
+            if self.store.states.get(key) != "done"
         )
 
     def _event(self, record: Record) -> EventView:
@@ -291,52 +194,8 @@ class Watcher:
         if isinstance(listed, list):
             trials = tuple(listed)
         else:
-            of = self.live.trials_for(key) if isinstance(key, str) else []
-            trials = tuple(trial.trial for trial in of)
+            trials = self.store.trial_ids(key) if isinstance(key, str) else ()
         return EventView(record["time"], record["type"], describe(record), key, trials)
-
-    # coverage
-
-    def _cover(self, change: Change, first: bool) -> tuple[CoverageView, ...]:
-        if first or change.everything:
-            self._regroup()
-            stale: Iterable[Group] = self._groups
-        else:
-            stale = {group for key in change.stages for group in self._groups_of.get(key, ())}
-        for group in stale:
-            self._coverage[group] = self._count(group)
-        return tuple(self._coverage.values())
-
-    def _regroup(self) -> None:
-        self._groups, self._groups_of, self._coverage = {}, {}, {}
-        for study in self.live.studies:
-            for trial in study.trials:
-                labels = tuple(sorted(trial.labels.items()))
-                for iteration in range(1, len(trial.path)):
-                    group = study.name, labels, trial.sparsities[iteration]
-                    self._groups.setdefault(group, []).append((trial, iteration))
-                    self._groups_of.setdefault(trial.path[iteration], []).append(group)
-
-    def _count(self, group: Group) -> CoverageView:
-        live = self.live
-        members = self._groups[group]
-        keys = [trial.path[iteration] for trial, iteration in members]
-        failures = live.history.failures
-        failed = 0
-        if failures:
-            failed = sum(
-                any(key in failures for key in trial.path[: iteration + 1])
-                for trial, iteration in members
-            )
-        return CoverageView(
-            plan=group[0],
-            labels=dict(group[1]),
-            sparsity=group[2],
-            done=sum(key in live.done for key in keys),
-            total=len(keys),
-            running=sum(key in live.running for key in keys),
-            failed=failed,
-        )
 
 
 def _device(row: dict[str, Any]) -> DeviceView:

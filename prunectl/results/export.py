@@ -22,9 +22,8 @@ from prunectl.results.formats import save
 from prunectl.store.db import query
 from prunectl.store.files import dumps, read_json
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.plan import LABELS
-from prunectl.store.records.trial import Found, find_trial
-from prunectl.store.tensors import check, write_tensors
+from prunectl.store.records.plan import LABELS, FoundTrial, find_trial
+from prunectl.store.tensors import read_checked, write_tensors
 
 TABLES = {
     "iterations": "SELECT * FROM iterations WHERE {own} ORDER BY trial, iteration",
@@ -53,7 +52,7 @@ def export_network(
     key = found.trial.path[number]
     stage = paths.stage(key)
     try:
-        tensors = check(stage.final).arrays
+        tensors = read_checked(stage.final).arrays
     except FileNotFoundError:
         raise StoreError(f"{stage.final} is not there") from None
     weights = {
@@ -69,11 +68,11 @@ def export_network(
     write_tensors(file, weights, metadata)
     if stage.mask.exists():
         written.append(file.with_suffix(".mask.safetensors"))
-        write_tensors(written[-1], check(stage.mask).arrays, metadata)
+        write_tensors(written[-1], read_checked(stage.mask).arrays, metadata)
     return written
 
 
-def _iteration(paths: StorePaths, found: Found, wanted: int | None) -> int:
+def _iteration(paths: StorePaths, found: FoundTrial, wanted: int | None) -> int:
     path = found.trial.path
     done = [k for k, key in enumerate(path) if paths.stage(key).result.exists()]
     if wanted is None:
@@ -89,13 +88,13 @@ def _iteration(paths: StorePaths, found: Found, wanted: int | None) -> int:
     return wanted
 
 
-def _name(found: Found, iteration: int) -> str:
+def _name(found: FoundTrial, iteration: int) -> str:
     trial = found.trial
     words = (trial.plan, trial.labels["network"], trial.labels["strategy"], f"seed{trial.seed}")
     return "-".join((*words, trial.trial[:8], f"k{iteration}")).replace("/", "-").replace(" ", "-")
 
 
-def _metadata(found: Found, iteration: int, result: dict[str, Any]) -> dict[str, str]:
+def _metadata(found: FoundTrial, iteration: int, result: dict[str, Any]) -> dict[str, str]:
     """Collect the metadata, all of it text: safetensors has no other."""
     trial = found.trial
     key = trial.path[iteration]

@@ -13,8 +13,8 @@ from typing import Any
 
 from prunectl.errors import StoreError
 from prunectl.store.files import read_json
-from prunectl.store.paths import StorePaths
-from prunectl.store.records.trial import Found, State, find_trial, state_of
+from prunectl.store.paths import StageState, StorePaths, stage_state
+from prunectl.store.records.plan import FoundTrial, find_trial
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class StageFacts:
     iteration: int
     stage: str
     target_sparsity: str
-    state: State
+    state: StageState
     result: dict[str, Any] | None
     """result.json; None where the stage is not done."""
 
@@ -33,7 +33,7 @@ class StageFacts:
 class TrialFacts:
     """Everything the store has on a trial."""
 
-    found: Found
+    found: FoundTrial
     record_file: Path
     """Where the store keeps the plan, with its text."""
     plan_file: str
@@ -108,10 +108,12 @@ def _runs(paths: StorePaths, digest: str) -> list[dict[str, Any]]:
     return sorted(ours, key=lambda record: str(record.get("started")))
 
 
-def _stages(paths: StorePaths, found: Found) -> list[StageFacts]:
+def _stages(paths: StorePaths, found: FoundTrial) -> list[StageFacts]:
     trial = found.trial
     return [
-        StageFacts(k, key, target, state_of(paths, key), _record(paths.stage(key).result))
+        StageFacts(
+            k, key, target, stage_state(paths.stage(key).folder), _record(paths.stage(key).result)
+        )
         for k, (key, target) in enumerate(zip(trial.path, trial.sparsities, strict=True))
     ]
 

@@ -1,6 +1,7 @@
 """Means with confidence intervals of small samples, and compression without loss.
 
-Plain floats in and out, accuracies in percent. Median and standard deviation are Python's own `statistics`.
+Plain floats in and out, accuracies in percent. Median and standard deviation are Python's own `statistics`, quantiles
+SciPy's, as in the database's table `t_quantiles`.
 """
 
 from __future__ import annotations

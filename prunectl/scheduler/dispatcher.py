@@ -18,7 +18,7 @@ from prunectl.scheduler.log import SchedulerLog
 from prunectl.scheduler.plans import Plans
 from prunectl.scheduler.queue import Queue
 from prunectl.scheduler.timeouts import Timeouts
-from prunectl.store.files import DISK, read_json, write_json
+from prunectl.store.files import DISK_ERRNOS, read_json, write_json
 from prunectl.store.locks import is_held
 from prunectl.store.paths import StorePaths
 
@@ -116,7 +116,7 @@ class Dispatcher:
             keep = self.plans.graph.keep(key)
             worker = self.workers.assign(device, key, keep, node.flags, node.workload, fresh=fresh)
         except (OSError, StoreError) as error:
-            if isinstance(error, DiskError) or getattr(error, "errno", None) in DISK:
+            if isinstance(error, DiskError) or getattr(error, "errno", None) in DISK_ERRNOS:
                 self._cannot_write(key, str(error))
                 return
             failure = {"reason": "exception", "message": f"could not be started: {error}"}

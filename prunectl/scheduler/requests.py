@@ -82,7 +82,7 @@ class RequestHandler:
     def _change_trials(self, do: str, request: Request) -> str:
         trials = [str(trial) for trial in request["trials"]]
         studies = self._dispatcher.plans.graph.studies.values()
-        record = requests.effect(do, request, self._log.history, studies)
+        record = requests.action_record(do, request, self._log.history, studies)
         match do:
             case "cancel":
                 self._queue.cancel(trials)

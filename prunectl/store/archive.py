@@ -1,19 +1,20 @@
-"""A study as one folder that another machine's store takes in.
+"""Export a study as one folder, and import it into another machine's store.
 
     FOLDER/
       parcel.json                what is inside: bytes and sha256 of every file; written last
       plans/<digest>.json        the plan's current version
       runs/<id>.json             the runs of it
       stages/<key>/              its done stages: spec, log, result, mask and checkpoints
-      tables/                    the results as Parquet and CSV, for people and other programs; not taken in
+      tables/                    the results as Parquet and CSV, for people and other programs; not imported
 
-Taking in never overwrites: a stage that is done here stays as it is, and so do plans and runs. Everything that is
-taken is read to its end and compared with its checksum before the first file is written.
+Importing never overwrites: a stage that is done here stays as it is, and so do plans and runs. Every file that is
+wanted is compared with its checksum before the first one is written.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 import shutil
 import time
@@ -26,29 +27,28 @@ from prunectl.errors import ControlError, StoreBusy, StoreError, nearest
 from prunectl.store.files import read_json, replacing, write_json
 from prunectl.store.locks import Lock
 from prunectl.store.paths import StagePaths, StorePaths
-from prunectl.store.records.plan import Study, current
+from prunectl.store.records.plan import Study, current_studies
 from prunectl.version import __version__
 
 FORMAT = 1
 """Version of the folder's layout."""
 
 MANIFEST = "parcel.json"
-CHUNK = 1 << 20
 
 _NAMES = re.compile(
     r"plans/[0-9a-f]{8,64}\.json|runs/[\w-]+\.json|"
     r"stages/[0-9a-f]{64}/(?:(?:spec|result)\.json|events\.jsonl|(?:mask|final|rewind-\d+)\.safetensors)"
 )
-"""What a parcel may bring: anything else, such as a way out of the store, is refused."""
+"""Files that may be imported: anything else, such as a path out of the store, is refused."""
 
 
-# Packing
+# Export
 
 
-def pack(paths: StorePaths, plan: str, folder: Path) -> dict[str, Any]:
-    """Copy the plan's current version with its runs and done stages into a new folder; its manifest.
+def export_study(paths: StorePaths, plan: str, folder: Path) -> dict[str, Any]:
+    """Copy the plan's current version with its runs and done stages into a new folder. Returns the manifest.
 
-    The manifest is not written yet: `seal` does, after whatever else the folder gets. Raises ControlError for a plan
+    It is for `write_manifest`, once everything else is in the folder. Raises ControlError for a plan
     the store does not have or a folder that is not empty, StoreError where something cannot be read or written.
     """
     study = _study(paths, plan)
@@ -72,13 +72,13 @@ def pack(paths: StorePaths, plan: str, folder: Path) -> dict[str, Any]:
     }
 
 
-def seal(folder: Path, manifest: dict[str, Any]) -> None:
-    """Write the manifest: with it the folder is complete."""
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """Write the manifest, which completes the folder."""
     write_json(folder / MANIFEST, manifest)
 
 
 def _study(paths: StorePaths, plan: str) -> Study:
-    studies = {study.name: study for study in current(paths)}
+    studies = {study.name: study for study in current_studies(paths)}
     if plan not in studies:
         if not studies:
             raise StoreError(f"{paths.root} holds no plans; `prunectl run PLAN` makes some")
@@ -106,73 +106,71 @@ def _sources(paths: StorePaths, study: Study) -> Iterator[Path]:
 
 
 def _parts(stage: StagePaths) -> list[Path]:
-    """The files of a done stage that are worth taking along, the result last."""
+    """List the files of a done stage that are exported, the result last."""
     rewinds = [stage.rewind(step) for step in stage.rewind_steps()]
     return [stage.spec, stage.events, stage.mask, stage.final, *rewinds, stage.result]
 
 
 def _copy(source: Path, target: Path) -> dict[str, Any]:
-    """Copy a file atomically; its size and checksum."""
-    digest = hashlib.sha256()
-    size = 0
-    try:
-        with replacing(target) as temporary, source.open("rb") as file, temporary.open("wb") as out:
-            while chunk := file.read(CHUNK):
-                digest.update(chunk)
-                size += out.write(chunk)
-    except FileNotFoundError as error:
-        raise StoreError(f"{error.filename} went away while it was copied") from error
-    return {"bytes": size, "sha256": digest.hexdigest()}
+    """Copy a file atomically. Returns its size and checksum, as the manifest has them."""
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
+        return {"bytes": temporary.stat().st_size, "sha256": _sha256(temporary)}
 
 
-# Taking in
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# Import
 
 
 @dataclass
-class Taken:
-    """What came of taking a parcel in."""
+class Imported:
+    """What an import did."""
 
     plan: str
     stages: int = 0
-    """Taken."""
+    """That were imported."""
     known: int = 0
-    """Done here already, and left as they are."""
+    """Stages that were done here already, and stay as they are."""
     notes: list[str] = field(default_factory=list)
-    """What a person should know."""
+    """Sentences for the user."""
 
 
-def take(folder: Path, paths: StorePaths) -> Taken:
-    """Merge a parcel into the store: its plan, its runs, and the stages that are not done here.
+def import_study(folder: Path, paths: StorePaths) -> Imported:
+    """Merge an exported study into the store: its plan, its runs, and the stages that are not done here.
 
     Repeating it changes nothing. Raises StoreError, naming the file, where one is missing or not what its checksum
     says: then nothing was taken. The database is left to ingestion.
     """
     manifest = _manifest(folder)
     files: dict[str, dict[str, Any]] = manifest["files"]
-    taken = Taken(str(manifest.get("plan")))
-    wanted = [name for name in files if not name.startswith("stages/")]
-    wanted = [name for name in wanted if not (paths.root / name).exists()]
+    imported = Imported(str(manifest.get("plan")))
+    records = [
+        name
+        for name in files
+        if not name.startswith("stages/") and not (paths.root / name).exists()
+    ]
     stages: dict[str, list[str]] = {}
     for name in files:
         if name.startswith("stages/"):
             stages.setdefault(name.split("/")[1], []).append(name)
     for key in list(stages):
         if paths.stage(key).result.exists():
-            taken.known += 1
-            _compare(folder, paths, key, taken)
+            imported.known += 1
+            _compare(folder, paths, key, imported)
             del stages[key]
-    for names in stages.values():
-        wanted += names
-    for name in wanted:
+    for name in itertools.chain(records, *stages.values()):
         _verify(folder / name, files[name])
     for key in stages:
         _check_key(folder, key)
     for key, names in stages.items():
-        _take_stage(folder, paths.stage(key), names, files, taken)
-    for name in wanted:
-        if not name.startswith("stages/"):
-            _take_file(folder / name, paths.root / name, files[name])
-    return taken
+        _import_stage(folder, paths.stage(key), names, files, imported)
+    for name in records:
+        _import_file(folder / name, paths.root / name, files[name])
+    return imported
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -192,7 +190,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
             )
         for name, entry in files.items():
             if not _NAMES.fullmatch(name):
-                raise StoreError(f"{path} names {name!r}, which no parcel has: refused")
+                raise StoreError(f"{path} names {name!r}, which no exported study has: refused")
             _ = int(entry["bytes"]), str(entry["sha256"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(f"{path} is no manifest: {error!r}") from error
@@ -201,22 +199,19 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _verify(path: Path, entry: dict[str, Any]) -> None:
-    """Read the file to its end. Raises StoreError where it is not what the manifest says."""
-    digest = hashlib.sha256()
+    """Compare the file with its checksum. Raises StoreError where it is not what the manifest says."""
+    if path.is_symlink():
+        raise StoreError(f"{path} is a link: refused; nothing was taken")
     try:
-        if path.is_symlink():
-            raise StoreError(f"{path} is a link: refused; nothing was taken")
-        with path.open("rb") as file:
-            while chunk := file.read(CHUNK):
-                digest.update(chunk)
+        found = _sha256(path)
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror}; nothing was taken") from error
-    if digest.hexdigest() != entry["sha256"]:
+    if found != entry["sha256"]:
         raise StoreError(f"{path} is not what its checksum says: refused; nothing was taken")
 
 
 def _check_key(folder: Path, key: str) -> None:
-    """A stage is what its key says: the sha256 of its description, and its result its own."""
+    """Check that spec and result belong to the stage's key. Raises StoreError where they do not."""
     from prunectl.spec.key import spec_from_dict, stage_key
 
     stage = StagePaths(folder / "stages" / key)
@@ -233,52 +228,48 @@ def _check_key(folder: Path, key: str) -> None:
             raise StoreError(f"{path} belongs to stage {found[:12]}: refused; nothing was taken")
 
 
-def _take_stage(
+def _import_stage(
     folder: Path,
     stage: StagePaths,
     names: list[str],
     files: dict[str, dict[str, Any]],
-    taken: Taken,
+    imported: Imported,
 ) -> None:
-    """Put the files of one stage in their place, its result last; skipped where it is running here."""
+    """Copy the files of one stage into place, its result last; skip it where it is running here."""
     lock = Lock(stage.lock)
     try:
         lock.acquire("prunectl import")
     except StoreBusy:
-        taken.notes.append(f"stage {stage.key[:12]} is running here and was not taken")
+        imported.notes.append(f"stage {stage.key[:12]} is running here and was not taken")
         return
     try:
         if stage.result.exists():
-            taken.known += 1
+            imported.known += 1
             return
         # A checkpoint of an attempt that was begun here belongs to another log than the one that comes.
         stage.latest.unlink(missing_ok=True)
         for name in sorted(names, key=lambda name: (name.endswith("/result.json"), name)):
-            _take_file(folder / name, stage.folder / Path(name).name, files[name])
-        taken.stages += 1
+            _import_file(folder / name, stage.folder / Path(name).name, files[name])
+        imported.stages += 1
     finally:
         lock.release()
 
 
-def _take_file(source: Path, target: Path, entry: dict[str, Any]) -> None:
-    digest = hashlib.sha256()
+def _import_file(source: Path, target: Path, entry: dict[str, Any]) -> None:
     with replacing(target) as temporary:
         shutil.copyfile(source, temporary)
-        with temporary.open("rb") as file:
-            while chunk := file.read(CHUNK):
-                digest.update(chunk)
-        if digest.hexdigest() != entry["sha256"]:
+        if _sha256(temporary) != entry["sha256"]:
             raise StoreError(f"{source} changed while it was copied: refused")
 
 
-def _compare(folder: Path, paths: StorePaths, key: str, taken: Taken) -> None:
-    """Say where the same stage came out otherwise on the two machines."""
+def _compare(folder: Path, paths: StorePaths, key: str, imported: Imported) -> None:
+    """Note where the same stage has another accuracy on the two machines."""
     try:
         ours = read_json(paths.stage(key).result)["accuracy"]
         theirs = read_json(folder / "stages" / key / "result.json")["accuracy"]
     except (OSError, StoreError, KeyError, TypeError):
         return
     if ours != theirs:
-        taken.notes.append(
+        imported.notes.append(
             f"stage {key[:12]} came to {theirs} % there and {ours} % here; what is here stays"
         )

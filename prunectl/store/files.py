@@ -1,4 +1,4 @@
-"""Writing files so that a crash leaves either the old content or the new, never a mixture.
+"""Write files so that a crash leaves either the old content or the new, never a mixture.
 
 All writes, fsyncs and renames of the store go through `hook`, so that a test can stop the process at each.
 """
@@ -20,25 +20,25 @@ hook: Callable[[str, Path], None] | None = None
 """Called with ("write" | "fsync" | "rename", path) just before each of these; for fault injection."""
 
 
-def about_to(action: str, path: Path) -> None:
-    """Tell the hook, if there is one."""
+def call_hook(action: str, path: Path) -> None:
+    """Call the hook, if one is set."""
     if hook is not None:
         hook(action, path)
 
 
-DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
-"""Errors of the disk rather than of a file."""
+DISK_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+"""Errors of the disk rather than of one file."""
 
 
 def cannot_write(path: Path, error: OSError) -> StoreError:
-    """The error for a file that cannot be written; a DiskError where no other could be either."""
-    kind = DiskError if error.errno in DISK else StoreError
+    """Make the error for a file that cannot be written: a DiskError where no other file could be either."""
+    kind = DiskError if error.errno in DISK_ERRNOS else StoreError
     return kind(f"cannot write {path}: {error.strerror or error}")
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` to write to; fsynced and renamed over `path` at the end.
+    """Give a temporary path beside `path` to write to; fsync it and rename it over `path` at the end.
 
     Raises StoreError where the folder cannot be written, DiskError where the disk is full; nothing is left behind
     then.
@@ -46,17 +46,12 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        about_to("write", path)
+        call_hook("write", path)
         yield temporary
-        about_to("fsync", path)
-        descriptor = os.open(temporary, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        about_to("rename", path)
+        _fsync(path, temporary)
+        call_hook("rename", path)
         os.replace(temporary, path)
-        sync_folder(path.parent)
+        _fsync(path.parent, path.parent)  # the rename is durable only with its folder
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
@@ -64,10 +59,10 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make a rename in the folder durable."""
-    about_to("fsync", folder)
-    descriptor = os.open(folder, os.O_RDONLY)
+def _fsync(path: Path, file: Path) -> None:
+    """Sync a file or folder to the disk; the hook is called with `path`."""
+    call_hook("fsync", path)
+    descriptor = os.open(file, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -75,7 +70,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """Temporary files of `replacing` in the folder: what a killed process left, or a living one is writing."""
+    """List temporary files of `replacing` in the folder: left by a killed process, or being written by a living one."""
     return sorted(folder.glob(".*.tmp"))
 
 
@@ -91,10 +86,7 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The file's JSON.
-
-    Raises FileNotFoundError as is, and StoreError where the content is not JSON.
-    """
+    """Read a file's JSON. Raises FileNotFoundError as is, StoreError where the content is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -102,9 +94,9 @@ def read_json(path: Path) -> Any:
 
 
 def read_head(path: Path, stop: str) -> dict[str, Any]:
-    """The members of the file's JSON object that come before the member `stop`: of a long file, what is wanted first.
+    """Read the members of a file's JSON object that come before the member `stop`, to save the time for the rest.
 
-    Raises as `read_json`. What comes after is not looked at; a file that `dumps` has not written is read whole.
+    Raises as `read_json`. What comes after is not parsed; a file that `dumps` has not written is read whole.
     """
     text = path.read_text(encoding="utf-8")
     decoder = json.JSONDecoder()
@@ -123,7 +115,7 @@ def read_head(path: Path, stop: str) -> dict[str, Any]:
 
 
 def dumps(data: Any) -> str:
-    """Compact JSON in which NaN and infinities are null: a diverged loss must not make a file unreadable."""
+    """Return compact JSON; NaN and infinities become null, so that a diverged loss does not make a file unreadable."""
     try:
         return json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     except ValueError:

@@ -1,7 +1,7 @@
-"""What nothing needs any more, and how to be rid of it. Never a final state, a mask, a log or a result.
+"""Find and remove files that nothing needs any more. Never a final state, a mask, a log or a result.
 
-Superseded are: checkpoints inside stages that are done, rewind checkpoints that no unfinished stage starts from (a
-plan that wants one later replays the dense run to it), files that were set aside as corrupt, and temporary files of
+Not needed are: checkpoints inside stages that are done, rewind checkpoints that no unfinished stage starts from (a
+plan that wants one later replays the dense run to it), files set aside as corrupt, and temporary files of
 processes that are gone.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from prunectl.store.files import cannot_write, leftovers
 from prunectl.store.locks import Lock, is_held
 from prunectl.store.paths import StagePaths, StorePaths
-from prunectl.store.records.plan import current
+from prunectl.store.records.plan import current_studies
 
 LATEST = "checkpoints inside finished stages"
 REWIND = "rewind checkpoints that no unfinished stage needs"
@@ -25,7 +25,7 @@ TEMPORARY = "temporary files of dead processes"
 
 @dataclass(frozen=True)
 class Removal:
-    """A file to remove, and why."""
+    """A file to remove, and the reason."""
 
     path: Path
     bytes: int
@@ -33,7 +33,7 @@ class Removal:
 
 
 def removable(paths: StorePaths) -> list[Removal]:
-    """Everything that nothing needs; changes nothing."""
+    """List the files that nothing needs; nothing is removed."""
     needed = _needed(paths)
     found: list[Removal] = []
     for folder in sorted(paths.stages.glob("*")):
@@ -47,29 +47,27 @@ def removable(paths: StorePaths) -> list[Removal]:
 
 
 def remove(paths: StorePaths, found: Iterable[Removal]) -> int:
-    """Remove files; bytes freed.
+    """Remove files. Returns the bytes freed.
 
     Raises StoreBusy where a scheduler has the store, StoreError where a file cannot be removed.
     """
     freed = 0
     lock = Lock(paths.scheduler_lock)
     lock.acquire(f"garbage collection, pid {os.getpid()}")
-    try:
+    with lock:
         for each in found:
             try:
                 each.path.unlink(missing_ok=True)
             except OSError as error:
                 raise cannot_write(each.path, error) from error
             freed += each.bytes
-    finally:
-        lock.release()
     return freed
 
 
 def _needed(paths: StorePaths) -> set[tuple[str, int]]:
-    """(dense stage, step) of the checkpoints that unfinished stages of current plans start from."""
+    """List (dense stage, step) of the checkpoints that unfinished stages of current plans start from."""
     found = set()
-    for study in current(paths):
+    for study in current_studies(paths):
         for stage in study.stages.values():
             key, step = stage.weights
             if key and step is not None and not paths.stage(stage.key).result.exists():
@@ -86,14 +84,14 @@ def _of_stage(stage: StagePaths, needed: set[tuple[str, int]]) -> Iterator[Remov
     steps = {step for _, step in needed}
     keys = {key for key, _ in needed}
     for step in stage.rewind_steps():
-        # Of a replay, whose key is not the dense stage's, any step that somebody wants is kept.
+        # A replay has another key than the dense stage: any step of it that is wanted is kept.
         wanted = (stage.key, step) in needed or (stage.key not in keys and step in steps)
         if not wanted:
             yield from _removals([stage.rewind(step)], REWIND)
 
 
 def _dead(temporary: Iterable[Path]) -> Iterator[Path]:
-    """Those whose process, which stands in their name, is gone."""
+    """Yield the files whose process, named in their name, is gone."""
     for path in temporary:
         pid = path.name.split(".")[-3]
         if not (pid.isdigit() and Path(f"/proc/{pid}").exists()):

@@ -1,4 +1,4 @@
-"""Append-only logs: one JSON record per line, the only way facts leave a worker.
+"""Read and write append-only logs: one JSON record per line, the only way facts leave a worker.
 
 Every record has `seq` (0, 1, 2 … through the file), `attempt` (1, 2 … how often the stage was started), `time`
 (Unix seconds) and `type`. A crash can leave a torn last line: readers stop before it, and the next writer ends it
@@ -30,13 +30,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from prunectl.store.files import about_to, cannot_write, dumps
+from prunectl.store.files import call_hook, cannot_write, dumps
 
 Record = dict[str, Any]
 
 
 def read(path: Path, offset: int = 0) -> tuple[list[Record], int]:
-    """Complete records from byte `offset` on, and the offset to go on from.
+    """Read complete records from byte `offset` on. Returns them and the offset to go on from.
 
     A missing file has no records. Lines that are not JSON objects (torn by a crash) are left out.
     """
@@ -51,7 +51,7 @@ def read(path: Path, offset: int = 0) -> tuple[list[Record], int]:
 
 
 def _parsed(data: bytes) -> list[Any]:
-    """The values of all lines that are JSON."""
+    """Parse all lines that are JSON."""
     lines = data.splitlines()
     try:
         # As one array, which is twice as fast. A torn line cannot hide in it: what follows is a complete object,
@@ -72,10 +72,7 @@ class Journal:
     """The writer of one log. Only the process that holds the stage's lock may have one."""
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
-        """Open for appending; a torn last line is ended first.
-
-        Raises StoreError where the file cannot be written.
-        """
+        """Open for appending; a torn last line is ended first. Raises StoreError where it cannot be written."""
         self.path = path
         self._clock = clock
         records, _ = read(path)
@@ -93,7 +90,7 @@ class Journal:
             raise cannot_write(path, error) from error
 
     def append(self, kind: str, *, durable: bool = False, **fields: Any) -> Record:
-        """Add a record; `durable` waits until it is on the disk.
+        """Append a record and return it; `durable` waits until it is on the disk.
 
         Raises StoreError where it cannot be written; the log is then as it was before.
         """
@@ -104,11 +101,11 @@ class Journal:
             "type": kind,
             **fields,
         }
-        about_to("write", self.path)
+        call_hook("write", self.path)
         try:
             self._write(dumps(record).encode() + b"\n")
             if durable:
-                about_to("fsync", self.path)
+                call_hook("fsync", self.path)
                 os.fsync(self._descriptor)
         except OSError as error:
             raise cannot_write(self.path, error) from error

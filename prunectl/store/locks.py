@@ -2,7 +2,7 @@
 
 Open-file-description locks (Linux): unlike POSIX record locks they survive another open and close of the file in
 the same process, and unlike flock they can be asked about (F_OFD_GETLK) without being taken for a moment, so that
-a reader of `status` can never make a worker's own attempt fail.
+a reader such as `status` never makes a worker's own attempt fail.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Lock:
         return self._descriptor is not None
 
     def acquire(self, note: str = "") -> None:
-        """Take the lock and leave `note` in the file for people to read.
+        """Take the lock and write `note` into the file for people to read.
 
         Raises StoreBusy at once where another holds it, StoreError where the file cannot be made.
         """
@@ -55,13 +55,13 @@ class Lock:
                 f"{self.path} is locked{f' by {held_by}' if held_by else ''}"
             ) from error
         if note:
-            with contextlib.suppress(OSError):  # it is held all the same: only for people to read
+            with contextlib.suppress(OSError):  # the lock is held all the same
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, note.encode(), 0)
         self._descriptor = descriptor
 
     def release(self) -> None:
-        """Give the lock back; the file stays."""
+        """Release the lock; the file stays."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -88,8 +88,8 @@ def _open(path: Path) -> int:
         return os.open(path, flags | os.O_CREAT, 0o666)
 
 
-def is_held(path: Path) -> bool:
-    """Whether some process holds the lock now. Never takes it."""
+def is_held(path: Path | str) -> bool:
+    """Return whether some process holds the lock now, without taking it."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

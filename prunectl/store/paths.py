@@ -5,6 +5,25 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
+
+from prunectl.store.locks import is_held
+
+StageState = Literal["done", "running", "begun", "waiting"]
+
+RESULT, EVENTS, LOCK = "result.json", "events.jsonl", "lock"
+"""Files of a stage, which its state is computed from."""
+
+
+@dataclass(frozen=True)
+class _Named:
+    """An attribute that is a path: a name under the object's own folder."""
+
+    name: str
+
+    def __get__(self, owner: Any, _: type) -> Path:
+        folder: Path = owner.folder
+        return folder / self.name
 
 
 @dataclass(frozen=True)
@@ -13,45 +32,26 @@ class StagePaths:
 
     folder: Path
 
+    spec = _Named("spec.json")
+    events = _Named(EVENTS)
+    result = _Named(RESULT)
+    mask = _Named("mask.safetensors")
+    final = _Named("final.safetensors")
+    latest = _Named("latest.safetensors")
+    """The newest checkpoint inside the stage, for resuming; replaced as training goes on."""
+    lock = _Named(LOCK)
+
     @property
     def key(self) -> str:
+        """The stage's key, which names its folder."""
         return self.folder.name
 
-    @property
-    def spec(self) -> Path:
-        return self.folder / "spec.json"
-
-    @property
-    def events(self) -> Path:
-        return self.folder / "events.jsonl"
-
-    @property
-    def result(self) -> Path:
-        return self.folder / "result.json"
-
-    @property
-    def mask(self) -> Path:
-        return self.folder / "mask.safetensors"
-
-    @property
-    def final(self) -> Path:
-        return self.folder / "final.safetensors"
-
-    @property
-    def latest(self) -> Path:
-        """The newest checkpoint inside the stage, for resuming; replaced as training goes on."""
-        return self.folder / "latest.safetensors"
-
-    @property
-    def lock(self) -> Path:
-        return self.folder / "lock"
-
     def rewind(self, step: int) -> Path:
-        """The training state before optimizer step number `step`."""
+        """Return the file of the training state before optimizer step number `step`."""
         return self.folder / f"rewind-{step}.safetensors"
 
     def rewind_steps(self) -> list[int]:
-        """Steps of the rewind checkpoints that are there, ascending."""
+        """List the steps of the rewind checkpoints that exist, ascending."""
         names = [path.stem for path in self.folder.glob("rewind-*.safetensors")]
         return sorted(int(name.removeprefix("rewind-")) for name in names)
 
@@ -62,70 +62,53 @@ class StorePaths:
 
     root: Path
 
+    database = _Named("results.duckdb")
+    database_lock = _Named("control/database.lock")
+    """Held by whoever writes the database; DuckDB's own lock vanishes when the file is replaced."""
+    stages = _Named("stages")
+    plans = _Named("plans")
+    runs = _Named("runs")
+    scheduler_log = _Named("scheduler.jsonl")
+    """Journal of what the scheduler did: requests carried out, retries, failures, devices."""
+    control = _Named("control")
+    scheduler_lock = _Named("control/lock")
+    heartbeat = _Named("control/heartbeat.json")
+    """What the scheduler is doing now, replaced every second."""
+    requests = _Named("control/requests")
+    """One file per request; the scheduler removes it when it has carried it out and logged it."""
+    logs = _Named("logs")
+    queries = _Named("recipes")
+    """The user's own SQL queries, beside those in the package."""
+
     @classmethod
     def locate(cls, option: Path | None = None) -> StorePaths:
-        """`--store`, then PRUNECTL_STORE, then ./store."""
+        """Return the store of the option `--store`, else of PRUNECTL_STORE, else ./store."""
         chosen = option or Path(os.environ.get("PRUNECTL_STORE") or "store")
         return cls(chosen.expanduser().absolute())
 
     @property
-    def database(self) -> Path:
-        return self.root / "results.duckdb"
-
-    @property
-    def database_lock(self) -> Path:
-        """Held by whoever writes the database; DuckDB's own lock vanishes when the file is replaced."""
-        return self.control / "database.lock"
-
-    @property
-    def stages(self) -> Path:
-        return self.root / "stages"
+    def folder(self) -> Path:
+        """The store's folder, `root`."""
+        return self.root
 
     def stage(self, key: str) -> StagePaths:
+        """Return the files of the stage with this key."""
         return StagePaths(self.stages / key)
 
-    @property
-    def plans(self) -> Path:
-        return self.root / "plans"
-
     def plan(self, digest: str) -> Path:
+        """Return the record of this version of a plan."""
         return self.plans / f"{digest}.json"
 
-    @property
-    def runs(self) -> Path:
-        return self.root / "runs"
-
     def run(self, run_id: str) -> Path:
+        """Return the record of this start of a scheduler."""
         return self.runs / f"{run_id}.json"
 
-    @property
-    def scheduler_log(self) -> Path:
-        """What the scheduler did, as a journal: requests obeyed, retries, failures, devices."""
-        return self.root / "scheduler.jsonl"
 
-    @property
-    def control(self) -> Path:
-        return self.root / "control"
-
-    @property
-    def scheduler_lock(self) -> Path:
-        return self.control / "lock"
-
-    @property
-    def heartbeat(self) -> Path:
-        """What the scheduler is doing now, replaced every second."""
-        return self.control / "heartbeat.json"
-
-    @property
-    def requests(self) -> Path:
-        """One file per request, removed by the scheduler when it has been obeyed and logged."""
-        return self.control / "requests"
-
-    @property
-    def logs(self) -> Path:
-        return self.root / "logs"
-
-    @property
-    def recipes(self) -> Path:
-        """The user's own SQL recipes, beside those in the package."""
-        return self.root / "recipes"
+def stage_state(folder: Path | str) -> StageState:
+    """Compute the state of the stage in this folder from its files; running only while its lock is held now."""
+    # As text: for tens of thousands of stages, path objects take longer than the disk.
+    if os.path.exists(f"{folder}/{RESULT}"):
+        return "done"
+    if is_held(f"{folder}/{LOCK}"):
+        return "running"
+    return "begun" if os.path.exists(f"{folder}/{EVENTS}") else "waiting"

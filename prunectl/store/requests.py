@@ -1,8 +1,8 @@
-"""Asking a scheduler for something, whether one is alive or not.
+"""Send requests to a scheduler and read them; also where none is alive.
 
-A request is a file in `control/requests`, written atomically; the scheduler obeys it, logs it in
-scheduler.jsonl with its answer, and removes it. Where no scheduler is alive, what concerns trials is logged
-directly, under the scheduler's lock, so that the next run obeys; the rest says that none is running.
+A request is a file in `control/requests`, written atomically; the scheduler carries it out, logs it in
+scheduler.jsonl with its answer, and removes it. Where no scheduler is alive, an action on trials is logged
+directly, under the scheduler's lock, so that the next run follows it; other requests fail, as none is running.
 
 Requests (`do`): cancel, hold, release, retry {trials}; priority {trials, value | change}; stop {now};
 add-plan {plan}; drain, undrain {device}. All have id, time (Unix seconds) and by.
@@ -15,129 +15,44 @@ import getpass
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from prunectl.errors import ControlError, QueryError, StoreBusy, StoreError
+from prunectl.errors import ControlError, StoreBusy
 from prunectl.store.files import read_json, write_json
 from prunectl.store.journal import Journal, Record
 from prunectl.store.locks import Lock, is_held
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.plan import LABELS, Study, Trial, current
+from prunectl.store.records.plan import Study, current_studies
 from prunectl.store.records.scheduler_log import History
+from prunectl.store.select import find_trials
 
 TrialAction = Literal["cancel", "hold", "release", "retry", "priority"]
 PAST = {"cancel": "cancelled", "hold": "held", "release": "released", "retry": "retried"}
-"""Names of the records that actions on trials leave in the log."""
+"""Types of the log records that actions on trials leave."""
 
 ANSWER_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a request."""
+    """The outcome of a request."""
 
     ok: bool
     text: str
     trials: tuple[str, ...] = ()
     by: Literal["scheduler", "store", "nobody"] = "scheduler"
-    """Who took it: a live scheduler, the log for the next one, or nobody in time."""
+    """Who carried it out: a live scheduler, the log for the next one, or nobody in time."""
 
 
 def alive(paths: StorePaths) -> bool:
-    """Whether a scheduler has the store now."""
+    """Return whether a scheduler holds the store now."""
     return is_held(paths.scheduler_lock)
 
 
-# which trials
-
-
-def find_trials(
-    paths: StorePaths, selectors: Sequence[str], where: str | None = None
-) -> list[Trial]:
-    """The trials that any of the selectors names, or all, and that the SQL condition `where` is true of, in the
-    order of their plans.
-
-    A selector is an id, the beginning of one, `all`, or conditions joined by commas:
-    `strategy=lr-rewind,seed=0`. Conditions are on the labels of trials, `plan`, `seed`, `cell`, and `state`
-    (failed, cancelled or held). `where` is on the columns of `trials`, or on those of `iterations`: then a trial
-    is meant that has such an iteration.
-
-    Raises ControlError for a selector that names no trial, or that begins the ids of several, and for a
-    condition that the database refuses or that is true of none.
-    """
-    studies = current(paths)
-    trials = {trial.trial: trial for study in studies for trial in study.trials}
-    history = History()
-    history.catch_up(paths)
-    chosen: set[str] = set()
-    for selector in selectors if where is None else (selectors or ["all"]):
-        chosen |= _select(selector, trials, history)
-    if where is not None:
-        chosen &= _where(paths, where)
-        if not chosen:
-            raise ControlError(f"--where {where!r} is true of no trial")
-    return [trial for name, trial in trials.items() if name in chosen]
-
-
-def _select(selector: str, trials: dict[str, Trial], history: History) -> set[str]:
-    if selector == "all":
-        found = set(trials)
-    elif "=" in selector:
-        conditions = [part.partition("=")[::2] for part in selector.split(",")]
-        tests = [_condition(name.strip(), value.strip(), history) for name, value in conditions]
-        found = {name for name, trial in trials.items() if all(test(trial) for test in tests)}
-    else:
-        found = {name for name in trials if name.startswith(selector.lower())}
-        if len(found) > 1 and selector.lower() not in found:
-            some = ", ".join(sorted(found)[:4])
-            raise ControlError(f"{selector!r} begins {len(found)} trials: {some}, …")
-    if not found or not selector:
-        raise ControlError(f"no trial matches {selector!r}")
-    return found
-
-
-def _where(paths: StorePaths, condition: str) -> set[str]:
-    from prunectl.store.db import query  # DuckDB is loaded only where it is asked
-
-    with contextlib.suppress(StoreError):  # what it lacks is added, if it can be written
-        query.refresh(paths)
-    refused: list[QueryError] = []
-    for table in ("trials", "iterations"):
-        try:
-            sql = f"SELECT DISTINCT trial FROM {table} WHERE (\n{condition}\n)"
-            return {row[0] for row in query.run(paths, sql).rows}
-        except QueryError as error:
-            refused.append(error)
-    if "not found" in str(
-        refused[0]
-    ):  # no column of trials, so what is wrong with iterations tells more
-        refused.reverse()
-    raise ControlError(f"--where {condition!r}: {refused[0]}") from refused[0]
-
-
-def _condition(name: str, value: str, history: History) -> Callable[[Trial], bool]:
-    if name == "state":
-        states: dict[str, Callable[[Trial], bool]] = {
-            "failed": lambda trial: any(key in history.failures for key in trial.path),
-            "cancelled": lambda trial: trial.trial in history.cancelled,
-            "held": lambda trial: trial.trial in history.held,
-        }
-        if value not in states:
-            raise ControlError(f"state={value}: trials are chosen by {', '.join(states)}")
-        return states[value]
-    allowed = ("plan", "seed", "cell", *LABELS)
-    if name not in allowed:
-        raise ControlError(f"no label {name!r}; there are {', '.join(allowed)} and state")
-    return lambda trial: trial.label(name) == value
-
-
-# requests
-
-
 def send(paths: StorePaths, do: str, **fields: Any) -> str:
-    """Leave a request; its id. Raises StoreError where it cannot be written."""
+    """Write a request. Returns its id. Raises StoreError where it cannot be written."""
     request = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
     write_json(
         paths.requests / f"{request}.json",
@@ -147,7 +62,7 @@ def send(paths: StorePaths, do: str, **fields: Any) -> str:
 
 
 def pending(paths: StorePaths) -> list[dict[str, Any]]:
-    """Requests that have not been obeyed, in their order. Files that are no requests are removed."""
+    """Read the requests that have not been carried out, in their order. Files that are no requests are removed."""
     found = []
     for path in sorted(paths.requests.glob("*.json")):
         try:
@@ -164,7 +79,7 @@ def pending(paths: StorePaths) -> list[dict[str, Any]]:
 
 
 def withdraw(paths: StorePaths, request: str) -> bool:
-    """Take a request back; whether it was still there."""
+    """Remove a request. Returns whether it was still there."""
     try:
         (paths.requests / f"{request}.json").unlink()
     except FileNotFoundError:
@@ -178,8 +93,7 @@ def wait(
     timeout: float = ANSWER_SECONDS,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Answer:
-    """The scheduler's answer to a request. Where none comes, or the scheduler ends, the request is
-    withdrawn."""
+    """Wait for the scheduler's answer to a request; after `timeout` seconds, or its end, withdraw the request."""
     deadline = time.monotonic() + timeout
     history = History()
     while True:
@@ -204,16 +118,10 @@ def _answer(record: Record) -> Answer:
 def request(
     paths: StorePaths, do: str, *, timeout: float = ANSWER_SECONDS, **fields: Any
 ) -> Answer:
-    """Ask the live scheduler and wait for its answer.
-
-    Raises ControlError where none is running.
-    """
+    """Send a request to the live scheduler and wait for its answer. Raises ControlError where none is running."""
     if not alive(paths):
         raise ControlError(f"no scheduler is running on {paths.root}")
     return wait(paths, send(paths, do, **fields), timeout)
-
-
-# what can be asked for
 
 
 def change_trials(
@@ -226,10 +134,9 @@ def change_trials(
     change: int | None = None,
     timeout: float = ANSWER_SECONDS,
 ) -> Answer:
-    """Cancel, hold, release, retry or prioritise trials: by the live scheduler, or in the log for the next
-    one.
+    """Cancel, hold, release, retry or prioritise trials: by the live scheduler, or in the log for the next one.
 
-    The trials are those of `find_trials`. For `priority`, `value` sets and `change` adds.
+    The trials are those of `select.find_trials`. For `priority`, `value` sets and `change` adds.
     Raises ControlError for selectors that name nothing.
     """
     trials = [trial.trial for trial in find_trials(paths, selectors, where)]
@@ -254,27 +161,22 @@ def _record(
 ) -> Answer:
     lock = Lock(paths.scheduler_lock)
     lock.acquire(_by())
-    try:
+    with lock:
         history = History()
         history.catch_up(paths)
-        journal = Journal(paths.scheduler_log)
-        try:
-            journal.append(**effect(do, fields, history, current(paths)), durable=True)
-            text = f"{done_text(do, len(trials))}; no scheduler is running, the next run obeys"
-            asked = {"id": f"{time.time_ns():020d}", "do": do, "by": _by(), **fields}
+        record = action_record(do, fields, history, current_studies(paths))
+        text = f"{done_text(do, len(trials))}; no scheduler is running, the next run obeys"
+        asked = {"id": f"{time.time_ns():020d}", "do": do, "by": _by(), **fields}
+        with contextlib.closing(Journal(paths.scheduler_log)) as journal:
+            journal.append(**record, durable=True)
             journal.append("request", request=asked, ok=True, answer=text)
-        finally:
-            journal.close()
-    finally:
-        lock.release()
     return Answer(True, text, tuple(trials), by="store")
 
 
-def effect(
-    do: str, fields: dict[str, Any], history: History, studies: Iterable[Study]
+def action_record(
+    do: str, fields: Mapping[str, Any], history: History, studies: Iterable[Study]
 ) -> dict[str, Any]:
-    """The record that an action on trials leaves: its `kind` and its fields, as `Journal.append` takes
-    them."""
+    """Make the log record of an action on trials: its `kind` and its fields, as `Journal.append` takes them."""
     trials = list(fields["trials"])
     if do == "priority":
         value, change = fields.get("value"), fields.get("change")
@@ -295,24 +197,21 @@ def effect(
 
 
 def done_text(do: str, count: int) -> str:
-    """The action in words: "cancelled 3 trials"."""
+    """Return the action in words: "cancelled 3 trials"."""
     word = PAST.get(do, "set the priority of")
     return f"{word} {count} trial{'' if count == 1 else 's'}"
 
 
 def stop(paths: StorePaths, *, now: bool = False, timeout: float = ANSWER_SECONDS) -> Answer:
-    """Ask the scheduler to checkpoint and end, or to end at once.
-
-    Raises ControlError where none is running.
-    """
+    """Ask the scheduler to checkpoint and end, or to end at once. Raises ControlError where none is running."""
     return request(paths, "stop", now=now, timeout=timeout)
 
 
 def add_plan(paths: StorePaths, digest: str, *, timeout: float = ANSWER_SECONDS) -> Answer:
     """Ask the scheduler to run a plan of the store as well.
 
-    An answer `by` nobody means that the scheduler ended first and that a new one is needed. Raises
-    ControlError where none is running.
+    An answer `by` nobody means that the scheduler ended first and that a new one is needed. Raises ControlError where
+    none is running.
     """
     return request(paths, "add-plan", plan=digest, timeout=timeout)
 

@@ -1,6 +1,6 @@
-"""Checkpoints without torch: their tensors as numpy arrays, once their checksum has been found right.
+"""Read checkpoints without torch: their tensors as numpy arrays, after a check of their checksum.
 
-The files are those of stage/checkpoint.py, which writes and reads them with torch.
+The files are those of worker/checkpoint.py, which writes and reads them with torch.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ _TYPES = {
     "BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64",
     "F16": "float16", "F32": "float32", "F64": "float64",
 }  # fmt: skip
-"""Names of safetensors and what numpy and torch call them. numpy has no bfloat16, and no checkpoint has it."""
+"""Names of types in safetensors, and in numpy and torch. numpy has no bfloat16, and no checkpoint has it."""
 
 Arrays = dict[str, "numpy.ndarray[Any, Any]"]
 
 
-class BadFile(StoreError):
+class CorruptFile(StoreError):
     """The file is torn, or its content is not what its checksum says."""
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedFile:
     """A file whose checksum holds."""
 
     checksum: str
@@ -40,11 +40,11 @@ class Checked:
 
     @property
     def stage(self) -> str | None:
-        """Key of the stage that it says it is of."""
+        """Key of the stage it belongs to, by its metadata."""
         return self.metadata.get("stage")
 
     def masks(self) -> Arrays:
-        """The boolean tensors of weights (of more than one dimension), flat."""
+        """Return the boolean tensors of weights (of more than one dimension), flattened."""
         return {
             name: array.reshape(-1)
             for name, array in self.arrays.items()
@@ -52,11 +52,8 @@ class Checked:
         }
 
 
-def check(path: Path) -> Checked:
-    """Read a checkpoint or mask and compute its checksum again.
-
-    Raises FileNotFoundError as is, BadFile where it is not what it was.
-    """
+def read_checked(path: Path) -> CheckedFile:
+    """Read a checkpoint or mask. Raises FileNotFoundError as is, CorruptFile where its checksum does not hold."""
     import numpy
     from safetensors import SafetensorError, deserialize, safe_open
 
@@ -66,19 +63,19 @@ def check(path: Path) -> Checked:
             metadata: dict[str, str] = dict(file.metadata() or {})
         found = deserialize(content)  # type: ignore[no-untyped-call]
     except (SafetensorError, OSError, ValueError) as error:
-        raise BadFile(f"{path} cannot be read: {error}") from error
+        raise CorruptFile(f"{path} cannot be read: {error}") from error
     digest = hashlib.sha256()
     arrays: Arrays = {}
     for name, tensor in sorted(found, key=lambda each: each[0]):
         kind = _TYPES.get(tensor["dtype"])
         if kind is None:
-            raise BadFile(f"{path}: {name} is of type {tensor['dtype']}, which numpy has not")
+            raise CorruptFile(f"{path}: {name} is of type {tensor['dtype']}, which numpy has not")
         digest.update(f"{name} torch.{kind} {list(tensor['shape'])};".encode())
         digest.update(tensor["data"])
         arrays[name] = numpy.frombuffer(tensor["data"], dtype=kind).reshape(tensor["shape"])
     if metadata.get("sha256") != digest.hexdigest():
-        raise BadFile(f"{path} is not what its checksum says")
-    return Checked(digest.hexdigest(), arrays, metadata)
+        raise CorruptFile(f"{path} is not what its checksum says")
+    return CheckedFile(digest.hexdigest(), arrays, metadata)
 
 
 def write_tensors(path: Path, tensors: Arrays, metadata: Mapping[str, str]) -> None:
@@ -86,5 +83,5 @@ def write_tensors(path: Path, tensors: Arrays, metadata: Mapping[str, str]) -> N
     from safetensors.numpy import save
 
     with replacing(path) as temporary:
-        # save_file would make a file that nobody else may read.
+        # safetensors' save_file makes a file that no other user may read.
         temporary.write_bytes(save(tensors, dict(metadata)))

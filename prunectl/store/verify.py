@@ -1,7 +1,7 @@
-"""Is the store what it says? Every checksum, every count, and the database against the files.
+"""Verify a store: every checksum, every count, and the database against the files.
 
-Nothing is changed but the database, which is brought up to date first. A stage that a worker has now is looked at
-as far as it is: its files are replaced atomically, so what is there is whole.
+Nothing is changed but the database, which is brought up to date first. A stage that is running is checked as far as
+it is: its files are replaced atomically, so each is whole.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from prunectl.store.files import leftovers, read_json
 from prunectl.store.journal import Record, read
 from prunectl.store.locks import is_held
 from prunectl.store.paths import StagePaths, StorePaths
-from prunectl.store.records.plan import current
-from prunectl.store.tensors import BadFile, Checked, check
+from prunectl.store.records.plan import current_studies
+from prunectl.store.tensors import CheckedFile, CorruptFile, read_checked
 
 
 @dataclass
 class Verdict:
-    """What `verify` found."""
+    """The findings of `verify`."""
 
     stages: int = 0
     done: int = 0
@@ -34,40 +34,37 @@ class Verdict:
     """Checkpoints and masks whose checksums were computed."""
     bytes: int = 0
     problems: list[str] = field(default_factory=list)
-    """What must not be: each a sentence."""
+    """Errors, a sentence each."""
     notes: list[str] = field(default_factory=list)
-    """What is no harm, but could be removed or was not looked at."""
+    """What does no harm but could be removed, or was not checked; a sentence each."""
     checksums: dict[str, str] = field(default_factory=dict)
-    """Of the end of each done stage, by key."""
+    """Of the final weights of each done stage, by key."""
 
 
 def verify(paths: StorePaths, progress: Callable[[int, int], None] | None = None) -> Verdict:
-    """Look at everything; `progress` is told how many stages of how many have been looked at.
-
-    Raises StoreError where there is no store.
-    """
+    """Check everything; calls `progress` with the stages checked and their total. Raises StoreError without a store."""
     if not paths.stages.is_dir() and not paths.plans.is_dir():
         raise StoreError(f"{paths.root} holds no results")
     verdict = Verdict()
     folders = sorted(path for path in paths.stages.glob("*") if path.is_dir())
     for number, folder in enumerate(folders):
-        _Stage(paths, StagePaths(folder), verdict).look()
+        _StageCheck(paths, StagePaths(folder), verdict).run()
         if progress is not None:
             progress(number + 1, len(folders))
-    _look_at_plans(paths, verdict)
-    _look_at_database(paths, verdict)
+    _check_plans(paths, verdict)
+    _check_database(paths, verdict)
     return verdict
 
 
-class _Stage:
-    """One stage's folder."""
+class _StageCheck:
+    """Checks one stage's folder."""
 
     def __init__(self, paths: StorePaths, files: StagePaths, verdict: Verdict) -> None:
         self.paths = paths
         self.files = files
         self.verdict = verdict
 
-    def look(self) -> None:
+    def run(self) -> None:
         self.verdict.stages += 1
         finished = self.files.result.exists()  # before its files: they are written before it
         spec = self._spec()
@@ -88,7 +85,7 @@ class _Stage:
         self.verdict.problems.append(f"stage {self.files.key[:12]}: {text}")
 
     def _spec(self) -> dict[str, Any]:
-        """What spec.json describes; empty where it cannot be trusted."""
+        """Read the stage of spec.json; empty where it cannot be trusted."""
         try:
             spec = read_json(self.files.spec)
             text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
@@ -104,14 +101,14 @@ class _Stage:
             return {}
         return body
 
-    def _checkpoints(self) -> dict[str, Checked]:
+    def _checkpoints(self) -> dict[str, CheckedFile]:
         found = {}
         for path in sorted(self.files.folder.glob("*.safetensors")):
             try:
-                checked = check(path)
+                checked = read_checked(path)
             except FileNotFoundError:  # replaced or removed by its worker just now
                 continue
-            except BadFile as error:
+            except CorruptFile as error:
                 self.verdict.problems.append(str(error))
                 continue
             self.verdict.files += 1
@@ -123,12 +120,12 @@ class _Stage:
 
     def _events(self) -> list[Record]:
         records, _ = read(self.files.events)
-        if [record.get("seq") for record in records] != list(range(len(records))):
+        if not _in_sequence(records):
             self._problem("records are missing from events.jsonl, or stand in it twice")
         return records
 
     def _result(
-        self, spec: dict[str, Any], found: dict[str, Checked], records: list[Record]
+        self, spec: dict[str, Any], found: dict[str, CheckedFile], records: list[Record]
     ) -> None:
         try:
             result = read_json(self.files.result)
@@ -160,7 +157,7 @@ class _Stage:
             if result.get(name) != last.get(name):
                 self._problem(f"{name} in result.json is not that of the last epoch")
 
-    def _mask(self, spec: dict[str, Any], result: dict[str, Any], checked: Checked) -> None:
+    def _mask(self, spec: dict[str, Any], result: dict[str, Any], checked: CheckedFile) -> None:
         masks = checked.masks()
         cut = sum(int((~mask).sum()) for mask in masks.values())
         if result["prunable"] - cut != result["kept"]:
@@ -170,22 +167,26 @@ class _Stage:
             )
         parent = self.paths.stage(spec["mask"]["parent"]).mask
         try:
-            before = check(parent).masks() if parent.exists() else {}
-        except (BadFile, OSError):  # told where the parent is looked at
+            before = read_checked(parent).masks() if parent.exists() else {}
+        except (CorruptFile, OSError):  # reported with the parent
             return
         for name, mask in masks.items():
             if name in before and bool(np.any(mask & ~before[name])):
                 self._problem(f"weights of {name} came back that {parent.parent.name[:12]} pruned")
 
 
-def _look_at_plans(paths: StorePaths, verdict: Verdict) -> None:
+def _in_sequence(records: list[Record]) -> bool:
+    return [record.get("seq") for record in records] == list(range(len(records)))
+
+
+def _check_plans(paths: StorePaths, verdict: Verdict) -> None:
     for path in sorted([*paths.plans.glob("*.json"), *paths.runs.glob("*.json")]):
         try:
             read_json(path)
         except StoreError as error:
             verdict.problems.append(str(error))
     records, _ = read(paths.scheduler_log)
-    if [record.get("seq") for record in records] != list(range(len(records))):
+    if not _in_sequence(records):
         verdict.problems.append("records are missing from scheduler.jsonl, or stand in it twice")
 
 
@@ -198,11 +199,11 @@ ORPHANS = {
     "AND stage NOT IN (SELECT stage FROM stages)",
     "plan_trials": "SELECT count(*) FROM plan_trials WHERE trial NOT IN (SELECT trial FROM trials)",
 }
-"""Rows that hang on nothing."""
+"""Queries that count rows without the stage or trial they belong to."""
 
 
-def _look_at_database(paths: StorePaths, verdict: Verdict) -> None:
-    """Whether the database is what the files say."""
+def _check_database(paths: StorePaths, verdict: Verdict) -> None:
+    """Compare the database with the files."""
     try:
         report = ingest.ingest(paths)
         if report.busy:
@@ -224,7 +225,7 @@ def _rows(paths: StorePaths) -> Iterator[str]:
         yield f"{len(marked ^ real)} stages are done in one of database and files only"
     asked = {
         (trial.trial, iteration)
-        for study in current(paths)
+        for study in current_studies(paths)
         for trial in study.trials
         for iteration, key in enumerate(trial.path)
         if key in real

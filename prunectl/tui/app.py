@@ -105,7 +105,7 @@ class Viewer(App[None]):
     def _watcher(self) -> Source:
         from prunectl.monitor.watcher import Watcher
 
-        return Watcher(self.paths, hasty=True)
+        return Watcher(self.paths, outline_first=True)
 
     def on_mount(self) -> None:
         """Start watching."""

@@ -107,12 +107,12 @@ class Reader:
 
     def recipes(self) -> dict[str, str]:
         """SQL by name: those in the package, then the store's own, which replace them."""
-        from prunectl.store.db import queries as cookbook
+        from prunectl.store.db.queries import queries
 
         try:
-            return {name: recipe.sql for name, recipe in cookbook.recipes(self.paths).items()}
+            return {name: query.sql for name, query in queries(self.paths).items()}
         except StoreError:  # an unreadable file of the user's must not take the view away
-            return {name: recipe.sql for name, recipe in cookbook.recipes().items()}
+            return {name: query.sql for name, query in queries().items()}
 
     def replica(self) -> Replica:
         """A private copy of the results."""

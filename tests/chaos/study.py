@@ -14,7 +14,7 @@ from prunectl.store.db import ingest, query
 from prunectl.store.files import read_json
 from prunectl.store.journal import read
 from prunectl.store.paths import StagePaths, StorePaths
-from prunectl.store.tensors import check
+from prunectl.store.tensors import read_checked
 from prunectl.store.verify import verify
 
 ROOT = Path(__file__).parents[2]
@@ -163,7 +163,7 @@ def files(store: Path) -> dict[str, Any]:
             if record["type"] == "epoch":
                 said[f"{stage.key} epoch {record['epoch']}"] = _timeless(record)
         for path in stage.folder.glob("*.safetensors"):
-            said[f"{stage.key} {path.name}"] = check(path).checksum
+            said[f"{stage.key} {path.name}"] = read_checked(path).checksum
     return said
 
 

@@ -8,16 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from prunectl.cli.support.records import last_use
 from prunectl.store.files import read_json, write_json
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.provenance import here as current_versions
-from prunectl.store.records.provenance import mixture
+from prunectl.store.records.plan import last_use
+from prunectl.store.records.provenance import installed_versions, version_warnings
 from tests.cli.conftest import Done
 from tests.support.fake_store import StoreMaker
 
 Run = Callable[..., Done]
-VERSIONS = current_versions()
+VERSIONS = installed_versions()
 
 
 @pytest.fixture
@@ -69,9 +68,9 @@ def test_versions_that_would_be_mixed_are_told(tmp_path: Path) -> None:
     old = now | {"torch": "2.11.0+cpu"}
     for key, versions in (("a" * 64, now), ("b" * 64, old), ("c" * 64, old)):
         write_json(paths.stage(key).result, {"key": key, "versions": versions})
-    (said,) = mixture(paths, ["a" * 64, "b" * 64, "c" * 64, "d" * 64])
+    (said,) = version_warnings(paths, ["a" * 64, "b" * 64, "c" * 64, "d" * 64])
     assert said.startswith(f"2 stages were computed by prunectl {VERSIONS[0]} with torch 2.11.0;")
-    assert mixture(paths, ["a" * 64]) == []
+    assert version_warnings(paths, ["a" * 64]) == []
 
 
 def test_a_plan_recorded_now_is_the_newest_although_the_clock_was_set_back(tmp_path: Path) -> None:

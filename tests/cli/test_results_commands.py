@@ -199,7 +199,7 @@ def test_a_folder_that_is_not_what_it_says_is_refused(
     first, second = sorted(path.parent for path in bad.glob("stages/*/result.json"))[:2]
     says = {
         "missing": "cannot read",
-        "escapes": "which no parcel has",
+        "escapes": "which no exported study has",
         "other stage": "belongs to stage",
         "unsealed": "is no exported study",
         "newer": "knows formats up to 1",
@@ -295,13 +295,13 @@ def test_the_record_of_a_run_fills_the_columns_of_runs(store: Path) -> None:
 def test_a_drivers_version_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     import pynvml
 
-    from prunectl.cli.support import provenance
+    from prunectl.store.records import provenance
 
     monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
     monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: None)
     monkeypatch.setattr(pynvml, "nvmlSystemGetDriverVersion", lambda: "590.48.01")
-    assert provenance.collect("r", [], ["cuda:0"])["driver"] == "590.48.01"
-    assert provenance.collect("r", [], ["cpu"])["driver"] is None
+    assert provenance.run_record("r", [], ["cuda:0"])["driver"] == "590.48.01"
+    assert provenance.run_record("r", [], ["cpu"])["driver"] is None
 
 
 # answers are up to date

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from prunectl.monitor import state as live
+from prunectl.monitor import state
 from prunectl.monitor.snapshot import STATES, Snapshot, TrialView
 from prunectl.monitor.state import RESCAN_SECONDS
 from prunectl.monitor.watcher import Watcher
 from prunectl.spec.key import spec_to_dict, stage_key
 from prunectl.spec.stage import replay_of
-from prunectl.store import requests as control
+from prunectl.store import requests
 from prunectl.store.files import read_json, write_json
 from prunectl.store.journal import Journal
 from prunectl.store.locks import Lock
@@ -175,9 +175,9 @@ def test_what_people_asked_for_shows_with_its_reason(store: Store, plan: Plan) -
     names = [row["trial"] for row in plan.trials]
     watcher = Watcher(store.paths)
     watcher.snapshot()
-    control.change_trials(store.paths, "cancel", [names[0]])
-    control.change_trials(store.paths, "hold", [names[1]])
-    control.change_trials(store.paths, "priority", [names[3]], value=2)
+    requests.change_trials(store.paths, "cancel", [names[0]])
+    requests.change_trials(store.paths, "hold", [names[1]])
+    requests.change_trials(store.paths, "priority", [names[3]], value=2)
     snapshot = watcher.snapshot()
     assert [view.state for view in snapshot.trials] == ["cancelled", "held", "waiting", "waiting"]
     assert [view.trial for view in snapshot.queue] == [names[3], names[2], names[1]]
@@ -253,10 +253,10 @@ def test_unchanged_trials_are_not_built_anew(store: Store) -> None:
 
 
 @pytest.mark.parametrize("made_by", ["this version", "one that wrote the time last", "hand"])
-def test_a_hasty_first_look_at_long_plans_knows_the_trials_and_the_second_all(
+def test_a_first_outline_of_long_plans_knows_the_trials_and_the_second_snapshot_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made_by: str
 ) -> None:
-    monkeypatch.setattr(live, "LONG", 1)
+    monkeypatch.setattr(state, "OUTLINE_BYTES", 1)
     maker = StoreMaker(tmp_path)
     digest = maker.plan(seeds=2)
     for key in next(iter(maker.trials.values())):
@@ -266,7 +266,7 @@ def test_a_hasty_first_look_at_long_plans_knows_the_trials_and_the_second_all(
         record = record | {"created": record.pop("created")}
         text = json.dumps(record, indent=1 if made_by == "hand" else None)
         maker.paths.plan(digest).write_text(text)
-    watcher = Watcher(maker.paths, clock=Clock(), hasty=True)
+    watcher = Watcher(maker.paths, clock=Clock(), outline_first=True)
     first, second = watcher.poll(), watcher.poll()
     whole = Watcher(maker.paths, clock=Clock()).snapshot()
     assert first
@@ -282,17 +282,17 @@ def test_a_hasty_first_look_at_long_plans_knows_the_trials_and_the_second_all(
 
 
 def test_only_long_plans_are_looked_at_twice(store: Store, plan: Plan) -> None:
-    watcher = Watcher(store.paths, hasty=True)
+    watcher = Watcher(store.paths, outline_first=True)
     assert watcher.snapshot().plans[0].steps
     assert watcher.poll() is None
 
 
-def test_a_run_in_a_hurry_is_still_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "LONG", 1)
+def test_a_run_is_seen_in_an_outline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "OUTLINE_BYTES", 1)
     maker = StoreMaker(tmp_path)
     maker.plan(seeds=2)
     with PretendedRun(maker, 3, hertz=50.0) as run:
-        watcher = Watcher(maker.paths, hasty=True)
+        watcher = Watcher(maker.paths, outline_first=True)
         for _ in range(2):
             snapshot = watcher.snapshot()
             assert len(snapshot.running) == 3

@@ -70,7 +70,9 @@ def test_an_answer_has_what_no_scheduler_read_in(maker, without_pandas):
 def test_what_stands_in_the_way_is_a_warning(maker, without_pandas, monkeypatch):
     store = prunectl.open(maker.root)
     store.rank()
-    monkeypatch.setattr("prunectl.api.catch_up", lambda _: ["the answer may be behind"])
+    monkeypatch.setattr(
+        "prunectl.store.db.query.bring_up_to_date", lambda _: ["the answer may be behind"]
+    )
     with pytest.warns(UserWarning, match="may be behind") as caught:
         assert store.sql("SELECT 1 AS one") == [{"one": 1}]
     assert caught[0].filename == __file__

@@ -11,7 +11,7 @@ from prunectl.scheduler.graph import StageGraph, preview
 from prunectl.spec.key import spec_from_dict, stage_key
 from prunectl.spec.stage import StageSpec, replay_of
 from prunectl.store.files import write_json, write_text
-from prunectl.store.records.plan import current, read_study
+from prunectl.store.records.plan import current_studies, read_study
 from tests.support.scheduler_lab import Plan, Store, dense, retrain
 
 
@@ -146,6 +146,6 @@ def test_the_newest_version_of_a_plan_is_current(store: Store) -> None:
     store.save(Plan("b"))
     (store.paths.plans / "torn.json").write_text('{"digest":')
     (store.paths.plans / "other.json").write_text(json.dumps([1]))
-    assert [study.digest for study in current(store.paths)] == ["a-2", "b-1"]
+    assert [study.digest for study in current_studies(store.paths)] == ["a-2", "b-1"]
     with pytest.raises(StoreError, match="no plan"):
         read_study(store.paths, "nothing")

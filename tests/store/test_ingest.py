@@ -11,8 +11,8 @@ import duckdb
 import pytest
 
 from prunectl.errors import StoreBusy, StoreError
-from prunectl.store.db import column_docs as glossary
-from prunectl.store.db import database, loader, query, schema, statements
+from prunectl.store.db import database, loader, query, schema
+from prunectl.store.db.column_docs import docs
 from prunectl.store.db.ingest import ingest, rebuild
 from prunectl.store.journal import Journal
 from tests.support.fake_store import START, StoreMaker
@@ -22,7 +22,7 @@ from tests.support.fake_store import START, StoreMaker
 def _bare_tables(monkeypatch):
     """Without comments and published results, which take most of the time of making a file."""
     monkeypatch.setattr(schema, "_comment", lambda connection: None)
-    monkeypatch.setattr(schema, "_load_published", lambda connection: None)
+    monkeypatch.setattr(schema, "SHIPPED", ("t_quantiles",))
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def tables(paths):
     query.run(paths, "SELECT 1")  # makes or mends it where need be
     out = {}
     with database.opened(paths.database, write=False, patience=5) as connection:
-        for name in [*glossary.TABLES, *glossary.VIEWS]:
+        for name in [*docs().tables, *docs().views]:
             if name not in ("store", "published"):
                 rows = connection.execute(f"SELECT * FROM {name} ORDER BY ALL").fetchall()
                 out[name] = json.dumps(rows, default=str)
@@ -359,21 +359,21 @@ def test_killed_at_any_write_it_goes_on(maker, monkeypatch):
     """Stopped before each statement in turn; what was committed is kept, what was not is read again."""
     ingest(maker.paths)
     maker.finish_all()
-    original = statements.Statements.put
-    for allowed in range(4):
+    original = database.upsert
+    for allowed in range(7):
         left = allowed
 
-        def put(self, *arguments):
+        def upsert(*arguments):
             nonlocal left
             if left == 0:
                 raise KeyboardInterrupt
             left -= 1
-            original(self, *arguments)
+            original(*arguments)
 
-        monkeypatch.setattr(statements.Statements, "put", put)
+        monkeypatch.setattr(database, "upsert", upsert)
         with pytest.raises(KeyboardInterrupt):
             ingest(maker.paths)
-    monkeypatch.setattr(statements.Statements, "put", original)
+    monkeypatch.setattr(database, "upsert", original)
     ingest(maker.paths)
     before = tables(maker.paths)
     rebuild(maker.paths)

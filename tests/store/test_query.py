@@ -9,7 +9,7 @@ import pytest
 from prunectl.errors import QueryError, StoreError, UnknownName
 from prunectl.store.db import query
 from prunectl.store.db.ingest import ingest
-from prunectl.store.db.queries import parse, recipes, run_recipe
+from prunectl.store.db.queries import parse, queries, run_query
 from prunectl.store.paths import StorePaths
 from tests.support.fake_store import StoreMaker
 
@@ -133,58 +133,57 @@ def test_parquet_keeps_types(filled, tmp_path):
     assert back == found.rows
 
 
-# Recipes
+# Queries with a name
 
 EMPTY_IN_THE_EXAMPLE = {"dead-layers", "ours-vs-published"}
 
 
-@pytest.mark.parametrize("name", recipes())
-def test_every_recipe_answers(name, filled, empty):
-    recipe = recipes()[name]
-    assert recipe.description
-    assert run_recipe(empty, name).rows == []
-    found = run_recipe(filled, name)
+@pytest.mark.parametrize("name", queries())
+def test_every_query_answers(name, filled, empty):
+    assert queries()[name].description
+    assert run_query(empty, name).rows == []
+    found = run_query(filled, name)
     assert bool(found.rows) != (name in EMPTY_IN_THE_EXAMPLE - {"ours-vs-published"})
 
 
 def test_there_are_at_least_a_dozen():
-    assert len(recipes()) >= 12
+    assert len(queries()) >= 12
 
 
-def test_recipe_parameters(filled):
-    found = run_recipe(filled, "cost-to-reach", {"loss": "0.1"})
-    assert len(found.rows) < len(run_recipe(filled, "cost-to-reach", {"loss": "10"}).rows)
-    assert len(run_recipe(filled, "slowest-stages", {"count": "2"}).rows) == 2
+def test_parameters_of_queries(filled):
+    found = run_query(filled, "cost-to-reach", {"loss": "0.1"})
+    assert len(found.rows) < len(run_query(filled, "cost-to-reach", {"loss": "10"}).rows)
+    assert len(run_query(filled, "slowest-stages", {"count": "2"}).rows) == 2
     with pytest.raises(QueryError, match="no parameter 'x'; it has: count"):
-        run_recipe(filled, "slowest-stages", {"x": "2"})
+        run_query(filled, "slowest-stages", {"x": "2"})
     with pytest.raises(UnknownName, match="did you mean 'leaderboard'"):
-        run_recipe(filled, "leaderbord")
+        run_query(filled, "leaderbord")
 
 
-def test_numbers_of_some_recipes(filled):
-    missing = run_recipe(filled, "seeds-missing").dicts()
+def test_numbers_of_some_queries(filled):
+    missing = run_query(filled, "seeds-missing").dicts()
     assert [row["iteration"] for row in missing] == [3]
-    failures = run_recipe(filled, "failures-by-reason").dicts()
+    failures = run_query(filled, "failures-by-reason").dicts()
     assert [(f["reason"], f["failures"], f["done_since"]) for f in failures] == [("oom", 1, 0)]
-    shared = run_recipe(filled, "shared-stages").dicts()[0]
+    shared = run_query(filled, "shared-stages").dicts()[0]
     assert (shared["stages_without_sharing"], shared["stages"]) == (36, 30)
-    rates = run_recipe(filled, "learning-rates").dicts()
+    rates = run_query(filled, "learning-rates").dicts()
     assert {(r["first_step"], r["lr"]) for r in rates} == {(0, 0.1), (586, 0.01)}
 
 
-def test_a_users_recipe_stands_beside_ours_and_may_replace_one(tmp_path):
+def test_a_users_query_stands_beside_ours_and_may_replace_one(tmp_path):
     made = StoreMaker(tmp_path)
     made.plan()
-    made.paths.recipes.mkdir()
-    (made.paths.recipes / "mine.sql").write_text(
+    made.paths.queries.mkdir()
+    (made.paths.queries / "mine.sql").write_text(
         "-- Twice\n-- :n\n-- :m 3\nSELECT 2 * $n::INT * $m::INT AS x"
     )
-    (made.paths.recipes / "runs.sql").write_text("-- Other\nSELECT 1")
-    assert run_recipe(made.paths, "mine", {"n": "4"}).rows == [(24,)]
-    assert run_recipe(made.paths, "runs").rows == [(1,)]
+    (made.paths.queries / "runs.sql").write_text("-- Other\nSELECT 1")
+    assert run_query(made.paths, "mine", {"n": "4"}).rows == [(24,)]
+    assert run_query(made.paths, "runs").rows == [(1,)]
     with pytest.raises(QueryError, match="needs n"):
-        run_recipe(made.paths, "mine")
+        run_query(made.paths, "mine")
 
 
-def test_a_recipe_without_comments_has_no_description():
+def test_a_query_without_comments_has_no_description():
     assert parse("x", "SELECT 1").description == ""

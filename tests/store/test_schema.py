@@ -9,11 +9,11 @@ import duckdb
 import pytest
 
 from prunectl.errors import StoreError
-from prunectl.store.db import column_docs as glossary
 from prunectl.store.db import ingest, query, schema
-from prunectl.store.db import readme as handbook
-from prunectl.store.db.queries import recipes
+from prunectl.store.db.column_docs import docs
+from prunectl.store.db.queries import queries
 from tests.support.fake_store import StoreMaker
+from tests.support.store_readme import readme
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,14 +55,14 @@ def test_everything_is_described_and_nothing_else(connection):
     views = connection.execute(
         "SELECT view_name, comment FROM duckdb_views() WHERE NOT internal"
     ).fetchall()
-    assert dict(tables) == glossary.TABLES
-    assert dict(views) == glossary.VIEWS
+    assert dict(tables) == docs().tables
+    assert dict(views) == docs().views
     described = connection.execute(
         "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE NOT internal"
     ).fetchall()
     assert all(comment for _, _, comment in described)
-    assert set(glossary.COLUMNS) <= {column for _, column, _ in described}
-    assert set(glossary.PARTICULAR) <= {f"{table}.{column}" for table, column, _ in described}
+    assert set(docs().columns) <= {column for _, column, _ in described}
+    assert set(docs().particular) <= {f"{table}.{column}" for table, column, _ in described}
 
 
 def test_primary_keys_are_the_only_indexes(connection):
@@ -131,13 +131,13 @@ def test_a_file_of_each_older_version_is_taken_over(tmp_path, version):
 
 
 def test_the_readme_is_up_to_date():
-    """python -m prunectl.store.db.readme > store/README.md"""
-    assert (ROOT / "store/README.md").read_text(encoding="utf-8") == handbook.readme()
+    """python -m tests.support.store_readme > store/README.md"""
+    assert (ROOT / "store/README.md").read_text(encoding="utf-8") == readme()
 
 
-def test_the_default_store_has_the_packages_recipes():
-    """cp prunectl/storage/recipes/*.sql store/recipes/"""
-    shipped = {name: recipe.sql for name, recipe in recipes().items()}
+def test_the_default_store_has_the_packages_queries():
+    """cp prunectl/store/db/queries/*.sql store/recipes/"""
+    shipped = {name: query.sql for name, query in queries().items()}
     tracked = {
         path.stem: path.read_text(encoding="utf-8") for path in ROOT.glob("store/recipes/*.sql")
     }

@@ -13,9 +13,9 @@ def results_of(store: Path | None) -> StorePaths:
 
     What stands in the way of that is written to stderr, and the answer may then be behind.
     """
-    from prunectl.store.db.catch_up import catch_up
+    from prunectl.store.db.query import bring_up_to_date
 
     paths = StorePaths.locate(store)
-    for note in catch_up(paths):
+    for note in bring_up_to_date(paths):
         narrate(note)
     return paths

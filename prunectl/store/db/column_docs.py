@@ -1,215 +1,39 @@
-"""What every table, view and column of results.duckdb means, with its unit.
-
-A column's name means the same wherever it stands; `TABLE.COLUMN` entries add what is particular to one table.
-The database carries these texts as comments, `prunectl sql --schema` and store/README.md print them.
-"""
+"""What every table, view and column of results.duckdb means, from column_docs.toml."""
 
 from __future__ import annotations
 
-TABLES = {
-    "store": "One row: the version of these tables and who made the file.",
-    "ingested": "How far each log and file of the store has been read into this database.",
-    "plans": "Every version of every plan that was run; a version is the sha256 of what it resolves to.",
-    "plan_trials": "Which trials a version of a plan asks for.",
-    "trials": "One row per trial: a point of a plan's grid with its seed.",
-    "paths": "The stages a trial consists of, in order; trials share stages.",
-    "runs": "One row per start of a scheduler: what ran where, with which code.",
-    "stages": "One row per stage, the unit of work and caching: what it is and, once done, what came out.",
-    "epochs": "The curve of each stage: one row per evaluation, from the latest attempt that reached it.",
-    "layers": "Weights kept in each prunable layer of each pruned stage.",
-    "rates": "Learning rates as they were logged, where they changed or a stage was resumed; see schedules.",
-    "events": "Every record of the logs but for epochs: starts, pruning, checkpoints, failures, requests.",
-    "published": "The results of three publications: Renda et al. 2020 (renda2020), Mikler 2021 (mikler2021) and "
-    "his thesis (mikler2021-thesis).",
-}
+import functools
+import tomllib
+from dataclasses import dataclass
+from importlib.resources import files
 
-VIEWS = {
-    "schedules": "The exact learning rates of each stage, as runs: a rate holds from first_step to the next row.",
-    "current_plans": "The version of each plan that was used last; leaderboard and ranking show these.",
-    "iterations": "The per-iteration results: one row per trial and finished iteration.",
-    "points": "Every number the current plans ask for, measured or not: one row per cell, iteration and seed. "
-    "Dense networks have rows of their own, one per stage.",
-    "leaderboard": "One row per plan, cell and iteration: the numbers of the seeds together. Dense networks are "
-    "rows with strategy 'dense'.",
-    "ranking": "Methods in order within each column of a table: one sparsity of a plan, network, dataset, recipe "
-    "and schedule.",
-}
-
-COLUMNS = {
-    "accuracy": "test accuracy after the last step, percent",
-    "accuracy_pruned": "test accuracy of the parent's end weights under the new mask, before rewinding, percent",
-    "accuracy_start": "test accuracy before the first step of retraining, after any rewinding, percent",
-    "argv": "the command and its arguments",
-    "attempt": "how often the stage had been started when this was logged, from 1",
-    "attempts": "how often the stage was started until it was done",
-    "axes": "keys that the plan varies",
-    "band": "what low and high are: min-max, or p10-p90 (10th and 90th percentile)",
-    "best": "whether the cell leads its column with all its seeds finished",
-    "best_accuracy": "highest test accuracy of any evaluation, percent; not ranked: it is chosen on the test set",
-    "bytes": "size, bytes",
-    "cell": "trials that differ only in their seed, 16 hex digits",
-    "ci": "half the 95 % interval of mean (Student's t), percentage points; null below n = 2",
-    "collapsed": "seeds whose network predicts one class",
-    "compression": "prunable weights of the dense network / weights kept",
-    "created": "when the file was made, UTC",
-    "criterion": "how weights are scored",
-    "cwd": "the folder the command was run in",
-    "data": "the record as it was logged",
-    "dataset": "data set",
-    "dead_layers": "prunable layers without a weight left",
-    "delta": "accuracy − accuracy of the same trial's dense network, percentage points",
-    "delta_ci": "half the 95 % interval of delta (Student's t over the seeds), percentage points",
-    "delta_n": "seeds that delta is averaged over: those whose dense network and own network are both done",
-    "delta_std": "sample standard deviation (n − 1) of the seeds' deltas, percentage points",
-    "dense": "accuracy of the same study's dense network, in the metric's unit",
-    "dense_stage": "the stage of the same trial's dense network",
-    "density": "fraction kept of the dense network's prunable weights, 0 to 1",
-    "device": "the device it ran on",
-    "device_name": "the model of that device",
-    "devices": "the devices of the run",
-    "digest": "version of a plan: sha256 of what it resolves to",
-    "diverged": "seeds whose loss stopped being finite",
-    "done": "whether the stage is complete: its result.json is there",
-    "driver": "version of NVIDIA's driver; null where no CUDA device was used",
-    "ended": "when it was done, UTC",
-    "epoch": "evaluations of this stage so far, from 1",
-    "epoch_steps": "optimizer steps per epoch",
-    "figure": "figure or table of the publication",
-    "file": "the plan's file",
-    "first_step": "the first optimizer step of this rate, from 0",
-    "flag": "diverged (loss not finite), collapsed (one class), or dead layers; null where all is well",
-    "flagged": "seeds that have a flag; they stay in n and in the mean",
-    "gap": "mean difference to the leader of the column over the seeds both have, percentage points",
-    "gap_ci": "half the 95 % interval of gap (Student's t), percentage points; null below two seeds",
-    "git_commit": "commit of the folder the command was run in",
-    "git_dirty": "whether that folder had changes that were not committed",
-    "granularity": "what is removed: weight or channel",
-    "head": "beginning of the sha256 of the log's first line",
-    "high": "upper end of the band, in the metric's unit",
-    "host": "the machine's name",
-    "iteration": "0 is the dense network, k ≥ 1 the k-th prune-and-retrain",
-    "iterations": "iterations of the trial after the dense network",
-    "kept": "prunable weights left",
-    "kept_parameters": "parameters left: kept weights and everything that is not prunable",
-    "layer": "the layer's name",
-    "log": "the log it stands in: a stage's key, or 'scheduler'",
-    "loss": "test loss after the last step, nats",
-    "low": "lower end of the band, in the metric's unit",
-    "lr": "learning rate",
-    "macs": "multiply-adds of kept weights for one image (convolutions and dense layers)",
-    "macs_dense": "multiply-adds of the dense network for one image",
-    "max": "highest accuracy of the seeds, percent",
-    "mean": "mean accuracy of the seeds, percent",
-    "median": "median accuracy of the seeds, percent",
-    "method": "what the publication did after pruning, in our names of strategies",
-    "metric": "top1: test accuracy in percent; bleu: BLEU score",
-    "min": "lowest accuracy of the seeds, percent",
-    "n": "seeds measured",
-    "n_needed": "seeds that would decide a tie if gap and its spread stayed as they are; null where it is decided "
-    "or cannot be said",
-    "network": "network",
-    "next_seq": "number of the first record not yet read",
-    "overrides": "--set options given with the plan",
-    "packages": "versions of the installed packages",
-    "pairs": "seeds that the cell and the leader of its column both have",
-    "parameters": "trainable parameters of the dense network",
-    "parent": "the stage that the mask is scored on",
-    "plan": "name of the plan",
-    "planned": "seeds the plan asks for",
-    "plans": "versions of plans it was started with",
-    "platform": "operating system, its version and the processor's architecture",
-    "position": "place in the order, from 0",
-    "prunable": "prunable weights of the dense network",
-    "prune_step": "fraction removed per iteration, where stated",
-    "prunectl": "version of prunectl",
-    "python": "version of Python",
-    "question": "the question the plan asks: its first comment line",
-    "rank": "place by mean accuracy in its column, from 1",
-    "rate": "the last learning rate read",
-    "rate_step": "the step it was logged for",
-    "recipe": "how networks are trained",
-    "replay": "whether the stage only makes a rewind checkpoint of a dense stage",
-    "retrain": "length of retraining as the plan says it",
-    "retrain_epochs": "length of this iteration's retraining, epochs; 0 for the dense network",
-    "run": "name of the run",
-    "schedule": "how sparsity is reached: one-shot, or iterative with its rate",
-    "schema_version": "version of these tables",
-    "scope": "where scores compete: global, layerwise or uniform",
-    "search_epochs": "all retraining of the trial up to this iteration, epochs",
-    "seconds": "training time by the wall clock, all attempts, s",
-    "seed": "seed of initialisation, data order and augmentation",
-    "seq": "number of the record in its log, from 0",
-    "source": "where it comes from",
-    "sparsity": "fraction removed of the prunable weights of the dense network, as reached, 0 to 1",
-    "spec": "everything that decides the stage's numbers",
-    "stage": "key of the stage, 64 hex digits",
-    "stamp": "time and size of the file that was read",
-    "started": "when it was started, UTC",
-    "std": "sample standard deviation (n − 1) of the seeds, percentage points; null below n = 2",
-    "step": "optimizer steps done in this stage",
-    "steps": "optimizer steps the stage trains",
-    "strategy": "what happens after pruning",
-    "structure": "what was removed: unstructured (weights) or kinds of structured (channels); none for dense",
-    "target_sparsity": "fraction the plan asks to remove, 0 to 1",
-    "text": "the plan's TOML",
-    "tied": "not the leader, and the 95 % interval of gap covers 0 (or fewer than two seeds are shared)",
-    "time": "when it was logged, UTC",
-    "top5": "share of test images whose class is among the five likeliest, percent",
-    "total": "weights of the layer in the dense network",
-    "train_accuracy": "accuracy on the training images as they were seen since the last evaluation, percent",
-    "train_epochs": "length of the stage's training, epochs",
-    "train_loss": "training loss since the last evaluation, nats",
-    "trial": "the trial, 16 hex digits",
-    "type": "kind of record",
-    "used": "when this version was made or last run, UTC",
-    "validation": "median validation result, in the metric's unit",
-    "validation_accuracy": "accuracy on the validation split, percent; null without one",
-    "validation_loss": "loss on the validation split, nats; null without one",
-    "versions": "versions of the libraries it was computed with",
-    "weights_stage": "the stage its first weights come from; null for a fresh initialisation",
-    "weights_step": "the step of that stage; null for its end",
-}
-
-PARTICULAR = {
-    "stages.seconds": "training time by the wall clock, all attempts, s",
-    "epochs.seconds": "time since the last evaluation by the wall clock, s",
-    "epochs.accuracy": "test accuracy at this step, percent",
-    "epochs.top5": "share of test images whose class is among the five likeliest at this step, percent",
-    "epochs.loss": "test loss at this step, nats",
-    "epochs.lr": "learning rate of the last step before the evaluation",
-    "layers.kept": "weights of the layer left",
-    "stages.started": "when it was first started, UTC",
-    "runs.started": "when the scheduler was started, UTC",
-    "stages.peak_memory": "the most its worker used while it ran, bytes: torch's own on a CUDA device (all lanes), "
-    "else resident",
-    "stages.bytes": "size of its checkpoints, mask and final weights, bytes",
-    "stages.train_accuracy": "accuracy on the training images of the last epoch as they were seen, percent",
-    "stages.train_loss": "training loss of the last epoch, nats",
-    "trials.plan": "name of the newest plan that has the trial",
-    "iterations.plan": "name of the newest plan that has the trial",
-    "plans.created": "when this version was first run, UTC",
-    "store.created": "when the database file was made, UTC",
-    "ingested.source": "a stage's key, 'scheduler', or a file of plans/ or runs/",
-    "ingested.bytes": "how much of the log has been read, bytes",
-    "events.stage": "the stage it is about, if it is about one",
-    "published.source": "publication: renda2020, mikler2021 or mikler2021-thesis",
-    "published.schedule": "dense, one-shot or iterative",
-    "published.sparsity": "fraction of prunable weights removed, 0 to 1",
-    "published.retrain_epochs": "length of retraining, epochs; null where the publication has one length",
-    "published.n": "trials behind the number; for mikler2021 a lower bound read off the error bars",
-    "published.median": "median of the trials, in the metric's unit",
-    "published.mean": "mean of the trials, in the metric's unit; renda2020 only",
-    "leaderboard.sparsity": "fraction removed as reached, over all seeds, 0 to 1",
-    "leaderboard.delta": "mean over the seeds of accuracy − the same seed's dense accuracy, percentage points",
-    "leaderboard.seconds": "mean training time of this iteration's stage, s",
-    "leaderboard.cell": "trials that differ only in their seed; for dense rows a name of their own",
-    "ranking.delta": "mean over the seeds of accuracy − the same seed's dense accuracy, percentage points",
-}
-for _name in ("top5", "best_accuracy", "validation_accuracy", "retrain_epochs", "search_epochs", "macs",
-              "macs_dense", "kept", "prunable", "kept_parameters", "parameters"):  # fmt: skip
-    PARTICULAR[f"leaderboard.{_name}"] = f"mean over the seeds: {COLUMNS[_name]}"
+MEANS = (
+    "top5", "best_accuracy", "validation_accuracy", "retrain_epochs", "search_epochs", "macs", "macs_dense",
+    "kept", "prunable", "kept_parameters", "parameters",
+)  # fmt: skip
+"""Columns of the view `leaderboard` that are the mean over the seeds of what their name means elsewhere."""
 
 
-def describe(table: str, column: str) -> str:
-    """What the column means. Raises KeyError for a column without a description."""
-    return PARTICULAR.get(f"{table}.{column}") or COLUMNS[column]
+@dataclass(frozen=True)
+class Docs:
+    """The texts, by name."""
+
+    tables: dict[str, str]
+    views: dict[str, str]
+    columns: dict[str, str]
+    """A column's name means the same in every table, …"""
+    particular: dict[str, str]
+    """… but for these, by `TABLE.COLUMN`."""
+
+    def column(self, table: str, column: str) -> str:
+        """Return what the column means. Raises KeyError for a column without a text."""
+        return self.particular.get(f"{table}.{column}") or self.columns[column]
+
+
+@functools.cache
+def docs() -> Docs:
+    """Read the texts: only where a database is created or described, for that takes some milliseconds."""
+    text = (files("prunectl.store.db") / "column_docs.toml").read_text(encoding="utf-8")
+    found = Docs(**tomllib.loads(text))
+    means = {f"leaderboard.{name}": f"mean over the seeds: {found.columns[name]}" for name in MEANS}
+    return Docs(found.tables, found.views, found.columns, {**found.particular, **means})

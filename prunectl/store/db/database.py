@@ -1,4 +1,4 @@
-"""Opening results.duckdb: briefly, with bounded retries, and with every way it can fail told apart.
+"""Open results.duckdb: briefly, with bounded retries, and with every way it can fail told apart.
 
 One process that holds the file read-write keeps all others out, and a reader keeps the writer out, so whoever
 opens it closes it within milliseconds and whoever finds it held waits a little and tries again.
@@ -10,8 +10,9 @@ import contextlib
 import random
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -21,6 +22,7 @@ RETRY_SECONDS = (0.005, 0.020)
 """Between attempts, drawn evenly: two processes that wait for each other must not stay in step."""
 
 Connection = duckdb.DuckDBPyConnection
+Row = tuple[Any, ...]
 
 
 class Damaged(StoreError):
@@ -54,7 +56,7 @@ _DAMAGED = re.compile(
 
 @contextlib.contextmanager
 def opened(path: Path, *, write: bool, patience: float) -> Iterator[Connection]:
-    """A connection to the file, closed at the end; waits up to `patience` seconds for whoever holds it.
+    """Connect to the file and close it at the end; wait up to `patience` seconds for whoever holds it.
 
     Raises StoreBusy where it stays held, Damaged where it cannot be read, StoreError where a newer DuckDB
     wrote it, or where writing fails (a full disk); duckdb.Error for the mistakes of a query.
@@ -90,7 +92,7 @@ def _connect(path: Path, write: bool, deadline: float) -> Connection:
 
 
 def _unusable(path: Path, text: str) -> StoreError:
-    """The error for a file that cannot be opened for another reason than its being held."""
+    """Make the error for a file that cannot be opened, other than because it is held."""
     if found := re.search(r"storage version number (\d+), but .* and (\d+)", text):
         return StoreError(
             f"{path} was written by a newer DuckDB (storage version {found[1]}; DuckDB "
@@ -104,5 +106,19 @@ def _unusable(path: Path, text: str) -> StoreError:
 
 
 def is_damage(error: duckdb.Error) -> bool:
-    """Whether a query failed because of the file and not because of the query."""
+    """Return whether a query failed because of the file and not because of the query."""
     return isinstance(error, duckdb.FatalException) or "Corrupt" in str(error)
+
+
+def upsert(connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    """Insert rows, or overwrite these columns of the rows that have the same primary key."""
+    rows = list(rows)
+    if rows:
+        with connection.appender(table, columns=list(columns), action="upsert") as appender:
+            appender.append_rows(rows)
+
+
+def first_column(connection: Connection, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
+    """Return the first column of the answer to a query."""
+    # fetchall and not fetchone: a result that is not read to its end keeps the connection busy.
+    return [row[0] for row in connection.execute(query, parameters).fetchall()]

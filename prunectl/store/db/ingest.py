@@ -1,15 +1,16 @@
-"""From the store's files into results.duckdb: incremental, exactly once, and harmless to repeat.
+"""Bring results.duckdb up to date with the store's files: incremental, exactly once, and harmless to repeat.
 
-The files are the truth and the database is an index of them. How far each log has been read stands in the
-database itself, written in the same transaction as the rows, so that whatever is killed at whatever moment, the
-next call goes on where the last committed one ended. Only whoever holds the side lock writes.
+The files are the truth and the database is an index of them. How far each log has been read is kept in the database
+itself, written in the same transaction as the rows, so that whatever is killed at whatever moment, the next call goes
+on where the last committed one ended. Only whoever holds the side lock writes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,7 +34,7 @@ BATCH = 256
 
 @dataclass
 class IngestReport:
-    """What a call of `ingest` or `rebuild` did."""
+    """Counts of a call of `ingest` or `rebuild`."""
 
     busy: bool = False
     """Another process held the file and nothing (more) was read; call again later."""
@@ -45,7 +46,7 @@ class IngestReport:
     """Stages that became done."""
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
-    """What a person should know: a damaged file set aside, files that could not be read."""
+    """Sentences for the user: a damaged file set aside, files that could not be read."""
 
 
 def ingest(
@@ -53,61 +54,55 @@ def ingest(
 ) -> IngestReport:
     """Bring the database up to date: plans, runs, the scheduler's log, and the stages `keys` (None: all).
 
-    Makes the database where there is none, makes it anew where it is of an older version, and sets a damaged one
-    aside first. Reports `busy` where another process holds it. Raises StoreError where the file is newer than
-    this program, or the folder cannot be written.
+    Creates the database where there is none, anew where it is of an older version, and sets a damaged one aside
+    first. Reports `busy` where another process holds it after `patience` seconds. Raises StoreError where the file
+    is newer than this program, or the folder cannot be written.
     """
     started = time.monotonic()
     report = IngestReport()
-    lock = Lock(paths.database_lock)
     try:
-        _take(lock, patience)
-        try:
-            if paths.database.exists() and _update(paths, keys, report, patience):
-                return report
-            _rebuild(paths, report, patience)
-        finally:
-            lock.release()
+        with _write_lock(paths, patience):
+            if not (paths.database.exists() and _update(paths, keys, report, patience)):
+                _rebuild(paths, report, patience)
     except StoreBusy:
         report.busy = True
-    finally:
-        report.seconds = time.monotonic() - started
+    report.seconds = time.monotonic() - started
     return report
 
 
 def rebuild(paths: StorePaths, patience: float = 5.0) -> IngestReport:
-    """Make the database anew from the files: a new file, then a rename, so that readers see the old or the new.
+    """Create the database anew from the files: a new file, then a rename, so that readers see the old or the new.
 
     Raises StoreBusy where another process keeps holding it, StoreError where the folder cannot be written.
     """
     started = time.monotonic()
     report = IngestReport()
-    lock = Lock(paths.database_lock)
-    _take(lock, patience)
-    try:
+    with _write_lock(paths, patience):
         _rebuild(paths, report, patience)
-    finally:
-        lock.release()
     report.seconds = time.monotonic() - started
     return report
 
 
-def _take(lock: Lock, patience: float) -> None:
-    """The side lock, which keeps two writers of ours from replacing the file under each other."""
+@contextlib.contextmanager
+def _write_lock(paths: StorePaths, patience: float) -> Iterator[None]:
+    """Hold the side lock, which keeps two writers of ours from replacing the file under each other."""
+    lock = Lock(paths.database_lock)
     deadline = time.monotonic() + patience
-    while True:
+    while not lock.held:
         try:
-            return lock.acquire(f"process {os.getpid()}")
+            lock.acquire(f"process {os.getpid()}")
         except StoreBusy:
             if time.monotonic() >= deadline:
                 raise
-        time.sleep(0.01)
+            time.sleep(0.01)
+    with lock:
+        yield
 
 
 def _update(
     paths: StorePaths, keys: Iterable[str] | None, report: IngestReport, patience: float
 ) -> bool:
-    """Read what is new; False where the file has to be made anew instead."""
+    """Load what is new. Returns False where the file has to be created anew instead."""
     pending: list[str] | None = None
     try:
         while pending is None or pending:
@@ -133,7 +128,8 @@ def _update(
 
 
 def _rebuild(paths: StorePaths, report: IngestReport, patience: float) -> None:
-    _quiesce(paths.database, report, patience)  # here too: a minute's work would be in vain
+    # Before as well as after: to find the file held after a minute's work would be in vain.
+    _close_old(paths.database, report, patience)
     with replacing(paths.database) as temporary:
         with opened(temporary, write=True, patience=patience) as connection:
             schema.create(connection)
@@ -143,14 +139,14 @@ def _rebuild(paths: StorePaths, report: IngestReport, patience: float) -> None:
             with without_collector():
                 for start in range(0, len(pending), BATCH):
                     loader.load_stages(pending[start : start + BATCH])
-        _quiesce(paths.database, report, patience)
+        _close_old(paths.database, report, patience)
 
 
-def _quiesce(database: Path, report: IngestReport, patience: float) -> None:
-    """See that nobody holds the old file, and fold its write-ahead log in, for that would be taken for the new
+def _close_old(database: Path, report: IngestReport, patience: float) -> None:
+    """Make sure that nobody holds the old file, and fold its write-ahead log in, which DuckDB would take for the new
     file's.
 
-    Raises StoreBusy where somebody does.
+    Raises StoreBusy where somebody holds it.
     """
     if not database.exists():
         _wal(database).unlink(missing_ok=True)
@@ -167,7 +163,7 @@ def _wal(database: Path) -> Path:
 
 
 def _set_aside(database: Path) -> str:
-    """Rename a damaged file and its write-ahead log; says where to."""
+    """Rename a damaged file and its write-ahead log. Returns a phrase with the new name."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     kept = database.with_name(f"{database.name}.damaged-{stamp}")
     number = 1

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from prunectl.store import journal
+from prunectl.store.db.database import Connection, upsert
 
 
 @dataclass(frozen=True)
-class Mark:
-    """How far a source has been read."""
+class Offset:
+    """How far a source has been read: a row of the table `ingested`."""
 
     bytes: int = 0
     next_seq: int = 0
@@ -24,11 +26,24 @@ class Mark:
     """The last learning rate that was read, and the step it was logged for."""
 
 
-MARK = tuple(each.name for each in fields(Mark))
+_COLUMNS = tuple(each.name for each in fields(Offset))
 
 
-def stamp(path: Path) -> str:
-    """Changes whenever the file is replaced; empty where there is none."""
+def read_offsets(connection: Connection, where: str, *parameters: list[str]) -> dict[str, Offset]:
+    """Read the offsets that an SQL condition picks, by source."""
+    query = f"SELECT source, {', '.join(_COLUMNS)} FROM ingested WHERE {where}"
+    rows = connection.execute(query, parameters).fetchall()
+    return {source: Offset(*rest) for source, *rest in rows}
+
+
+def write_offsets(connection: Connection, offsets: Mapping[str, Offset]) -> None:
+    """Write offsets by source."""
+    rows = [(source, *astuple(offset)) for source, offset in offsets.items()]
+    upsert(connection, "ingested", ("source", *_COLUMNS), rows)
+
+
+def file_stamp(path: Path) -> str:
+    """Return a text that changes whenever the file is replaced; empty where there is none."""
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -36,8 +51,16 @@ def stamp(path: Path) -> str:
     return f"{status.st_mtime_ns}:{status.st_size}"
 
 
-def head(path: Path) -> str:
-    """Identifies the log by its first line; empty where there is none."""
+def file_size(path: Path) -> int:
+    """Return the file's size in bytes, 0 where there is none."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def first_line(path: Path) -> str:
+    """Return 16 hex digits that identify a log by its first line; empty where it has none."""
     try:
         with path.open("rb") as file:
             line = file.readline()
@@ -46,7 +69,7 @@ def head(path: Path) -> str:
     return hashlib.sha256(line).hexdigest()[:16] if line.endswith(b"\n") else ""
 
 
-def numbered(path: Path, offset: int) -> tuple[list[journal.Record], int]:
-    """The log's records from the offset on that have a number, and the offset after them."""
+def numbered_records(path: Path, offset: int) -> tuple[list[journal.Record], int]:
+    """Read the log's records from byte `offset` on that have a number; also the offset after them."""
     found, end = journal.read(path, offset)
     return [record for record in found if isinstance(record.get("seq"), int)], end

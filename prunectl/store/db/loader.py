@@ -1,28 +1,37 @@
-"""What is new in the files of a store, put into an open results.duckdb: a batch of stages per transaction."""
+"""Load what is new in the files of a store into an open results.duckdb, a batch of stages per transaction."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from prunectl.errors import StoreError
-from prunectl.store.db import rows as records
-from prunectl.store.db.database import Connection
-from prunectl.store.db.ingest_offsets import Mark, head, numbered, stamp
-from prunectl.store.db.rows import MALFORMED, LogRows, PlanRows, Row
-from prunectl.store.db.statements import Statements
+from prunectl.store.db import database, rows
+from prunectl.store.db.database import Connection, Row, first_column
+from prunectl.store.db.ingest_offsets import (
+    Offset,
+    file_size,
+    file_stamp,
+    first_line,
+    numbered_records,
+    read_offsets,
+    write_offsets,
+)
+from prunectl.store.db.rows import MALFORMED, LogRows, PlanRows
 from prunectl.store.files import read_json
 from prunectl.store.paths import StorePaths
 
 SCHEDULER = "scheduler"
 """The scheduler's log in `events.log` and `ingested.source`."""
 
+Converted = TypeVar("Converted")
+
 
 class Outdated(Exception):
-    """The database holds what is no longer in the files, and has to be made anew."""
+    """The database holds what is no longer in the files, and has to be created anew."""
 
 
 class Report(Protocol):
@@ -40,236 +49,210 @@ class Loader:
     def __init__(self, paths: StorePaths, connection: Connection, report: Report) -> None:
         self.paths = paths
         self.connection = connection
-        self.tables = Statements(connection)
         self.report = report
 
-    # What no stage knows
+    def _put(self, table: str, columns: Sequence[str], content: Iterable[Row]) -> None:
+        database.upsert(self.connection, table, columns, content)
+
+    # Plans, runs and the scheduler's log
 
     def load_plans_and_runs(self) -> None:
-        """Plans, runs and the scheduler's log, in one transaction.
+        """Load plans, runs and the scheduler's log, in one transaction.
 
         Raises Outdated where a plan or a run that was read is gone: what it brought in cannot be told apart.
         """
-        marks = self.tables.marks("length(source) <> 64")
-        for source in marks:
+        offsets = read_offsets(self.connection, "length(source) <> 64")
+        for source in offsets:
             if source != SCHEDULER and not (self.paths.root / source).exists():
                 raise Outdated(f"{source} was removed")
         self.connection.begin()
-        self._load_plans(marks)
-        self._load_runs(marks)
-        self._load_scheduler_log(marks.get(SCHEDULER, Mark()))
+        self._load_plans(offsets)
+        self._put("runs", rows.RUN, self._changed(self.paths.runs, offsets, rows.run_row))
+        self._load_scheduler_log(offsets.get(SCHEDULER, Offset()))
         self.connection.commit()
 
-    def _changed(self, folder: Path, marks: dict[str, Mark]) -> dict[str, tuple[Any, Mark]]:
-        """New content of the folder's JSON files by name, for files that are new or replaced."""
-        out = {}
+    def _changed(
+        self,
+        folder: Path,
+        offsets: Mapping[str, Offset],
+        convert: Callable[[str, Any], Converted],
+    ) -> list[Converted]:
+        """Convert the folder's JSON files that are new or replaced; note those that are malformed, once."""
+        converted = []
+        moved = {}
         for path in sorted(folder.glob("*.json")):
             source = f"{folder.name}/{path.name}"
-            now = stamp(path)
-            if now == marks.get(source, Mark()).stamp:
+            stamp = file_stamp(path)
+            if stamp == offsets.get(source, Offset()).stamp:
                 continue
-            content = self._json(path)
-            if isinstance(content, dict):
-                out[path.stem] = content, Mark(stamp=now)
-            elif content is not None:
-                self.tables.mark({source: Mark(stamp=now)})  # named once is enough
-        return out
-
-    def _json(self, path: Path) -> Any:
-        """The file's content; None where it is missing, False, with a note, where it is no JSON object."""
-        try:
-            content = read_json(path)
-        except FileNotFoundError:
-            return None
-        except StoreError as error:
-            self.report.notes.append(f"left out: {error}")
-            return False
-        if isinstance(content, dict):
-            return content
-        self.report.notes.append(f"left out: {path} is no JSON object")
-        return False
-
-    def _load_plans(self, marks: dict[str, Mark]) -> None:
-        changed = self._changed(self.paths.plans, marks)
-        if not changed:
-            return
-        newest = self.tables.scalar("SELECT max(created) FROM plans")
-        plans: list[PlanRows] = []
-        for digest, (content, mark) in changed.items():
             try:
-                plans.append(PlanRows.of(digest, content))
+                converted.append(convert(path.stem, read_json(path)))
+            except FileNotFoundError:
+                continue
+            except StoreError as error:
+                self.report.notes.append(f"left out: {error}")
             except MALFORMED as error:
-                self.report.notes.append(f"left out: plans/{digest}.json is no plan: {error!r}")
-            self.tables.mark({f"plans/{digest}.json": mark})
+                self.report.notes.append(f"left out: {source} is malformed: {error!r}")
+            moved[source] = Offset(stamp=stamp)
+        write_offsets(self.connection, moved)
+        return converted
+
+    def _load_plans(self, offsets: Mapping[str, Offset]) -> None:
+        [newest] = first_column(self.connection, "SELECT max(created) FROM plans")
+        plans = self._changed(self.paths.plans, offsets, PlanRows.of)
         # In the order they were made: a trial's labels are those of the newest plan that has it.
         for plan in sorted(plans, key=lambda plan: (str(plan.created or ""), plan.digest)):
             older = newest is not None and plan.created is not None and plan.created < newest
             self._load_plan(plan, keep_known=older)
 
     def _load_plan(self, plan: PlanRows, *, keep_known: bool) -> None:
-        put = self.tables.put
-        put("plans", records.PLAN, [plan.row])
+        self._put("plans", rows.PLAN, [plan.row])
         self.connection.execute("DELETE FROM plan_trials WHERE digest = $1", [plan.digest])
         members = [(plan.digest, trial, i) for i, trial in enumerate(plan.trials)]
-        put("plan_trials", ("digest", "trial", "position"), members)
+        self._put("plan_trials", ("digest", "trial", "position"), members)
         chosen = list(plan.trials)
         if keep_known:
             sql = "SELECT trial FROM trials WHERE trial IN (SELECT unnest($1))"
-            known = set(self.tables.column(sql, chosen))
+            known = set(first_column(self.connection, sql, [chosen]))
             chosen = [trial for trial in chosen if trial not in known]
         self.connection.execute("DELETE FROM paths WHERE trial IN (SELECT unnest($1))", [chosen])
-        put("trials", (*records.TRIAL, "iterations"), [plan.trials[trial] for trial in chosen])
+        self._put("trials", (*rows.TRIAL, "iterations"), [plan.trials[trial] for trial in chosen])
         paths = [row for trial in chosen for row in plan.paths[trial]]
-        put("paths", ("trial", "iteration", "stage", "target_sparsity"), paths)
-        put("stages", (*records.SPEC, "epoch_steps"), plan.stages)
+        self._put("paths", ("trial", "iteration", "stage", "target_sparsity"), paths)
+        self._put("stages", (*rows.SPEC, "epoch_steps"), plan.stages)
 
-    def _load_runs(self, marks: dict[str, Mark]) -> None:
-        changed = self._changed(self.paths.runs, marks)
-        rows = []
-        for name, (content, _) in changed.items():
-            try:
-                rows.append(records.run_row(name, content))
-            except MALFORMED as error:
-                self.report.notes.append(f"left out: runs/{name}.json is no run: {error!r}")
-        self.tables.put("runs", records.RUN, rows)
-        self.tables.mark({f"runs/{name}.json": mark for name, (_, mark) in changed.items()})
-
-    def _load_scheduler_log(self, mark: Mark) -> None:
-        rows = LogRows()
-        moved = self._read_log(SCHEDULER, self.paths.scheduler_log, mark, rows)
+    def _load_scheduler_log(self, offset: Offset) -> None:
+        found = LogRows()
+        moved = self._read_log(SCHEDULER, self.paths.scheduler_log, offset, found)
         if moved is not None:
-            self._put_log(rows)
-            self.tables.mark({SCHEDULER: moved})
+            self._put_log(found)
+            write_offsets(self.connection, {SCHEDULER: moved})
 
     # Stages
 
     def pending(self, keys: Iterable[str] | None) -> list[str]:
-        """Those of the stages that have something new; with None all are looked at, and stages whose folder is
-        gone are forgotten."""
+        """List those of the stages that may have something new.
+
+        With None all stages are looked at, and those whose folder is gone are forgotten.
+        """
         if keys is not None:
             return list(dict.fromkeys(keys))
-        marks = self.tables.marks("length(source) = 64")
+        offsets = read_offsets(self.connection, "length(source) = 64")
         try:
             with os.scandir(self.paths.stages) as entries:
                 found = sorted(entry.name for entry in entries if entry.is_dir())
         except FileNotFoundError:
             found = []
-        here = set(found)
-        gone = [source for source in marks if source not in here]
+        gone = list(offsets.keys() - set(found))
         if gone:
             self.connection.begin()
             self._forget(gone)
+            self._put("stages", rows.RESULT, [rows.result_row(key, None) for key in gone])
             self.connection.commit()
-        return [key for key in found if self._is_new(key, marks.get(key, Mark()))]
+        return [key for key in found if self._is_new(key, offsets.get(key, Offset()))]
 
-    def _is_new(self, key: str, mark: Mark) -> bool:
+    def _is_new(self, key: str, offset: Offset) -> bool:
         stage = self.paths.stage(key)
-        if stamp(stage.result) != mark.stamp:
-            return True
-        try:
-            return stage.events.stat().st_size != mark.bytes
-        except FileNotFoundError:
-            return mark.bytes != 0
+        return file_stamp(stage.result) != offset.stamp or file_size(stage.events) != offset.bytes
 
     def load_stages(self, keys: Sequence[str]) -> None:
-        """What is new of these stages, in one transaction."""
+        """Load what is new of these stages, in one transaction."""
         if not keys:
             return
         self.connection.begin()
-        marks = self.tables.marks("source IN (SELECT unnest($1))", list(keys))
-        known = set(marks)  # what a stage is was read with the first of its records
+        offsets = read_offsets(self.connection, "source IN (SELECT unnest($1))", list(keys))
+        known = set(offsets)  # what a stage is was read with the first of its records
         if fresh := [key for key in keys if key not in known]:
             query = "SELECT stage FROM stages WHERE network IS NOT NULL AND stage IN (SELECT unnest($1))"
-            known.update(self.tables.column(query, fresh))
-        rows = LogRows()
+            known.update(first_column(self.connection, query, [fresh]))
+        found = LogRows()
         specs: list[Row] = []
         results: list[Row] = []
-        moved: dict[str, Mark] = {}
+        moved: dict[str, Offset] = {}
         for key in keys:
-            mark = marks.get(key, Mark())
+            offset = offsets.get(key, Offset())
             try:
-                now, result = self._read_stage(key, mark, rows)
+                now, result = self._read_stage(key, offset, found)
             except MALFORMED as error:
                 self.report.notes.append(f"left out: stages/{key}: {error!r}")
                 continue
-            if now is None and result is None:
+            if now == offset:
                 continue
             self.report.stages += 1
             if key not in known:
-                spec = self._json(self.paths.stage(key).spec)
-                specs.append(records.spec_row(key, spec if isinstance(spec, dict) else {}))
-            if result is not None:
-                results.append(result)
-            moved[key] = now or mark
-        self.tables.put("stages", records.SPEC, specs)
-        self.tables.put("stages", records.RESULT, results)
-        self._put_log(rows)
-        self.tables.mark(moved)
+                specs.append(rows.spec_row(key, self._json(self.paths.stage(key).spec) or {}))
+            results += result
+            moved[key] = now
+        self._put("stages", rows.SPEC, specs)
+        self._put("stages", rows.RESULT, results)
+        self._put_log(found)
+        write_offsets(self.connection, moved)
         self.connection.commit()
 
-    def _read_stage(self, key: str, mark: Mark, rows: LogRows) -> tuple[Mark | None, Row | None]:
-        """The stage's new mark and its new result row, None where there is nothing new."""
+    def _read_stage(self, key: str, offset: Offset, found: LogRows) -> tuple[Offset, list[Row]]:
+        """Read on in a stage's files. Returns its new offset, and its result row where the result is new or gone."""
         stage = self.paths.stage(key)
         # Looked at before the log is read: records that a result rests on are in the log before it.
-        now = stamp(stage.result)
-        moved = self._read_log(key, stage.events, mark, rows)
-        if now == mark.stamp:
-            return moved, None
-        content = (self._json(stage.result) or None) if now else None
-        row = records.result_row(key, content)
-        if content is not None and not mark.stamp:
+        stamp = file_stamp(stage.result)
+        moved = self._read_log(key, stage.events, offset, found) or offset
+        if stamp == offset.stamp:
+            return moved, []
+        content = self._json(stage.result)
+        if content is not None and not offset.stamp:
             self.report.finished += 1
-        return replace(moved or mark, stamp=now), row
+        return replace(moved, stamp=stamp), [rows.result_row(key, content)]
 
-    def _read_log(self, log: str, path: Path, mark: Mark, rows: LogRows) -> Mark | None:
-        """Add the log's new records to `rows`; the new mark, or None where there are none.
+    def _json(self, path: Path) -> dict[str, Any] | None:
+        """Read a JSON object; None where the file is missing or, with a note, no JSON object."""
+        try:
+            content = read_json(path)
+            if isinstance(content, dict):
+                return content
+            self.report.notes.append(f"left out: {path} is no JSON object")
+        except FileNotFoundError:
+            pass
+        except StoreError as error:
+            self.report.notes.append(f"left out: {error}")
+        return None
+
+    # Logs
+
+    def _read_log(self, log: str, path: Path, offset: Offset, found: LogRows) -> Offset | None:
+        """Add the log's new records to `found`. Returns the new offset, None where there are none.
 
         A log that is shorter than before, begins otherwise, or whose numbers do not go on, is another log: it is
         read anew.
         """
-        try:
-            size = path.stat().st_size
-        except FileNotFoundError:
-            size = 0
-        if size == mark.bytes:
+        size = file_size(path)
+        if size == offset.bytes:
             return None
-        beginning = head(path)
-        found, end = numbered(path, mark.bytes) if size > mark.bytes else ([], 0)
-        same = size > mark.bytes and beginning == mark.head
-        if mark.bytes and not (same and (not found or found[0]["seq"] == mark.next_seq)):
-            self._forget([log], keep_result=True)
-            found, end = numbered(path, 0)
-            mark = Mark(stamp=mark.stamp)
-        elif end == mark.bytes:
+        head = first_line(path)
+        records, end = numbered_records(path, offset.bytes) if size > offset.bytes else ([], 0)
+        same = size > offset.bytes and head == offset.head
+        if offset.bytes and not (same and (not records or records[0]["seq"] == offset.next_seq)):
+            self._forget([log])
+            records, end = numbered_records(path, 0)
+            offset = Offset(stamp=offset.stamp)
+        elif end == offset.bytes:
             return None
-        if mark.rate_step is not None and mark.rate is not None:
-            rows.last_rate[log] = (mark.rate_step, mark.rate)
-        rows.add(log, found)
-        self.report.records += len(found)
-        next_seq = found[-1]["seq"] + 1 if found else mark.next_seq
-        return Mark(end, next_seq, mark.stamp, beginning, *rows.last_rate.get(log, (None, None)))
+        if offset.rate_step is not None and offset.rate is not None:
+            found.last_rate[log] = (offset.rate_step, offset.rate)
+        found.add(log, records)
+        self.report.records += len(records)
+        next_seq = records[-1]["seq"] + 1 if records else offset.next_seq
+        return Offset(end, next_seq, offset.stamp, head, *found.last_rate.get(log, (None, None)))
 
-    def _forget(self, logs: list[str], *, keep_result: bool = False) -> None:
-        """Take out what the logs had brought in."""
+    def _forget(self, logs: list[str]) -> None:
+        """Delete the rows that these logs had brought in."""
         columns = {"events": "log", "ingested": "source"}
         for table in ("events", "epochs", "layers", "rates", "ingested"):
             column = columns.get(table, "stage")
             self.connection.execute(
                 f"DELETE FROM {table} WHERE {column} IN (SELECT unnest($1))", [logs]
             )
-        if not keep_result:
-            self.tables.put(
-                "stages", records.RESULT, [records.result_row(key, None) for key in logs]
-            )
 
-    def _put_log(self, rows: LogRows) -> None:
-        self.tables.put(
-            "events",
-            ("log", "seq", "attempt", "time", "type", "stage", "data"),
-            rows.events.values(),
-        )
-        self.tables.put("epochs", ("stage", "epoch", *records.EPOCH, "time"), rows.epochs.values())
-        self.tables.put(
-            "layers", ("stage", "position", "layer", "total", "kept"), rows.layers.values()
-        )
-        self.tables.put("rates", ("stage", "first_step", "lr"), rows.rates.values())
+    def _put_log(self, found: LogRows) -> None:
+        self._put("events", rows.EVENT, found.events.values())
+        self._put("epochs", ("stage", "epoch", *rows.EPOCH, "time"), found.epochs.values())
+        self._put("layers", rows.LAYER, found.layers.values())
+        self._put("rates", ("stage", "first_step", "lr"), found.rates.values())

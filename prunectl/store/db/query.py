@@ -1,14 +1,16 @@
-"""Reading results.duckdb: short read-only connections, so that a question never stands in a run's way.
+"""Ask results.duckdb: by short read-only connections, so that a question never stands in a run's way.
 
-run(paths, "SELECT ...")          any SQL that only reads
-recipes(paths), recipe(...)       the questions that come with prunectl, and the user's own
+bring_up_to_date(paths)           load first what no scheduler is there to load
+run(paths, "SELECT ...")          any SQL that only reads; db/queries has those with a name
 write_parquet(result, path)       a result as a Parquet file
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,17 +21,18 @@ from prunectl.errors import QueryError, StoreBusy, StoreError
 from prunectl.store.db import ingest, schema
 from prunectl.store.db.database import Connection, Damaged, opened
 from prunectl.store.files import replacing
+from prunectl.store.locks import is_held
 from prunectl.store.paths import StorePaths
 
 PATIENCE = 20.0
-"""Seconds a question waits for whoever holds the file; the scheduler lets go within about 20 ms."""
+"""Seconds that a question waits for whoever holds the file; the scheduler closes it within about 20 ms."""
 
 Parameters = Mapping[str, Any] | Sequence[Any] | None
 
 
 @dataclass(frozen=True)
 class Result:
-    """A table: names and DuckDB types of its columns, and its rows."""
+    """A table: the names and DuckDB types of its columns, and its rows."""
 
     columns: tuple[str, ...]
     types: tuple[str, ...]
@@ -38,8 +41,25 @@ class Result:
     """Whether there are more rows than were asked for."""
 
     def dicts(self) -> list[dict[str, Any]]:
-        """The rows as dictionaries by column."""
+        """Return the rows as dictionaries by column."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+def bring_up_to_date(paths: StorePaths) -> list[str]:
+    """Load what is new, unless a scheduler is alive, which does so every second. Returns sentences for the user.
+
+    Never raises for the store: where the database is held, cannot be written or is newer than this program, a
+    sentence says so, and the question that follows fails itself or is answered from what is there.
+    """
+    if is_held(paths.scheduler_lock) or not (paths.stages.is_dir() or paths.plans.is_dir()):
+        return []
+    try:
+        report = ingest.ingest(paths)
+    except (StoreError, OSError) as error:
+        return [f"the answer may be behind: {error}"]
+    if report.busy:
+        return [f"the answer may be behind: {paths.database.name} is held by another program"]
+    return report.notes
 
 
 def run(
@@ -49,61 +69,40 @@ def run(
     limit: int | None = None,
     patience: float = PATIENCE,
 ) -> Result:
-    """The answer to one or more SQL statements, which may only read; of several, the last one's.
+    """Run one or more SQL statements, which may only read. Returns the answer of the last one.
 
-    `parameters` fill `$name` or `$1`. At most `limit` rows are given. A missing, damaged or older database is made
-    from the stage folders first. Raises QueryError for what the database refuses, StoreBusy where another process
-    keeps holding the file, StoreError where there is nothing to read.
+    A missing, damaged or older database is created from the stage folders first.
+
+    Args:
+        parameters: values for `$name` or `$1`.
+        limit: rows at the most.
+        patience: seconds to wait for another process that holds the file.
+
+    Raises QueryError for what the database refuses, StoreBusy where another process keeps holding the file,
+    StoreError where there is nothing to read.
     """
-    with_retry = _prepare(paths)
-    try:
-        return _run(paths, sql, parameters, limit, patience)
-    except Damaged:
-        if not with_retry:
-            raise
-    _make(paths)
-    return _run(paths, sql, parameters, limit, patience)
-
-
-def refresh(paths: StorePaths) -> None:
-    """Read plans, runs and the scheduler's log into the database, if nobody holds it.
-
-    Raises StoreError where the folder cannot be written.
-    """
-    ingest.ingest(paths, ())
-
-
-def _prepare(paths: StorePaths) -> bool:
-    """Make the database where there is none; whether a damaged one may be made anew."""
     if paths.database.exists():
-        return True
-    if not paths.stages.exists() and not paths.plans.exists():
+        with contextlib.suppress(Damaged), _opened(paths, patience) as connection:
+            if schema.is_current(connection):
+                return execute(connection, sql, parameters, limit)
+    elif not paths.stages.exists() and not paths.plans.exists():
         raise StoreError(
             f"{paths.root} holds no results; `prunectl run PLAN` makes some, --store names another place"
         )
-    _make(paths)
-    return False
-
-
-def _make(paths: StorePaths) -> None:
     if ingest.ingest(paths, patience=PATIENCE).busy:
         raise StoreBusy(f"{paths.database} is being made by another process; try again")
-
-
-def _run(
-    paths: StorePaths, sql: str, parameters: Parameters, limit: int | None, patience: float
-) -> Result:
-    with opened(paths.database, write=False, patience=patience) as connection:
-        if schema.is_current(connection):
-            return _execute(connection, sql, parameters, limit)
-    _make(paths)
-    with opened(paths.database, write=False, patience=patience) as connection:
+    with _opened(paths, patience) as connection:
         if not schema.is_current(connection):
             raise StoreError(f"{paths.database} has tables of another version")
-        return _execute(connection, sql, parameters, limit)
+        return execute(connection, sql, parameters, limit)
 
 
-def _execute(connection: Connection, sql: str, parameters: Parameters, limit: int | None) -> Result:
+def _opened(paths: StorePaths, patience: float) -> AbstractContextManager[Connection]:
+    return opened(paths.database, write=False, patience=patience)
+
+
+def execute(connection: Connection, sql: str, parameters: Parameters, limit: int | None) -> Result:
+    """Run SQL on an open connection. Raises QueryError for what the database refuses, or where it was interrupted."""
     try:
         cursor = connection.execute(sql, parameters) if parameters else connection.execute(sql)
         if cursor.description is None:
@@ -111,10 +110,12 @@ def _execute(connection: Connection, sql: str, parameters: Parameters, limit: in
         columns = tuple(str(column[0]) for column in cursor.description)
         types = tuple(str(column[1]) for column in cursor.description)
         rows = cursor.fetchall() if limit is None else cursor.fetchmany(limit + 1)
+    except duckdb.InterruptException as error:
+        raise QueryError("interrupted") from error
     except duckdb.Error as error:
         if "Corrupt database" in str(error):
             raise
-        raise QueryError(explained(str(error))) from error
+        raise QueryError(_explained(str(error))) from error
     truncated = limit is not None and len(rows) > limit
     return Result(columns, types, rows[:limit], truncated)
 
@@ -129,8 +130,8 @@ _REFUSED = (
 )
 
 
-def explained(message: str) -> str:
-    """DuckDB's message, or a sentence where it means that this connection only reads the store."""
+def _explained(message: str) -> str:
+    """Return DuckDB's message, or a sentence where it means that this connection only reads the store."""
     for pattern, what in _REFUSED:
         if found := pattern.search(message):
             doing = what.format(*found.groups())

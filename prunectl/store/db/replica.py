@@ -1,6 +1,6 @@
-"""A private copy of results.duckdb in memory, for asking at leisure: the store's own file is let go at once.
+"""A private copy of results.duckdb in memory, so that the store's own file is closed again at once.
 
-Whatever is asked of it, be it slow or destructive, neither keeps a run from writing nor changes the store.
+Slow or destructive statements on it neither keep a run from writing nor change the store.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import duckdb
 
-from prunectl.errors import QueryError, StoreBusy, StoreError
-from prunectl.store.db.database import is_damage
-from prunectl.store.db.query import PATIENCE, Result, explained
+from prunectl.errors import StoreBusy, StoreError
+from prunectl.store.db.database import first_column, is_damage
+from prunectl.store.db.query import PATIENCE, Result, execute
 from prunectl.store.paths import StorePaths
 
 RETRY_SECONDS = 0.02
@@ -31,7 +31,7 @@ class Table:
 
 
 class Replica:
-    """The copy. `run` from one thread at a time; `interrupt` from any."""
+    """The copy. Call `interrupt` from any thread, everything else from one at a time."""
 
     def __init__(self, paths: StorePaths, patience: float = PATIENCE) -> None:
         """Copy the database. Raises StoreBusy where it stays held, StoreError where it cannot be read."""
@@ -43,7 +43,7 @@ class Replica:
         )
         try:
             self._copy(paths, started + patience)
-            # What follows may do as it likes with the copy, but not with files.
+            # Statements may change the copy, but read and write no files.
             self._connection.execute("SET enable_external_access = false")
             self._connection.execute("SET lock_configuration = true")
         except BaseException:
@@ -74,50 +74,40 @@ class Replica:
             self._connection.execute("DETACH store")
 
     def run(self, sql: str, limit: int, parameters: Mapping[str, str] | None = None) -> Result:
-        """The answer, at most `limit` rows; `parameters` fill `$name`.
+        """Run SQL and return the answer, at most `limit` rows; `parameters` fill `$name`.
 
-        Raises QueryError for what the database refuses, or where it was told to stop.
+        Raises QueryError for what the database refuses, or where it was interrupted.
         """
         with self._lock:
-            try:
-                ask = self._connection.execute
-                cursor = ask(sql, dict(parameters)) if parameters else ask(sql)
-                if cursor.description is None:
-                    return Result((), (), [])
-                columns = tuple(str(column[0]) for column in cursor.description)
-                types = tuple(str(column[1]) for column in cursor.description)
-                rows = cursor.fetchmany(limit + 1)
-            except duckdb.InterruptException as error:
-                raise QueryError("interrupted") from error
-            except duckdb.Error as error:
-                raise QueryError(explained(str(error))) from error
-        return Result(columns, types, rows[:limit], len(rows) > limit)
+            return execute(self._connection, sql, parameters, limit)
 
     def interrupt(self) -> None:
-        """Stop the query that runs now."""
+        """Stop the query that is running."""
         self._connection.interrupt()
 
     def tables(self) -> list[Table]:
-        """Views and tables with their columns, by name; rows are counted for tables only."""
+        """List views and tables with their columns, by name; rows are counted for tables only."""
         with self._lock:
             listed = self._connection.execute(
-                "SELECT table_name, table_type FROM information_schema.tables ORDER BY table_type DESC, table_name"
+                "SELECT table_name, table_type, list(column_name ORDER BY ordinal_position) "
+                "FROM information_schema.tables JOIN information_schema.columns "
+                "USING (table_catalog, table_schema, table_name) "
+                "GROUP BY ALL ORDER BY table_type DESC, table_name"
             ).fetchall()
-            columns = self._connection.execute(
-                "SELECT table_name, list(column_name ORDER BY ordinal_position) "
-                "FROM information_schema.columns GROUP BY table_name"
-            ).fetchall()
-            names = {str(name): tuple(map(str, found)) for name, found in columns}
-            out = []
-            for name, kind in listed:
-                view = kind == "VIEW"
-                count = None
-                if not view:
-                    row = self._connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()
-                    count = int(row[0]) if row else None
-                out.append(Table(str(name), view, count, names.get(str(name), ())))
-        return out
+            return [
+                Table(
+                    name,
+                    view=kind == "VIEW",
+                    rows=None if kind == "VIEW" else self._count(name),
+                    columns=tuple(columns),
+                )
+                for name, kind, columns in listed
+            ]
+
+    def _count(self, table: str) -> int:
+        [count] = first_column(self._connection, f'SELECT count(*) FROM "{table}"')
+        return int(count)
 
     def close(self) -> None:
-        """Let go of the memory."""
+        """Free the memory."""
         self._connection.close()

@@ -1,21 +1,21 @@
-"""From the store's files to rows of the database: pure functions, no connection.
+"""Convert the store's files to rows of the database: pure functions, no connection.
 
-Each function takes parsed JSON and gives tuples in the column order that is named beside it. Unknown fields are
-ignored and missing ones are NULL, so that a log of another version is read as far as it is understood.
+Each function takes parsed JSON and returns tuples in the column order of the constant that it names. Unknown fields
+are ignored and missing ones are NULL, so that a log of another version is read as far as it is understood.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from prunectl.spec.stage import Mask
+from prunectl.store.db.database import Row
 from prunectl.store.files import dumps
 
-Row = tuple[Any, ...]
 Data = Mapping[str, Any]
 
 SPEC = (
@@ -41,16 +41,17 @@ RUN = (
     "run", "plans", "started", "argv", "cwd", "git_commit", "git_dirty", "host", "devices", "driver", "packages",
     "python", "platform", "prunectl",
 )  # fmt: skip
+EVENT = ("log", "seq", "attempt", "time", "type", "stage", "data")
+LAYER = ("stage", "position", "layer", "total", "kept")
 
-_RESULT_NAMES = {"attempts": "attempt", "train_epochs": "retrain_epochs"}
-"""Columns whose field in result.json has another name."""
-
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
+"""What these functions raise for JSON that is not what it should be."""
 
 _UNIX = datetime(1970, 1, 1)
 
 
 def moment(value: object) -> datetime | None:
-    """Unix seconds or ISO 8601 as UTC without a zone; None for anything else."""
+    """Convert Unix seconds or ISO 8601 to UTC without a zone; anything else to None."""
     try:
         if isinstance(value, int | float):
             return _UNIX + timedelta(seconds=value)
@@ -62,73 +63,93 @@ def moment(value: object) -> datetime | None:
     return None
 
 
+def _row(columns: Sequence[str], data: Data, made: Data) -> Row:
+    """Return the columns in order, from `made` or else the member of `data` with the column's name."""
+    return tuple(made[name] if name in made else data.get(name) for name in columns)
+
+
 def spec_row(key: str, spec: Data) -> Row:
-    """A stage's description, from spec.json or a plan, as `SPEC`."""
+    """Return a stage's description, from spec.json or a plan, as `SPEC`."""
     stage = spec.get("stage", {})
     mask = stage.get("mask")
     weights = stage.get("weights", {})
     settings: Data = mask.get("settings", {}) if mask else {}
     default = Mask("").settings
-    chosen = [
-        settings.get(name, getattr(default, name)) if mask else None
+    chosen = {
+        name: settings.get(name, getattr(default, name)) if mask else None
         for name in ("criterion", "scope", "granularity", "density")
-    ]
-    return (
-        key,
-        stage.get("network", {}).get("name"),
-        stage.get("data", {}).get("name"),
-        stage.get("seed"),
-        stage.get("iteration", 0),
-        stage.get("replay", False),
-        mask.get("parent") if mask else None,
-        weights.get("stage"),
-        weights.get("step"),
-        *chosen[:3],
-        float(chosen[3]) if chosen[3] is not None else 1.0,
-        sum(segment.get("steps", 0) for segment in stage.get("lr", [])),
-        dumps(spec),
-    )
+    }
+    density = chosen["density"]
+    made = {
+        **chosen,
+        "stage": key,
+        "network": stage.get("network", {}).get("name"),
+        "dataset": stage.get("data", {}).get("name"),
+        "iteration": stage.get("iteration", 0),
+        "replay": stage.get("replay", False),
+        "parent": mask.get("parent") if mask else None,
+        "weights_stage": weights.get("stage"),
+        "weights_step": weights.get("step"),
+        "density": 1.0 if density is None else float(density),
+        "steps": sum(segment.get("steps", 0) for segment in stage.get("lr", [])),
+        "spec": dumps(spec),
+    }
+    return _row(SPEC, stage, made)
 
 
 def result_row(key: str, result: Data | None) -> Row:
-    """What result.json says, as `RESULT`; without a result, the row of a stage that is not done."""
+    """Return the content of result.json as `RESULT`; None is a stage that is not done."""
     if result is None:
-        return (key, False, *(None for _ in RESULT[2:]))
-    made: dict[str, Any] = {
+        return _row(RESULT, {}, {"stage": key, "done": False})
+    made = {
         "stage": key,
         "done": True,
+        "attempts": result.get("attempt"),
+        "train_epochs": result.get("retrain_epochs"),
         "versions": dumps(result.get("versions", {})),
         "started": moment(result.get("started")),
         "ended": moment(result.get("ended")),
         "bytes": sum(result.get("files", {}).values()),
     }
-    return tuple(
-        made[name] if name in made else result.get(_RESULT_NAMES.get(name, name)) for name in RESULT
-    )
+    return _row(RESULT, result, made)
 
 
 def plan_row(digest: str, plan: Data) -> Row:
-    """A version of a plan, as `PLAN`."""
-    overrides = [str(each) for each in plan.get("overrides") or []]
-    return (
-        digest,
-        plan.get("name"),
-        plan.get("file"),
-        plan.get("question"),
-        [str(axis) for axis in plan.get("axes") or []],
-        overrides,
-        moment(plan.get("created")),
-        plan.get("text"),
-    )
+    """Return a version of a plan as `PLAN`."""
+    made = {
+        "digest": digest,
+        "plan": plan.get("name"),
+        "axes": [str(axis) for axis in plan.get("axes") or []],
+        "overrides": [str(each) for each in plan.get("overrides") or []],
+        "created": moment(plan.get("created")),
+    }
+    return _row(PLAN, plan, made)
+
+
+def run_row(run_id: str, run: Data) -> Row:
+    """Return a start of a scheduler as `RUN`."""
+    git = run.get("git") or {}
+    argv = run.get("argv")
+    made = {
+        "run": run_id,
+        "plans": [str(digest) for digest in run.get("plans") or []],
+        "started": moment(run.get("started")),
+        "argv": list(map(str, argv)) if isinstance(argv, list) else [str(argv)] if argv else [],
+        "git_commit": git.get("commit"),
+        "git_dirty": git.get("dirty"),
+        "devices": dumps(run.get("devices")),
+        "packages": dumps(run.get("packages")),
+    }
+    return _row(RUN, run, made)
 
 
 def trial_row(trial: Data) -> Row:
-    """A trial, as `TRIAL` and its number of iterations."""
+    """Return a trial as `TRIAL`, then its number of iterations."""
     return (*(trial.get(name) for name in TRIAL), len(trial["path"]) - 1)
 
 
 def path_rows(trial: Data) -> list[Row]:
-    """(trial, iteration, stage, target sparsity) of each iteration."""
+    """Return (trial, iteration, stage, target sparsity) of each iteration."""
     steps = zip(trial["path"], trial["sparsities"], strict=True)
     return [(trial["trial"], k, stage, float(aim)) for k, (stage, aim) in enumerate(steps)]
 
@@ -147,7 +168,7 @@ class PlanRows:
 
     @classmethod
     def of(cls, digest: str, plan: Data) -> PlanRows:
-        """From a file of plans/. Raises one of `MALFORMED` where it is none."""
+        """Convert a file of plans/. Raises one of `MALFORMED` where it is none."""
         row = plan_row(digest, plan)
         trials = plan["trials"]
         return cls(
@@ -163,48 +184,22 @@ class PlanRows:
         )
 
 
-MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
-"""What these functions raise for JSON that is not what it should be."""
-
-
-def run_row(run_id: str, run: Data) -> Row:
-    """A start of a scheduler, as `RUN`."""
-    git = run.get("git") or {}
-    argv = run.get("argv")
-    return (
-        run_id,
-        [str(digest) for digest in run.get("plans") or []],
-        moment(run.get("started")),
-        [str(word) for word in argv] if isinstance(argv, list) else [str(argv)] if argv else [],
-        run.get("cwd"),
-        git.get("commit"),
-        git.get("dirty"),
-        run.get("host"),
-        dumps(run.get("devices")),
-        run.get("driver"),
-        dumps(run.get("packages")),
-        run.get("python"),
-        run.get("platform"),
-        run.get("prunectl"),
-    )
-
-
 _STAGE_KEY = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass
 class LogRows:
-    """Rows out of logs, keyed as their tables are, so that what was logged later wins."""
+    """Rows of event logs, by their tables' primary keys, so that what was logged later wins."""
 
     events: dict[tuple[str, int], Row] = field(default_factory=dict)
     epochs: dict[tuple[str, int], Row] = field(default_factory=dict)
     layers: dict[tuple[str, int], Row] = field(default_factory=dict)
     rates: dict[tuple[str, int], Row] = field(default_factory=dict)
     last_rate: dict[str, tuple[int, float]] = field(default_factory=dict)
-    """(step, rate) read last by stage: the same rate logged again for a later step is no new row."""
+    """(step, learning rate) read last, by stage: the same rate logged again for a later step is no new row."""
 
     def add(self, log: str, records: Iterable[Data]) -> None:
-        """Take in the records of one log, in their order."""
+        """Add the records of one log, in their order."""
         is_stage = _STAGE_KEY.fullmatch(log) is not None
         for record in records:
             kind = record.get("type")

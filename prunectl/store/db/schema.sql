@@ -1,5 +1,5 @@
 -- The tables of results.duckdb. Keys are primary keys and nothing else is indexed: DuckDB 1.4 to 1.5.6 returned
--- wrong results through secondary indexes after kill -9. What each column means is in glossary.py.
+-- wrong results through secondary indexes after kill -9. What each column means is in column_docs.toml.
 
 CREATE TABLE store (schema_version INTEGER, prunectl VARCHAR, created TIMESTAMP);
 
@@ -67,3 +67,5 @@ CREATE TABLE published (
     schedule VARCHAR, prune_step DOUBLE, method VARCHAR, sparsity DOUBLE, retrain_epochs DOUBLE, n INTEGER,
     median DOUBLE, mean DOUBLE, validation DOUBLE, low DOUBLE, high DOUBLE, band VARCHAR, dense DOUBLE
 );
+
+CREATE TABLE t_quantiles (df DOUBLE PRIMARY KEY, t975 DOUBLE);

@@ -1,4 +1,32 @@
--- The views of results.duckdb: what the tables on screen show. Being views they are never behind the tables.
+-- The macros and views of results.duckdb: what the tables on screen show. Being views they are never behind the tables.
+
+-- By degrees of freedom from 1 on; the last one is the normal distribution's.
+CREATE MACRO t975_list() AS (SELECT list(t.t975 ORDER BY t.df) FROM t_quantiles t);
+
+-- Macros named ..._of take this list as a column: a subquery in each place would double the time to plan `ranking`.
+-- Beyond the table t is interpolated in 1/df to the normal distribution's quantile: with 1,000 rows to 1e-6.
+CREATE MACRO t975_of(q, df) AS
+    CASE WHEN df < 1 THEN NULL
+         WHEN df < len(q) THEN list_extract(q, df::BIGINT)
+         ELSE q[-1] + (q[-2] - q[-1]) * (len(q) - 1) / df END;
+
+CREATE MACRO leaves_out_0(q, mean, std, n) AS t975_of(q, n - 1) * std / sqrt(n) < abs(mean);
+
+-- Solves t²/n = (mean/std)² with t² ≈ z² + (z⁴ + z²) / 2n: right but for one up or down.
+CREATE MACRO n_estimate(q, mean, std) AS ceil((q[-1] * std / mean) ** 2 + (q[-1] ** 2 + 1) / 2);
+
+CREATE MACRO n_needed_of(q, mean, std) AS
+    CASE WHEN mean = 0 THEN NULL
+         WHEN std = 0 THEN 2
+         WHEN leaves_out_0(q, mean, std, n_estimate(q, mean, std) - 1) THEN n_estimate(q, mean, std) - 1
+         WHEN leaves_out_0(q, mean, std, n_estimate(q, mean, std)) THEN n_estimate(q, mean, std)
+         ELSE n_estimate(q, mean, std) + 1 END::BIGINT;
+
+-- The 97.5 % quantile of Student's t, for 95 % intervals.
+CREATE MACRO t975(df) AS t975_of(t975_list(), df);
+
+-- The least n at which the 95 % interval of a mean leaves out 0, if mean and std stay as they are.
+CREATE MACRO n_needed(mean, std) AS n_needed_of(t975_list(), mean, std);
 
 -- A rate logged again after a resume starts no new run: only changes of the rate are kept.
 CREATE VIEW schedules AS
@@ -74,6 +102,7 @@ LEFT JOIN stages d ON d.stage = r.dense_stage AND d.done;
 
 -- Rounded to 9 digits, for sums of floats differ in their last bits with the order of the rows and ranks must not.
 CREATE VIEW leaderboard AS
+WITH cells AS (
 SELECT plan, network, dataset, recipe, schedule, strategy, criterion, scope, granularity, retrain, cell,
        iteration, target_sparsity,
        1 - sum(kept) / sum(prunable) AS sparsity,
@@ -85,11 +114,11 @@ SELECT plan, network, dataset, recipe, schedule, strategy, criterion, scope, gra
        median(accuracy) AS median,
        min(accuracy) AS min,
        max(accuracy) AS max,
-       round(t975(count(accuracy) - 1) * stddev_samp(accuracy) / sqrt(count(accuracy)), 9) AS ci,
+       stddev_samp(accuracy) / sqrt(count(accuracy)) AS ci,
        count(delta) AS delta_n,
        round(avg(delta), 9) AS delta,
        round(stddev_samp(delta), 9) AS delta_std,
-       round(t975(count(delta) - 1) * stddev_samp(delta) / sqrt(count(delta)), 9) AS delta_ci,
+       stddev_samp(delta) / sqrt(count(delta)) AS delta_ci,
        round(avg(top5), 9) AS top5,
        round(avg(best_accuracy), 9) AS best_accuracy,
        round(avg(validation_accuracy), 9) AS validation_accuracy,
@@ -106,7 +135,13 @@ SELECT plan, network, dataset, recipe, schedule, strategy, criterion, scope, gra
        count(*) FILTER (flag = 'diverged') AS diverged,
        count(*) FILTER (flag = 'collapsed') AS collapsed
 FROM points
-GROUP BY ALL;
+GROUP BY ALL
+)
+SELECT cells.* REPLACE (
+    round(t975_of(q, n - 1) * ci, 9) AS ci,
+    round(t975_of(q, delta_n - 1) * delta_ci, 9) AS delta_ci
+)
+FROM cells, (SELECT t975_list() AS q);
 
 -- A column is one sparsity of one table; its leader is the best mean among the cells that have all their seeds, or
 -- among all cells while none has. Everything else is compared with the leader, paired by seed.
@@ -130,15 +165,19 @@ WITH ranked AS (
     JOIN points b ON b.plan = l.plan AND b.cell = l.cell AND b.iteration = l.iteration AND b.seed = a.seed
     WHERE a.accuracy IS NOT NULL AND b.accuracy IS NOT NULL
     GROUP BY ALL
+), intervals AS (
+    SELECT g.*, round(t975_of(q, pairs - 1) * gap_std / sqrt(pairs), 9) AS gap_ci,
+           n_needed_of(q, gap, gap_std) AS n_needed
+    FROM gaps g, (SELECT t975_list() AS q)
 )
 SELECT r.plan, r.network, r.dataset, r.recipe, r.schedule, r.target_sparsity, r.rank, r.strategy, r.criterion,
        r.scope, r.granularity, r.retrain, r.cell, r.iteration, r.n, r.planned, r.mean, r.std, r.ci, r.delta,
        r.search_epochs, r.flagged,
        r.leads AND r.n = r.planned AS best,
        g.gap,
-       round(t975(g.pairs - 1) * g.gap_std / sqrt(g.pairs), 9) AS gap_ci,
+       g.gap_ci,
        coalesce(g.pairs, 0) AS pairs,
-       NOT r.leads AND coalesce(abs(g.gap) <= gap_ci, true) AS tied,
-       CASE WHEN abs(g.gap) <= gap_ci THEN n_needed(g.gap, g.gap_std) END AS n_needed
+       NOT r.leads AND coalesce(abs(g.gap) <= g.gap_ci, true) AS tied,
+       CASE WHEN abs(g.gap) <= g.gap_ci THEN g.n_needed END AS n_needed
 FROM ranked r
-LEFT JOIN gaps g USING (plan, cell, iteration);
+LEFT JOIN intervals g USING (plan, cell, iteration);

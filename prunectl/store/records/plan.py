@@ -1,18 +1,19 @@
 """Plan records (`plans/<digest>.json`) as frozen values: which trials there are and which stages they share.
 
-A plan has a name and, as it is edited, versions: one record per digest. The newest version's trials are the
-current ones. Stage specs stay raw JSON here, so that reading ten thousand of them costs no validation.
+A plan has a name and, as it is edited, versions: one record per digest. The version recorded last is the current
+one. Stage specs stay raw JSON here, so that reading ten thousand of them costs no validation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from prunectl.errors import StoreError
-from prunectl.store.files import read_head, read_json
+from prunectl.errors import ControlError, StoreError
+from prunectl.store.files import read_head, read_json, write_json
 from prunectl.store.paths import StorePaths
 
 LABELS = (
@@ -26,7 +27,7 @@ LABELS = (
     "granularity",
     "retrain",
 )
-"""What a trial is called by, besides its seed; all strings, made by the plan."""
+"""What tells trials apart besides their seed; the values are strings that the plan makes."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Trial:
     trial: str
     """16 hex digits."""
     cell: str
-    """What it shares with the trials that differ only in their seed; 16 hex digits."""
+    """The same for trials that differ only in their seed; 16 hex digits."""
     plan: str
     """Name of the plan."""
     seed: int
@@ -48,7 +49,7 @@ class Trial:
     """By the names in `LABELS`."""
 
     def label(self, name: str) -> str:
-        """One label, or the seed, the plan or the cell as text; "" for a name there is not."""
+        """Return a label, or the seed, plan, cell or id as text; "" for any other name."""
         if name in ("seed", "plan", "cell", "trial"):
             return str(getattr(self, name))
         return self.labels.get(name, "")
@@ -60,7 +61,7 @@ class Stage:
 
     key: str
     spec: dict[str, Any] = field(hash=False)
-    """As `plan.identity.spec_to_dict` writes it: {"numerics": n, "stage": {…}}, defaults left out."""
+    """As `spec.key.spec_to_dict` writes it: {"numerics": n, "stage": {…}}, defaults left out."""
     steps: int
     """Optimizer steps it trains."""
     epoch_steps: int
@@ -68,7 +69,7 @@ class Stage:
 
     @property
     def body(self) -> dict[str, Any]:
-        """The stage's own fields, raw."""
+        """The fields of the stage itself, as JSON."""
         stage: dict[str, Any] = self.spec["stage"]
         return stage
 
@@ -112,10 +113,7 @@ class Study:
 
 
 def study_from(data: dict[str, Any]) -> Study:
-    """A study from a plan record.
-
-    Raises KeyError, TypeError or ValueError where the record is not one.
-    """
+    """Convert the JSON of a plan record. Raises KeyError, TypeError or ValueError where it is not one."""
     trials = tuple(
         Trial(
             trial=str(row["trial"]),
@@ -136,10 +134,7 @@ def study_from(data: dict[str, Any]) -> Study:
 
 
 def read_study(paths: StorePaths, digest: str) -> Study:
-    """The plan record with this digest.
-
-    Raises StoreError where there is none, or where it is not a plan record.
-    """
+    """Read the plan record with this digest. Raises StoreError where there is none, or it is not a plan record."""
     path = paths.plan(digest)
     try:
         return study_from(read_json(path))
@@ -150,10 +145,9 @@ def read_study(paths: StorePaths, digest: str) -> Study:
 
 
 def read_outline(paths: StorePaths, digest: str) -> Study:
-    """The same study without its stages, which are most of the record and come last in it: there are its trials
-    and their paths, five times as soon. Of records in another order, the whole study.
+    """Read a plan record's trials with their paths, in a fifth of the time: without its stages, most of its bytes.
 
-    Raises StoreError as `read_study`.
+    Of a record in which the stages do not come last, the whole study is read. Raises StoreError as `read_study`.
     """
     path = paths.plan(digest)
     try:
@@ -165,22 +159,89 @@ def read_outline(paths: StorePaths, digest: str) -> Study:
     return read_study(paths, digest)
 
 
-def current(
-    paths: StorePaths, read: Callable[[StorePaths, str], Study] = read_study
-) -> list[Study]:
-    """The newest version of each plan in the store, by name. Records that cannot be read are left out."""
-    newest: dict[str, Study] = {}
+Read = Callable[[StorePaths, str], Study]
+"""`read_study` or `read_outline`."""
+
+
+def all_versions(paths: StorePaths, read: Read = read_study) -> list[Study]:
+    """Read every version of every plan, oldest first. Records that cannot be read are left out."""
+    found = []
     for path in sorted(paths.plans.glob("*.json")):
         try:
-            study = read(paths, path.stem)
+            found.append(read(paths, path.stem))
         except StoreError:
             continue
-        if study.name not in newest or _age(study) >= _age(newest[study.name]):
-            newest[study.name] = study
+    return sorted(found, key=_age)
+
+
+def current_studies(paths: StorePaths, read: Read = read_study) -> list[Study]:
+    """Read the newest version of each plan, by name. Records that cannot be read are left out."""
+    newest = {study.name: study for study in all_versions(paths, read)}
     return [newest[name] for name in sorted(newest)]
 
 
 def _age(study: Study) -> tuple[float, str]:
-    """Sorts both forms of a time, Unix seconds and ISO text."""
+    """Sort key for both forms of a time, Unix seconds and ISO text."""
     created = study.created
     return (created, "") if isinstance(created, int | float) else (0.0, str(created))
+
+
+@dataclass(frozen=True)
+class FoundTrial:
+    """A trial, the newest version of a plan that asks for it, and that version's record as JSON."""
+
+    trial: Trial
+    study: Study
+    record: dict[str, Any]
+
+
+def find_trial(paths: StorePaths, beginning: str) -> FoundTrial:
+    """Find the trial whose id begins so, in any version of any plan.
+
+    Raises ControlError where there is none or several, StoreError where the store holds no plans.
+    """
+    versions = all_versions(paths, read_outline)
+    if not versions:
+        raise StoreError(f"{paths.root} holds no plans; `prunectl run PLAN` makes some")
+    digests = {trial.trial: study.digest for study in versions for trial in study.trials}
+    name = match_id(digests, beginning) if beginning else None
+    if name is None:
+        raise ControlError(
+            f"no trial {beginning!r} in {paths.root}; "
+            "`prunectl sql 'SELECT trial, plan, strategy, seed FROM trials'` lists them"
+        )
+    record = read_json(paths.plan(digests[name]))
+    study = study_from(record)
+    return FoundTrial(next(each for each in study.trials if each.trial == name), study, record)
+
+
+def match_id(trials: Iterable[str], beginning: str) -> str | None:
+    """Return the one trial id that begins so, None where there is none. Raises ControlError where there are several."""
+    found = sorted(name for name in trials if name.startswith(beginning.lower()))
+    if len(found) > 1 and found[0] != beginning.lower():
+        raise ControlError(f"{beginning!r} begins {len(found)} trials: {', '.join(found[:4])}, …")
+    return found[0] if found else None
+
+
+def write_plans(paths: StorePaths, records: Sequence[dict[str, Any]]) -> None:
+    """Write plan records, given without `created`: they become the current versions of their plans.
+
+    Raises StoreError where one cannot be written.
+    """
+    # Written anew each time: the version of a plan that was used last is the current one, whatever the clock says.
+    created = max(time.time(), last_use(paths) + 1e-3)
+    for record in records:
+        write_json(paths.plan(record["digest"]), {"created": created, **record})
+
+
+def last_use(paths: StorePaths) -> float:
+    """Return when a plan was recorded or run last, Unix seconds: later than now where the clock was set back."""
+    last = 0.0
+    for folder, name in ((paths.plans, "created"), (paths.runs, "started")):
+        for path in folder.glob("*.json"):
+            try:
+                when = read_head(path, "trials")[name]
+            except (OSError, StoreError, KeyError, TypeError):
+                continue
+            last = max(last, when) if isinstance(when, int | float) else last
+    return last

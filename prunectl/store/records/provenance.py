@@ -1,63 +1,151 @@
-"""Which versions of the code computed stages: mixing them in one study may mix numbers that differ."""
+"""Run records (`runs/<id>.json`, in SQL the table `runs`): what a run was started with; and which versions of the
+code computed stages, because mixing them in one study may mix numbers that differ.
+"""
 
 from __future__ import annotations
 
+import os
+import platform
+import secrets
+import socket
+import subprocess
+import sys
+import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
+from pathlib import Path
+from typing import Any
 
 from prunectl.errors import StoreError
-from prunectl.store.files import read_json
+from prunectl.store.files import read_json, write_json
 from prunectl.store.journal import read
 from prunectl.store.paths import StorePaths
 from prunectl.version import __version__
 
-Origin = tuple[str, str]
+PACKAGES = ("torch", "torchvision", "numpy", "duckdb", "pydantic", "safetensors", "scipy")
+"""Their versions are recorded beside prunectl's own: what numbers or records depend on."""
+
+Versions = tuple[str, str]
 """Versions of prunectl and torch, builds (+cu130) left out."""
 
 
-def here() -> Origin:
-    """What would compute stages now; without importing torch."""
-    return _origin({"prunectl": __version__, "torch": metadata.version("torch")})
+def write_run(paths: StorePaths, plans: Sequence[str], devices: Sequence[str]) -> str:
+    """Write the record of a run that starts now.
+
+    Args:
+        plans: digests of the versions of plans that it runs.
+        devices: their ids.
+
+    Returns the run's id. Raises StoreError where the record cannot be written.
+    """
+    # Sortable by time, unique among the runs of one second.
+    run = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
+    write_json(paths.run(run), run_record(run, plans, devices))
+    return run
 
 
-def origins(paths: StorePaths, keys: Iterable[str]) -> tuple[Counter[Origin], Counter[Origin]]:
-    """How many of these stages were computed by which versions: those that are done, and those begun and not done
-    (by their last attempt that got so far as to leave a checkpoint)."""
-    done: Counter[Origin] = Counter()
-    begun: Counter[Origin] = Counter()
+def run_record(run: str, plans: Sequence[str], devices: Sequence[str]) -> dict[str, Any]:
+    """Collect the record of a run; nothing in it is needed to repeat results but all of it to explain them."""
+    return {
+        "run": run,
+        "plans": list(plans),
+        "started": time.time(),
+        "argv": sys.argv,
+        "cwd": os.getcwd(),
+        "git": _git(Path.cwd()),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "prunectl": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "host": socket.gethostname(),
+        "devices": list(devices),
+        "driver": _driver() if any(device.startswith("cuda") for device in devices) else None,
+    }
+
+
+def _driver() -> str | None:
+    """Return the version of NVIDIA's driver, None where NVML cannot be asked."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        try:
+            found = pynvml.nvmlSystemGetDriverVersion()
+        finally:
+            pynvml.nvmlShutdown()
+    except Exception:  # no module, no library, no driver: NVML has an error of its own for each
+        return None
+    return found.decode() if isinstance(found, bytes) else str(found)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git(folder: Path) -> dict[str, Any]:
+    """Return commit and dirtiness of the repository around `folder`; nulls outside of one."""
+    commit = _output(["git", "rev-parse", "HEAD"], folder)
+    changes = _output(["git", "status", "--porcelain", "--untracked-files=no"], folder)
+    return {"commit": commit, "dirty": None if commit is None else bool(changes)}
+
+
+def _output(command: list[str], folder: Path) -> str | None:
+    try:
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=5, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def installed_versions() -> Versions:
+    """Return the versions that would compute stages now, without importing torch."""
+    return _versions({"prunectl": __version__, "torch": metadata.version("torch")})
+
+
+def count_versions(
+    paths: StorePaths, keys: Iterable[str]
+) -> tuple[Counter[Versions], Counter[Versions]]:
+    """Count which versions computed these stages: those that are done, and those begun and not done.
+
+    Of the latter, the last attempt that got so far as to leave a checkpoint counts.
+    """
+    done: Counter[Versions] = Counter()
+    begun: Counter[Versions] = Counter()
     for key in keys:
         files = paths.stage(key)
         try:
             if files.result.exists():
-                done[_origin(read_json(files.result).get("versions") or {})] += 1
+                done[_versions(read_json(files.result).get("versions") or {})] += 1
             elif files.latest.exists():
                 starts = [each for each in read(files.events)[0] if each["type"] == "start"]
-                begun[_origin(starts[-1].get("versions") or {})] += 1
+                begun[_versions(starts[-1].get("versions") or {})] += 1
         except (OSError, StoreError, IndexError, AttributeError):
-            continue  # `store verify` tells
+            continue  # `store verify` reports it
     return done, begun
 
 
-def mixture(paths: StorePaths, keys: Iterable[str]) -> list[str]:
-    """What running these stages now would mix, a sentence each."""
-    now = here()
-    done, begun = origins(paths, keys)
-    said = []
-    for counts, what in ((done, "computed"), (begun, "begun")):
-        for origin, count in sorted(counts.items()):
-            if origin != now:
-                stages = f"{count} stage{'s were' if count > 1 else ' was'}"
-                said.append(
-                    f"{stages} {what} by {_words(origin)}; this is {_words(now)}: "
-                    "the same code on one device gives the same bits, other versions may not"
-                )
-    return said
+def version_warnings(paths: StorePaths, keys: Iterable[str]) -> list[str]:
+    """Describe which other versions' numbers running these stages now would mix in, a sentence each."""
+    now = installed_versions()
+    done, begun = count_versions(paths, keys)
+    return [
+        f"{count} stage{'s were' if count > 1 else ' was'} {what} by {_words(versions)}; this is "
+        f"{_words(now)}: the same code on one device gives the same bits, other versions may not"
+        for counts, what in ((done, "computed"), (begun, "begun"))
+        for versions, count in sorted(counts.items())
+        if versions != now
+    ]
 
 
-def _origin(versions: Mapping[str, object]) -> Origin:
-    return str(versions.get("prunectl", "?")), str(versions.get("torch", "?")).split("+")[0]
+def _versions(found: Mapping[str, object]) -> Versions:
+    return str(found.get("prunectl", "?")), str(found.get("torch", "?")).split("+")[0]
 
 
-def _words(origin: Origin) -> str:
-    return f"prunectl {origin[0]} with torch {origin[1]}"
+def _words(versions: Versions) -> str:
+    return f"prunectl {versions[0]} with torch {versions[1]}"

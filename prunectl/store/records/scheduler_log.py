@@ -1,7 +1,7 @@
-"""What `scheduler.jsonl` adds up to: which trials are cancelled or held, their priorities, which stages failed.
+"""What the records of `scheduler.jsonl` add up to: trials cancelled or held, their priorities, stages that failed.
 
-The log is the only memory between runs of the scheduler, and it is a fold: feed records in their order, in as many
-pieces as they come. Records and their fields, beside the frame that `journal` describes:
+The log is the only memory between runs of the scheduler. `History` is a fold of it: feed it records in their order,
+in as many pieces as they come. Records and their fields, beside those that `journal` describes:
 
     run_started   run, plans [digest …], devices [id …], pid, host
     queued        plan (digest), name, trials (count), stages (count), done (count)
@@ -16,8 +16,9 @@ pieces as they come. Records and their fields, beside the frame that `journal` d
     retried       trials [id …], keys [stage keys whose failures are forgotten …]
     priority      values {trial: priority}
     drained | undrained | leased  device, reason
-    lanes         device, device_name, of [network, data set, batch, precision], lanes (how many of the kind fill the
-                  device from now on), settled (no more will be tried), memory (bytes of each, or null), reason
+    lanes         device, device_name, of [network, data set, batch, precision], lanes (how many stages of this
+                  workload run side by side from now on), settled (no more will be tried), memory (bytes of each, or
+                  null), reason
     worker_started | worker_ended  worker, device, pid, reason
     study_stopped plan (digest), reason
     request       request {id, do, …}, ok, answer
@@ -35,7 +36,7 @@ from prunectl.store.paths import StorePaths
 
 @dataclass
 class History:
-    """The fold so far."""
+    """The result of the records fed so far."""
 
     cancelled: set[str] = field(default_factory=set)
     """Trials."""
@@ -54,7 +55,7 @@ class History:
     stopped: dict[str, str] = field(default_factory=dict)
     """Plans (digests) whose last run was stopped early, and why."""
     settled: dict[tuple[str, ...], Record] = field(default_factory=dict)
-    """The last `lanes` record of each model of device and kind of stage."""
+    """The last `lanes` record by model of device and workload."""
     offset: int = 0
     """Bytes of the log that have been folded in by `catch_up`."""
 
@@ -64,7 +65,7 @@ class History:
             self._feed(record)
 
     def catch_up(self, paths: StorePaths) -> list[Record]:
-        """Fold in what the log has grown by, and return it."""
+        """Read and fold in what was appended to the log. Returns the new records."""
         records, self.offset = read(paths.scheduler_log, self.offset)
         self.feed(records)
         return records
@@ -110,11 +111,11 @@ class History:
 
 
 QUIET = frozenset({"worker_started", "request"})
-"""Records that say nothing which others do not."""
+"""Types of records that are not worth a line: others say the same."""
 
 
 def describe(record: Record) -> str:
-    """A record of the scheduler's log in words, without the trials it is about."""
+    """Describe a record of the scheduler's log in words, without the trials it is about."""
     try:
         return _describe(record)
     except (KeyError, TypeError):  # of another version

@@ -1,6 +1,6 @@
-"""Recipes: questions in SQL with a name. Those in the package, and the user's own in the store's recipes folder.
+"""Queries with a name: those in the package, and the user's own in the store's folder `recipes`.
 
-The first line of a recipe is a comment that says what it answers; a line ``-- :name default`` is a parameter
+The first line of a query's file is a comment that says what it answers; a line ``-- :name default`` is a parameter
 that the SQL uses as ``$name``. Without a default it has to be given.
 """
 
@@ -20,8 +20,8 @@ _PARAMETER = re.compile(r"^--\s*:(\w+)[ \t]*(.*)$", re.M)
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """One question: its name, what it answers, its parameters with their defaults (None: required), its SQL."""
+class Query:
+    """One query: its name, what it answers, its parameters with their defaults (None: required), its SQL."""
 
     name: str
     description: str
@@ -29,35 +29,35 @@ class Recipe:
     sql: str
 
     def values(self, given: Mapping[str, str]) -> dict[str, str]:
-        """The defaults with what was given. Raises QueryError for a parameter it lacks or does not have."""
+        """Return the defaults, overridden by `given`. Raises QueryError for a missing or unknown parameter."""
         for name in given:
             if name not in self.parameters:
                 known = ", ".join(self.parameters) or "none"
-                raise QueryError(f"recipe {self.name} has no parameter {name!r}; it has: {known}")
+                raise QueryError(f"query {self.name} has no parameter {name!r}; it has: {known}")
         values = {**self.parameters, **given}
         missing = [name for name, value in values.items() if value is None]
         if missing:
-            raise QueryError(f"recipe {self.name} needs {', '.join(missing)}")
+            raise QueryError(f"query {self.name} needs {', '.join(missing)}")
         return {name: value for name, value in values.items() if value is not None}
 
 
-def parse(name: str, text: str) -> Recipe:
-    """A recipe from its text."""
+def parse(name: str, text: str) -> Query:
+    """Read a query from the text of its file."""
     first = text.splitlines()[0] if text else ""
     description = first.removeprefix("--").strip() if first.startswith("--") else ""
     parameters = {found[1]: found[2].strip() or None for found in _PARAMETER.finditer(text)}
-    return Recipe(name, description, parameters, text)
+    return Query(name, description, parameters, text)
 
 
-def recipes(paths: StorePaths | None = None) -> dict[str, Recipe]:
-    """All recipes by name; one of the store's replaces one of the package that has its name."""
+def queries(paths: StorePaths | None = None) -> dict[str, Query]:
+    """Read all queries, by name; one of the store replaces one of the package with the same name."""
     out = {}
-    for file in (files("prunectl.store.db.queries")).iterdir():
+    for file in files("prunectl.store.db.queries").iterdir():
         if file.name.endswith(".sql"):
             name = file.name.removesuffix(".sql")
             out[name] = parse(name, file.read_text(encoding="utf-8"))
     if paths is not None:
-        for path in paths.recipes.glob("*.sql"):
+        for path in paths.queries.glob("*.sql"):
             try:
                 out[path.stem] = parse(path.stem, path.read_text(encoding="utf-8"))
             except (OSError, UnicodeDecodeError) as error:
@@ -65,18 +65,17 @@ def recipes(paths: StorePaths | None = None) -> dict[str, Recipe]:
     return dict(sorted(out.items()))
 
 
-def run_recipe(
+def run_query(
     paths: StorePaths,
     name: str,
     parameters: Mapping[str, str] | None = None,
     limit: int | None = None,
 ) -> Result:
-    """The answer to a recipe.
+    """Run the query with this name.
 
-    Raises UnknownName for a name there is no recipe of, QueryError for its parameters or its SQL, StoreError as
-    `query.run` does.
+    Raises UnknownName where there is none, QueryError for its parameters or its SQL, StoreError as `query.run`.
     """
-    known = recipes(paths)
+    known = queries(paths)
     if name not in known:
-        raise UnknownName("recipe", name, known)
+        raise UnknownName("query", name, known)
     return query.run(paths, known[name].sql, known[name].values(parameters or {}), limit)

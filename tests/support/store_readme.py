@@ -1,12 +1,12 @@
-"""store/README.md, made from the schema and the recipes so that it cannot fall behind them.
+"""Print store/README.md, made from the schema and the queries so that it cannot fall behind them.
 
-python -m prunectl.store.db.readme > store/README.md
+python -m tests.support.store_readme > store/README.md
 """
 
 from __future__ import annotations
 
 from prunectl.store.db import schema
-from prunectl.store.db.queries import recipes
+from prunectl.store.db.queries import queries
 
 _INTRODUCTION = """\
 # The store
@@ -20,7 +20,7 @@ The default place for results. A store is a folder; `--store` or `PRUNECTL_STORE
 | `runs/<id>.json` | every start of a scheduler: command, commit, packages, devices |
 | `scheduler.jsonl` | what the scheduler did: requests, retries, failures |
 | `results.duckdb` | an index of all that, for SQL; delete it and `prunectl store rebuild` makes it again |
-| `recipes/*.sql` | questions with a name: `prunectl sql -r NAME`; your own may stand beside them |
+| `recipes/*.sql` | queries with a name: `prunectl sql -q NAME`; your own may stand beside them |
 | `control/`, `logs/` | locks, the scheduler's heartbeat, requests to it; its output |
 
 The files are the truth and the database follows them, about a second behind while a scheduler runs. Query it with
@@ -34,14 +34,14 @@ seeds. Intervals are 95 % intervals by Student's t, and differences are paired b
 
 
 def readme() -> str:
-    """The whole text."""
-    lines = [_INTRODUCTION, "## Recipes", "", "| recipe | parameters | answers |", "|---|---|---|"]
-    for recipe in recipes().values():
+    """Return the whole text."""
+    lines = [_INTRODUCTION, "## Queries", "", "| query | parameters | answers |", "|---|---|---|"]
+    for query in queries().values():
         parameters = ", ".join(
             f"`{name}`" + (f" = {default}" if default is not None else "")
-            for name, default in recipe.parameters.items()
+            for name, default in query.parameters.items()
         )
-        lines.append(f"| {recipe.name} | {parameters} | {recipe.description} |")
+        lines.append(f"| {query.name} | {parameters} | {query.description} |")
     return "\n".join([*lines, "", "## Tables and views", "", schema.schema_text()])
 
 
