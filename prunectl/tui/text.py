@@ -1,47 +1,37 @@
-"""How numbers, states and shares are written on a screen. Nothing here fails: what is no number is a dash."""
+"""Write numbers, states and shares for a screen. Nothing here raises: what is not a number becomes a dash."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 DASH = "–"
-GLYPHS = {
-    "running": "▶",
-    "waiting": "·",
-    "held": "∥",
-    "done": "✓",
-    "failed": "✗",
-    "blocked": "!",
-    "cancelled": "⊘",
-    "interrupted": "!",
+STATES = {
+    "running": ("▶", "accent"),
+    "waiting": ("·", ""),
+    "held": ("∥", "warn"),
+    "done": ("✓", "good"),
+    "failed": ("✗", "bad"),
+    "blocked": ("!", "bad"),
+    "cancelled": ("⊘", "dim"),
+    "interrupted": ("!", "warn"),
 }
-STYLES = {
-    "running": "accent",
-    "waiting": "",
-    "held": "warn",
-    "done": "good",
-    "failed": "bad",
-    "blocked": "bad",
-    "cancelled": "dim",
-    "interrupted": "warn",
-}
-"""Styles of states by the names that tables know; a state always has its glyph too."""
+"""Glyph and style of each state of a trial: the glyph tells states apart where colours do not."""
 
 SPARKS = "▁▂▃▄▅▆▇█"
 EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 def finite(value: object) -> float | None:
-    """The number, or None for what is none, not a number or infinite."""
+    """Return the value as a float, or None where it is no number, not a number or infinite."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if math.isfinite(value) else None
 
 
 def number(value: object, digits: int = 2) -> str:
-    """With fixed digits; ``nan`` and ``inf`` as such, because they mean something went wrong."""
+    """Write with fixed digits; ``nan`` and ``inf`` as such, because they mean that something went wrong."""
     if isinstance(value, float) and not math.isfinite(value):
         return "nan" if math.isnan(value) else "inf" if value > 0 else "−inf"
     known = finite(value)
@@ -49,13 +39,13 @@ def number(value: object, digits: int = 2) -> str:
 
 
 def signed(value: object, digits: int = 2) -> str:
-    """With its sign, the minus a real one."""
+    """Write with the sign, the minus as U+2212."""
     known = finite(value)
     return DASH if known is None else f"{known:+.{digits}f}".replace("-", "−")
 
 
 def short(value: object) -> str:
-    """Three digits and a letter: ``943``, ``6.15k``, ``1.2M``."""
+    """Write three digits and a letter: ``943``, ``6.15k``, ``1.2M``."""
     known = finite(value)
     if known is None:
         return DASH
@@ -66,7 +56,7 @@ def short(value: object) -> str:
 
 
 def sparsity(value: object) -> str:
-    """``0.9424`` as written in plans, four digits at the most."""
+    """Write a sparsity as plans do, with at most four digits: ``0.9424``."""
     try:
         return f"{float(str(value)):.4g}"
     except ValueError:
@@ -74,7 +64,7 @@ def sparsity(value: object) -> str:
 
 
 def duration(seconds: object) -> str:
-    """``47s``, ``3m04``, ``2h15``, ``3d04h``."""
+    """Write seconds as ``47s``, ``3m04``, ``2h15`` or ``3d04h``."""
     known = finite(seconds)
     if known is None:
         return DASH
@@ -89,7 +79,7 @@ def duration(seconds: object) -> str:
 
 
 def clock(moment: object, now: float | None = None) -> str:
-    """Time of day, local; with the date where it is more than a day from `now`."""
+    """Write a Unix time as local time of day; with the date where it is more than a day from `now`."""
     known = finite(moment)
     if known is None:
         return DASH
@@ -102,13 +92,13 @@ def clock(moment: object, now: float | None = None) -> str:
 
 
 def minutes(moment: object, now: float | None = None) -> str:
-    """Time of day to the minute, as `clock`."""
+    """Write a Unix time as `clock` does, to the minute."""
     text = clock(moment, now)
     return text if text == DASH or text.count(":") == 1 else text[:5]
 
 
 def size(count: object) -> str:
-    """Bytes in GiB: ``21G``, ``0.4G``."""
+    """Write bytes in GiB: ``21G``, ``0.4G``."""
     known = finite(count)
     if known is None:
         return DASH
@@ -117,7 +107,7 @@ def size(count: object) -> str:
 
 
 def bar(share: object, width: int) -> str:
-    """A bar of `width` columns for a share of 0 to 1, in eighths of a column."""
+    """Draw a share of 0 to 1 as a bar of `width` columns, in eighths of a column."""
     known = min(1.0, max(0.0, finite(share) or 0.0))
     whole, rest = divmod(int(known * width * 8), 8)
     text = "█" * whole + (EIGHTHS[rest] if rest else "")
@@ -125,34 +115,35 @@ def bar(share: object, width: int) -> str:
 
 
 def boxed(share: object, width: int) -> str:
-    """A bar between two edges; `width` with them."""
+    """Draw a bar between two edges, `width` columns with them."""
     return f"▕{bar(share, width - 2)}▏"
 
 
 def spark(
     values: Iterable[object], width: int, low: float | None = None, high: float | None = None
 ) -> str:
-    """The last `width` values as a line of blocks; what is no number is a gap.
+    """Draw the last `width` values as a line of blocks; what is not a number leaves a gap.
 
-    Scaled to `low` and `high`, or to the values' own range; values that are all the same are in the middle.
+    Scaled to `low` and `high`, or to the values' own range; values that are all equal are drawn at mid-height.
     """
-    last: Sequence[float | None] = [finite(value) for value in values][-width:] if width > 0 else []
+    last = [finite(value) for value in values][-width:] if width > 0 else []
     known = [value for value in last if value is not None]
     if not known:
         return ""
     bottom = min(known) if low is None else low
     top = max(known) if high is None else high
-    if top <= bottom:
-        return "".join(" " if value is None else SPARKS[3] for value in last)
-    steps = len(SPARKS) - 1
-    return "".join(
-        " "
-        if value is None
-        else SPARKS[min(steps, max(0, round((value - bottom) / (top - bottom) * steps)))]
-        for value in last
-    )
+
+    def block(value: float | None) -> str:
+        if value is None:
+            return " "
+        if top <= bottom:
+            return SPARKS[3]
+        share = min(1.0, max(0.0, (value - bottom) / (top - bottom)))
+        return SPARKS[round(share * (len(SPARKS) - 1))]
+
+    return "".join(map(block, last))
 
 
 def plural(count: int, word: str) -> str:
-    """``1 trial``, ``3 trials``."""
+    """Write a count with its noun: ``1 trial``, ``3 trials``."""
     return f"{count} {word}{'' if count == 1 else 's'}"

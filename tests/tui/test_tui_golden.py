@@ -50,8 +50,7 @@ def test_screens_look_as_they_did(state: str, size: tuple[int, int]) -> None:
         )
         stage.app.action_view("Dashboard")
         await stage.settle()
-        stage.app.open_trial(name)
-        await stage.settle()
+        await stage.open_trial(name)
         shots["trial"] = stage.text()
         for screen, text in shots.items():
             compare(f"{screen}-{state}-{size[0]}x{size[1]}", text)

@@ -13,18 +13,19 @@ from textual.widgets import Button
 
 from prunectl.monitor.snapshot import Snapshot
 from prunectl.store.requests import Answer
-from prunectl.tui.confirm import Request
 from prunectl.tui.poller import Poller, SnapshotReady
+from prunectl.tui.requests import Request
 from prunectl.tui.results_reader import Boards
 from prunectl.tui.screens.dialogs import Confirm
 from prunectl.tui.screens.help import Help
 from prunectl.tui.screens.trial import TrialScreen
-from prunectl.tui.widgets.header import Masthead
-from prunectl.tui.widgets.keys import MOST, Keys
+from prunectl.tui.widgets.header import Header
 from tests.support import fake_snapshot as made
 from tests.support.fake_snapshot import STATES, Stage
 
 LR0 = made.trial("lr-rewind", 0)
+MOST_KEYS = 8
+"""In the footer: what more there is, help and the palette show."""
 
 
 def rows(stage: Stage, name: str) -> list[str]:
@@ -252,7 +253,9 @@ def test_failures_are_listed_and_retried() -> None:
 
 def test_a_refused_request_says_why() -> None:
     stage = Stage(made.busy())
-    stage.app.ask = lambda request: Answer(False, "no [b]scheduler[/b] is running", by="nobody")
+    stage.app.send_request = lambda request: Answer(
+        False, "no [b]scheduler[/b] is running", by="nobody"
+    )
 
     async def story(stage: Stage) -> None:
         stage.table("trials").focus()
@@ -270,11 +273,10 @@ def test_readonly_has_no_keys_that_change_a_run() -> None:
         await stage.press("c", "h", "R", "plus", "minus", "D", "S")
         assert not isinstance(stage.app.screen, Confirm)
         assert stage.requests == []
-        footer = stage.view.query_one(Keys)
-        assert not {does for _, _, does in footer.shown} & {"Cancel", "Hold", "Retry"}
+        assert not {key.description for key in stage.footer()} & {"Cancel", "Hold", "Retry"}
         assert "read only" in stage.text()
         await stage.press("question_mark")
-        ids = {key.id for key in stage.app.screen.query_one("#help-keys").items}  # type: ignore[attr-defined]
+        ids = {key.key for key in stage.app.screen.query_one("#help-keys").items}  # type: ignore[attr-defined]
         assert not ids & {
             "trial.cancel",
             "trial.hold",
@@ -300,10 +302,10 @@ def test_help_filters_as_one_types() -> None:
         assert isinstance(stage.app.screen, Help)
         listed: Any = stage.app.screen.query_one("#help-keys")
         assert {"trial.cancel", "app.stop", "view.filter", "app.theme"} <= {
-            key.id for key in listed.items
+            key.key for key in listed.items
         }
         await stage.press(*"retry")
-        assert [key.id for key in listed.rows] == ["trial.retry"]
+        assert [key.key for key in listed.rows] == ["trial.retry"]
         await stage.press("escape")
         assert not isinstance(stage.app.screen, Help)
 
@@ -371,9 +373,9 @@ def test_every_footer_fits(state: str) -> None:
 
     async def story(stage: Stage) -> None:
         async def check() -> None:
-            footer = stage.view.query_one(Keys)
-            assert 2 <= len(footer.shown) <= MOST
-            assert footer.width_needed() <= 80, footer.shown
+            keys = stage.footer()
+            assert 2 <= len(keys) <= MOST_KEYS
+            assert keys[-1].region.right <= 80, [key.description for key in keys]
 
         await check()
         for key in ("2", "3", "escape"):
@@ -381,8 +383,7 @@ def test_every_footer_fits(state: str) -> None:
             await check()
         stage.app.action_view("Dashboard")
         await stage.settle()
-        stage.app.open_trial(LR0.trial)
-        await stage.settle()
+        await stage.open_trial(LR0.trial)
         await check()
 
     stage.play(story, (80, 24))
@@ -425,7 +426,7 @@ def test_a_trial_opens_with_the_list_it_comes_from() -> None:
         assert "conv1" in text
         assert "epoch 4" in text
         await stage.press("v")
-        assert {s.name for s in stage.table("config").rows} == {"strategy", "seed"}
+        assert {s.key for s in stage.table("config").rows} == {"strategy", "seed"}
         await stage.press("m")
         assert "test loss" in stage.text()
         await stage.press("escape")
@@ -438,8 +439,7 @@ def test_a_failed_trial_shows_its_traceback() -> None:
     stage = Stage(made.failed())
 
     async def story(stage: Stage) -> None:
-        stage.app.open_trial(made.trial("fine-tune", 1).trial)
-        await stage.settle()
+        await stage.open_trial(made.trial("fine-tune", 1).trial)
         assert "torch.OutOfMemoryError" in stage.text()
         assert "out of memory on cuda:0" in stage.text()
 
@@ -450,8 +450,7 @@ def test_the_modes_from_inside_a_trial() -> None:
     stage = Stage(made.busy())
 
     async def story(stage: Stage) -> None:
-        stage.app.open_trial(LR0.trial)
-        await stage.settle()
+        await stage.open_trial(LR0.trial)
         await stage.press("2")
         assert stage.view.NAME == "Leaderboard"
         await stage.press("1")
@@ -464,7 +463,7 @@ def test_tabs_can_be_clicked() -> None:
     stage = Stage(made.busy())
 
     async def story(stage: Stage) -> None:
-        await stage.pilot.click(Masthead, offset=(28, 0))
+        await stage.pilot.click(Header, offset=(28, 0))
         await stage.settle()
         assert stage.view.NAME == "Leaderboard"
 
@@ -570,8 +569,7 @@ def test_nan_and_hostile_texts_break_nothing(size: tuple[int, int]) -> None:
             stage.table("trials").shift_sort(1)
         await stage.settle()
         await stage.press("2", "3", "escape", "1")
-        stage.app.open_trial(spoiled().trials[3].trial)
-        await stage.settle()
+        await stage.open_trial(spoiled().trials[3].trial)
         await stage.press("m", "m", "m", "v", "f", "tab")
 
     stage.play(story, size)
@@ -585,7 +583,7 @@ def test_a_store_that_cannot_be_read_is_told() -> None:
             raise OSError("stale file handle")
 
         stage.source.poll = poll  # type: ignore[method-assign]
-        stage.app.poller.hurry()
+        stage.app.poller.poll_now()
         await stage.pilot.pause(0.2)
         assert "cannot read the store" in stage.text()
         assert len(stage.table("running").rows) == 2
@@ -611,7 +609,7 @@ def test_the_poller_slows_down_when_nothing_happens() -> None:
     for _ in range(5):
         poller._slow_down()
     assert poller.interval == 4.0
-    poller.attend()
+    poller.speed_up()
     assert poller.interval == 0.5
 
 
@@ -627,8 +625,7 @@ def test_themes_of_all_kinds_draw() -> None:
     stage = Stage(made.busy())
 
     async def story(stage: Stage) -> None:
-        stage.app.open_trial(LR0.trial)
-        await stage.settle()
+        await stage.open_trial(LR0.trial)
         for theme in ("dracula", "ansi-light", "textual-light"):
             stage.app.theme = theme
             await stage.pilot.pause()
@@ -669,8 +666,7 @@ def test_a_trial_that_waits_for_a_replay_shows_what_the_replay_does() -> None:
     stage = Stage(replace(snapshot, trials=trials, running=(*snapshot.running, replay)))
 
     async def story(stage: Stage) -> None:
-        stage.app.open_trial(LR0.trial)
-        await stage.settle()
+        await stage.open_trial(LR0.trial)
         shown = stage.text()
         assert "replay of 0000dddd to step 4 (250/1k)" in shown
         assert "replay: epoch 4  accuracy" in shown
