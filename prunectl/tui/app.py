@@ -174,7 +174,7 @@ class Viewer(StoreApp, inherit_bindings=False):
             yield SystemCommand(
                 f"{group}: {key.does}",
                 f"{key.where}, key {key.keys}",
-                lambda action=key.action: self._run_named(action, screen),
+                lambda key=key: self.call_later(self.run_action, key.action, key.node),
             )
         yield SystemCommand(
             "app: Theme", "Preview a theme; TEXTUAL_THEME keeps one", self.action_theme
@@ -182,13 +182,6 @@ class Viewer(StoreApp, inherit_bindings=False):
         yield SystemCommand(
             "app: Save a picture", "Write the screen to an SVG file", self.action_screenshot
         )
-
-    def _run_named(self, action: str, screen: Screen[object]) -> None:
-        name = action.partition("(")[0].rpartition(".")[2]
-        for node in (screen.focused or screen, screen, self):
-            if hasattr(node, f"action_{name}"):
-                self.call_later(self.run_action, action, node)
-                return
 
     def action_stop_run(self) -> None:
         """Ask the scheduler to stop, if really meant."""

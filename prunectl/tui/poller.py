@@ -24,28 +24,27 @@ LONGEST = 4.0
 """Seconds between two looks at the most."""
 
 
-class SnapshotReady(Message):
+class Newest(Message):
+    """A message that replaces older ones of its kind which are not handled yet."""
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, type(self))
+
+
+class SnapshotReady(Newest):
     """A new snapshot of the store."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         super().__init__()
         self.snapshot = snapshot
 
-    def can_replace(self, message: Message) -> bool:
-        """Return whether an older message may be dropped: the newest wins."""
-        return isinstance(message, SnapshotReady)
 
-
-class WatchFailed(Message):
-    """The store could not be read; it is tried again."""
+class WatchFailed(Newest):
+    """The store could not be read; the next look tries again."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.text = text
-
-    def can_replace(self, message: Message) -> bool:
-        """Return whether an older message may be dropped: the newest wins."""
-        return isinstance(message, WatchFailed)
 
 
 class Source(Protocol):

@@ -381,7 +381,7 @@ class Given:
         return self.waiting.pop(0) if self.waiting else None
 
 
-class Stage:
+class Harness:
     """A viewer on made-up snapshots, with the requests it sends."""
 
     def __init__(
@@ -412,7 +412,7 @@ class Stage:
         return Answer(True, f"{request.do} was done")
 
     def play(
-        self, story: Callable[[Stage], Awaitable[None]], size: tuple[int, int] = (120, 40)
+        self, story: Callable[[Harness], Awaitable[None]], size: tuple[int, int] = (120, 40)
     ) -> None:
         """Run the viewer and do what the story says."""
 

@@ -15,7 +15,7 @@ from prunectl.tui.app import CONTEXTS
 from prunectl.tui.keymap import KeysError, display, load, location, with_tilde
 from prunectl.tui.screens.help import Help
 from tests.support import fake_snapshot as made
-from tests.support.fake_snapshot import Stage
+from tests.support.fake_snapshot import Harness
 
 
 def written(text: str) -> Path:
@@ -105,38 +105,38 @@ def test_keys_as_people_write_them() -> None:
 
 def test_footer_help_and_hints_show_the_users_keys() -> None:
     keys = {"trial.cancel": "ctrl+x", "dashboard.list": "L", "app.help": "f2"}
-    stage = Stage(made.busy(), keys=keys)
+    ui = Harness(made.busy(), keys=keys)
 
-    async def story(stage: Stage) -> None:
-        shown = {(key.key, key.key_display, key.description) for key in stage.footer()}
+    async def story(ui: Harness) -> None:
+        shown = {(key.key, key.key_display, key.description) for key in ui.footer()}
         assert ("ctrl+x", "^x", "Cancel") in shown
-        assert "L: queue, failures, all" in stage.text()
-        await stage.press("c", "question_mark")
-        assert stage.app.screen is stage.view
-        await stage.press("L")
-        assert "Failed, blocked and cancelled" in stage.text()
-        await stage.press("f2")
-        assert isinstance(stage.app.screen, Help)
-        rows = {key.key: key.keys for key in stage.app.screen.listed}
+        assert "L: queue, failures, all" in ui.text()
+        await ui.press("c", "question_mark")
+        assert ui.app.screen is ui.view
+        await ui.press("L")
+        assert "Failed, blocked and cancelled" in ui.text()
+        await ui.press("f2")
+        assert isinstance(ui.app.screen, Help)
+        rows = {key.key: key.keys for key in ui.app.screen.listed}
         assert rows["trial.cancel"] == "^x"
         assert rows["dashboard.list"] == "L"
-        assert "~/.config/prunectl/keys.toml" in stage.text()
-        await stage.press("escape")
-        stage.table("running").focus()
-        await stage.press("ctrl+x")
-        assert "Cancel" in stage.text()
-        assert "Keep" in stage.text()
+        assert "~/.config/prunectl/keys.toml" in ui.text()
+        await ui.press("escape")
+        ui.table("running").focus()
+        await ui.press("ctrl+x")
+        assert "Cancel" in ui.text()
+        assert "Keep" in ui.text()
 
-    stage.play(story)
+    ui.play(story)
 
 
 def test_the_next_viewer_has_the_usual_keys_again() -> None:
-    stage = Stage(made.busy())
+    ui = Harness(made.busy())
 
-    async def story(stage: Stage) -> None:
-        assert "F: queue, failures, all" in stage.text()
+    async def story(ui: Harness) -> None:
+        assert "F: queue, failures, all" in ui.text()
 
-    stage.play(story)
+    ui.play(story)
 
 
 def test_watch_tells_it_and_does_not_start(tmp_path: Path) -> None:

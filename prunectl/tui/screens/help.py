@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.dom import DOMNode
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Input, TextArea
 
@@ -32,6 +33,8 @@ class Key:
     enabled: bool
     """Where not, it is shown dim."""
     action: str
+    node: DOMNode
+    """What carries the action."""
 
 
 COLUMNS: tuple[Column[Key], ...] = (
@@ -45,23 +48,18 @@ COLUMNS: tuple[Column[Key], ...] = (
 def keys_of(screen: Screen[Any]) -> list[Key]:
     """Return what keys do now on a screen."""
     found: dict[str, Key] = {}
-    for where, binding, enabled in _bindings(screen):
+    for active in screen.active_bindings.values():
+        node, binding = active.node, active.binding
+        if not binding.id and not isinstance(node, TextArea):
+            continue  # Textual's own, which say nothing about this program
         name = binding.id or binding.action
         shown = screen.app.get_key_display(binding)
         known = found[name].keys.split(" ") if name in found else []
         keys = " ".join(dict.fromkeys([*known, shown]))
         if does := words_of(binding):
-            found[name] = Key(name, keys, does, where, enabled, binding.action)
+            where = PLACES[0 if node is screen else 2 if node is screen.app else 1]
+            found[name] = Key(name, keys, does, where, active.enabled, binding.action, node)
     return sorted(found.values(), key=lambda key: PLACES.index(key.where))
-
-
-def _bindings(screen: Screen[Any]) -> Iterator[tuple[str, Binding, bool]]:
-    for active in screen.active_bindings.values():
-        node = active.node
-        if not active.binding.id and not isinstance(node, TextArea):
-            continue  # Textual's own, which say nothing about this program
-        where = "this view" if node is screen else "everywhere" if node is screen.app else "here"
-        yield where, active.binding, active.enabled
 
 
 def words_of(binding: Binding) -> str:

@@ -11,19 +11,11 @@ from textual.content import Content
 from textual.widgets import Static, TextArea
 
 from prunectl.errors import PrunectlError
+from prunectl.tui import sql_view
 from prunectl.tui import text as t
 from prunectl.tui.keymap import hint
 from prunectl.tui.screens.base import Copies, View
-from prunectl.tui.sql_view import (
-    ENTRIES,
-    START,
-    Entry,
-    Row,
-    counted,
-    entries,
-    parameters,
-    result_columns,
-)
+from prunectl.tui.sql_view import Entry, Row
 from prunectl.tui.widgets.table import KeyedTable
 
 if TYPE_CHECKING:
@@ -70,9 +62,11 @@ class Sql(View):
     def content(self) -> ComposeResult:
         empty = f"{hint('sql.run', '^j')} runs the query."
         with Horizontal(id="sql"):
-            yield KeyedTable(ENTRIES, id="entries", title="Recipes", header=False)
+            yield KeyedTable(sql_view.ENTRIES, id="entries", title="Recipes", header=False)
             with Vertical():
-                yield TextArea(START, id="editor", show_line_numbers=True, tab_behavior="focus")
+                yield TextArea(
+                    sql_view.START, id="editor", show_line_numbers=True, tab_behavior="focus"
+                )
                 yield Static("", id="trouble")
                 yield KeyedTable[Row](
                     (), lambda row: row[0], id="result", title="Result", cells=True, empty=empty
@@ -134,7 +128,7 @@ class Sql(View):
 
     def _list(self) -> None:
         listed = self.panel("entries")
-        listed.apply(entries(self.viewer.reader.queries(), self.history, self.tables))
+        listed.apply(sql_view.entries(self.viewer.reader.queries(), self.history, self.tables))
         listed.describe("Recipes, history, tables", "⏎ into the editor")
 
     def _say(self, text: str) -> None:
@@ -162,7 +156,7 @@ class Sql(View):
 
         def work() -> tuple[Result | None, str, float]:
             try:
-                return replica.run(sql, ROWS, parameters(sql)), "", clock() - started
+                return replica.run(sql, ROWS, sql_view.parameters(sql)), "", clock() - started
             except PrunectlError as error:
                 return None, str(error), clock() - started
 
@@ -183,9 +177,9 @@ class Sql(View):
         self.result = result
         table.empty = "No rows."
         table.sort_column = None
-        table.apply(list(enumerate(result.rows)), result_columns(result))
+        table.apply(list(enumerate(result.rows)), sql_view.result_columns(result))
         keys = f"{hint('view.copy', 'y')}: copy · {hint('sql.export', 'e')}: export"
-        table.describe("Result", f"{counted(result)} · {took} · {keys}")
+        table.describe("Result", f"{sql_view.counted(result)} · {took} · {keys}")
 
     # moving
 

@@ -13,7 +13,7 @@ from prunectl.tui.status_lines import MODES, Part, width_of
 COLOURS = {
     "": "",
     "tab": "bold $accent",
-    "dim": "$text-muted",
+    "dim": "$foreground 70%",  # $text-muted is relative to its background, which content does not know
     "good": "$text-success",
     "bad": "bold $text-error",
     "warn": "$text-warning",

@@ -16,19 +16,8 @@ from prunectl.tui.columns import Column, visible
 from prunectl.tui.keymap import hint
 
 T = TypeVar("T")
-STYLES = (
-    "header",
-    "sorted",
-    "cursor",
-    "cursor-blur",
-    "empty",
-    "dim",
-    "good",
-    "bad",
-    "warn",
-    "accent",
-    "bold",
-)
+STYLES = ("header", "sorted", "cursor", "cursor-blur", "empty",
+          "dim", "good", "bad", "warn", "accent", "bold")  # fmt: skip
 """What app.tcss gives colours to."""
 LONGEST = 1000
 """Characters of a cell that are looked at: a traceback in one cell would cost milliseconds a line."""
