@@ -1,4 +1,4 @@
-"""The terminal UI: a viewer of a store that leaves requests and never touches a run. Only this room knows Textual.
+"""The terminal UI: a viewer of a store that leaves requests and never touches a run. Only this package imports Textual.
 
 `open_viewer` is the way in.
 """
@@ -15,17 +15,18 @@ if TYPE_CHECKING:
     from prunectl.tui.keymap import Keymap
 
 OVER_SSH_FPS = "20"
-"""Repaints a second at the most where each of them travels; Textual's own is 60."""
+"""Repaints a second at most where each of them travels over a network; Textual's default is 60."""
 
 
 def open_viewer(paths: StorePaths, *, readonly: bool = False, plain_curves: bool = False) -> bool:
-    """Show a store until the user leaves, then say on stderr how it was left; whether a run goes on.
+    """Show a store until the user leaves, then say on stderr how it was left.
 
-    `plain_curves` draws without braille. Exits where the viewer itself failed; raises KeysError as `own_keys`.
+    `plain_curves` draws without braille. Returns whether a run goes on. Raises KeysError as `own_keys` does, and
+    SystemExit where the viewer itself failed.
     """
     if "SSH_CONNECTION" in os.environ:
         os.environ.setdefault("TEXTUAL_FPS", OVER_SSH_FPS)
-    from prunectl.store import requests as control
+    from prunectl.store import requests
     from prunectl.tui.app import Viewer
 
     viewer = Viewer(paths, readonly=readonly, plain_curves=plain_curves, keys=own_keys())
@@ -35,13 +36,13 @@ def open_viewer(paths: StorePaths, *, readonly: bool = False, plain_curves: bool
     print(farewell(paths), file=sys.stderr)
     if viewer.return_code:
         sys.exit(viewer.return_code)
-    return control.alive(paths)
+    return requests.alive(paths)
 
 
 def own_keys() -> Keymap:
-    """The user's own keys, of `keymap.location`.
+    """Read the user's own keys from `keymap.location`, before anything is started that the viewer is to show.
 
-    Raises KeysError where they cannot be used: to be asked before anything is started that the viewer is to show.
+    Raises KeysError where they cannot be used.
     """
     from prunectl.tui.app import CONTEXTS
     from prunectl.tui.keymap import load
@@ -50,11 +51,11 @@ def own_keys() -> Keymap:
 
 
 def farewell(paths: StorePaths) -> str:
-    """What goes on after the viewer, and how to come back."""
-    from prunectl.store import requests as control
+    """Say what goes on after the viewer, and how to come back."""
+    from prunectl.store import requests
     from prunectl.store.files import read_json
 
-    if not control.alive(paths):
+    if not requests.alive(paths):
         return f"no scheduler is running on {paths.root}; `prunectl rank --store {paths.root}` shows the table"
     try:
         pid = f" (pid {read_json(paths.heartbeat)['pid']})"

@@ -24,13 +24,15 @@ class Column(Generic[T]):
     """One column of a table of `T`."""
 
     name: str
-    """Its key: stable while tables change."""
+    """Its key, which stays the same while tables change."""
     heading: str
     width: int
+    """In terminal cells; the smallest one for a flexible column."""
     cell: Callable[[T], Cell]
     right: bool = False
+    """Aligned to the right."""
     order: Callable[[T], Any] | None = None
-    """What to sort by; None: the text."""
+    """The value to sort by; None sorts by the text."""
     rank: int = 0
     """Where there is no room, columns of the highest rank go first; 0 never goes."""
     flex: bool = False
@@ -38,35 +40,33 @@ class Column(Generic[T]):
 
 
 def visible(columns: Sequence[Column[T]], width: int) -> list[tuple[Column[T], int]]:
-    """The columns that fit into `width` with a space between them, and their widths."""
+    """Return the columns that fit into `width` with a space between them, and their widths."""
     chosen = list(columns)
 
-    def needed() -> int:
-        return sum(column.width + 1 for column in chosen) - 1
+    def room() -> int:
+        return width + 1 - sum(column.width + 1 for column in chosen)
 
-    while needed() > width and any(column.rank for column in chosen):
+    while room() < 0 and any(column.rank for column in chosen):
         worst = max(column.rank for column in chosen)
-        last = max(i for i, column in enumerate(chosen) if column.rank == worst)
-        del chosen[last]
-    left = max(0, width - needed())
+        del chosen[max(i for i, column in enumerate(chosen) if column.rank == worst)]
     flexible = [column for column in chosen if column.flex]
-    share, rest = divmod(left, len(flexible)) if flexible else (0, 0)
+    share, rest = divmod(max(0, room()), max(1, len(flexible)))
     widths = []
     for column in chosen:
-        extra = share + (1 if rest and column is flexible[0] else 0) if column.flex else 0
-        if column.flex and column is flexible[0]:
-            extra = share + rest
+        extra = share if column.flex else 0
+        if flexible and column is flexible[0]:
+            extra += rest
         widths.append((column, column.width + extra))
     return widths
 
 
 def text_of(item: T, columns: Iterable[Column[T]]) -> str:
-    """All that a filter looks at: every column, shown or not, in small letters."""
+    """Return the text that a filter searches: every column, shown or not, in lower case."""
     return " ".join(column.cell(item).text for column in columns).lower()
 
 
 def matches(text: str, query: str) -> bool:
-    """Whether a row's text has every word of the query, and none of those after a `!`."""
+    """Return whether a row's text has every word of the query, and none of those after a `!`."""
     for word in query.lower().split():
         if word.startswith("!"):
             if len(word) > 1 and word[1:] in text:
@@ -77,7 +77,7 @@ def matches(text: str, query: str) -> bool:
 
 
 def ordered(items: Sequence[T], column: Column[T], reverse: bool) -> list[T]:
-    """Sorted by a column; what has no value, or none that is a number, comes last either way."""
+    """Sort by a column; items without a value, or with not a number, come last in either direction."""
     known: list[tuple[Any, T]] = []
     unknown: list[T] = []
     for item in items:

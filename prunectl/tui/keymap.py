@@ -5,7 +5,10 @@
     cancel = "ctrl+x"
     hold = ["h", "H"]
 
-Actions are called as help calls them. What cannot be meant is told before the program starts, all of it at once.
+Actions have the names that help shows. `App.set_keymap` of Textual rebinds them, but checks nothing: with Textual 8.2.8
+it ignores an unknown action, accepts any word as a key, and where a key is given to a second action of the same
+widget it drops the first without a word (`BindingsMap.apply_keymap`). So `load` checks the file before the program
+starts, and reports all mistakes at once.
 """
 
 from __future__ import annotations
@@ -13,24 +16,25 @@ from __future__ import annotations
 import os
 import string
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from textual.binding import Binding
 from textual.dom import DOMNode
-from textual.keys import Keys as Named
-from textual.keys import _character_to_key, format_key
+from textual.keys import Keys, _character_to_key, format_key
 
 from prunectl.errors import PrunectlError, nearest
 
-Keymap = Mapping[str, tuple[str, ...]]
-"""Keys by action, both as Textual calls them."""
+Keymap = Mapping[str, str]
+"""Keys by action, as `App.set_keymap` takes them: Textual's names, separated by commas."""
 Context = tuple[str, Sequence[type[DOMNode]]]
-"""A view, and what takes keys while it is shown."""
+"""A view, and the classes that take keys while it is shown."""
 
 MODIFIERS = ("ctrl", "alt", "shift", "super", "hyper", "meta")
-TYPED = (
+PUNCTUATION = {_character_to_key(character) for character in string.punctuation}
+NAMED_KEYS = {key.value for key in Keys} | PUNCTUATION
+WHILE_TYPING = (
     "filter.clear",
     "help.back",
     "help.up",
@@ -39,30 +43,31 @@ TYPED = (
     "sql.recipes",
     "sql.recopy",
 )
-"""Actions that are wanted while text is typed: a letter would be typed, or could not be any more."""
+"""Actions that are used while text is typed: a key that types a character would be typed instead of acting, or
+could not be typed any more."""
 
 
 class KeysError(PrunectlError):
-    """The file of keys says what cannot be meant."""
+    """The file of keys cannot be used."""
 
 
 def location() -> Path:
-    """Where the file is looked for."""
+    """Return where the file is looked for."""
     base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
     return Path(base).expanduser() / "prunectl" / "keys.toml"
 
 
-def told(path: Path) -> str:
-    """The path as people write it."""
-    home = str(Path.home())
-    return f"~{str(path).removeprefix(home)}" if str(path).startswith(home + "/") else str(path)
+def with_tilde(path: Path) -> str:
+    """Write a path with ~ for the home folder."""
+    home = Path.home()
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
 
 
-def load(contexts: Iterable[Context], path: Path | None = None) -> Keymap:
-    """The user's keys; none where there is no file.
+def load(contexts: Sequence[Context], path: Path | None = None) -> Keymap:
+    """Read the user's keys; none where there is no file.
 
-    Raises KeysError where the file cannot be read, names an action or a key that there is not, or gives a key to two
-    actions of one view.
+    Raises KeysError where the file cannot be read, names an action or a key that does not exist, or gives a key to
+    two actions of one view.
     """
     path = path or location()
     try:
@@ -70,30 +75,27 @@ def load(contexts: Iterable[Context], path: Path | None = None) -> Keymap:
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise KeysError(f"{told(path)}: {error}") from error
-    listed = list(contexts)
-    known = {binding.id: binding for _, nodes in listed for binding in _bindings(nodes)}
-    keys: dict[str, tuple[str, ...]] = {}
+        raise KeysError(f"{with_tilde(path)}: {error}") from error
+    actions = {str(binding.id) for _, nodes in contexts for binding in _bindings(nodes)}
+    keys: dict[str, str] = {}
     wrong: list[str] = []
+    unknown = False
     for action, value in _flat(content):
-        if action not in known:
-            near = nearest(action, [name for name in known if name])
-            wrong.append(f"there is no action {action!r}" + (f"; is it {near!r}?" if near else ""))
-            continue
         try:
-            keys[action] = _keys(value)
-            if action in TYPED and any(_types(key) for key in keys[action]):
-                raise ValueError("needs keys that type no text, such as f6 or ctrl+x")
+            if action not in actions:
+                unknown = True
+                raise ValueError(f"there is no action {action!r}{_suggestion(action, actions)}")
+            keys[action] = _keys(action, value)
         except ValueError as error:
-            wrong.append(f"{action}: {error}")
-    wrong += clashes(listed, keys)
+            wrong.append(str(error))
+    wrong += clashes(contexts, keys)
     if wrong:
-        names = "; help (?) names all actions" if any("no action" in text for text in wrong) else ""
-        raise KeysError("\n  ".join([f"{told(path)} cannot be used{names}:", *wrong]))
+        names = "; help (?) names all actions" if unknown else ""
+        raise KeysError("\n  ".join([f"{with_tilde(path)} cannot be used{names}:", *wrong]))
     return keys
 
 
-def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in content.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
@@ -101,74 +103,77 @@ def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, A
             yield f"{prefix}{name}", value
 
 
-def _keys(value: Any) -> tuple[str, ...]:
-    """Keys as Textual calls them. Raises ValueError for what is none."""
+def _suggestion(found: str, allowed: Iterable[str]) -> str:
+    near = nearest(found, allowed)
+    return f"; is it {near!r}?" if near else ""
+
+
+def _keys(action: str, value: Any) -> str:
+    """Return the keys of an action by Textual's names. Raises ValueError for what is no key or not allowed."""
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not texts or not all(isinstance(x, str) for x in texts):
-        raise ValueError(f'a key such as "x" or "ctrl+x", or a list of keys, not {value!r}')
-    return tuple(_key(text) for text in texts)
+        wanted = 'a key such as "x" or "ctrl+x", or a list of keys'
+        raise ValueError(f"{action}: {wanted}, not {value!r}")
+    keys = [_key(action, text) for text in texts]
+    typed = any(len(key) == 1 or key in PUNCTUATION | {"space"} for key in keys)
+    if typed and action in WHILE_TYPING:
+        raise ValueError(f"{action}: needs keys that type no text, such as f6 or ctrl+x")
+    return ",".join(keys)
 
 
-def _key(text: str) -> str:
+def _key(action: str, text: str) -> str:
     *modifiers, name = text.split("+") if len(text) > 1 and not text.endswith("+") else [text]
     name = _character_to_key(name) if len(name) == 1 else name
-    named = {key.value for key in Named} | {_character_to_key(c) for c in string.punctuation}
-    if any(word not in MODIFIERS for word in modifiers) or (len(name) != 1 and name not in named):
-        near = nearest(text, named)
-        raise ValueError(f"there is no key {text!r}" + (f"; is it {near!r}?" if near else ""))
+    if not set(modifiers) <= set(MODIFIERS) or (len(name) != 1 and name not in NAMED_KEYS):
+        raise ValueError(f"{action}: there is no key {text!r}{_suggestion(text, NAMED_KEYS)}")
     return "+".join([*modifiers, name])
 
 
-def _types(key: str) -> bool:
-    return len(key) == 1 or key in {"space", *map(_character_to_key, string.punctuation)}
-
-
 def _bindings(nodes: Sequence[type[DOMNode]]) -> list[Binding]:
-    """Those of our own classes, which have names."""
-    out: list[Binding] = []
-    for node in nodes:
-        for each in node.__mro__:
-            if each.__module__.startswith("prunectl."):
-                out += Binding.make_bindings(each.__dict__.get("BINDINGS", ()))
-    return [binding for binding in out if binding.id]
+    """Return the bindings of our own classes, which have ids."""
+    own = [c for node in nodes for c in node.__mro__ if c.__module__.startswith("prunectl.")]
+    found = [b for c in own for b in Binding.make_bindings(c.__dict__.get("BINDINGS", ()))]
+    return [binding for binding in found if binding.id]
 
 
 def clashes(contexts: Iterable[Context], keys: Keymap) -> list[str]:
-    """Keys that would mean two actions of one view because of the user's wishes, in words."""
+    """Say which keys would mean two actions of one view because of the user's file."""
     found: dict[str, None] = {}
     for name, nodes in contexts:
         actions: dict[str, dict[str, None]] = {}
-        usual: dict[str, set[str]] = {}
+        default: dict[str, set[str]] = {}
         for binding in _bindings(nodes):
-            usual.setdefault(binding.key, set()).add(str(binding.id))
-            for key in keys.get(str(binding.id), (binding.key,)):
-                actions.setdefault(key, {})[str(binding.id)] = None
+            action = str(binding.id)
+            default.setdefault(binding.key, set()).add(action)
+            for key in keys.get(action, binding.key).split(","):
+                actions.setdefault(key, {})[action] = None
         for key, meant in actions.items():
-            if len(meant) > 1 and not set(meant) <= usual.get(key, set()):
-                found.setdefault(f"{shown((key,))} would mean {' and '.join(meant)} in {name}")
+            # Some default keys mean two actions by intent: the panel that has the focus comes first.
+            if len(meant) > 1 and not set(meant) <= default.get(key, set()):
+                found[f"{display(key)} would mean {' and '.join(meant)} in {name}"] = None
     return list(found)
 
 
-# what is in use
+# hints: texts on the screen that name a key
 
 _own: dict[str, str] = {}
 
 
-def use(keys: Keymap) -> None:
-    """What `hint` tells from now on."""
+def set_hints(keys: Keymap) -> None:
+    """Set the keys that `hint` names from now on."""
     _own.clear()
-    _own.update((action, shown(listed)) for action, listed in keys.items())
+    _own.update((action, display(listed)) for action, listed in keys.items())
 
 
-def hint(action: str, usual: str) -> str:
-    """The key of an action for a text; `usual` where the user has not given it another."""
-    return _own.get(action, usual)
+def hint(action: str, default: str) -> str:
+    """Return the key of an action for a text; `default` where the user has not given it another."""
+    return _own.get(action, default)
 
 
-def shown(keys: Iterable[str]) -> str:
-    """Keys as people write them."""
+def display(keys: str) -> str:
+    """Write keys as people do: ``^x ? esc``."""
     out = []
-    for key in keys:
+    for key in keys.split(","):
         *modifiers, name = key.split("+")
         control = "^" if "ctrl" in modifiers else ""
         others = [word for word in modifiers if word != "ctrl"]

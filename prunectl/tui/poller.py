@@ -1,6 +1,6 @@
-"""Watching in a thread of our own: the newest snapshot is sent to the screens, older ones are forgotten.
+"""A thread that watches the store: the newest snapshot is sent to the screens, older ones are dropped.
 
-The store is looked at less and less often while nothing happens, and at once when a key is pressed.
+It looks less and less often while nothing happens, and at once when a key is pressed.
 """
 
 from __future__ import annotations
@@ -8,58 +8,57 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
+from textual.app import App
 from textual.message import Message
 
 from prunectl.errors import PrunectlError
 from prunectl.monitor.snapshot import Snapshot
 
-if TYPE_CHECKING:
-    from textual.app import App
-
 INTERVAL = 0.5
+"""Seconds between two looks."""
 QUIET_SECONDS = 30.0
 """Without a change before the interval doubles."""
 LONGEST = 4.0
+"""Seconds between two looks at the most."""
 
 
-class SnapshotReady(Message):
-    """How the store stands now."""
+class Newest(Message):
+    """A message that replaces older ones of its kind which are not handled yet."""
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, type(self))
+
+
+class SnapshotReady(Newest):
+    """A new snapshot of the store."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         super().__init__()
         self.snapshot = snapshot
 
-    def can_replace(self, message: Message) -> bool:
-        """The newest wins."""
-        return isinstance(message, SnapshotReady)
 
-
-class WatchFailed(Message):
-    """The store could not be read; it is tried again."""
+class WatchFailed(Newest):
+    """The store could not be read; the next look tries again."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.text = text
 
-    def can_replace(self, message: Message) -> bool:
-        """The newest wins."""
-        return isinstance(message, WatchFailed)
-
 
 class Source(Protocol):
-    """What snapshots come from."""
+    """Where snapshots come from."""
 
     def poll(self) -> Snapshot | None:
-        """A new snapshot, or None where nothing has changed."""
+        """Return a new snapshot, or None where nothing has changed."""
 
 
 class Poller(threading.Thread):
-    """Polls until it is told to stop. A daemon: it never keeps the program from ending."""
+    """Polls until `stop`. A daemon thread, so that a slow disk never keeps the program from ending."""
 
     def __init__(
-        self, make: Callable[[], Source], app: App[None], interval: float = INTERVAL
+        self, make: Callable[[], Source], app: App[Any], interval: float = INTERVAL
     ) -> None:
         """`make` is called in the thread: a watcher belongs to one."""
         super().__init__(name="watcher", daemon=True)
@@ -94,16 +93,16 @@ class Poller(threading.Thread):
         if quiet > QUIET_SECONDS and self.interval < LONGEST:
             self.interval = min(LONGEST, self.interval * 2)
 
-    def hurry(self) -> None:
+    def poll_now(self) -> None:
         """Look now, and often again."""
         self._changed = time.monotonic()
         self.interval = self.base
         self._wake.set()
 
-    def attend(self) -> None:
-        """Someone is there: look often again."""
+    def speed_up(self) -> None:
+        """Look often again: a key was pressed, so someone is there."""
         if self.interval > self.base:
-            self.hurry()
+            self.poll_now()
 
     def stop(self) -> None:
         """End soon; does not wait."""

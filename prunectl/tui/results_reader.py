@@ -1,7 +1,7 @@
-"""What a view reads from the store beside snapshots: results and the logs of one trial. Only called in threads.
-What loads DuckDB is imported when it is first asked: the first screen does not wait for it.
+"""What a view reads from the store beside snapshots: results and the logs of one trial. Called only in threads.
 
-Reads are short: the database is opened, asked and let go; logs are read once and then from where they were left.
+Reads are short: the database is opened, asked and closed; logs are read once and then from the last offset. What loads
+DuckDB is imported when it is first used, since the first screen does not need it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from prunectl.tui.trial_detail import Detail, detail_of
 
 if TYPE_CHECKING:
     from prunectl.results.leaderboard import Board
+    from prunectl.results.samples import Sample
     from prunectl.store.db.replica import Replica
 
 SEEDS = """
@@ -26,22 +27,8 @@ SELECT seed, trial, accuracy, delta, flag, done FROM points
 WHERE plan = $plan AND cell = $cell AND iteration = $iteration ORDER BY seed
 """
 
-
-@dataclass(frozen=True)
-class Published:
-    """A published number beside one of ours; accuracies in percent."""
-
-    source: str
-    sparsity: float
-    retrain_epochs: float | None
-    n: int
-    median: float
-    dense: float
-
-    @property
-    def delta(self) -> float:
-        """From their own dense network, in points."""
-        return self.median - self.dense
+CellKey = tuple[str, str, int]
+"""Plan, cell and iteration."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +36,8 @@ class Boards:
     """The tables of a store, with what was published about the same networks."""
 
     boards: tuple[Board, ...] = ()
-    published: Mapping[tuple[str, str, int], Published] = field(default_factory=dict)
-    """By plan, cell and iteration."""
+    published: Mapping[CellKey, tuple[str, Sample]] = field(default_factory=dict)
+    """The publication and its number beside one of ours."""
 
 
 @dataclass(frozen=True)
@@ -66,62 +53,49 @@ class SeedPoint:
 
 
 class Reader:
-    """Reads for the views. Raises PrunectlError as the rooms below do."""
+    """Reads for the views. Raises PrunectlError as the modules that it calls do."""
 
     def __init__(self, paths: StorePaths) -> None:
         self.paths = paths
 
     @property
     def has_results(self) -> bool:
-        """Whether there is a database to read, so that asking does not make one."""
+        """Whether there is a database to read: opening it would create one."""
         return self.paths.database.exists()
 
     def boards(self) -> Boards:
-        """The leaderboards of all plans."""
+        """Read the leaderboards of all plans."""
+        from prunectl.results.compare import neighbours
         from prunectl.results.leaderboard import leaderboard
 
         found = leaderboard(self.paths, all_plans=True)
-        return Boards(tuple(found), self._published() if found else {})
+        return Boards(tuple(found), neighbours(self.paths) if found else {})
 
-    def _published(self) -> dict[tuple[str, str, int], Published]:
-        from prunectl.results.compare import neighbours
-
-        return {
-            cell: Published(
-                source,
-                sample.sparsity,
-                sample.retrain_epochs,
-                sample.n,
-                sample.median,
-                sample.dense,
-            )
-            for cell, (source, sample) in neighbours(self.paths).items()
-        }
-
-    def seeds(self, plan: str, cell: str, iteration: int) -> tuple[SeedPoint, ...]:
-        """The seeds of a cell, in order."""
+    def seeds(self, cell: CellKey) -> tuple[SeedPoint, ...]:
+        """Read the seeds of a cell, in order."""
         from prunectl.store.db import query
 
-        values = {"plan": plan, "cell": cell, "iteration": iteration}
+        values = dict(zip(("plan", "cell", "iteration"), cell, strict=True))
         return tuple(SeedPoint(**row) for row in query.run(self.paths, SEEDS, values).dicts())
 
-    def recipes(self) -> dict[str, str]:
-        """SQL by name: those in the package, then the store's own, which replace them."""
+    def queries(self) -> dict[str, str]:
+        """Read SQL by name: the package's queries, then the store's own, which replace them."""
         from prunectl.store.db.queries import queries
 
         try:
-            return {name: query.sql for name, query in queries(self.paths).items()}
-        except StoreError:  # an unreadable file of the user's must not take the view away
-            return {name: query.sql for name, query in queries().items()}
+            found = queries(self.paths)
+        except StoreError:  # one unreadable file of the user's must not take the others away
+            found = queries()
+        return {name: query.sql for name, query in found.items()}
 
     def replica(self) -> Replica:
-        """A private copy of the results."""
+        """Make a private copy of the results."""
         from prunectl.store.db.replica import Replica
 
         return Replica(self.paths)
 
     def logs(self) -> TrialLogs:
-        """A reader of trials' logs."""
+        """Return a reader of trials' logs."""
         return TrialLogs(self.paths)
 
 
@@ -136,8 +110,13 @@ class TrialLogs:
     def detail(
         self, view: TrialView, varied: tuple[str, ...] = (), replay: str | None = None
     ) -> Detail:
-        """Everything that is known about a trial from its stages; `varied`: labels that the plan varies; `replay`:
-        the stage that trains its dense network again, up to where it rewinds to."""
+        """Read what is known about a trial from its stages.
+
+        Args:
+            view: the trial.
+            varied: labels that the plan varies.
+            replay: key of the stage that trains its dense network again, up to where it rewinds to.
+        """
         for key in (*view.path[: view.iteration + 1], *([replay] if replay else [])):
             records, offset = self._records.get(key, ([], 0))
             more, offset = read(self._paths.stage(key).events, offset)
@@ -150,10 +129,8 @@ class TrialLogs:
 
     def _read_spec(self, key: str) -> None:
         try:
-            content = read_json(self._paths.stage(key).spec)
-        except (OSError, ValueError):
+            stage = read_json(self._paths.stage(key).spec)["stage"]
+        except Exception:  # a file that is absent or unreadable only leaves its settings out
             return
-        except Exception:  # an unreadable file is not worth more than its absence here
-            return
-        if isinstance(content, dict) and isinstance(content.get("stage"), dict):
-            self._specs[key] = content["stage"]
+        if isinstance(stage, dict):
+            self._specs[key] = stage

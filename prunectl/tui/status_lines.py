@@ -1,10 +1,10 @@
-"""The two lines on top of every screen as texts with styles: who is at work, how far, and until when."""
+"""The two lines on top of every screen as texts with styles: the scheduler, progress, and what to do."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from prunectl.monitor.snapshot import SchedulerView, Snapshot
+from prunectl.monitor.snapshot import PlanView, SchedulerView, Snapshot
 from prunectl.tui import text as t
 from prunectl.tui.keymap import hint
 
@@ -17,12 +17,12 @@ MODES = (("1", "Dashboard"), ("2", "Leaderboard"), ("3", "SQL"))
 
 
 def width_of(parts: Sequence[Part]) -> int:
-    """Columns the parts take."""
+    """Return the columns that the parts take."""
     return sum(len(text) for text, _ in parts)
 
 
 def scheduler(view: SchedulerView, now: float, late: float = 0.0) -> list[Part]:
-    """Whether a scheduler is at work; `late` is the age of the snapshot, s."""
+    """Say whether a scheduler is running; `late` is the age of the snapshot, s."""
     if view.alive:
         age = None if view.age is None else view.age + max(0.0, late)
         if age is not None and age > SILENT_SECONDS:
@@ -40,7 +40,7 @@ def scheduler(view: SchedulerView, now: float, late: float = 0.0) -> list[Part]:
 
 
 def advice(snapshot: Snapshot) -> str:
-    """What to do where nothing goes on by itself; "" otherwise."""
+    """Say what to do where nothing goes on by itself; "" otherwise."""
     if snapshot.scheduler.alive:
         return snapshot.scheduler.trouble or ""
     if not snapshot.trials:
@@ -53,14 +53,19 @@ def advice(snapshot: Snapshot) -> str:
     return "`prunectl run PLAN` goes on"
 
 
+def _active(snapshot: Snapshot) -> list[PlanView]:
+    """Return the plans that run, or all where none does."""
+    return [plan for plan in snapshot.plans if plan.active] or list(snapshot.plans)
+
+
 def progress(snapshot: Snapshot) -> tuple[int, int]:
-    """Steps done and steps in all, of the plans that run, or of all plans where none does."""
-    plans = [plan for plan in snapshot.plans if plan.active] or list(snapshot.plans)
+    """Return steps done and steps in all, of the plans that run, or of all plans where none does."""
+    plans = _active(snapshot)
     return sum(plan.steps_done for plan in plans), sum(plan.steps for plan in plans)
 
 
 def counts(snapshot: Snapshot) -> str:
-    """``412/640 done · 8 running · 6 failed``."""
+    """Count trials by state: ``412/640 done · 8 running · 6 failed``."""
     total = sum(snapshot.counts.values())
     words = [f"{snapshot.counts.get('done', 0)}/{total} done"]
     for state in ("running", "waiting", "held", "interrupted", "failed", "blocked", "cancelled"):
@@ -70,15 +75,14 @@ def counts(snapshot: Snapshot) -> str:
 
 
 def status(snapshot: Snapshot | None, now: float, width: int, trouble: str = "") -> list[Part]:
-    """The second line. Where there is little room the bar goes first, then counts, then what to do."""
+    """Return the second line. Where there is little room the bar goes first, then counts, then what to do."""
     if trouble:
         return _cut([("! ", "bad"), (f"cannot read the store: {trouble}", "bad")], width)
     if snapshot is None:
         return [("reading the store …", "dim")]
     head = scheduler(snapshot.scheduler, now, now - snapshot.time)
-    hint = advice(snapshot)
-    if hint:
-        head = [*head, (f" · {hint}", "warn" if snapshot.scheduler.alive else "dim")]
+    if what := advice(snapshot):
+        head.append((f" · {what}", "warn" if snapshot.scheduler.alive else "dim"))
     done, steps = progress(snapshot)
     if not steps:
         more = f"  {counts(snapshot)} · reading the plans …" if snapshot.trials else ""
@@ -94,7 +98,7 @@ def status(snapshot: Snapshot | None, now: float, width: int, trouble: str = "")
 
 
 def _percent(share: float) -> str:
-    """Never 100.0 before all is done."""
+    """Write percent with one digit, never 100.0 before all is done."""
     return f"{min(share, 1.0 if share >= 1 else 0.999) * 100:.1f}"
 
 
@@ -109,15 +113,11 @@ def _cut(parts: list[Part], width: int) -> list[Part]:
 
 
 def context(snapshot: Snapshot | None, width: int) -> str:
-    """What is being looked at: the plan and the store, as far as there is room."""
+    """Name the plan and the store, as far as there is room."""
     if snapshot is None:
         return ""
-    active = [plan.name for plan in snapshot.plans if plan.active] or [
-        p.name for p in snapshot.plans
-    ]
-    name = active[0] + (f" +{len(active) - 1}" if len(active) > 1 else "") if active else ""
-    store = snapshot.store
-    for text in (" · ".join(part for part in (name, store) if part), name):
-        if len(text) <= width:
-            return text
-    return name[: max(0, width)]
+    names = [plan.name for plan in _active(snapshot)]
+    more = f" +{len(names) - 1}" if len(names) > 1 else ""
+    name = "".join(names[:1]) + more
+    text = " · ".join(filter(None, (name, snapshot.store)))
+    return text if len(text) <= width else name[: max(0, width)]

@@ -1,10 +1,10 @@
-"""How numbers, states and shares are written on a screen. Nothing here fails: what is no number is a dash."""
+"""Write numbers, states and shares for a screen. Nothing here raises: what is not a number becomes a dash."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from prunectl.results.text import DASH as DASH
 from prunectl.results.text import duration as duration
@@ -12,34 +12,24 @@ from prunectl.results.text import finite as finite
 from prunectl.results.text import plural as plural
 from prunectl.results.text import signed as signed
 
-GLYPHS = {
-    "running": "▶",
-    "waiting": "·",
-    "held": "∥",
-    "done": "✓",
-    "failed": "✗",
-    "blocked": "!",
-    "cancelled": "⊘",
-    "interrupted": "!",
+STATES = {
+    "running": ("▶", "accent"),
+    "waiting": ("·", ""),
+    "held": ("∥", "warn"),
+    "done": ("✓", "good"),
+    "failed": ("✗", "bad"),
+    "blocked": ("!", "bad"),
+    "cancelled": ("⊘", "dim"),
+    "interrupted": ("!", "warn"),
 }
-STYLES = {
-    "running": "accent",
-    "waiting": "",
-    "held": "warn",
-    "done": "good",
-    "failed": "bad",
-    "blocked": "bad",
-    "cancelled": "dim",
-    "interrupted": "warn",
-}
-"""Styles of states by the names that tables know; a state always has its glyph too."""
+"""Glyph and style of each state of a trial: the glyph tells states apart where colours do not."""
 
 SPARKS = "▁▂▃▄▅▆▇█"
 EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 def number(value: object, digits: int = 2) -> str:
-    """With fixed digits; ``nan`` and ``inf`` as such, because they mean something went wrong."""
+    """Write with fixed digits; ``nan`` and ``inf`` as such, because they mean that something went wrong."""
     if isinstance(value, float) and not math.isfinite(value):
         return "nan" if math.isnan(value) else "inf" if value > 0 else "−inf"
     known = finite(value)
@@ -47,7 +37,7 @@ def number(value: object, digits: int = 2) -> str:
 
 
 def short(value: object) -> str:
-    """Three digits and a letter: ``943``, ``6.15k``, ``1.2M``."""
+    """Write three digits and a letter: ``943``, ``6.15k``, ``1.2M``."""
     known = finite(value)
     if known is None:
         return DASH
@@ -58,7 +48,7 @@ def short(value: object) -> str:
 
 
 def sparsity(value: object) -> str:
-    """``0.9424`` as written in plans, four digits at the most."""
+    """Write a sparsity as plans do, with at most four digits: ``0.9424``."""
     try:
         return f"{float(str(value)):.4g}"
     except ValueError:
@@ -66,7 +56,7 @@ def sparsity(value: object) -> str:
 
 
 def clock(moment: object, now: float | None = None) -> str:
-    """Time of day, local; with the date where it is more than a day from `now`."""
+    """Write a Unix time as local time of day; with the date where it is more than a day from `now`."""
     known = finite(moment)
     if known is None:
         return DASH
@@ -79,13 +69,13 @@ def clock(moment: object, now: float | None = None) -> str:
 
 
 def minutes(moment: object, now: float | None = None) -> str:
-    """Time of day to the minute, as `clock`."""
+    """Write a Unix time as `clock` does, to the minute."""
     text = clock(moment, now)
     return text if text == DASH or text.count(":") == 1 else text[:5]
 
 
 def size(count: object) -> str:
-    """Bytes in GiB: ``21G``, ``0.4G``."""
+    """Write bytes in GiB: ``21G``, ``0.4G``."""
     known = finite(count)
     if known is None:
         return DASH
@@ -94,7 +84,7 @@ def size(count: object) -> str:
 
 
 def bar(share: object, width: int) -> str:
-    """A bar of `width` columns for a share of 0 to 1, in eighths of a column."""
+    """Draw a share of 0 to 1 as a bar of `width` columns, in eighths of a column."""
     known = min(1.0, max(0.0, finite(share) or 0.0))
     whole, rest = divmod(int(known * width * 8), 8)
     text = "█" * whole + (EIGHTHS[rest] if rest else "")
@@ -102,29 +92,30 @@ def bar(share: object, width: int) -> str:
 
 
 def boxed(share: object, width: int) -> str:
-    """A bar between two edges; `width` with them."""
+    """Draw a bar between two edges, `width` columns with them."""
     return f"▕{bar(share, width - 2)}▏"
 
 
 def spark(
     values: Iterable[object], width: int, low: float | None = None, high: float | None = None
 ) -> str:
-    """The last `width` values as a line of blocks; what is no number is a gap.
+    """Draw the last `width` values as a line of blocks; what is not a number leaves a gap.
 
-    Scaled to `low` and `high`, or to the values' own range; values that are all the same are in the middle.
+    Scaled to `low` and `high`, or to the values' own range; values that are all equal are drawn at mid-height.
     """
-    last: Sequence[float | None] = [finite(value) for value in values][-width:] if width > 0 else []
+    last = [finite(value) for value in values][-width:] if width > 0 else []
     known = [value for value in last if value is not None]
     if not known:
         return ""
     bottom = min(known) if low is None else low
     top = max(known) if high is None else high
-    if top <= bottom:
-        return "".join(" " if value is None else SPARKS[3] for value in last)
-    steps = len(SPARKS) - 1
-    return "".join(
-        " "
-        if value is None
-        else SPARKS[min(steps, max(0, round((value - bottom) / (top - bottom) * steps)))]
-        for value in last
-    )
+
+    def block(value: float | None) -> str:
+        if value is None:
+            return " "
+        if top <= bottom:
+            return SPARKS[3]
+        share = min(1.0, max(0.0, (value - bottom) / (top - bottom)))
+        return SPARKS[round(share * (len(SPARKS) - 1))]
+
+    return "".join(map(block, last))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,6 @@ class Pruning:
     """Where an iteration began: at `x`, with this accuracy right after the weights were removed, in percent."""
 
     x: float
-    iteration: int
     sparsity: str
     accuracy: float | None
 
@@ -39,7 +38,8 @@ class Pruning:
 class Layer:
     """How much of a layer is left."""
 
-    name: str
+    key: str
+    """Its name."""
     total: int
     kept: int
 
@@ -53,9 +53,10 @@ class Layer:
 class Setting:
     """One line of the configuration."""
 
-    name: str
+    key: str
+    """Its name, dotted."""
     value: str
-    varied: bool
+    varied: bool = False
     """The plan varies it."""
 
 
@@ -78,10 +79,13 @@ class Detail:
     layers: tuple[Layer, ...] = ()
     settings: tuple[Setting, ...] = ()
     log: tuple[LogLine, ...] = ()
-    dense: float | None = None
-    """Accuracy of the dense network at its end, percent."""
     results: tuple[float | None, ...] = ()
     """Accuracy at the end of each finished iteration, percent."""
+
+    @property
+    def dense(self) -> float | None:
+        """Accuracy of the dense network at its end, percent."""
+        return self.results[0] if self.results else None
 
 
 def detail_of(
@@ -91,8 +95,16 @@ def detail_of(
     varied: Sequence[str] = (),
     replay: Records = (),
 ) -> Detail:
-    """Put the logs of a trial's stages one after another; `records` and `specs` are by stage key. What a replay of
-    the dense network does is only told: on the curve it is what the dense network did before."""
+    """Join the logs of a trial's stages.
+
+    Args:
+        view: the trial.
+        records: the log of each stage, by key; the first one without records ends the curve.
+        specs: the specification of each stage, by key.
+        varied: labels that the plan varies.
+        replay: the log of a stage that trains the dense network again. It is in the log only: on the curve it is what
+            the dense network did before.
+    """
     points: list[Point] = []
     prunings: list[Pruning] = []
     layers: tuple[Layer, ...] = ()
@@ -100,46 +112,38 @@ def detail_of(
     results: list[float | None] = []
     start = 0.0
     for iteration, key in enumerate(view.path):
-        found = records.get(key, ())
-        if not found:
-            break
-        goal = view.sparsities[iteration]
+        found, goal = records.get(key, ()), view.sparsities[iteration]
+        log += _log(found, key, iteration, goal)
         epochs = latest_epochs(found)
         points += [_point(record, start) for record in epochs]
-        for record in found:
-            if record.get("type") == "pruned":
-                prunings.append(
-                    Pruning(start, iteration, goal, t.finite(record.get("accuracy_pruned")))
-                )
-                layers = tuple(_layers(record))
-            line = log_line(record, iteration, goal)
-            if line is not None:
-                log.append(LogLine(f"{key}/{record.get('seq')}", record.get("time", 0.0), *line))
-        done = next((r for r in reversed(found) if r.get("type") == "done"), None)
+        if pruned := _last(found, "pruned"):
+            prunings.append(Pruning(start, goal, t.finite(pruned.get("accuracy_pruned"))))
+            rows = pruned.get("layers") or ()
+            layers = tuple(Layer(str(x["name"]), int(x["total"]), int(x["kept"])) for x in rows)
+        done = _last(found, "done")
         if done is None:
             break
         results.append(t.finite(done.get("accuracy")))
         start += t.finite(done.get("steps")) or (epochs[-1].get("step", 0) if epochs else 0)
-    for record in replay:
-        line = log_line(record, 0, "0")
-        if line is not None:
-            name, time = f"replay/{record.get('seq')}", record.get("time", 0.0)
-            log.append(LogLine(name, time, f"replay: {line[0]}", line[1]))
     if replay:
+        log += _log(replay, "replay", 0, "0", "replay: ")
         log.sort(key=lambda line: line.time)
     return Detail(
-        points=tuple(points),
-        prunings=tuple({pruning.iteration: pruning for pruning in prunings}.values()),
-        layers=layers,
-        settings=tuple(settings(view, specs, varied)),
-        log=tuple(log),
-        dense=results[0] if results else None,
-        results=tuple(results),
+        tuple(points),
+        tuple(prunings),
+        layers,
+        tuple(settings(view, specs, varied)),
+        tuple(log),
+        tuple(results),
     )
 
 
+def _last(records: Records, kind: str) -> Record | None:
+    return next((record for record in reversed(records) if record.get("type") == kind), None)
+
+
 def latest_epochs(records: Records) -> list[Record]:
-    """Epoch records in order; of those logged again after a crash the latest attempt's."""
+    """Return epoch records in order; of those logged again after a crash the latest attempt's."""
     best: dict[int, Record] = {}
     for record in records:
         if record.get("type") == "epoch":
@@ -150,75 +154,69 @@ def latest_epochs(records: Records) -> list[Record]:
 
 
 def _point(record: Record, start: float) -> Point:
-    return Point(
-        x=start + (t.finite(record.get("step")) or 0.0),
-        accuracy=t.finite(record.get("accuracy")),
-        loss=t.finite(record.get("loss")),
-        train_loss=t.finite(record.get("train_loss")),
-        lr=t.finite(record.get("lr")),
-    )
-
-
-def _layers(record: Record) -> list[Layer]:
-    rows = record.get("layers") or ()
-    return [Layer(str(row["name"]), int(row["total"]), int(row["kept"])) for row in rows]
+    names = ("accuracy", "loss", "train_loss", "lr")
+    x = start + (t.finite(record.get("step")) or 0.0)
+    return Point(x, *(t.finite(record.get(name)) for name in names))
 
 
 # the log in words
 
 
+def _log(
+    records: Records, key: str, iteration: int, goal: str, prefix: str = ""
+) -> Iterator[LogLine]:
+    for record in records:
+        line = log_line(record, iteration, goal)
+        if line is not None:
+            text, style = line
+            name = f"{key}/{record.get('seq')}"
+            yield LogLine(name, record.get("time", 0.0), prefix + text, style)
+
+
 def log_line(record: Record, iteration: int, goal: str) -> tuple[str, str] | None:
-    """A record as text and style; None for what says nothing to a reader."""
-    n = t.number
-    match record.get("type"):
+    """Return a record as text and style; None for what says nothing to a reader."""
+    get, number = record.get, t.number
+    match get("type"):
         case "start":
-            what = (
-                "dense network"
-                if iteration == 0
-                else f"iteration {iteration}, to sparsity {t.sparsity(goal)}"
-            )
-            again = (
-                f" goes on at step {record.get('step')}" if record.get("resumed") else " started"
-            )
-            attempt = f", attempt {record['attempt']}" if record.get("attempt", 1) > 1 else ""
-            return (
-                f"{what}{again} on {record.get('device')} (pid {record.get('pid')}{attempt})",
-                "accent",
-            )
+            return _started(record, iteration, goal), "accent"
         case "pruned":
-            dead = record.get("dead_layers") or ()
+            dead = get("dead_layers") or ()
             lost = f", dead layers: {', '.join(map(str, dead))}" if dead else ""
-            return (
-                f"pruned: {t.short(record.get('kept'))} of {t.short(record.get('prunable'))} weights kept, "
-                f"accuracy {n(record.get('accuracy_pruned'))}{lost}",
-                "bad" if dead else "warn",
-            )
+            kept = f"{t.short(get('kept'))} of {t.short(get('prunable'))} weights kept"
+            accuracy = number(get("accuracy_pruned"))
+            return f"pruned: {kept}, accuracy {accuracy}{lost}", "bad" if dead else "warn"
         case "begin":
             what = "retraining" if iteration else "training"
-            return f"{what} starts from accuracy {n(record.get('accuracy_start'))}", ""
+            return f"{what} starts from accuracy {number(get('accuracy_start'))}", ""
         case "epoch":
-            return (
-                f"epoch {record.get('epoch')}  accuracy {n(record.get('accuracy'))}  "
-                f"loss {n(record.get('loss'), 4)}  train {n(record.get('train_loss'), 4)}  "
-                f"lr {t.short(record.get('lr'))}",
-                "",
-            )
+            losses = f"loss {number(get('loss'), 4)}  train {number(get('train_loss'), 4)}"
+            accuracy = f"epoch {get('epoch')}  accuracy {number(get('accuracy'))}"
+            return f"{accuracy}  {losses}  lr {t.short(get('lr'))}", ""
         case "checkpoint":
-            return f"checkpoint at step {record.get('step')}", "dim"
+            return f"checkpoint at step {get('step')}", "dim"
         case "note":
-            return str(record.get("text", "")), "warn"
+            return str(get("text", "")), "warn"
         case "interrupted":
-            return f"interrupted at step {record.get('step')}", "warn"
+            return f"interrupted at step {get('step')}", "warn"
         case "failed":
-            return f"failed, {record.get('reason')}: {record.get('message') or ''}", "bad"
+            return f"failed, {get('reason')}: {get('message') or ''}", "bad"
         case "done":
-            flag = f", {record['flag']}" if record.get("flag") else ""
-            took = t.duration(record.get("seconds"))
+            flag = f", {get('flag')}" if get("flag") else ""
+            took = t.duration(get("seconds"))
             return (
-                f"done: accuracy {n(record.get('accuracy'))}{flag} ({took})",
+                f"done: accuracy {number(get('accuracy'))}{flag} ({took})",
                 "bad" if flag else "good",
             )
     return None
+
+
+def _started(record: Record, iteration: int, goal: str) -> str:
+    what = (
+        f"iteration {iteration}, to sparsity {t.sparsity(goal)}" if iteration else "dense network"
+    )
+    how = f"goes on at step {record.get('step')}" if record.get("resumed") else "started"
+    attempt = f", attempt {record['attempt']}" if record.get("attempt", 1) > 1 else ""
+    return f"{what} {how} on {record.get('device')} (pid {record.get('pid')}{attempt})"
 
 
 # the configuration
@@ -227,36 +225,29 @@ def log_line(record: Record, iteration: int, goal: str) -> tuple[str, str] | Non
 def settings(
     view: TrialView, specs: Mapping[str, Mapping[str, Any]], varied: Sequence[str]
 ) -> list[Setting]:
-    """Labels first, then every field of the stage the trial is at."""
+    """Return the labels, then every field of the stage the trial is at."""
+    goals = ", ".join(t.sparsity(goal) for goal in view.sparsities[1:]) or "dense"
     out = [Setting(name, value, name in varied) for name, value in view.labels.items() if value]
-    out.append(Setting("seed", str(view.seed), True))
-    out.append(
-        Setting(
-            "sparsity",
-            ", ".join(t.sparsity(goal) for goal in view.sparsities[1:]) or "dense",
-            False,
-        )
-    )
-    out.append(Setting("trial", view.trial, False))
-    out.append(Setting("cell", view.cell, False))
+    out += [
+        Setting("seed", str(view.seed), True),
+        Setting("sparsity", goals),
+        Setting("trial", view.trial),
+        Setting("cell", view.cell),
+    ]
     key = next((key for key in reversed(view.path[: view.iteration + 1]) if key in specs), None)
     if key is not None:
-        out.append(Setting("stage", key, False))
-        out += [Setting(name, value, False) for name, value in flat(specs[key])]
+        out.append(Setting("stage", key))
+        out += [Setting(name, value) for name, value in flat(specs[key])]
     return out
 
 
-def flat(fields: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested tables as dotted names; learning rates as rate × steps."""
-    out: list[tuple[str, str]] = []
+def flat(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield nested tables as dotted names; learning rates as rate × steps."""
     for name, value in fields.items():
         if name == "lr" and isinstance(value, list):
             runs = [f"{run.get('lr')}×{run.get('steps')}" for run in value if isinstance(run, dict)]
-            out.append((f"{prefix}lr", ", ".join(runs)))
+            yield f"{prefix}lr", ", ".join(runs)
         elif isinstance(value, Mapping):
-            out += flat(value, f"{prefix}{name}.")
-        elif isinstance(value, str):
-            out.append((f"{prefix}{name}", value))
+            yield from flat(value, f"{prefix}{name}.")
         else:
-            out.append((f"{prefix}{name}", json.dumps(value)))
-    return out
+            yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import textual._wait
+from textual.widgets._footer import FooterKey
 
 from prunectl.errors import QueryError
 from prunectl.monitor.snapshot import (
@@ -24,15 +25,17 @@ from prunectl.monitor.snapshot import (
     TrialView,
 )
 from prunectl.results.leaderboard import BOARD_LABELS, ROW_LABELS, boards
+from prunectl.results.samples import Sample
 from prunectl.store.db.query import Result
 from prunectl.store.db.replica import Table
 from prunectl.store.paths import StorePaths
 from prunectl.store.requests import Answer
 from prunectl.tui.app import Viewer
-from prunectl.tui.confirm import Request
 from prunectl.tui.keymap import Keymap
-from prunectl.tui.results_reader import Boards, Published, SeedPoint
+from prunectl.tui.requests import Request
+from prunectl.tui.results_reader import Boards, CellKey, SeedPoint
 from prunectl.tui.screens.base import View
+from prunectl.tui.screens.trial import TrialScreen
 from prunectl.tui.trial_detail import Detail, detail_of
 
 NOW = 1_763_899_200.0  # 2025-11-23 12:00:00 UTC
@@ -251,10 +254,12 @@ def board_rows() -> list[dict[str, Any]]:
     ]
 
 
-def published(iteration: int) -> dict[tuple[str, str, int], Published]:
+def published(iteration: int) -> dict[CellKey, tuple[str, Sample]]:
     """A published number beside ours of `lr-rewind`."""
     cell = board_row("lr-rewind", iteration, 90.0)["cell"]
-    return {("study", cell, iteration): Published("renda2020", 0.5, 182.0, 3, 91.9, 91.7)}
+    theirs = Sample("resnet-20", "cifar10", "unstructured", "iterative", "iterative", 0.2, "lr-rewind",
+                    0.5, 182.0, 3, 91.9, None, None, 91.7)  # fmt: skip
+    return {("study", cell, iteration): ("renda2020", theirs)}
 
 
 class MadeReplica:
@@ -303,13 +308,13 @@ class MadeReader:
         """The board with one published number beside it."""
         return Boards(tuple(boards(self.rows)), published(1))
 
-    def seeds(self, plan: str, cell: str, iteration: int) -> tuple[SeedPoint, ...]:
+    def seeds(self, cell: CellKey) -> tuple[SeedPoint, ...]:
         """Three."""
         return tuple(
             SeedPoint(seed, f"t{seed}", 92.0 + seed, 0.1, None, seed < 2) for seed in range(3)
         )
 
-    def recipes(self) -> dict[str, str]:
+    def queries(self) -> dict[str, str]:
         """Two."""
         return {"best-per-cell": "SELECT 1", "time-per-strategy": "SELECT 2"}
 
@@ -376,7 +381,7 @@ class Given:
         return self.waiting.pop(0) if self.waiting else None
 
 
-class Stage:
+class Harness:
     """A viewer on made-up snapshots, with the requests it sends."""
 
     def __init__(
@@ -395,7 +400,7 @@ class Stage:
             readonly=readonly,
             keys=keys,
             source=lambda: self.source,
-            ask=self._ask,
+            send_request=self._ask,
             reader=self.reader,  # type: ignore[arg-type]
             clock=lambda: NOW,
             interval=10.0,
@@ -407,7 +412,7 @@ class Stage:
         return Answer(True, f"{request.do} was done")
 
     def play(
-        self, story: Callable[[Stage], Awaitable[None]], size: tuple[int, int] = (120, 40)
+        self, story: Callable[[Harness], Awaitable[None]], size: tuple[int, int] = (120, 40)
     ) -> None:
         """Run the viewer and do what the story says."""
 
@@ -434,10 +439,15 @@ class Stage:
         await self.pilot.press(*keys)
         await self.settle()
 
+    async def open_trial(self, trial: str) -> None:
+        """Open a trial as the only one of its list."""
+        self.app.push_screen(TrialScreen(trial, [trial]))
+        await self.settle()
+
     async def change(self, snapshot: Snapshot) -> None:
         """Let the store be in another state."""
         self.source.waiting.append(replace(snapshot))
-        self.app.poller.hurry()
+        self.app.poller.poll_now()
         await self.settle()
 
     def text(self) -> str:
@@ -451,6 +461,10 @@ class Stage:
         view = self.app.view
         assert view is not None
         return view
+
+    def footer(self) -> list[FooterKey]:
+        """The keys at the bottom."""
+        return list(self.view.query(FooterKey))
 
     def table(self, name: str) -> Any:
         """A table of the view."""

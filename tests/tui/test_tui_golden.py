@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import textual
 
-from tests.support.fake_snapshot import STATES, Stage
+from tests.support.fake_snapshot import STATES, Harness
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "tui"
 SIZES = ((120, 40), (80, 24))
@@ -34,56 +34,55 @@ def compare(name: str, text: str) -> None:
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("state", STATES)
 def test_screens_look_as_they_did(state: str, size: tuple[int, int]) -> None:
-    stage = Stage(STATES[state](), rows=[] if state == "empty" else None)
+    ui = Harness(STATES[state](), rows=[] if state == "empty" else None)
 
-    async def story(stage: Stage) -> None:
-        shots = {"dashboard": stage.text()}
-        await stage.press("2")
-        shots["leaderboard"] = stage.text()
-        await stage.press("3")
+    async def story(ui: Harness) -> None:
+        shots = {"dashboard": ui.text()}
+        await ui.press("2")
+        shots["leaderboard"] = ui.text()
+        await ui.press("3")
         if state != "empty":
-            await stage.press("ctrl+j")
-        shots["sql"] = stage.text()
-        views = stage.app.snapshot.trials if stage.app.snapshot else ()
+            await ui.press("ctrl+j")
+        shots["sql"] = ui.text()
+        views = ui.app.snapshot.trials if ui.app.snapshot else ()
         name = next(
             (v.trial for v in views if v.state in ("failed", "running", "interrupted")), "0" * 16
         )
-        stage.app.action_view("Dashboard")
-        await stage.settle()
-        stage.app.open_trial(name)
-        await stage.settle()
-        shots["trial"] = stage.text()
+        ui.app.action_view("Dashboard")
+        await ui.settle()
+        await ui.open_trial(name)
+        shots["trial"] = ui.text()
         for screen, text in shots.items():
             compare(f"{screen}-{state}-{size[0]}x{size[1]}", text)
 
-    stage.play(story, size)
+    ui.play(story, size)
 
 
 def test_help_and_question_look_as_they_did() -> None:
-    stage = Stage(STATES["running"]())
+    ui = Harness(STATES["running"]())
 
-    async def story(stage: Stage) -> None:
-        await stage.press("question_mark")
-        compare("help-80x24", stage.text())
-        await stage.press("escape", "c")
-        compare("cancel-80x24", stage.text())
+    async def story(ui: Harness) -> None:
+        await ui.press("question_mark")
+        compare("help-80x24", ui.text())
+        await ui.press("escape", "c")
+        compare("cancel-80x24", ui.text())
 
-    stage.play(story, (80, 24))
+    ui.play(story, (80, 24))
 
 
 @pytest.mark.skipif(
     textual.__version__ != PINNED, reason="other versions of Textual draw otherwise"
 )
 def test_colours_are_what_they_were() -> None:
-    stage = Stage(STATES["running"]())
+    ui = Harness(STATES["running"]())
 
-    async def story(stage: Stage) -> None:
+    async def story(ui: Harness) -> None:
         for key, name in (("1", "dashboard"), ("2", "leaderboard")):
-            await stage.press(key)
-            picture = stage.app.export_screenshot(title="prunectl")
+            await ui.press(key)
+            picture = ui.app.export_screenshot(title="prunectl")
             path = GOLDEN / f"{name}-running.svg"
             if os.environ.get("PRUNECTL_GOLDEN") == "write":
                 path.write_text(picture, encoding="utf-8")
             assert picture == path.read_text(encoding="utf-8"), f"{path.name} has changed"
 
-    stage.play(story)
+    ui.play(story)

@@ -12,11 +12,10 @@ import pytest
 
 from prunectl.tui import own_keys
 from prunectl.tui.app import CONTEXTS
-from prunectl.tui.keymap import KeysError, load, location, shown, told
+from prunectl.tui.keymap import KeysError, display, load, location, with_tilde
 from prunectl.tui.screens.help import Help
-from prunectl.tui.widgets.keys import Keys
 from tests.support import fake_snapshot as made
-from tests.support.fake_snapshot import Stage
+from tests.support.fake_snapshot import Harness
 
 
 def written(text: str) -> Path:
@@ -32,7 +31,7 @@ def test_no_file_means_no_keys_of_ones_own() -> None:
 
 
 def test_the_place_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert told(location()) == "~/.config/prunectl/keys.toml"
+    assert with_tilde(location()) == "~/.config/prunectl/keys.toml"
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     assert location() == tmp_path / "prunectl" / "keys.toml"
 
@@ -42,11 +41,11 @@ def test_tables_and_dotted_names_mean_the_same() -> None:
         'view.zoom = "Z"\n[trial]\ncancel = "ctrl+x"\nhold = ["?", "f6", "ctrl+shift+left"]\n[app]\nhelp = "f1"\n'
     )
     assert own_keys() == {
-        "view.zoom": ("Z",),
-        "trial.cancel": ("ctrl+x",),
-        "trial.hold": ("question_mark", "f6", "ctrl+shift+left"),
-        "app.help": ("f1",),
-    }  # fmt: skip
+        "view.zoom": "Z",
+        "trial.cancel": "ctrl+x",
+        "trial.hold": "question_mark,f6,ctrl+shift+left",
+        "app.help": "f1",
+    }
 
 
 @pytest.mark.parametrize(
@@ -84,7 +83,7 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
 
 def test_keys_can_be_swapped() -> None:
     written('[trial]\ncancel = "h"\nhold = "c"\n')
-    assert own_keys() == {"trial.cancel": ("h",), "trial.hold": ("c",)}
+    assert own_keys() == {"trial.cancel": "h", "trial.hold": "c"}
 
 
 def test_a_file_that_cannot_be_read_is_told() -> None:
@@ -97,47 +96,47 @@ def test_a_file_that_cannot_be_read_is_told() -> None:
 def test_the_usual_keys_never_clash() -> None:
     # Some mean two things by intent: the panel that has the focus comes first.
     written('app.theme = "f9"\n')
-    assert own_keys() == {"app.theme": ("f9",)}
+    assert own_keys() == {"app.theme": "f9"}
 
 
 def test_keys_as_people_write_them() -> None:
-    assert shown(("ctrl+x", "question_mark", "escape", "shift+tab")) == "^x ? esc shift+tab"
+    assert display("ctrl+x,question_mark,escape,shift+tab") == "^x ? esc shift+tab"
 
 
 def test_footer_help_and_hints_show_the_users_keys() -> None:
-    keys = {"trial.cancel": ("ctrl+x",), "dashboard.list": ("L",), "app.help": ("f2",)}
-    stage = Stage(made.busy(), keys=keys)
+    keys = {"trial.cancel": "ctrl+x", "dashboard.list": "L", "app.help": "f2"}
+    ui = Harness(made.busy(), keys=keys)
 
-    async def story(stage: Stage) -> None:
-        footer = stage.view.query_one(Keys)
-        assert ("ctrl+x", "^x", "Cancel") in footer.shown
-        assert "L: queue, failures, all" in stage.text()
-        await stage.press("c", "question_mark")
-        assert stage.app.screen is stage.view
-        await stage.press("L")
-        assert "Failed, blocked and cancelled" in stage.text()
-        await stage.press("f2")
-        assert isinstance(stage.app.screen, Help)
-        rows = {key.id: key.keys for key in stage.app.screen.listed}
+    async def story(ui: Harness) -> None:
+        shown = {(key.key, key.key_display, key.description) for key in ui.footer()}
+        assert ("ctrl+x", "^x", "Cancel") in shown
+        assert "L: queue, failures, all" in ui.text()
+        await ui.press("c", "question_mark")
+        assert ui.app.screen is ui.view
+        await ui.press("L")
+        assert "Failed, blocked and cancelled" in ui.text()
+        await ui.press("f2")
+        assert isinstance(ui.app.screen, Help)
+        rows = {key.key: key.keys for key in ui.app.screen.listed}
         assert rows["trial.cancel"] == "^x"
         assert rows["dashboard.list"] == "L"
-        assert "~/.config/prunectl/keys.toml" in stage.text()
-        await stage.press("escape")
-        stage.table("running").focus()
-        await stage.press("ctrl+x")
-        assert "Cancel" in stage.text()
-        assert "Keep" in stage.text()
+        assert "~/.config/prunectl/keys.toml" in ui.text()
+        await ui.press("escape")
+        ui.table("running").focus()
+        await ui.press("ctrl+x")
+        assert "Cancel" in ui.text()
+        assert "Keep" in ui.text()
 
-    stage.play(story)
+    ui.play(story)
 
 
 def test_the_next_viewer_has_the_usual_keys_again() -> None:
-    stage = Stage(made.busy())
+    ui = Harness(made.busy())
 
-    async def story(stage: Stage) -> None:
-        assert "F: queue, failures, all" in stage.text()
+    async def story(ui: Harness) -> None:
+        assert "F: queue, failures, all" in ui.text()
 
-    stage.play(story)
+    ui.play(story)
 
 
 def test_watch_tells_it_and_does_not_start(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from prunectl.monitor.snapshot import SchedulerView, Snapshot
 from prunectl.results.leaderboard import boards
-from prunectl.tui import sql_view as questions
+from prunectl.tui import sql_view
 from prunectl.tui import status_lines as status
 from prunectl.tui import text as t
 from prunectl.tui.columns import Cell, Column, matches, ordered, visible
@@ -17,8 +17,8 @@ from prunectl.tui.results_reader import Boards
 from prunectl.tui.rows import leaderboard as b
 from prunectl.tui.rows.coverage import coverage_cell, coverage_rows
 from prunectl.tui.rows.events import event_rows
-from prunectl.tui.rows.running import RUNNING, phase, running_rows, trouble
-from prunectl.tui.rows.study import Study, fitted_columns, method, study_of
+from prunectl.tui.rows.running import phase, running_columns, trouble
+from prunectl.tui.rows.study import Study, method, study_of
 from prunectl.tui.rows.trials import TrialList
 from prunectl.tui.trial_detail import detail_of, log_line
 from prunectl.tui.widgets.curve import Picture
@@ -116,26 +116,26 @@ def test_a_length_that_follows_from_the_strategy_tells_nothing() -> None:
 
 def test_running_rows_mark_what_goes_wrong() -> None:
     snapshot = made.busy()
-    found = running_rows(snapshot, Study())
-    assert [row.trouble for row in found] == ["", "diverged"]
+    found = snapshot.running
+    assert [trouble(view) for view in found] == ["", "diverged"]
     assert trouble(made.running(snapshot.trials[0], accuracies=(90.0, 10.0))) == "collapsing"
-    assert [phase(row.view) for row in found] == ["it 1/3", "it 1/3"]
-    assert phase(replace(found[0].view, replay=True)) == "replay"
-    for column in fitted_columns(RUNNING, Study(places=("network",))):
-        for row in found:
-            assert isinstance(column.cell(row).text, str)
+    assert [phase(view) for view in found] == ["it 1/3", "it 1/3"]
+    assert phase(replace(found[0], replay=True)) == "replay"
+    for column in running_columns(Study(places=("network",))):
+        for view in found:
+            assert isinstance(column.cell(view).text, str)
 
 
 def test_trial_rows_are_kept_while_their_trial_is_the_same() -> None:
     snapshot = made.busy()
     listed = TrialList()
-    listed.update(snapshot, Study())
+    listed.update(snapshot)
     first = listed.all()
-    listed.update(replace(snapshot, time=snapshot.time + 1), Study())
+    listed.update(replace(snapshot, time=snapshot.time + 1))
     assert all(a is b for a, b in zip(first, listed.all(), strict=True))
     assert [row.position for row in listed.queue(snapshot)] == [1, 2, 3, 4, 5]
     changed = (replace(snapshot.trials[0], state="failed"), *snapshot.trials[1:])
-    listed.update(replace(snapshot, trials=changed), Study())
+    listed.update(replace(snapshot, trials=changed))
     assert listed.all()[0].view.state == "failed"
     assert [row.view.state for row in listed.unfinished()] == ["failed"]
 
@@ -143,10 +143,10 @@ def test_trial_rows_are_kept_while_their_trial_is_the_same() -> None:
 def test_events_newest_first_and_about_what() -> None:
     snapshot = made.failed()
     listed = TrialList()
-    listed.update(snapshot, Study())
+    listed.update(snapshot)
     found = event_rows(snapshot, listed, Study(), False)
     assert found[0].view.kind == "stage_failed"
-    assert found[0].what == "fine-tune 0.5 seed 1"
+    assert found[0].about == "fine-tune 0.5 seed 1"
     assert len(event_rows(snapshot, listed, Study(), True)) == 1
 
 
@@ -213,7 +213,7 @@ def test_a_trial_from_its_logs() -> None:
     assert detail.results == (92.0, 91.0, 90.0)
     assert detail.dense == 92.0
     assert [layer.density for layer in detail.layers] == [0.75, 1 / 3]
-    assert {s.name for s in detail.settings if s.varied} == {"strategy", "seed"}
+    assert {s.key for s in detail.settings if s.varied} == {"strategy", "seed"}
 
 
 def test_epochs_logged_again_after_a_crash_count_once() -> None:
@@ -250,15 +250,15 @@ def test_log_lines_take_anything() -> None:
 
 def test_published_numbers_stand_beside_the_cells_they_belong_to() -> None:
     board = boards(made.board_rows())[0]
-    lines = b.lines(board, Boards((board,), made.published(2)))
-    found = {(line.label, at): p.delta for line in lines for at, p in line.published.items()}
+    lines = b.method_rows(board, Boards((board,), made.published(2)))
+    found = {(line.key, at): p.delta for line in lines for at, (_, p) in line.published.items()}
     assert found == {("lr-rewind", board.columns[1]): pytest.approx(0.2)}
 
 
 def test_the_second_line_of_a_cell_tells_what_the_first_does_not() -> None:
     cell = next(
         line
-        for line in b.lines(boards(made.board_rows())[0], Boards())
+        for line in b.method_rows(boards(made.board_rows())[0], Boards())
         if line.strategy == "lr-rewind"
     )
     number = next(iter(cell.cells.values()))
@@ -270,17 +270,17 @@ def test_the_second_line_of_a_cell_tells_what_the_first_does_not() -> None:
 
 def test_board_lines_words_and_curves() -> None:
     board = boards(made.board_rows())[0]
-    lines = b.lines(board, Boards((board,)))
-    assert [line.label for line in lines] == ["dense", "lr-rewind", "weight-rewind", "fine-tune"]
-    wide = b.columns(board, wide=True, delta=False)
+    lines = b.method_rows(board, Boards((board,)))
+    assert [line.key for line in lines] == ["dense", "lr-rewind", "weight-rewind", "fine-tune"]
+    wide = b.board_columns(board, wide=True, delta=False)
     assert [c.heading for c in wide] == ["METHOD", "0.5", "0.75", "0.9"]
     assert wide[1].cell(lines[1]) == Cell("92.90±0.21 (3)★", "good", "+0.40")
     assert wide[3].cell(lines[1]).text == "91.25±0.21 (2/3)"
-    narrow = b.columns(board, wide=False, delta=True)
+    narrow = b.board_columns(board, wide=False, delta=True)
     assert narrow[1].cell(lines[1]).text == "+0.40★"
     for line in lines:
         for sparsity, cell in line.cells.items():
-            assert b.words(line, sparsity, cell, ())
+            assert b.cell_text(line, sparsity, cell, ())
     picture = b.picture(board, lines, lines[1])
     assert isinstance(picture, Picture)
     assert [series.label for series in picture.series] == [
@@ -295,11 +295,11 @@ def test_board_lines_words_and_curves() -> None:
 
 def test_parameters_of_a_question_stand_in_its_comments() -> None:
     sql = "-- a question\n-- :plan %\n-- :unused 3\nSELECT * FROM leaderboard WHERE plan LIKE $plan"
-    assert questions.parameters(sql) == {"plan": "%"}
+    assert sql_view.parameters(sql) == {"plan": "%"}
 
 
 def test_the_list_of_questions() -> None:
     replica = made.MadeReplica()
-    listed = questions.entries({"best": "SELECT 1"}, ["SELECT 2"], replica.tables())
+    listed = sql_view.entries({"best": "SELECT 1"}, ["SELECT 2"], replica.tables())
     assert [entry.kind for entry in listed][:4] == ["heading", "recipe", "heading", "history"]
     assert next(entry for entry in listed if entry.key == "t/epochs").text == "  epochs  61,204"

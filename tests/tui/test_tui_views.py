@@ -13,23 +13,25 @@ from textual.widgets import Button
 
 from prunectl.monitor.snapshot import Snapshot
 from prunectl.store.requests import Answer
-from prunectl.tui.confirm import Request
+from prunectl.tui.columns import text_of
 from prunectl.tui.poller import Poller, SnapshotReady
+from prunectl.tui.requests import Request
 from prunectl.tui.results_reader import Boards
 from prunectl.tui.screens.dialogs import Confirm
 from prunectl.tui.screens.help import Help
 from prunectl.tui.screens.trial import TrialScreen
-from prunectl.tui.widgets.header import Masthead
-from prunectl.tui.widgets.keys import MOST, Keys
+from prunectl.tui.widgets.header import Header
 from tests.support import fake_snapshot as made
-from tests.support.fake_snapshot import STATES, Stage
+from tests.support.fake_snapshot import STATES, Harness
 
 LR0 = made.trial("lr-rewind", 0)
+MOST_KEYS = 8
+"""In the footer: what more there is, help and the palette show."""
 
 
-def rows(stage: Stage, name: str) -> list[str]:
+def rows(ui: Harness, name: str) -> list[str]:
     """The keys of a table's rows."""
-    table = stage.table(name)
+    table = ui.table(name)
     return [table._key(item) for item in table.rows]
 
 
@@ -37,244 +39,264 @@ def rows(stage: Stage, name: str) -> list[str]:
 
 
 def test_the_cursor_follows_its_key() -> None:
-    stage = Stage(made.busy())
+    ui = Harness(made.busy())
 
-    async def story(stage: Stage) -> None:
-        table = stage.table("trials")
+    async def story(ui: Harness) -> None:
+        table = ui.table("trials")
         table.focus()
-        await stage.press("down", "down")
+        await ui.press("down", "down")
         key = table.cursor_key
         snapshot = made.busy()
-        await stage.change(replace(snapshot, queue=snapshot.queue[1:]))
+        await ui.change(replace(snapshot, queue=snapshot.queue[1:]))
         assert table.cursor_key == key
         assert table.cursor == 1
-        await stage.change(replace(snapshot, queue=tuple(reversed(snapshot.queue))))
+        await ui.change(replace(snapshot, queue=tuple(reversed(snapshot.queue))))
         assert table.cursor_key == key
-        await stage.change(replace(snapshot, queue=()))
+        await ui.change(replace(snapshot, queue=()))
         assert table.item is not None
 
-    stage.play(story)
+    ui.play(story)
 
 
 def test_the_cursor_keeps_its_place_where_its_row_is_gone() -> None:
-    stage = Stage(made.busy())
+    ui = Harness(made.busy())
 
-    async def story(stage: Stage) -> None:
-        table = stage.table("trials")
+    async def story(ui: Harness) -> None:
+        table = ui.table("trials")
         table.focus()
-        await stage.press("down", "down")
+        await ui.press("down", "down")
         snapshot = made.busy()
-        await stage.change(replace(snapshot, queue=(*snapshot.queue[:2], *snapshot.queue[3:])))
+        await ui.change(replace(snapshot, queue=(*snapshot.queue[:2], *snapshot.queue[3:])))
         assert table.cursor == 2
         assert table.item.view.trial == snapshot.queue[3].trial
 
-    stage.play(story)
+    ui.play(story)
 
 
 def test_sorting_by_keys_and_by_the_heading() -> None:
-    stage = Stage(made.left())
+    ui = Harness(made.left())
 
-    async def story(stage: Stage) -> None:
-        table = stage.table("trials")
-        natural = rows(stage, "trials")
+    async def story(ui: Harness) -> None:
+        table = ui.table("trials")
+        natural = rows(ui, "trials")
         names = [name for name in table.shown_columns() if name not in ("glyph",)]
         for _ in range(names.index("seed") + 1):
-            await stage.press("full_stop")
+            await ui.press("full_stop")
         assert table.sort_column == "seed"
         assert [item.view.seed for item in table.rows] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-        await stage.press("r")
+        await ui.press("r")
         assert [item.view.seed for item in table.rows][:3] == [2, 2, 2]
-        assert "by SEED ↓" in stage.text()
+        assert "by SEED ↓" in ui.text()
         table.sort_by(None)
-        assert rows(stage, "trials") == natural
-        await stage.pilot.click("#trials", offset=(12, 1))
-        await stage.settle()
+        assert rows(ui, "trials") == natural
+        await ui.pilot.click("#trials", offset=(12, 1))
+        await ui.settle()
         assert table.sort_column is not None
 
-    stage.play(story)
+    ui.play(story)
 
 
 def test_filter_narrows_while_typing_and_escape_clears() -> None:
-    stage = Stage(made.left())
+    ui = Harness(made.left())
 
-    async def story(stage: Stage) -> None:
-        stage.table("trials").focus()
-        await stage.press("slash", *"lr-rew")
-        assert len(stage.table("trials").rows) == 3
-        assert "3 of 9" in stage.text()
-        await stage.press("enter")
-        assert stage.table("trials").has_focus
-        await stage.press("escape")
-        assert len(stage.table("trials").rows) == 9
-        await stage.press("slash", *"!lr-rewind", "enter")
-        assert len(stage.table("trials").rows) == 6
-        await stage.press("slash", *"zzz")
-        assert "esc clears" in stage.text()
-        assert stage.table("trials").rows == []
-        await stage.press("escape")
-        assert len(stage.table("trials").rows) == 9
+    async def story(ui: Harness) -> None:
+        ui.table("trials").focus()
+        await ui.press("slash", *"lr-rew")
+        assert len(ui.table("trials").rows) == 3
+        assert "3 of 9" in ui.text()
+        await ui.press("enter")
+        assert ui.table("trials").has_focus
+        await ui.press("escape")
+        assert len(ui.table("trials").rows) == 9
+        await ui.press("slash", *"!lr-rewind", "enter")
+        assert len(ui.table("trials").rows) == 6
+        await ui.press("slash", *"zzz")
+        assert "esc clears" in ui.text()
+        assert ui.table("trials").rows == []
+        await ui.press("escape")
+        assert len(ui.table("trials").rows) == 9
 
-    stage.play(story)
+    ui.play(story)
+
+
+def test_a_filter_reads_each_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[object] = []
+
+    def counted(item: Any, columns: Any) -> str:
+        read.append(item)
+        return text_of(item, columns)
+
+    monkeypatch.setattr("prunectl.tui.widgets.table.text_of", counted)
+    ui = Harness(made.left())
+
+    async def story(ui: Harness) -> None:
+        ui.table("trials").focus()
+        await ui.press("slash", *"lr-rew")
+        assert len(ui.table("trials").rows) == 3
+        assert len(read) == 9
+
+    ui.play(story)
 
 
 def test_pause_freezes_the_view_and_not_the_watching() -> None:
-    stage = Stage(made.busy())
+    ui = Harness(made.busy())
 
-    async def story(stage: Stage) -> None:
-        await stage.press("space")
-        assert "PAUSED" in stage.text()
-        await stage.change(made.left())
-        assert stage.app.snapshot is not None
-        assert not stage.app.snapshot.scheduler.alive
-        assert len(stage.table("running").rows) == 2
-        assert "no scheduler since" in stage.text()
-        await stage.press("space")
-        assert stage.table("running").rows == []
-        assert "PAUSED" not in stage.text()
+    async def story(ui: Harness) -> None:
+        await ui.press("space")
+        assert "PAUSED" in ui.text()
+        await ui.change(made.left())
+        assert ui.app.snapshot is not None
+        assert not ui.app.snapshot.scheduler.alive
+        assert len(ui.table("running").rows) == 2
+        assert "no scheduler since" in ui.text()
+        await ui.press("space")
+        assert ui.table("running").rows == []
+        assert "PAUSED" not in ui.text()
 
-    stage.play(story)
+    ui.play(story)
 
 
 # requests
 
 
 def test_cancel_asks_and_the_safe_button_has_the_focus() -> None:
-    stage = Stage(made.busy())
+    ui = Harness(made.busy())
 
-    async def story(stage: Stage) -> None:
-        stage.table("trials").focus()
-        await stage.press("c")
-        assert isinstance(stage.app.screen, Confirm)
-        assert isinstance(stage.app.focused, Button)
-        assert stage.app.focused.id == "safe"
-        wanted = stage.table("trials").item.view
-        assert wanted.trial[:8] in stage.text()
-        await stage.press("enter")
-        assert stage.requests == []
-        await stage.press("c", "right", "enter")
-        assert stage.requests == [Request("cancel", (wanted.trial,))]
-        assert "cancel was done" in stage.text()
+    async def story(ui: Harness) -> None:
+        ui.table("trials").focus()
+        await ui.press("c")
+        assert isinstance(ui.app.screen, Confirm)
+        assert isinstance(ui.app.focused, Button)
+        assert ui.app.focused.id == "safe"
+        wanted = ui.table("trials").item.view
+        assert wanted.trial[:8] in ui.text()
+        await ui.press("enter")
+        assert ui.requests == []
+        await ui.press("c", "right", "enter")
+        assert ui.requests == [Request("cancel", (wanted.trial,))]
+        assert "cancel was done" in ui.text()
 
-    stage.play(story)
+    ui.play(story)
 
 
 def test_what_is_done_is_not_cancelled() -> None:
-    stage = Stage(made.left())
+    ui = Harness(made.left())
 
-    async def story(stage: Stage) -> None:
-        assert stage.table("trials").item.view.state == "done"
-        await stage.press("c")
-        assert "nothing to cancel" in stage.text()
-        assert stage.requests == []
+    async def story(ui: Harness) -> None:
+        assert ui.table("trials").item.view.state == "done"
+        await ui.press("c")
+        assert "nothing to cancel" in ui.text()
+        assert ui.requests == []
 
-    stage.play(story)
+    ui.play(story)
 
 
 def test_the_leaderboard_says_that_it_reads_until_it_has() -> None:
-    stage = Stage(made.busy(), rows=[])
+    ui = Harness(made.busy(), rows=[])
     may_read = threading.Event()
-    read = stage.reader.boards
+    read = ui.reader.boards
 
     def wait() -> Boards:
         may_read.wait(60)
         return read()
 
-    stage.reader.boards = wait  # type: ignore[method-assign]
+    ui.reader.boards = wait  # type: ignore[method-assign]
 
-    async def story(stage: Stage) -> None:
-        await stage.pilot.press("2")
-        await stage.pilot.pause(0.05)
-        assert "Reading the results" in stage.text()
+    async def story(ui: Harness) -> None:
+        await ui.pilot.press("2")
+        await ui.pilot.pause(0.05)
+        assert "Reading the results" in ui.text()
         may_read.set()
-        await stage.settle()
-        assert "No finished cell yet" in stage.text()
+        await ui.settle()
+        assert "No finished cell yet" in ui.text()
 
-    stage.play(story)
+    ui.play(story)
 
 
 def test_cancelling_a_shared_stage_says_how_many_trials_need_it() -> None:
     snapshot = made.busy()
     wanted = [view.trial for view in snapshot.trials if view.labels["strategy"] == "weight-rewind"]
     shared = replace(snapshot.running[0], trials=tuple(wanted))
-    stage = Stage(replace(snapshot, running=(shared,)))
+    ui = Harness(replace(snapshot, running=(shared,)))
 
-    async def story(stage: Stage) -> None:
-        stage.table("running").focus()
-        await stage.press("c")
-        assert "3 trials that need this stage" in stage.text()
-        await stage.press("escape")
-        assert stage.requests == []
+    async def story(ui: Harness) -> None:
+        ui.table("running").focus()
+        await ui.press("c")
+        assert "3 trials that need this stage" in ui.text()
+        await ui.press("escape")
+        assert ui.requests == []
 
-    stage.play(story)
+    ui.play(story)
 
 
 def test_hold_release_retry_priority_drain_and_stop() -> None:
-    stage = Stage(made.busy())
+    ui = Harness(made.busy())
 
-    async def story(stage: Stage) -> None:
-        table = stage.table("trials")
+    async def story(ui: Harness) -> None:
+        table = ui.table("trials")
         table.focus()
         first = table.item.view.trial
-        await stage.press("h")
-        await stage.press("plus", "minus")
+        await ui.press("h")
+        await ui.press("plus", "minus")
         held = next(i for i, item in enumerate(table.rows) if item.view.state == "held")
         table.move_to(held)
-        await stage.press("h")
-        await stage.press("R")
-        assert stage.requests == [
+        await ui.press("h")
+        await ui.press("R")
+        assert ui.requests == [
             Request("hold", (first,)),
             Request("priority", (first,), change=1),
             Request("priority", (first,), change=-1),
             Request("release", (table.item.view.trial,)),
         ]
-        assert "nothing to retry" in stage.text()
-        stage.requests.clear()
-        await stage.press("D")
-        await stage.press("S", "right", "enter")
-        assert stage.requests == [Request("drain", device="cuda:0"), Request("stop")]
+        assert "nothing to retry" in ui.text()
+        ui.requests.clear()
+        await ui.press("D")
+        await ui.press("S", "right", "enter")
+        assert ui.requests == [Request("drain", device="cuda:0"), Request("stop")]
 
-    stage.play(story)
+    ui.play(story)
 
 
 def test_failures_are_listed_and_retried() -> None:
-    stage = Stage(made.failed())
+    ui = Harness(made.failed())
 
-    async def story(stage: Stage) -> None:
-        stage.table("trials").focus()
-        await stage.press("F")
-        assert [item.view.state for item in stage.table("trials").rows] == ["failed", "cancelled"]
-        assert all(item.view.kind == "stage_failed" for item in stage.table("events").rows)
-        await stage.press("R")
-        assert stage.requests == [Request("retry", (stage.table("trials").item.view.trial,))]
+    async def story(ui: Harness) -> None:
+        ui.table("trials").focus()
+        await ui.press("F")
+        assert [item.view.state for item in ui.table("trials").rows] == ["failed", "cancelled"]
+        assert all(item.view.kind == "stage_failed" for item in ui.table("events").rows)
+        await ui.press("R")
+        assert ui.requests == [Request("retry", (ui.table("trials").item.view.trial,))]
 
-    stage.play(story)
+    ui.play(story)
 
 
 def test_a_refused_request_says_why() -> None:
-    stage = Stage(made.busy())
-    stage.app.ask = lambda request: Answer(False, "no [b]scheduler[/b] is running", by="nobody")
+    ui = Harness(made.busy())
+    ui.app.send_request = lambda request: Answer(
+        False, "no [b]scheduler[/b] is running", by="nobody"
+    )
 
-    async def story(stage: Stage) -> None:
-        stage.table("trials").focus()
-        await stage.press("h")
-        assert "no [b]scheduler[/b] is running" in stage.text()
+    async def story(ui: Harness) -> None:
+        ui.table("trials").focus()
+        await ui.press("h")
+        assert "no [b]scheduler[/b] is running" in ui.text()
 
-    stage.play(story)
+    ui.play(story)
 
 
 def test_readonly_has_no_keys_that_change_a_run() -> None:
-    stage = Stage(made.busy(), readonly=True)
+    ui = Harness(made.busy(), readonly=True)
 
-    async def story(stage: Stage) -> None:
-        stage.table("trials").focus()
-        await stage.press("c", "h", "R", "plus", "minus", "D", "S")
-        assert not isinstance(stage.app.screen, Confirm)
-        assert stage.requests == []
-        footer = stage.view.query_one(Keys)
-        assert not {does for _, _, does in footer.shown} & {"Cancel", "Hold", "Retry"}
-        assert "read only" in stage.text()
-        await stage.press("question_mark")
-        ids = {key.id for key in stage.app.screen.query_one("#help-keys").items}  # type: ignore[attr-defined]
+    async def story(ui: Harness) -> None:
+        ui.table("trials").focus()
+        await ui.press("c", "h", "R", "plus", "minus", "D", "S")
+        assert not isinstance(ui.app.screen, Confirm)
+        assert ui.requests == []
+        assert not {key.description for key in ui.footer()} & {"Cancel", "Hold", "Retry"}
+        assert "read only" in ui.text()
+        await ui.press("question_mark")
+        ids = {key.key for key in ui.app.screen.query_one("#help-keys").items}  # type: ignore[attr-defined]
         assert not ids & {
             "trial.cancel",
             "trial.hold",
@@ -282,39 +304,39 @@ def test_readonly_has_no_keys_that_change_a_run() -> None:
             "app.stop",
             "dashboard.drain",
         }
-        stage.app.send(Request("stop"))
-        await stage.settle()
-        assert stage.requests == []
+        ui.app.send(Request("stop"))
+        await ui.settle()
+        assert ui.requests == []
 
-    stage.play(story)
+    ui.play(story)
 
 
 # help, commands, copying
 
 
 def test_help_filters_as_one_types() -> None:
-    stage = Stage(made.busy())
+    ui = Harness(made.busy())
 
-    async def story(stage: Stage) -> None:
-        await stage.press("question_mark")
-        assert isinstance(stage.app.screen, Help)
-        listed: Any = stage.app.screen.query_one("#help-keys")
+    async def story(ui: Harness) -> None:
+        await ui.press("question_mark")
+        assert isinstance(ui.app.screen, Help)
+        listed: Any = ui.app.screen.query_one("#help-keys")
         assert {"trial.cancel", "app.stop", "view.filter", "app.theme"} <= {
-            key.id for key in listed.items
+            key.key for key in listed.items
         }
-        await stage.press(*"retry")
-        assert [key.id for key in listed.rows] == ["trial.retry"]
-        await stage.press("escape")
-        assert not isinstance(stage.app.screen, Help)
+        await ui.press(*"retry")
+        assert [key.key for key in listed.rows] == ["trial.retry"]
+        await ui.press("escape")
+        assert not isinstance(ui.app.screen, Help)
 
-    stage.play(story)
+    ui.play(story)
 
 
 def test_every_key_has_a_name_in_the_palette() -> None:
-    stage = Stage(made.busy())
+    ui = Harness(made.busy())
 
-    async def story(stage: Stage) -> None:
-        commands = list(stage.app.get_system_commands(stage.app.screen))
+    async def story(ui: Harness) -> None:
+        commands = list(ui.app.get_system_commands(ui.app.screen))
         titles = [command.title for command in commands]
         assert len(titles) == len(set(titles))
         for words in ("Cancel the trial", "Stop the run", "Filter", "Rows with all words", "Drain"):
@@ -323,29 +345,29 @@ def test_every_key_has_a_name_in_the_palette() -> None:
             command for command in commands if "Pause" in command.title or "Freeze" in command.title
         )
         chosen.callback()
-        await stage.settle()
-        assert stage.app.paused
+        await ui.settle()
+        assert ui.app.paused
 
-    stage.play(story)
+    ui.play(story)
 
 
 def test_copying_goes_to_the_clipboard_and_says_so() -> None:
-    stage = Stage(made.left())
+    ui = Harness(made.left())
 
-    async def story(stage: Stage) -> None:
-        stage.table("trials").focus()
-        await stage.press("y", "enter")
-        assert stage.app.clipboard == stage.table("trials").item.view.trial
-        assert "Copied trial" in stage.text()
-        names = [name for name, _ in stage.view.copies()]
+    async def story(ui: Harness) -> None:
+        ui.table("trials").focus()
+        await ui.press("y", "enter")
+        assert ui.app.clipboard == ui.table("trials").item.view.trial
+        assert "Copied trial" in ui.text()
+        names = [name for name, _ in ui.view.copies()]
         assert "row as TSV" in names
         assert "table as Markdown" in names
-        table = dict(stage.view.copies())["table as TSV"]
+        table = dict(ui.view.copies())["table as TSV"]
         assert len(table.splitlines()) == 10
-        await stage.press("y", "up", "enter")
-        assert stage.app.to_print == [stage.table("trials").item.view.trial]
+        await ui.press("y", "up", "enter")
+        assert ui.app.to_print == [ui.table("trials").item.view.trial]
 
-    stage.play(story)
+    ui.play(story)
 
 
 # sizes
@@ -353,133 +375,130 @@ def test_copying_goes_to_the_clipboard_and_says_so() -> None:
 
 @pytest.mark.parametrize("size", [(79, 24), (80, 19), (20, 5)])
 def test_a_small_window_is_told_politely(size: tuple[int, int]) -> None:
-    stage = Stage(made.busy())
+    ui = Harness(made.busy())
 
-    async def story(stage: Stage) -> None:
-        assert "too small" in stage.text().replace("\n", " ") or size == (20, 5)
-        assert "Devices" not in stage.text()
-        await stage.pilot.resize_terminal(120, 40)
-        await stage.settle()
-        assert "Devices" in stage.text()
+    async def story(ui: Harness) -> None:
+        assert "too small" in ui.text().replace("\n", " ") or size == (20, 5)
+        assert "Devices" not in ui.text()
+        await ui.pilot.resize_terminal(120, 40)
+        await ui.settle()
+        assert "Devices" in ui.text()
 
-    stage.play(story, size)
+    ui.play(story, size)
 
 
 @pytest.mark.parametrize("state", STATES)
 def test_every_footer_fits(state: str) -> None:
-    stage = Stage(STATES[state]())
+    ui = Harness(STATES[state]())
 
-    async def story(stage: Stage) -> None:
+    async def story(ui: Harness) -> None:
         async def check() -> None:
-            footer = stage.view.query_one(Keys)
-            assert 2 <= len(footer.shown) <= MOST
-            assert footer.width_needed() <= 80, footer.shown
+            keys = ui.footer()
+            assert 2 <= len(keys) <= MOST_KEYS
+            assert keys[-1].region.right <= 80, [key.description for key in keys]
 
         await check()
         for key in ("2", "3", "escape"):
-            await stage.press(key)
+            await ui.press(key)
             await check()
-        stage.app.action_view("Dashboard")
-        await stage.settle()
-        stage.app.open_trial(LR0.trial)
-        await stage.settle()
+        ui.app.action_view("Dashboard")
+        await ui.settle()
+        await ui.open_trial(LR0.trial)
         await check()
 
-    stage.play(story, (80, 24))
+    ui.play(story, (80, 24))
 
 
 def test_a_narrow_screen_shows_the_lower_panels_one_at_a_time() -> None:
-    stage = Stage(made.busy())
+    ui = Harness(made.busy())
 
-    async def story(stage: Stage) -> None:
-        stage.table("trials").focus()
-        await stage.settle()
-        assert "Queue" in stage.text()
-        await stage.press("tab")
-        assert "Events" in stage.text()
-        assert "Queue" not in stage.text()
-        await stage.press("tab")
-        assert "Coverage" in stage.text()
-        await stage.press("shift+tab", "shift+tab")
-        assert "Queue" in stage.text()
+    async def story(ui: Harness) -> None:
+        ui.table("trials").focus()
+        await ui.settle()
+        assert "Queue" in ui.text()
+        await ui.press("tab")
+        assert "Events" in ui.text()
+        assert "Queue" not in ui.text()
+        await ui.press("tab")
+        assert "Coverage" in ui.text()
+        await ui.press("shift+tab", "shift+tab")
+        assert "Queue" in ui.text()
 
-    stage.play(story, (80, 24))
+    ui.play(story, (80, 24))
 
 
 # moving
 
 
 def test_a_trial_opens_with_the_list_it_comes_from() -> None:
-    stage = Stage(made.left())
+    ui = Harness(made.left())
 
-    async def story(stage: Stage) -> None:
-        stage.table("trials").focus()
-        await stage.press("down", "enter")
-        assert isinstance(stage.app.screen, TrialScreen)
-        first = stage.app.screen.trial
-        await stage.press("right_square_bracket")
-        assert stage.app.screen.trial != first
-        await stage.press("left_square_bracket")
-        assert stage.app.screen.trial == first
-        text = stage.text()
+    async def story(ui: Harness) -> None:
+        ui.table("trials").focus()
+        await ui.press("down", "enter")
+        assert isinstance(ui.app.screen, TrialScreen)
+        first = ui.app.screen.trial
+        await ui.press("right_square_bracket")
+        assert ui.app.screen.trial != first
+        await ui.press("left_square_bracket")
+        assert ui.app.screen.trial == first
+        text = ui.text()
         assert "conv1" in text
         assert "epoch 4" in text
-        await stage.press("v")
-        assert {s.name for s in stage.table("config").rows} == {"strategy", "seed"}
-        await stage.press("m")
-        assert "test loss" in stage.text()
-        await stage.press("escape")
-        assert not isinstance(stage.app.screen, TrialScreen)
+        await ui.press("v")
+        assert {s.key for s in ui.table("config").rows} == {"strategy", "seed"}
+        await ui.press("m")
+        assert "test loss" in ui.text()
+        await ui.press("escape")
+        assert not isinstance(ui.app.screen, TrialScreen)
 
-    stage.play(story)
+    ui.play(story)
 
 
 def test_a_failed_trial_shows_its_traceback() -> None:
-    stage = Stage(made.failed())
+    ui = Harness(made.failed())
 
-    async def story(stage: Stage) -> None:
-        stage.app.open_trial(made.trial("fine-tune", 1).trial)
-        await stage.settle()
-        assert "torch.OutOfMemoryError" in stage.text()
-        assert "out of memory on cuda:0" in stage.text()
+    async def story(ui: Harness) -> None:
+        await ui.open_trial(made.trial("fine-tune", 1).trial)
+        assert "torch.OutOfMemoryError" in ui.text()
+        assert "out of memory on cuda:0" in ui.text()
 
-    stage.play(story)
+    ui.play(story)
 
 
 def test_the_modes_from_inside_a_trial() -> None:
-    stage = Stage(made.busy())
+    ui = Harness(made.busy())
 
-    async def story(stage: Stage) -> None:
-        stage.app.open_trial(LR0.trial)
-        await stage.settle()
-        await stage.press("2")
-        assert stage.view.NAME == "Leaderboard"
-        await stage.press("1")
-        assert stage.view.NAME == "Dashboard"
+    async def story(ui: Harness) -> None:
+        await ui.open_trial(LR0.trial)
+        await ui.press("2")
+        assert ui.view.NAME == "Leaderboard"
+        await ui.press("1")
+        assert ui.view.NAME == "Dashboard"
 
-    stage.play(story)
+    ui.play(story)
 
 
 def test_tabs_can_be_clicked() -> None:
-    stage = Stage(made.busy())
+    ui = Harness(made.busy())
 
-    async def story(stage: Stage) -> None:
-        await stage.pilot.click(Masthead, offset=(28, 0))
-        await stage.settle()
-        assert stage.view.NAME == "Leaderboard"
+    async def story(ui: Harness) -> None:
+        await ui.pilot.click(Header, offset=(28, 0))
+        await ui.settle()
+        assert ui.view.NAME == "Leaderboard"
 
-    stage.play(story)
+    ui.play(story)
 
 
 # the leaderboard
 
 
 def test_leaderboard_cells_are_those_of_the_report() -> None:
-    stage = Stage(made.busy())
+    ui = Harness(made.busy())
 
-    async def story(stage: Stage) -> None:
-        await stage.press("2")
-        text = stage.text()
+    async def story(ui: Harness) -> None:
+        await ui.press("2")
+        text = ui.text()
         for expected in (
             "92.90±0.21 (3)★",
             "92.70±0.21 (3)≈",
@@ -490,46 +509,46 @@ def test_leaderboard_cells_are_those_of_the_report() -> None:
             assert expected in text, expected
         assert "‹+0.20›" in text
         assert "renda2020: Δ +0.20" in text
-        await stage.press("d")
-        assert "Δ to own dense" in stage.text()
-        await stage.press("right", "down")
-        assert "weight-rewind @ 0.75" in stage.text()
-        await stage.press("x")
-        assert "● weight-rewind" in stage.text()
-        await stage.press("enter")
-        assert isinstance(stage.app.screen, TrialScreen)
-        assert stage.app.screen.neighbours == [
+        await ui.press("d")
+        assert "Δ to own dense" in ui.text()
+        await ui.press("right", "down")
+        assert "weight-rewind @ 0.75" in ui.text()
+        await ui.press("x")
+        assert "● weight-rewind" in ui.text()
+        await ui.press("enter")
+        assert isinstance(ui.app.screen, TrialScreen)
+        assert ui.app.screen.neighbours == [
             made.trial("weight-rewind", seed).trial for seed in range(3)
         ]
 
-    stage.play(story)
+    ui.play(story)
 
 
 # SQL
 
 
 def test_sql_runs_tells_errors_and_keeps_its_history() -> None:
-    stage = Stage(made.busy())
+    ui = Harness(made.busy())
 
-    async def story(stage: Stage) -> None:
-        await stage.press("3")
-        assert "private copy" in stage.text()
-        await stage.press("ctrl+j")
-        assert "[b]bold[/b]" in stage.text()
-        assert "2 rows" in stage.text()
-        editor: Any = stage.view.query_one("#editor")
+    async def story(ui: Harness) -> None:
+        await ui.press("3")
+        assert "private copy" in ui.text()
+        await ui.press("ctrl+j")
+        assert "[b]bold[/b]" in ui.text()
+        assert "2 rows" in ui.text()
+        editor: Any = ui.view.query_one("#editor")
         editor.text = "-- :plan study\nSELECT wrong, $plan"
-        await stage.press("f5")
-        assert "Binder Error" in stage.text()
-        assert stage.reader.made_replica.asked[-1][1] == {"plan": "study"}
-        assert len(stage.view.history) == 2  # type: ignore[attr-defined]
-        await stage.press("ctrl+o", *["down"] * 4, "enter")
+        await ui.press("f5")
+        assert "Binder Error" in ui.text()
+        assert ui.reader.made_replica.asked[-1][1] == {"plan": "study"}
+        assert len(ui.view.history) == 2  # type: ignore[attr-defined]
+        await ui.press("ctrl+o", *["down"] * 4, "enter")
         assert editor.has_focus
         assert "wrong" in editor.text
-        await stage.press("escape", "1")
-        assert stage.view.NAME == "Dashboard"
+        await ui.press("escape", "1")
+        assert ui.view.NAME == "Dashboard"
 
-    stage.play(story)
+    ui.play(story)
 
 
 # what must not break it
@@ -558,39 +577,38 @@ def spoiled() -> Snapshot:
 
 @pytest.mark.parametrize("size", [(120, 40), (80, 24)])
 def test_nan_and_hostile_texts_break_nothing(size: tuple[int, int]) -> None:
-    stage = Stage(spoiled())
+    ui = Harness(spoiled())
 
-    async def story(stage: Stage) -> None:
-        await stage.press("F")
-        await stage.press("F")
-        text = stage.text()
+    async def story(ui: Harness) -> None:
+        await ui.press("F")
+        await ui.press("F")
+        text = ui.text()
         assert "[red]no[/red]" in text or size[0] == 80
         assert "\x1b" not in text
         for _ in range(16):
-            stage.table("trials").shift_sort(1)
-        await stage.settle()
-        await stage.press("2", "3", "escape", "1")
-        stage.app.open_trial(spoiled().trials[3].trial)
-        await stage.settle()
-        await stage.press("m", "m", "m", "v", "f", "tab")
+            ui.table("trials").shift_sort(1)
+        await ui.settle()
+        await ui.press("2", "3", "escape", "1")
+        await ui.open_trial(spoiled().trials[3].trial)
+        await ui.press("m", "m", "m", "v", "f", "tab")
 
-    stage.play(story, size)
+    ui.play(story, size)
 
 
 def test_a_store_that_cannot_be_read_is_told() -> None:
-    stage = Stage(made.busy())
+    ui = Harness(made.busy())
 
-    async def story(stage: Stage) -> None:
+    async def story(ui: Harness) -> None:
         def poll() -> Snapshot | None:
             raise OSError("stale file handle")
 
-        stage.source.poll = poll  # type: ignore[method-assign]
-        stage.app.poller.hurry()
-        await stage.pilot.pause(0.2)
-        assert "cannot read the store" in stage.text()
-        assert len(stage.table("running").rows) == 2
+        ui.source.poll = poll  # type: ignore[method-assign]
+        ui.app.poller.poll_now()
+        await ui.pilot.pause(0.2)
+        assert "cannot read the store" in ui.text()
+        assert len(ui.table("running").rows) == 2
 
-    stage.play(story)
+    ui.play(story)
 
 
 # the thread
@@ -611,7 +629,7 @@ def test_the_poller_slows_down_when_nothing_happens() -> None:
     for _ in range(5):
         poller._slow_down()
     assert poller.interval == 4.0
-    poller.attend()
+    poller.speed_up()
     assert poller.interval == 0.5
 
 
@@ -624,31 +642,30 @@ def test_textual_is_loaded_only_to_watch() -> None:
 
 
 def test_themes_of_all_kinds_draw() -> None:
-    stage = Stage(made.busy())
+    ui = Harness(made.busy())
 
-    async def story(stage: Stage) -> None:
-        stage.app.open_trial(LR0.trial)
-        await stage.settle()
+    async def story(ui: Harness) -> None:
+        await ui.open_trial(LR0.trial)
         for theme in ("dracula", "ansi-light", "textual-light"):
-            stage.app.theme = theme
-            await stage.pilot.pause()
-        await stage.press("2")
+            ui.app.theme = theme
+            await ui.pilot.pause()
+        await ui.press("2")
         for theme in ("ansi-dark", "textual-dark"):
-            stage.app.theme = theme
-            await stage.pilot.pause()
-        assert "METHOD" in stage.text()
+            ui.app.theme = theme
+            await ui.pilot.pause()
+        assert "METHOD" in ui.text()
 
-    stage.play(story)
+    ui.play(story)
 
 
 def test_the_end_of_the_run_is_told() -> None:
-    stage = Stage(made.busy())
+    ui = Harness(made.busy())
 
-    async def story(stage: Stage) -> None:
-        await stage.change(made.left())
-        assert "The scheduler has ended: 8/9 done" in stage.text()
+    async def story(ui: Harness) -> None:
+        await ui.change(made.left())
+        assert "The scheduler has ended: 8/9 done" in ui.text()
 
-    stage.play(story)
+    ui.play(story)
 
 
 def test_the_first_screen_does_not_wait_for_the_database_or_plots() -> None:
@@ -666,31 +683,30 @@ def test_a_trial_that_waits_for_a_replay_shows_what_the_replay_does() -> None:
     waiting = replace(view, reason="replay of 0000dddd to step 4")
     trials = tuple(waiting if v is view else v for v in snapshot.trials)
     replay = made.running(waiting, key="4e91a7" + "0" * 58, replay=True, step=250, steps=1000)
-    stage = Stage(replace(snapshot, trials=trials, running=(*snapshot.running, replay)))
+    ui = Harness(replace(snapshot, trials=trials, running=(*snapshot.running, replay)))
 
-    async def story(stage: Stage) -> None:
-        stage.app.open_trial(LR0.trial)
-        await stage.settle()
-        shown = stage.text()
+    async def story(ui: Harness) -> None:
+        await ui.open_trial(LR0.trial)
+        shown = ui.text()
         assert "replay of 0000dddd to step 4 (250/1k)" in shown
         assert "replay: epoch 4  accuracy" in shown
         assert "Curve: test accuracy" in shown
-        points = stage.view.detail.points  # type: ignore[attr-defined]
-        await stage.change(replace(snapshot, trials=trials))
-        assert "replay: epoch 4  accuracy" in stage.text()
-        assert stage.view.detail.points == points  # type: ignore[attr-defined]
+        points = ui.view.detail.points  # type: ignore[attr-defined]
+        await ui.change(replace(snapshot, trials=trials))
+        assert "replay: epoch 4  accuracy" in ui.text()
+        assert ui.view.detail.points == points  # type: ignore[attr-defined]
 
-    stage.play(story)
+    ui.play(story)
 
 
 def test_where_nothing_waits_failures_are_one_key_away() -> None:
-    stage = Stage(replace(made.failed(), queue=()))
+    ui = Harness(replace(made.failed(), queue=()))
 
-    async def story(stage: Stage) -> None:
-        assert "All trials" in stage.text()
-        await stage.press("F")
-        assert "Failed, blocked and cancelled 2" in stage.text()
-        await stage.press("F")
-        assert "All trials" in stage.text()
+    async def story(ui: Harness) -> None:
+        assert "All trials" in ui.text()
+        await ui.press("F")
+        assert "Failed, blocked and cancelled 2" in ui.text()
+        await ui.press("F")
+        assert "All trials" in ui.text()
 
-    stage.play(story)
+    ui.play(story)

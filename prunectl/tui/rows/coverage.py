@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from prunectl.monitor.snapshot import CoverageView, Snapshot
 from prunectl.tui import text as t
@@ -17,59 +17,46 @@ class CoverageRow:
 
     key: str
     label: str
-    cells: Mapping[str, CoverageView]
+    cells: dict[str, CoverageView]
 
 
 def coverage_rows(snapshot: Snapshot, study: Study) -> tuple[list[CoverageRow], list[str]]:
-    """Rows and their sparsities, ascending."""
-    table: dict[str, dict[str, CoverageView]] = {}
-    names: dict[str, str] = {}
+    """Return the rows and their sparsities, ascending."""
+    rows: dict[str, CoverageRow] = {}
     for view in snapshot.coverage:
-        parts = [
-            view.plan if study.plans else "",
-            place(view.labels, study),
-            method(view.labels, study),
-        ]
+        plan = view.plan if study.plans else ""
+        parts = (plan, place(view.labels, study), method(view.labels, study))
+        label = " ".join(filter(None, parts))
         key = f"{view.plan}/{sorted(view.labels.items())}"
-        names[key] = " ".join(part for part in parts if part)
-        table.setdefault(key, {})[view.sparsity] = view
+        rows.setdefault(key, CoverageRow(key, label, {})).cells[view.sparsity] = view
     columns = sorted({view.sparsity for view in snapshot.coverage}, key=float)
-    return [CoverageRow(key, names[key], cells) for key, cells in table.items()], columns
+    return list(rows.values()), columns
 
 
 def coverage_cell(view: CoverageView | None) -> Cell:
-    """Seeds done, ▶ while some are at it, ! where some failed."""
+    """Write seeds done, ▶ while some are running, ! where some failed."""
     if view is None:
         return Cell("")
-    mark = "!" if view.failed else "▶" if view.running else ""
-    style = (
-        "bad"
-        if view.failed
-        else "good"
-        if view.done >= view.total
-        else "accent"
-        if view.running
-        else ""
-    )
-    return Cell(f"{view.done or '·'}{mark}", style)
+    done = view.done or "·"
+    if view.failed:
+        return Cell(f"{done}!", "bad")
+    running = "▶" if view.running else ""
+    complete = view.done >= view.total
+    return Cell(f"{done}{running}", "good" if complete else "accent" if running else "")
 
 
-def coverage_columns(
-    sparsities: Sequence[str], rows: Sequence[CoverageRow]
-) -> tuple[Column[CoverageRow], ...]:
-    """The label, then a column per sparsity."""
-    wide = min(24, max((len(row.label) for row in rows), default=8))
-    first: Column[CoverageRow] = Column("method", "METHOD", wide, lambda r: Cell(r.label))
+@lru_cache(maxsize=1)
+def coverage_columns(sparsities: tuple[str, ...], width: int) -> tuple[Column[CoverageRow], ...]:
+    """Return a column for the label, at most 24 wide, and one per sparsity."""
+    first: Column[CoverageRow] = Column("method", "METHOD", min(24, width), lambda r: Cell(r.label))
+    return (first, *map(_sparsity_column, sparsities))
 
-    def column(sparsity: str) -> Column[CoverageRow]:
-        heading = t.sparsity(sparsity).removeprefix("0")
-        return Column(
-            sparsity,
-            heading,
-            max(4, len(heading)),
-            lambda r: coverage_cell(r.cells.get(sparsity)),
-            right=True,
-            order=lambda r: r.cells[sparsity].done if sparsity in r.cells else None,
-        )
 
-    return (first, *(column(sparsity) for sparsity in sparsities))
+def _sparsity_column(sparsity: str) -> Column[CoverageRow]:
+    heading = t.sparsity(sparsity).removeprefix("0")
+
+    def seeds(row: CoverageRow) -> int | None:
+        return row.cells[sparsity].done if sparsity in row.cells else None
+
+    return Column(sparsity, heading, max(4, len(heading)),
+                  lambda r: coverage_cell(r.cells.get(sparsity)), right=True, order=seeds)  # fmt: skip

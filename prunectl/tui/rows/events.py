@@ -10,6 +10,9 @@ from prunectl.tui.columns import Cell, Column
 from prunectl.tui.rows.study import IDENTIFIER, Study, method
 from prunectl.tui.rows.trials import TrialList
 
+FAILURES = ("stage_failed", "blocked", "study_stopped")
+STYLES = dict.fromkeys(FAILURES, "bad") | {"stage_done": "good"}
+
 
 @dataclass(frozen=True)
 class EventRow:
@@ -17,50 +20,41 @@ class EventRow:
 
     key: str
     view: EventView
-    what: str
-    """The trials it is about, in words."""
-    now: float
-
-
-BAD_EVENTS = ("stage_failed", "blocked", "study_stopped")
+    about: str
+    """The trial it is about, in words."""
 
 
 def event_rows(
     snapshot: Snapshot, trials: TrialList, study: Study, failures: bool
 ) -> list[EventRow]:
-    """Newest first; only those of failures where asked for."""
-    rows = []
-    for number, view in enumerate(snapshot.events):
-        if failures and view.kind not in BAD_EVENTS:
-            continue
-        key = f"{view.time:.6f}/{view.kind}/{view.key or number}"
-        rows.append(EventRow(key, view, _about(view, trials, study), snapshot.time))
-    rows.reverse()
-    return rows
+    """Return the events, newest first; only those of failures where asked for."""
+    rows = [
+        EventRow(f"{v.time:.6f}/{v.kind}/{v.key or number}", v, _about(v, trials, study))
+        for number, v in enumerate(snapshot.events)
+        if v.kind in FAILURES or not failures
+    ]
+    return rows[::-1]
 
 
 def _about(view: EventView, trials: TrialList, study: Study) -> str:
     if not view.trials:
         return ""
     trial = trials.trial(view.trials[0])
-    if trial is None:
+    if trial is None or view.key not in trial.path:
         return view.trials[0][:IDENTIFIER]
-    if view.key is not None and view.key in trial.path:
-        iteration = trial.path.index(view.key)
-        if iteration == 0:
-            return f"dense seed {trial.seed}"
-        return f"{method(trial.labels, study)} {t.sparsity(trial.sparsities[iteration])} seed {trial.seed}"
-    return trial.trial[:IDENTIFIER]
+    iteration = trial.path.index(view.key)
+    if iteration == 0:
+        return f"dense seed {trial.seed}"
+    sparsity = t.sparsity(trial.sparsities[iteration])
+    return f"{method(trial.labels, study)} {sparsity} seed {trial.seed}"
 
 
-def _event_style(view: EventView) -> str:
-    if view.kind in BAD_EVENTS:
-        return "bad"
-    return "good" if view.kind == "stage_done" else ""
+def _what(row: EventRow) -> Cell:
+    text = " · ".join(filter(None, (row.view.text, row.about)))
+    return Cell(text, STYLES.get(row.view.kind, ""))
 
 
 EVENTS: tuple[Column[EventRow], ...] = (
     Column("time", "TIME", 8, lambda r: Cell(t.clock(r.view.time), "dim"), order=lambda r: r.view.time),
-    Column("what", "WHAT", 16, lambda r: Cell(" · ".join(x for x in (r.view.text, r.what) if x),
-           _event_style(r.view)), flex=True),
+    Column("what", "WHAT", 16, _what, flex=True),
 )  # fmt: skip

@@ -1,29 +1,32 @@
-"""What all views share: the lines on top, panels, the filter, copying, requests, and a message for small windows."""
+"""What all views share: header, panels, filter, copying, exporting, requests, and a message for small windows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.screen import Screen
-from textual.widget import Widget
-from textual.widgets import Input, Static, TextArea
+from textual.widgets import Footer, Input, Static
 
+from prunectl.errors import PrunectlError
 from prunectl.monitor.snapshot import Snapshot, TrialView
 from prunectl.tui import status_lines as status
-from prunectl.tui.confirm import Request
 from prunectl.tui.keymap import hint
-from prunectl.tui.widgets.header import Masthead
-from prunectl.tui.widgets.keys import Keys
+from prunectl.tui.requests import Request
+from prunectl.tui.screens.dialogs import Choose, Confirm, confirm_request
+from prunectl.tui.viewer import StoreApp
+from prunectl.tui.widgets.header import Header
 from prunectl.tui.widgets.table import KeyedTable
 
 if TYPE_CHECKING:
-    from prunectl.tui.app import Viewer
+    from prunectl.store.db.query import Result
 
+T = TypeVar("T")
 SMALLEST = (80, 20)
 WIDE = (100, 32)
 """Columns and lines from which the wide layout is used."""
@@ -47,13 +50,13 @@ class View(Screen[None]):
     """A screen that shows snapshots."""
 
     NAME: ClassVar[str] = ""
-    FOOTER: ClassVar[tuple[str, ...]] = ()
-    """Ids of the keys in the line at the bottom."""
+    PRIMARY: ClassVar[str] = ""
+    """Id of the table that keys mean where none has the focus."""
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "open", "Open", show=False, key_display="⏎", id="view.open"),
         Binding("slash", "filter", "Filter", key_display="/", id="view.filter",
                 tooltip="Rows with all words; !word leaves rows out"),
-        Binding("enter", "open", "Open", show=False, key_display="⏎", id="view.open"),
         Binding("escape", "back", "Clear the filter, or back", show=False, id="view.back"),
         Binding("comma", "sort(-1)", "Sort by the column before", show=False, key_display=",", id="view.sort-left"),
         Binding("full_stop", "sort(1)", "Sort by the next column", show=False, key_display=".", id="view.sort-right"),
@@ -72,34 +75,31 @@ class View(Screen[None]):
     # parts
 
     def compose(self) -> ComposeResult:
-        yield Masthead(self.NAME, self.crumb())
+        yield Header(self.NAME, self.crumb())
         with Container(id="body"):
             yield from self.content()
-        yield FilterBar(
-            placeholder="filter: words that rows must have, !word must not",
-            id="filter",
-            compact=True,
-        )
-        yield Keys(self.FOOTER)
+        words = "filter: words that rows must have, !word must not"
+        yield FilterBar(placeholder=words, id="filter", compact=True)
+        yield Footer(show_command_palette=False, compact=True)
         yield Static("", id="small")
 
     def content(self) -> ComposeResult:
-        """The panels of the view."""
+        """Yield the panels of the view."""
         yield Static("")
 
     def crumb(self) -> str:
-        """Where one is, for a view below the three."""
+        """Say where one is, for a view below the three."""
         return ""
 
     @property
     def ready(self) -> bool:
         """Whether all its parts are there: neither before they are mounted nor while they are taken down."""
-        return self._composed and bool(self.query(Masthead))
+        return self._composed and bool(self.query(Header))
 
     @property
-    def viewer(self) -> Viewer:
-        """The program."""
-        return cast("Viewer", self.app)
+    def viewer(self) -> StoreApp:
+        """The application."""
+        return cast(StoreApp, self.app)
 
     # snapshots
 
@@ -113,28 +113,52 @@ class View(Screen[None]):
         """Bring the panels up to date."""
 
     def tick(self) -> None:
-        """The lines on top, once a second and with every snapshot."""
+        """Bring the header up to date, once a second and with every snapshot."""
         if not self.ready:
             return
-        viewer = self.viewer
-        head = self.query_one(Masthead)
-        latest = viewer.snapshot
-        banner = (
-            f"PAUSED, {hint('app.pause', 'space')} goes on"
-            if viewer.paused
-            else "read only"
-            if viewer.readonly
-            else ""
-        )
-        now = viewer.clock()
-        line = status.status(latest, now, max(0, head.size.width - 2), viewer.trouble)
-        head.show(status.context(latest, max(0, head.size.width - 60)), banner, line)
+        viewer, head = self.viewer, self.query_one(Header)
+        latest, width = viewer.snapshot, head.size.width
+        banner = "read only" if viewer.readonly else ""
+        if viewer.paused:
+            banner = f"PAUSED, {hint('app.pause', 'space')} goes on"
+        line = status.status(latest, viewer.clock(), max(0, width - 2), viewer.trouble)
+        head.show(status.context(latest, max(0, width - 60)), banner, line)
 
     def on_mount(self) -> None:
         """Show what is known. What a view does when it is mounted comes before this."""
         self._composed = True
         self._lay_out_for(self.size.width, self.size.height)
-        self.viewer.refresh_view(self)
+        self.on_screen_resume()
+
+    def on_screen_resume(self) -> None:
+        """Show what came in while another view was in front."""
+        if self.snapshot is None or not self.viewer.paused:
+            snapshot = self.viewer.current()
+            if snapshot is not None:
+                self.take(snapshot)
+        self.tick()
+
+    def read(
+        self,
+        work: Callable[[], T],
+        then: Callable[[T], object],
+        failed: Callable[[str], object] = lambda text: None,
+        *,
+        group: str,
+        exclusive: bool = False,
+    ) -> None:
+        """Call `work` in a thread, then `then` with its result, or `failed` with the text of its error, in the event
+        loop. `exclusive` gives up what is under way in the same group."""
+
+        def run() -> None:
+            try:
+                found = work()
+            except (PrunectlError, OSError) as error:
+                self.call_later(failed, str(error))
+            else:
+                self.call_later(then, found)
+
+        self.run_worker(run, thread=True, group=group, exclusive=exclusive, exit_on_error=False)
 
     # size
 
@@ -145,32 +169,38 @@ class View(Screen[None]):
 
     def _lay_out_for(self, width: int, height: int) -> None:
         small = width < SMALLEST[0] or height < SMALLEST[1]
-        self.set_class(small, "-small")
         wide = width >= WIDE[0] and height >= WIDE[1]
+        self.set_class(small, "-small")
         self.set_class(wide, "-wide")
         self.set_class(not wide, "-narrow")
         if small:
-            leave = hint("app.quit", "q")
             self.query_one("#small", Static).update(
                 f"{width}×{height} is too small for tables.\n"
-                f"Please make the window {SMALLEST[0]}×{SMALLEST[1]} or larger.\n\n{leave}: quit; a run goes on"
+                f"Please make the window {SMALLEST[0]}×{SMALLEST[1]} or larger.\n\n"
+                f"{hint('app.quit', 'q')}: quit; a run goes on"
             )
         self.resized()
         self.call_after_refresh(self.tick)
 
     def resized(self) -> None:
-        """Lay out anew; the classes are set."""
+        """Lay out anew; the classes -wide and -narrow are set."""
 
     # tables
 
-    def primary(self) -> KeyedTable[Any]:
-        """The table that keys mean where none has the focus."""
-        return self.query(KeyedTable).first()
+    def panel(self, name: str) -> KeyedTable[Any]:
+        """Return a table by its id."""
+        return self.query_one(f"#{name}", KeyedTable)
 
     def table(self) -> KeyedTable[Any]:
-        """The table that keys mean."""
+        """Return the table that keys mean."""
         focused = self.focused
-        return focused if isinstance(focused, KeyedTable) else self.primary()
+        return focused if isinstance(focused, KeyedTable) else self.panel(self.PRIMARY)
+
+    def panel_after(self, names: Sequence[str], step: int, default: str) -> str:
+        """Return the id of the panel `step` after the focused one, or after `default`."""
+        focused = self.focused.id if self.focused is not None else None
+        at = names.index(focused if focused in names else default)
+        return names[(at + step) % len(names)]
 
     def action_open(self) -> None:
         """Open what is under the cursor."""
@@ -183,6 +213,7 @@ class View(Screen[None]):
         bar.value = self._filtered.query_text
         self.add_class("-filtering")
         bar.focus()
+        self.call_after_refresh(self._filtered.prepare_filter)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Filter while it is typed."""
@@ -203,7 +234,7 @@ class View(Screen[None]):
         if self.has_class("-filtering"):
             self._filtered.filter("")
             self._close_filter()
-        elif self.query(KeyedTable) and self.table().query_text:
+        elif self.table().query_text:
             self.table().filter("")
         elif self.maximized is not None:
             self.minimize()
@@ -218,135 +249,160 @@ class View(Screen[None]):
         self.table().shift_sort(step)
 
     def action_reverse(self) -> None:
-        """The other way round."""
+        """Sort the other way round."""
         table = self.table()
         if table.sort_column is not None:
-            table.sort_by(table.sort_column)
+            table.sort_by(table.sort_column, not table.reverse)
 
     def action_zoom(self) -> None:
         """Let the focused panel fill the screen, or go back to all."""
         if self.maximized is not None:
             self.minimize()
-        elif isinstance(self.focused, Widget):
+        elif self.focused is not None:
             self.maximize(self.focused, container=False)
 
-    # copying
+    # copying and exporting
 
     def action_copy(self) -> None:
-        """Offer what can be copied."""
-        self.viewer.offer_copies(self.copies())
+        """Let a text be chosen and put it on the clipboard of the terminal (OSC 52)."""
+        copies = self.copies()
+        if not copies:
+            self.notify("There is nothing to copy here.", severity="warning")
+            return
+        names = [f"{name}: {_beginning(text)}" for name, text in copies]
+
+        def chosen(index: int | None) -> None:
+            if index == len(copies):
+                self.viewer.to_print.append(copies[0][1])
+                self.notify("It will be printed at the end.", markup=False)
+            elif index is not None:
+                name, text = copies[index]
+                self.app.copy_to_clipboard(text)
+                self.notify(f"Copied {name}: {_beginning(text)}", markup=False)
+
+        last = "print the first of these when prunectl ends"
+        self.app.push_screen(Choose("Copy", [*names, last]), chosen)
 
     def copies(self) -> Copies:
-        """The trial, the row and the table under the cursor."""
+        """Return the trial, the row and the table under the cursor."""
         out: Copies = []
         for view in self.chosen_trials()[:1]:
-            store = self.snapshot.store if self.snapshot else ""
-            stage = view.path[view.iteration]
+            store = self.viewer.paths.root
             out += [
                 ("trial", view.trial),
-                ("stage folder", f"{store}/stages/{stage}"),
+                ("stage folder", f"{store}/stages/{view.path[view.iteration]}"),
                 ("command: retry", f"prunectl retry {view.trial} --store {store}"),
             ]
-        table = self.table()
         for name, everything in (("row", False), ("table", True)):
-            headings, rows = table.table_text(everything=everything)
+            headings, rows = self.table().table_text(everything=everything)
             if rows:
                 out.append((f"{name} as TSV", tsv(headings, rows)))
                 out.append((f"{name} as Markdown", markdown(headings, rows)))
         return out
 
+    def export(self, table: Result, what: str, stem: str, suffixes: Sequence[str]) -> None:
+        """Write a table to a file that the user chooses, in the folder that prunectl was called in."""
+        from prunectl.results import formats
+
+        files = [Path.cwd() / f"{stem}{suffix}" for suffix in suffixes]
+
+        def chosen(index: int | None) -> None:
+            if index is None:
+                return
+            try:
+                formats.save(table, files[index])
+            except (PrunectlError, OSError) as error:
+                self.notify(str(error), severity="error", markup=False)
+            else:
+                self.notify(f"Written: {files[index]}", markup=False)
+
+        self.app.push_screen(Choose(f"Write the {what} to", list(map(str, files))), chosen)
+
     # requests
 
     def chosen_trials(self) -> list[TrialView]:
-        """The trials that keys mean."""
+        """Return the trials that keys mean."""
         return []
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         return not (action in CHANGES and self.viewer.readonly)
 
     def action_cancel(self) -> None:
-        """Cancel the trial, if really meant."""
-        trials = self.chosen_trials()
+        """Cancel the trials, if really meant."""
+        chosen = self._trials_or_warn()
+        trials = [trial for trial in chosen if trial.state not in ("done", "cancelled")]
         if not trials:
-            self.notify("No trial is chosen.", severity="warning")
+            if chosen:
+                text = "It is done or cancelled already: nothing to cancel."
+                self.notify(text, severity="warning")
             return
-        trials = [trial for trial in trials if trial.state not in ("done", "cancelled")]
-        if not trials:
-            self.notify("It is done or cancelled already: nothing to cancel.", severity="warning")
-            return
-        view = trials[0]
-        labels = view.labels
-        what = f"{labels.get('strategy', '')} seed {view.seed} ({view.trial[:8]})"
-        last = len(view.path) - 1
-        detail = (
-            f"{labels.get('network', '')} · {labels.get('dataset', '')} · "
-            f"iteration {view.iteration} of {last}, {view.state}.\n"
-            f"Stages that other trials need go on. {hint('trial.retry', 'R')} takes it back later; "
-            "nothing recorded is lost."
-        )
-        if len(trials) > 1:
-            what = f"{len(trials)} trials that need this stage, the first {what}"
-        request = Request("cancel", tuple(trial.trial for trial in trials))
-        self.viewer.confirm(f"Cancel {what}?", detail, "Keep", "Cancel it", request)
+        request = Request("cancel", _ids(trials))
+        confirm_request(self.viewer, _cancel_dialog(trials), request)
 
     def action_hold(self) -> None:
-        """Hold the trial, or release it."""
-        self._ask_about(lambda view: "release" if view.state == "held" else "hold")
+        """Hold the trials, or release them."""
+        if trials := self._trials_or_warn():
+            held = trials[0].state == "held"
+            self.viewer.send(Request("release" if held else "hold", _ids(trials)))
 
     def action_retry(self) -> None:
-        """Try a failed or cancelled trial again."""
-        for view in self.chosen_trials()[:1]:
-            if view.state not in ("failed", "cancelled", "blocked"):
-                self.notify(
-                    f"{view.trial[:8]} is {view.state}: nothing to retry.", severity="warning"
-                )
-                return
-        self._ask_about(lambda view: "retry")
+        """Try failed or cancelled trials again."""
+        trials = self._trials_or_warn()
+        if trials and trials[0].state not in ("failed", "cancelled", "blocked"):
+            text = f"{trials[0].trial[:8]} is {trials[0].state}: nothing to retry."
+            self.notify(text, severity="warning")
+        elif trials:
+            self.viewer.send(Request("retry", _ids(trials)))
 
     def action_prioritise(self, change: int) -> None:
-        """Earlier or later."""
-        trials = self.chosen_trials()
-        if trials:
-            names = tuple(view.trial for view in trials)
-            self.viewer.send(Request("priority", names, change=change))
+        """Start the trials earlier or later."""
+        if trials := self._trials_or_warn():
+            self.viewer.send(Request("priority", _ids(trials), change=change))
 
-    def _ask_about(self, do: Any) -> None:
+    def _trials_or_warn(self) -> list[TrialView]:
         trials = self.chosen_trials()
         if not trials:
             self.notify("No trial is chosen.", severity="warning")
-            return
-        self.viewer.send(Request(do(trials[0]), tuple(view.trial for view in trials)))
+        return trials
+
+
+def _ids(trials: Sequence[TrialView]) -> tuple[str, ...]:
+    return tuple(trial.trial for trial in trials)
+
+
+def _cancel_dialog(trials: Sequence[TrialView]) -> Confirm:
+    view = trials[0]
+    labels = view.labels
+    what = f"{labels.get('strategy', '')} seed {view.seed} ({view.trial[:8]})"
+    if len(trials) > 1:
+        what = f"{len(trials)} trials that need this stage, the first {what}"
+    place = f"{labels.get('network', '')} · {labels.get('dataset', '')}"
+    detail = (
+        f"{place} · iteration {view.iteration} of {len(view.path) - 1}, {view.state}.\n"
+        f"Stages that other trials need go on. {hint('trial.retry', 'R')} takes it back later; "
+        "nothing recorded is lost."
+    )
+    return Confirm(f"Cancel {what}?", detail, "Keep", "Cancel it")
 
 
 TRIAL_KEYS: list[BindingType] = [
     Binding("c", "cancel", "Cancel", id="trial.cancel", tooltip="Cancel the trial (asks first)"),
     Binding("h", "hold", "Hold", id="trial.hold", tooltip="Hold the trial, or release it"),
-    Binding(
-        "R", "retry", "Retry", id="trial.retry", tooltip="Try a failed or cancelled trial again"
-    ),
-    Binding(
-        "plus,equals_sign",
-        "prioritise(1)",
-        "Sooner",
-        show=False,
-        key_display="+",
-        id="trial.sooner",
-    ),
+    Binding("R", "retry", "Retry", id="trial.retry", tooltip="Try a failed or cancelled trial again"),
+    Binding("plus,equals_sign", "prioritise(1)", "Sooner", show=False, key_display="+", id="trial.sooner"),
     Binding("minus", "prioritise(-1)", "Later", show=False, key_display="-", id="trial.later"),
-]
+]  # fmt: skip
 """Of views with trials."""
 
 
 def tsv(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Rows with tabs between."""
-    lines = (headings, *rows)
-    return "".join(
-        "\t".join(cell.replace("\t", " ").strip() for cell in line) + "\n" for line in lines
-    )
+    """Write rows with tabs between."""
+    lines = ([cell.replace("\t", " ").strip() for cell in line] for line in (headings, *rows))
+    return "".join("\t".join(line) + "\n" for line in lines)
 
 
 def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Rows as a GitHub table."""
+    """Write rows as a GitHub table."""
     from prunectl.results.formats import to_markdown
     from prunectl.store.db.query import Result
 
@@ -354,18 +410,6 @@ def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return to_markdown(Result(tuple(headings), ("VARCHAR",) * len(headings), texts))
 
 
-def keys_of(screen: Screen[Any]) -> Iterator[tuple[str, Binding, bool]]:
-    """Where, which and whether enabled: the keys that work now, those of the focused panel first."""
-    for active in screen.active_bindings.values():
-        node = active.node
-        if not active.binding.id and not isinstance(node, TextArea):
-            continue  # Textual's own, which say nothing about this program
-        where = "this view" if node is screen else "everywhere" if node is screen.app else "here"
-        yield where, active.binding, active.enabled
-
-
-def words_of(binding: Binding) -> str:
-    """What a key does, with the word of the line at the bottom."""
-    if not binding.tooltip or binding.tooltip.startswith(binding.description):
-        return binding.tooltip or binding.description
-    return f"{binding.description}: {binding.tooltip}"
+def _beginning(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 40 else line[:39] + "…"

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 
-from prunectl.monitor.snapshot import Snapshot, TrialView
+from prunectl.monitor.snapshot import EventView, RunningView, Snapshot, TrialView
 from prunectl.tui import text as t
-from prunectl.tui.confirm import Request
 from prunectl.tui.keymap import hint
-from prunectl.tui.rows.coverage import CoverageRow, coverage_columns, coverage_rows
+from prunectl.tui.requests import Request
+from prunectl.tui.rows.coverage import coverage_columns, coverage_rows
 from prunectl.tui.rows.devices import DEVICES, DeviceRow
 from prunectl.tui.rows.events import EVENTS, EventRow, event_rows
-from prunectl.tui.rows.running import RUNNING, RunningRow, running_rows
-from prunectl.tui.rows.study import fitted_columns
-from prunectl.tui.rows.trials import TRIALS, TrialRow
+from prunectl.tui.rows.running import running_columns, trouble
+from prunectl.tui.rows.study import Study
+from prunectl.tui.rows.trials import TrialRow, trial_columns
 from prunectl.tui.screens.base import TRIAL_KEYS, View
+from prunectl.tui.screens.trial import TrialScreen
 from prunectl.tui.widgets.table import KeyedTable
 
+UPPER = ("devices", "running")
+LOWER = ("trials", "events", "coverage")
+"""Panels that a narrow screen shows one at a time."""
 LISTS = ("queue", "failures", "all")
 MINUTE = 60.0
+MEANS = 14
+"""Of a device's utilisation over the last minute."""
+EDGE = 3
+"""Lines of a table beside its rows: the border and the header."""
 NO_TRIALS = "No trials yet.\n`prunectl run PLAN.toml` queues a plan; this view will follow it."
 
 
@@ -32,25 +40,16 @@ class Dashboard(View):
     """The first view."""
 
     NAME = "Dashboard"
-    FOOTER = ("view.open", "view.filter", "app.pause", "trial.cancel", "trial.hold", "trial.retry", "app.help",
-              "app.quit")  # fmt: skip
+    PRIMARY = "trials"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "Open", key_display="⏎", id="view.open", tooltip="Open the trial"),
+        Binding("space", "app.pause", "Pause", id="app.pause", tooltip="Freeze what is shown; the run goes on"),
         *TRIAL_KEYS,
         Binding("F", "list", "Queue, failures or all trials", show=False, id="dashboard.list"),
-        Binding(
-            "D", "drain", "Drain the device, or use it again", show=False, id="dashboard.drain"
-        ),
+        Binding("D", "drain", "Drain the device, or use it again", show=False, id="dashboard.drain"),
         Binding("tab", "panel(1)", "Next panel", show=False, id="dashboard.next-panel"),
         Binding("shift+tab", "panel(-1)", "Panel before", show=False, id="dashboard.panel-before"),
-        Binding(
-            "space",
-            "app.pause",
-            "Pause",
-            id="app.pause",
-            tooltip="Freeze what is shown; the run goes on",
-        ),
-    ]
+    ]  # fmt: skip
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,84 +58,39 @@ class Dashboard(View):
         self.lower = "trials"
         """The panel that a narrow screen has below."""
         self._past: dict[str, deque[tuple[float, float | None]]] = {}
+        """Time and utilisation in percent, by device."""
 
     def content(self) -> ComposeResult:
-        devices: KeyedTable[DeviceRow] = KeyedTable(
-            DEVICES, lambda r: r.key, title="Devices", called="devices"
-        )
-        running: KeyedTable[RunningRow] = KeyedTable(
-            RUNNING, lambda r: r.key, title="Running", called="running"
-        )
-        trials: KeyedTable[TrialRow] = KeyedTable(
-            TRIALS, lambda r: r.key, title="Trials", called="trials"
-        )
-        events: KeyedTable[EventRow] = KeyedTable(
-            EVENTS, lambda r: r.key, title="Events", called="events", header=False
-        )
-        coverage: KeyedTable[CoverageRow] = KeyedTable(
-            coverage_columns((), ()),
-            lambda r: r.key,
-            title="Coverage",
-            called="coverage",
-            cells=True,
-        )
-        running.empty = "Nothing runs at the moment."
-        events.empty = "Nothing has happened yet."
-        coverage.empty = "No sparsities planned."
-        trials.empty = "Reading the store …"
-        yield devices
-        yield running
+        yield KeyedTable(DEVICES, id="devices", title="Devices")
+        yield KeyedTable(running_columns(Study()), id="running", title="Running",
+                         empty="Nothing runs at the moment.")  # fmt: skip
         with Horizontal(id="below"):
-            yield trials
+            yield KeyedTable(trial_columns(Study()), id="trials", title="Trials",
+                             empty="Reading the store …")  # fmt: skip
             with Vertical(id="right"):
-                yield events
-                yield coverage
+                yield KeyedTable(EVENTS, id="events", title="Events", header=False,
+                                 empty="Nothing has happened yet.")  # fmt: skip
+                yield KeyedTable(coverage_columns((), 8), id="coverage", title="Coverage", cells=True,
+                                 empty="No sparsities planned.")  # fmt: skip
 
     def on_mount(self) -> None:
-        """Nothing is known yet."""
-        self.panel("devices").display = False
-        self.panel("running").display = False
+        """Show only the trials: nothing else is known yet."""
+        for name in UPPER:
+            self.panel(name).display = False
         self.panel("trials").focus()
-
-    def on_screen_resume(self) -> None:
-        """Show what came in meanwhile."""
-        self.viewer.refresh_view(self)
-
-    def panel(self, name: str) -> KeyedTable[Any]:
-        """A panel by its name."""
-        return self.query_one(f"#{name}", KeyedTable)
-
-    def primary(self) -> KeyedTable[Any]:
-        return self.panel("trials")
 
     # snapshots
 
     def show(self, snapshot: Snapshot) -> None:
-        viewer = self.viewer
-        study = viewer.study
-        self._show_devices(snapshot)
         running = self.panel("running")
         was_running = running.display
         running.display = bool(snapshot.running) or snapshot.scheduler.alive
-        running.apply(running_rows(snapshot, study), fitted_columns(RUNNING, study))
-        running.describe(f"Running {len(snapshot.running)}", _troubles(running.items))
+        running.apply(snapshot.running, running_columns(self.viewer.study))
+        running.describe(f"Running {len(snapshot.running)}", _troubles(snapshot.running))
+        self._show_devices(snapshot)
         self._show_trials(snapshot)
-        events = self.panel("events")
-        events.apply(event_rows(snapshot, viewer.trial_list, study, self.listed == "failures"))
-        failed = snapshot.counts.get("failed", 0)
-        events.describe(
-            "Events",
-            f"{failed} failed · {hint('dashboard.list', 'F')}: only failures" if failed else "",
-        )
-        covered, sparsities = coverage_rows(snapshot, study)
-        columns = coverage_columns(sparsities, covered)
-        coverage = self.panel("coverage")
-        if [c.name for c in columns] != [c.name for c in coverage.columns]:
-            coverage.apply(covered, columns)
-        else:
-            coverage.apply(covered)
-        seeds = max((view.total for view in snapshot.coverage), default=0)
-        coverage.describe(f"Coverage: seeds done of {seeds}", "⏎ leaderboard" if covered else "")
+        self._show_events(snapshot)
+        self._show_coverage(snapshot)
         self._fit(snapshot)
         if not was_running and snapshot.running and self.panel("trials").has_focus:
             running.focus()
@@ -148,56 +102,55 @@ class Dashboard(View):
         for view in snapshot.devices:
             past = self._past.setdefault(view.id, deque(maxlen=240))
             past.append((snapshot.time, view.utilisation))
-            while past and snapshot.time - past[0][0] > MINUTE:
-                past.popleft()
-            listed.append(DeviceRow(view.id, view, _minute(past, snapshot.time)))
+            listed.append(DeviceRow(view.id, view, _last_minute(past, snapshot.time)))
         devices.apply(listed)
-        devices.describe(
-            f"Devices {len(listed)}", f"{hint('dashboard.drain', 'D')}: drain or use again"
-        )
+        drain = hint("dashboard.drain", "D")
+        devices.describe(f"Devices {len(listed)}", f"{drain}: drain or use again")
 
     def _show_trials(self, snapshot: Snapshot) -> None:
-        viewer = self.viewer
-        trials = self.panel("trials")
-        listed = self.listed or ("queue" if snapshot.queue else "all")
-        empty = not snapshot.trials
+        trial_list, listed = self.viewer.trial_list, self._list_of(snapshot)
         key = hint("dashboard.list", "F")
-        sorting = f"{hint('view.sort-left', ',')} {hint('view.sort-right', '.')}"
         if listed == "queue":
-            items = viewer.trial_list.queue(snapshot)
-            waiting = sum(
-                snapshot.counts.get(state, 0) for state in ("waiting", "held", "interrupted")
-            )
+            items = trial_list.queue(snapshot)
+            waiting = sum(snapshot.counts.get(s, 0) for s in ("waiting", "held", "interrupted"))
             title = f"Queue {len(items)}" + (f" of {waiting}" if waiting > len(items) else "")
-            trials.empty = (
-                NO_TRIALS if empty else f"Nothing waits. {key}: failures, then all trials."
-            )
+            empty = f"Nothing waits. {key}: failures, then all trials."
         elif listed == "failures":
-            items = viewer.trial_list.unfinished()
+            items = trial_list.unfinished()
             title = f"Failed, blocked and cancelled {len(items)}"
-            trials.empty = (
-                NO_TRIALS
-                if empty
-                else f"Nothing failed and nothing was cancelled. {key}: all trials."
-            )
+            empty = f"Nothing failed and nothing was cancelled. {key}: all trials."
         else:
-            items = viewer.trial_list.all()
-            title = f"All trials {len(items)}"
-            trials.empty = NO_TRIALS
-        columns = fitted_columns(TRIALS, viewer.study)
-        trials.apply(items, columns)
+            items = trial_list.all()
+            title, empty = f"All trials {len(items)}", ""
+        trials = self.panel("trials")
+        trials.empty = empty if snapshot.trials else NO_TRIALS
+        trials.apply(items, trial_columns(self.viewer.study))
+        sorting = f"{hint('view.sort-left', ',')} {hint('view.sort-right', '.')}"
         trials.describe(title, f"{key}: queue, failures, all · {sorting} sort")
+
+    def _show_events(self, snapshot: Snapshot) -> None:
+        viewer, only_failures = self.viewer, self.listed == "failures"
+        events = self.panel("events")
+        events.apply(event_rows(snapshot, viewer.trial_list, viewer.study, only_failures))
+        failed = snapshot.counts.get("failed", 0)
+        note = f"{failed} failed · {hint('dashboard.list', 'F')}: only failures" if failed else ""
+        events.describe("Events", note)
+
+    def _show_coverage(self, snapshot: Snapshot) -> None:
+        rows, sparsities = coverage_rows(snapshot, self.viewer.study)
+        width = max((len(row.label) for row in rows), default=8)
+        coverage = self.panel("coverage")
+        coverage.apply(rows, coverage_columns(tuple(sparsities), width))
+        seeds = max((view.total for view in snapshot.coverage), default=0)
+        coverage.describe(f"Coverage: seeds done of {seeds}", "⏎ leaderboard" if rows else "")
 
     def _fit(self, snapshot: Snapshot) -> None:
         """Give the tables on top what they need, and the list below at least a third."""
         height = max(1, self.size.height - 3)
-        wide = self.has_class("-wide")
-        devices, running = self.panel("devices"), self.panel("running")
-        edge = 3
-        top = min(len(snapshot.devices) + edge, max(4, height // 4)) if snapshot.devices else 0
-        _set_height(devices, top)
-        room = height - top - (12 if wide else 7)
-        _set_height(running, max(4, min(len(snapshot.running) + edge, room)))
+        top = min(len(snapshot.devices) + EDGE, max(4, height // 4)) if snapshot.devices else 0
+        room = height - top - (12 if self.has_class("-wide") else 7)
+        _set_height(self.panel("devices"), top)
+        _set_height(self.panel("running"), max(4, min(len(snapshot.running) + EDGE, room)))
 
     def resized(self) -> None:
         self._choose_lower()
@@ -206,35 +159,29 @@ class Dashboard(View):
 
     # panels
 
-    def _panels(self) -> list[KeyedTable[Any]]:
-        names = ("devices", "running", "trials", "events", "coverage")
-        return [
-            self.panel(name)
-            for name in names
-            if name not in ("devices", "running") or self.panel(name).display
-        ]
-
     def action_panel(self, step: int) -> None:
         """Go to another panel; a narrow screen shows the lower ones one at a time."""
-        panels = self._panels()
-        at = panels.index(self.focused) if self.focused in panels else 0
-        chosen = panels[(at + step) % len(panels)]
-        if chosen.id in ("trials", "events", "coverage"):
-            self.lower = str(chosen.id)
+        upper = [name for name in UPPER if self.panel(name).display]
+        panels = (*upper, *LOWER)
+        name = self.panel_after(panels, step, panels[0])
+        if name in LOWER:
+            self.lower = name
             self._choose_lower()
-        chosen.focus()
+        self.panel(name).focus()
 
     def _choose_lower(self) -> None:
-        for name in ("trials", "events", "coverage"):
+        for name in LOWER:
             self.panel(name).set_class(name != self.lower, "-hidden")
         self.query_one("#right").set_class(self.lower == "trials", "-hidden")
+
+    def _list_of(self, snapshot: Snapshot) -> str:
+        return self.listed or ("queue" if snapshot.queue else "all")
 
     def action_list(self) -> None:
         """List the queue, the failures, or all trials."""
         if self.snapshot is None:
             return
-        now = self.listed or ("queue" if self.snapshot.queue else "all")
-        following = LISTS[(LISTS.index(now) + 1) % len(LISTS)]
+        following = LISTS[(LISTS.index(self._list_of(self.snapshot)) + 1) % len(LISTS)]
         if following == "queue" and not self.snapshot.queue:
             following = "failures"
         self.listed = following
@@ -243,31 +190,25 @@ class Dashboard(View):
     # trials
 
     def chosen_trials(self) -> list[TrialView]:
-        return list(self._chosen())
-
-    def _chosen(self) -> Iterator[TrialView]:
         item = self.table().item
-        names: tuple[str, ...] = ()
         if isinstance(item, TrialRow):
-            yield item.view
-        elif isinstance(item, RunningRow | EventRow):
-            names = item.view.trials
-        for name in names:
-            view = self.viewer.trial_list.trial(name)
-            if view is not None:
-                yield view
+            return [item.view]
+        view = item.view if isinstance(item, EventRow) else item
+        if not isinstance(view, RunningView | EventView):
+            return []
+        found = map(self.viewer.trial_list.trial, view.trials)
+        return [trial for trial in found if trial is not None]
 
     def action_open(self) -> None:
-        """Open the trial under the cursor."""
+        """Open the trial under the cursor, or the leaderboard from the coverage."""
         table = self.table()
         if table.id == "coverage":
             self.viewer.action_view("Leaderboard")
             return
-        chosen = self.chosen_trials()
-        if not chosen:
-            return
+        chosen = [view.trial for view in self.chosen_trials()]
         siblings = [row.view.trial for row in table.rows if isinstance(row, TrialRow)]
-        self.viewer.open_trial(chosen[0].trial, siblings or [view.trial for view in chosen])
+        if chosen:
+            self.app.push_screen(TrialScreen(chosen[0], siblings or chosen))
 
     def on_keyed_table_opened(self, message: KeyedTable.Opened) -> None:
         """Enter on a row, or a click on the row under the cursor."""
@@ -276,11 +217,11 @@ class Dashboard(View):
     def action_drain(self) -> None:
         """Take a device out of use, or use it again."""
         item = self.panel("devices").item
-        if not isinstance(item, DeviceRow):
+        if item is None:
             self.notify("No device is in use.", severity="warning")
             return
-        do = "undrain" if item.view.state == "drained" else "drain"
-        self.viewer.send(Request(do, device=item.view.id))  # type: ignore[arg-type]
+        drained = item.view.state == "drained"
+        self.viewer.send(Request("undrain" if drained else "drain", device=item.view.id))
 
 
 def _set_height(table: KeyedTable[Any], height: int) -> None:
@@ -288,16 +229,19 @@ def _set_height(table: KeyedTable[Any], height: int) -> None:
         table.styles.height = height
 
 
-def _minute(past: deque[tuple[float, float | None]], now: float) -> tuple[float | None, ...]:
-    """The last minute in 14 means."""
-    slots: list[list[float]] = [[] for _ in range(14)]
+def _last_minute(
+    past: Sequence[tuple[float, float | None]], now: float
+) -> tuple[float | None, ...]:
+    """Return the means of the last minute in 14 parts, oldest first; None where nothing was measured."""
+    parts: list[list[float]] = [[] for _ in range(MEANS)]
     for moment, value in past:
-        known = t.finite(value)
-        if known is not None:
-            slots[max(0, min(13, 13 - int((now - moment) / MINUTE * 14)))].append(known)
-    return tuple(sum(slot) / len(slot) if slot else None for slot in slots)
+        known, age = t.finite(value), now - moment
+        if known is not None and age <= MINUTE:
+            last = MEANS - 1
+            parts[max(0, min(last, last - int(age / MINUTE * MEANS)))].append(known)
+    return tuple(sum(part) / len(part) if part else None for part in parts)
 
 
-def _troubles(items: list[RunningRow]) -> str:
-    wrong = sum(1 for row in items if row.trouble)
+def _troubles(running: Sequence[RunningView]) -> str:
+    wrong = sum(1 for view in running if trouble(view))
     return f"! {t.plural(wrong, 'stage')} in trouble: ⏎ shows" if wrong else "rows keep their place"

@@ -13,16 +13,20 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, OptionList, Static
 from textual.widgets.option_list import Option
 
+from prunectl.tui.requests import Request
+from prunectl.tui.viewer import StoreApp
+
 
 class Confirm(ModalScreen[bool]):
-    """Asks; True only where the other than the safe button was pressed."""
+    """Asks; returns True only where the button beside the safe one was pressed."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "dismiss(False)", "Back", show=False, id="confirm.no"),
-        Binding("left,right", "other", "Other button", show=False, id="confirm.other"),
+        Binding("left,right", "app.focus_next", "Other button", show=False, id="confirm.other"),
     ]
 
     def __init__(self, question: str, detail: str, safe: str, act: str) -> None:
+        """`safe` and `act` are the texts of the buttons."""
         super().__init__()
         self.question, self.detail, self.safe, self.act = question, detail, safe, act
 
@@ -35,25 +39,31 @@ class Confirm(ModalScreen[bool]):
                 yield Button(Content(self.act), id="act", variant="error")
 
     def on_mount(self) -> None:
-        """The safe button has the focus."""
+        """Focus the safe button."""
         self.query_one("#safe", Button).focus()
-
-    def action_other(self) -> None:
-        """Go to the other button."""
-        self.focus_next()
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """Answer."""
         self.dismiss(event.button.id == "act")
 
 
+def confirm_request(app: StoreApp, dialog: Confirm, request: Request) -> None:
+    """Ask, and send the request if it is meant."""
+
+    def answered(meant: bool | None) -> None:
+        if meant:
+            app.send(request)
+
+    app.push_screen(dialog, answered)
+
+
 class Choose(ModalScreen[int | None]):
-    """A list of texts; the number of the one chosen, or None."""
+    """A list of texts; returns the index of the chosen one, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "dismiss(None)", "Back", show=False, id="choose.no"),
-        Binding("j", "move('down')", "Down", show=False, id="choose.down"),
-        Binding("k", "move('up')", "Up", show=False, id="choose.up"),
+        Binding("j", "move(1)", "Down", show=False, id="choose.down"),
+        Binding("k", "move(-1)", "Up", show=False, id="choose.up"),
     ]
 
     def __init__(self, title: str, options: Sequence[str]) -> None:
@@ -66,13 +76,10 @@ class Choose(ModalScreen[int | None]):
             yield Static(Content(self.heading), classes="question")
             yield OptionList(*(Option(Content(text)) for text in self.options))
 
-    def action_move(self, where: str) -> None:
+    def action_move(self, step: int) -> None:
         """Move as the arrows do."""
-        listed = self.query_one(OptionList)
-        if where == "down":
-            listed.action_cursor_down()
-        else:
-            listed.action_cursor_up()
+        options = self.query_one(OptionList)
+        (options.action_cursor_down if step > 0 else options.action_cursor_up)()
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """Answer."""

@@ -1,39 +1,72 @@
-"""Help: every key of the view it was called from, narrowed as one types."""
+"""Help: every key of the view it was called from, narrowed as the user types."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
-from textual.widgets import Input
+from textual.dom import DOMNode
+from textual.screen import ModalScreen, Screen
+from textual.widgets import Input, TextArea
 
 from prunectl.tui.columns import Cell, Column
 from prunectl.tui.widgets.table import KeyedTable
 
+PLACES = ("this view", "here", "everywhere")
+"""Of keys, in the order of the list: the screen, the focused panel, the program."""
+
 
 @dataclass(frozen=True)
 class Key:
-    """One key of a view."""
+    """The keys of one action of a view."""
 
-    id: str
+    key: str
+    """The action's id."""
     keys: str
     does: str
     where: str
-    off: bool = False
-    """Not possible now: shown dim."""
+    """One of `PLACES`."""
+    enabled: bool
+    """Where not, it is shown dim."""
+    action: str
+    node: DOMNode
+    """What carries the action."""
 
 
 COLUMNS: tuple[Column[Key], ...] = (
-    Column("keys", "KEY", 14, lambda k: Cell(k.keys, "dim" if k.off else "accent")),
-    Column("does", "WHAT IT DOES", 30, lambda k: Cell(k.does, "dim" if k.off else ""), flex=True),
-    Column("id", "ACTION", 22, lambda k: Cell(k.id, "dim"), rank=1),
+    Column("keys", "KEY", 14, lambda k: Cell(k.keys, "accent" if k.enabled else "dim")),
+    Column("does", "WHAT IT DOES", 30, lambda k: Cell(k.does, "" if k.enabled else "dim"), flex=True),
+    Column("id", "ACTION", 22, lambda k: Cell(k.key, "dim"), rank=1),
     Column("where", "WHERE", 12, lambda k: Cell(k.where, "dim")),
-)
+)  # fmt: skip
+
+
+def keys_of(screen: Screen[Any]) -> list[Key]:
+    """Return what keys do now on a screen."""
+    found: dict[str, Key] = {}
+    for active in screen.active_bindings.values():
+        node, binding = active.node, active.binding
+        if not binding.id and not isinstance(node, TextArea):
+            continue  # Textual's own, which say nothing about this program
+        name = binding.id or binding.action
+        shown = screen.app.get_key_display(binding)
+        known = found[name].keys.split(" ") if name in found else []
+        keys = " ".join(dict.fromkeys([*known, shown]))
+        if does := words_of(binding):
+            where = PLACES[0 if node is screen else 2 if node is screen.app else 1]
+            found[name] = Key(name, keys, does, where, active.enabled, binding.action, node)
+    return sorted(found.values(), key=lambda key: PLACES.index(key.where))
+
+
+def words_of(binding: Binding) -> str:
+    """Say what a key does, beginning with the word of the footer."""
+    if not binding.tooltip or binding.tooltip.startswith(binding.description):
+        return binding.tooltip or binding.description
+    return f"{binding.description}: {binding.tooltip}"
 
 
 class Help(ModalScreen[None]):
@@ -52,16 +85,12 @@ class Help(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog large"):
-            yield Input(
-                placeholder="type to filter: a key, or what it does", id="help-filter", compact=True
-            )
-            table: KeyedTable[Key] = KeyedTable(
-                COLUMNS, lambda key: key.id, called="help-keys", title="Keys"
-            )
-            yield table
+            hint = "type to filter: a key, or what it does"
+            yield Input(placeholder=hint, id="help-filter", compact=True)
+            yield KeyedTable(COLUMNS, id="help-keys", title="Keys")
 
     def on_mount(self) -> None:
-        """Typing filters at once."""
+        """Focus the filter, so that typing narrows the list at once."""
         table = self.query_one(KeyedTable)
         table.apply(self.listed)
         table.describe("Keys", self.note)
@@ -69,8 +98,7 @@ class Help(ModalScreen[None]):
 
     def action_move(self, step: int) -> None:
         """Move the list while the filter keeps the focus."""
-        table = self.query_one(KeyedTable)
-        table.move_to(table.cursor + step)
+        self.query_one(KeyedTable).action_move(step)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Filter."""

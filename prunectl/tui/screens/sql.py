@@ -1,23 +1,20 @@
-"""SQL over a private copy of the results: whatever is asked keeps nobody waiting and changes nothing."""
+"""SQL over a private copy of the results: a query keeps nobody waiting and changes nothing in the store."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.message import Message
 from textual.widgets import Static, TextArea
 
 from prunectl.errors import PrunectlError
-from prunectl.tui import sql_view as q
+from prunectl.tui import sql_view
 from prunectl.tui import text as t
 from prunectl.tui.keymap import hint
-from prunectl.tui.screens.base import View
-from prunectl.tui.screens.dialogs import Choose
+from prunectl.tui.screens.base import Copies, View
 from prunectl.tui.sql_view import Entry, Row
 from prunectl.tui.widgets.table import KeyedTable
 
@@ -26,46 +23,15 @@ if TYPE_CHECKING:
     from prunectl.store.db.replica import Replica, Table
 
 ROWS = 500
-"""That are fetched; more are told, not shown."""
+"""Fetched of a result; that there are more is said, they are not shown."""
 SUFFIXES = (".csv", ".md", ".json", ".tex", ".parquet")
-
-
-class Copied(Message):
-    """The private copy is there, or could not be made."""
-
-    def __init__(
-        self, replica: Replica | None, tables: tuple[Table, ...], trouble: str = ""
-    ) -> None:
-        super().__init__()
-        self.replica = replica
-        self.tables = tables
-        self.trouble = trouble
-
-
-class Asked(Message):
-    """The answer to a query."""
-
-    def __init__(self, sql: str, result: Result | None, trouble: str, seconds: float) -> None:
-        super().__init__()
-        self.sql = sql
-        self.result = result
-        self.trouble = trouble
-        self.seconds = seconds
 
 
 class Sql(View):
     """The third view."""
 
     NAME = "SQL"
-    FOOTER = (
-        "sql.run",
-        "sql.recipes",
-        "sql.recopy",
-        "sql.export",
-        "view.copy",
-        "app.help",
-        "view.back",
-    )
+    PRIMARY = "result"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+j,f5", "run_query", "Run", key_display="^j", id="sql.run", priority=True,
                 tooltip="Run the query (also F5)"),
@@ -75,11 +41,13 @@ class Sql(View):
                 tooltip="Copy the store's results again"),
         Binding("e", "export", "Export", id="sql.export", tooltip="Write the result to a file"),
         Binding("y", "copy", "Copy", id="view.copy"),
-        Binding("escape", "back", "Stop/back", key_display="esc", id="view.back",
-                tooltip="Stop the query; then leave the editor"),
         Binding("f1", "app.help", "Help", key_display="F1", id="app.help"),
         Binding("question_mark", "app.help", "Help", show=False, id="sql.help"),
+        Binding("escape", "back", "Stop/back", key_display="esc", id="view.back",
+                tooltip="Stop the query; then leave the editor"),
         Binding("slash", "filter", "Filter the rows", show=False, key_display="/", id="view.filter"),
+        Binding("q,ctrl+q,ctrl+c", "app.leave", "Quit", show=False, key_display="q", id="app.quit",
+                tooltip="Leave; a run goes on"),
     ]  # fmt: skip
 
     def __init__(self) -> None:
@@ -90,47 +58,42 @@ class Sql(View):
         self.result: Result | None = None
         self.running = False
         self._copying = False
-        self._copied_at = 0.0
 
     def content(self) -> ComposeResult:
-        listed: KeyedTable[Entry] = KeyedTable(
-            q.ENTRIES, lambda e: e.key, called="entries", title="Recipes", header=False
-        )
-        result: KeyedTable[Row] = KeyedTable(
-            (), lambda row: row[0], called="result", title="Result", cells=True
-        )
-        result.empty = f"{hint('sql.run', '^j')} runs the query."
+        empty = f"{hint('sql.run', '^j')} runs the query."
         with Horizontal(id="sql"):
-            yield listed
+            yield KeyedTable(sql_view.ENTRIES, id="entries", title="Recipes", header=False)
             with Vertical():
-                editor = TextArea(
-                    q.START, id="editor", show_line_numbers=True, tab_behavior="focus"
+                yield TextArea(
+                    sql_view.START, id="editor", show_line_numbers=True, tab_behavior="focus"
                 )
-                editor.cursor_blink = False
-                editor.border_title = "Query"
-                yield editor
                 yield Static("", id="trouble")
-                yield result
+                yield KeyedTable[Row](
+                    (), lambda row: row[0], id="result", title="Result", cells=True, empty=empty
+                )
 
     def on_mount(self) -> None:
-        """The editor has the focus."""
+        """Focus the editor."""
+        editor = self._editor
+        editor.cursor_blink = False
+        editor.border_title = "Query"
+        editor.focus()
         self.query_one("#trouble").display = False
-        self.query_one(TextArea).focus()
         self._list()
 
     def on_screen_resume(self) -> None:
-        """The first time, copy the store."""
-        self.viewer.refresh_view(self)
+        """Copy the store the first time."""
         if self.replica is None:
             self.action_recopy()
 
     def on_unmount(self) -> None:
-        """Let go of the copy."""
+        """Close the copy."""
         if self.replica is not None and not self.running:
             self.replica.close()
 
-    def primary(self) -> KeyedTable[Any]:
-        return self.query_one("#result", KeyedTable)
+    @property
+    def _editor(self) -> TextArea:
+        return self.query_one(TextArea)
 
     # the copy
 
@@ -139,42 +102,33 @@ class Sql(View):
         if self._copying or self.running:
             return
         self._copying = True
-        self._title("copying the store …")
-        reader = self.viewer.reader
+        self._editor.border_subtitle = "copying the store …"
 
-        def work() -> None:
-            try:
-                replica = reader.replica()
-                self.post_message(Copied(replica, tuple(replica.tables())))
-            except PrunectlError as error:
-                self.post_message(Copied(None, (), str(error)))
+        def work() -> tuple[Replica, tuple[Table, ...]]:
+            replica = self.viewer.reader.replica()
+            return replica, tuple(replica.tables())
 
-        self.run_worker(work, thread=True, group="copy", exit_on_error=False)
+        self.read(work, self._copied, self._copy_failed, group="copy")
 
-    def on_copied(self, message: Copied) -> None:
-        """Ask the new copy from now on."""
+    def _copied(self, found: tuple[Replica, tuple[Table, ...]]) -> None:
         self._copying = False
-        if message.replica is None:
-            self._title("no copy of the store")
-            self._say(f"{message.trouble}. {hint('sql.recopy', '^r')} tries again")
-            return
         if self.replica is not None:
             self.replica.close()
-        self.replica, self.tables = message.replica, message.tables
-        self._copied_at = self.viewer.clock()
-        took = f"{1000 * message.replica.seconds:.0f} ms"
-        self._title(
-            f"private copy of {t.clock(self._copied_at)} ({took}); nothing here can touch the store"
-        )
+        self.replica, self.tables = found
+        when = f"{t.clock(self.viewer.clock())} ({1000 * self.replica.seconds:.0f} ms)"
+        title = f"private copy of {when}; nothing here can touch the store"
+        self._editor.border_subtitle = Content(title)
         self._say("")
         self._list()
 
-    def _title(self, text: str) -> None:
-        self.query_one(TextArea).border_subtitle = Content(text)
+    def _copy_failed(self, text: str) -> None:
+        self._copying = False
+        self._editor.border_subtitle = "no copy of the store"
+        self._say(f"{text}. {hint('sql.recopy', '^r')} tries again")
 
     def _list(self) -> None:
-        listed = self.query_one("#entries", KeyedTable)
-        listed.apply(q.entries(self.viewer.reader.recipes(), self.history, self.tables))
+        listed = self.panel("entries")
+        listed.apply(sql_view.entries(self.viewer.reader.queries(), self.history, self.tables))
         listed.describe("Recipes, history, tables", "⏎ into the editor")
 
     def _say(self, text: str) -> None:
@@ -186,90 +140,80 @@ class Sql(View):
 
     def action_run_query(self) -> None:
         """Run what is in the editor."""
-        replica = self.replica
+        replica, sql, clock = self.replica, self._editor.text, self.viewer.clock
+        stop = hint("view.back", "esc")
         if self.running:
-            self.notify(f"A query runs; {hint('view.back', 'esc')} stops it.", severity="warning")
+            self.notify(f"A query runs; {stop} stops it.", severity="warning")
             return
         if replica is None:
             self.action_recopy()
             return
-        sql = self.query_one(TextArea).text
         if not sql.strip():
             return
         self.running = True
-        self.query_one("#result", KeyedTable).describe(
-            "Result", f"running … {hint('view.back', 'esc')} stops"
-        )
-        clock = self.viewer.clock
+        self.panel("result").describe("Result", f"running … {stop} stops")
         started = clock()
 
-        def work() -> None:
-            result, trouble = None, ""
+        def work() -> tuple[Result | None, str, float]:
             try:
-                result = replica.run(sql, ROWS, q.parameters(sql))
+                return replica.run(sql, ROWS, sql_view.parameters(sql)), "", clock() - started
             except PrunectlError as error:
-                trouble = str(error)
-            self.post_message(Asked(sql, result, trouble, clock() - started))
+                return None, str(error), clock() - started
 
-        self.run_worker(work, thread=True, group="query", exit_on_error=False)
+        self.read(work, lambda answer: self._answered(sql, *answer), group="query")
 
-    def on_asked(self, message: Asked) -> None:
-        """Show the answer, or what was wrong with the question."""
+    def _answered(self, sql: str, result: Result | None, trouble: str, seconds: float) -> None:
+        """Show the answer, or what was wrong with the query."""
         self.running = False
-        if message.sql not in self.history:
-            self.history.append(message.sql)
+        if sql not in self.history:
+            self.history.append(sql)
         self._list()
-        table = self.query_one("#result", KeyedTable)
-        self._say(message.trouble)
-        took = (
-            t.duration(message.seconds)
-            if message.seconds >= 1
-            else f"{1000 * message.seconds:.0f} ms"
-        )
-        if message.result is None:
+        self._say(trouble)
+        table = self.panel("result")
+        took = t.duration(seconds) if seconds >= 1 else f"{1000 * seconds:.0f} ms"
+        if result is None:
             table.describe("Result", f"of an earlier query · {took}" if self.result else "")
             return
         from prunectl.results import formats
 
-        self.result = message.result
+        self.result = result
         table.empty = "No rows."
         table.sort_column = None
-        table.apply(list(enumerate(message.result.rows)), q.result_columns(message.result))
+        table.apply(list(enumerate(result.rows)), sql_view.result_columns(result))
         keys = f"{hint('view.copy', 'y')}: copy · {hint('sql.export', 'e')}: export"
-        count = formats.row_count(message.result)
+        count = formats.row_count(result)
         table.describe("Result", f"{count} · {took} · {keys}")
 
     # moving
 
     def action_browse(self) -> None:
-        """Go to the list of recipes, or back to the editor."""
-        listed = self.query_one("#entries", KeyedTable)
-        if listed.has_focus:
+        """Go to the list of queries, or back to the editor."""
+        if self.panel("entries").has_focus:
             self._leave_list()
         else:
             self.add_class("-browsing")
-            listed.focus()
+            self.panel("entries").focus()
 
     def _leave_list(self) -> None:
         self.remove_class("-browsing")
-        self.query_one(TextArea).focus()
+        self._editor.focus()
 
     def on_keyed_table_opened(self, message: KeyedTable.Opened) -> None:
-        """Put the chosen one into the editor."""
-        if isinstance(message.item, Entry) and message.item.sql:
-            editor = self.query_one(TextArea)
-            editor.text = message.item.sql
-            editor.border_title = Content(message.item.text.strip()[:60])
+        """Put the chosen query into the editor."""
+        entry = message.item
+        if isinstance(entry, Entry) and entry.sql:
+            self._editor.text = entry.sql
+            self._editor.border_title = Content(entry.text.strip()[:60])
             self._leave_list()
 
     def action_back(self) -> None:
-        """Stop the query; else leave the list, the filter, the editor."""
+        """Stop the query; else leave the list, the editor, the filter, the view."""
         if self.running and self.replica is not None:
             self.replica.interrupt()
         elif self.has_class("-browsing"):
             self._leave_list()
-        elif isinstance(self.focused, TextArea):
-            self.query_one("#result", KeyedTable).focus()
+        elif self._editor.has_focus:
+            self.panel("result").focus()
         else:
             super().action_back()
 
@@ -278,46 +222,24 @@ class Sql(View):
 
     # results
 
-    def copies(self) -> list[tuple[str, str]]:
-        from prunectl.results import formats
+    def copies(self) -> Copies:
+        from prunectl.results.formats import render
 
+        query = ("query", self._editor.text)
         if self.result is None:
-            return [("query", self.query_one(TextArea).text)]
-        table = self.query_one("#result", KeyedTable)
-        out: list[tuple[str, str]] = []
-        item, column = table.item, table.current_column
-        if item is not None and column is not None:
-            out.append(("value", column.cell(item).text))
+            return [query]
+        table = self.panel("result")
+        out: Copies = []
+        if table.item is not None and table.current_column is not None:
+            out.append(("value", table.current_column.cell(table.item).text))
         out += [item for item in super().copies() if item[0].startswith("row")]
-        out += [
-            (f"result as {form}", formats.render(self.result, form))
-            for form in ("csv", "md", "json")
-        ]
-        return [*out, ("query", self.query_one(TextArea).text)]
+        out += [(f"result as {form}", render(self.result, form)) for form in ("csv", "md", "json")]
+        return [*out, query]
 
     def action_export(self) -> None:
-        """Write the result to a file of the folder that prunectl was called in."""
-        from prunectl.results import formats
-
-        result = self.result
-        if result is None:
-            self.notify(
-                f"There is no result yet; {hint('sql.run', '^j')} runs the query.",
-                severity="warning",
-            )
-            return
-        files = [Path.cwd() / f"result{suffix}" for suffix in SUFFIXES]
-
-        def chosen(index: int | None) -> None:
-            if index is None:
-                return
-            try:
-                formats.save(result, files[index])
-            except (PrunectlError, OSError) as error:
-                self.notify(str(error), severity="error", markup=False)
-            else:
-                self.notify(f"Written: {files[index]}", markup=False)
-
-        self.viewer.push_screen(
-            Choose("Write the result to", [str(file) for file in files]), chosen
-        )
+        """Write the result to a file."""
+        if self.result is None:
+            run = hint("sql.run", "^j")
+            self.notify(f"There is no result yet; {run} runs the query.", severity="warning")
+        else:
+            self.export(self.result, "result", "result", SUFFIXES)

@@ -1,19 +1,17 @@
-"""A panel with curves. plotext is imported when the first one is drawn: it takes half a second."""
+"""A panel with curves. plotext is imported when the first one is drawn: that takes half a second."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from textual.app import ComposeResult
 from textual.containers import Container
 from textual.content import Content
 from textual.widgets import Static
 
 from prunectl.tui.text import finite
-
-if TYPE_CHECKING:
-    from prunectl.tui.app import Viewer
 
 COLOURS = (
     (97, 175, 239),
@@ -23,7 +21,8 @@ COLOURS = (
     (198, 120, 221),
     (86, 182, 194),
 )
-"""Told apart on dark and on light ground."""
+"""RGB, to be told apart on dark and on light background."""
+GREY = (120, 120, 120)
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,12 @@ class Series:
     xs: tuple[float, ...]
     ys: tuple[float | None, ...]
     dots: bool = False
+
+    @property
+    def points(self) -> list[tuple[float, float]]:
+        """Those that can be drawn."""
+        pairs = ((finite(x), finite(y)) for x, y in zip(self.xs, self.ys, strict=False))
+        return [(x, y) for x, y in pairs if x is not None and y is not None]
 
 
 @dataclass(frozen=True)
@@ -51,75 +56,61 @@ class Picture:
 class Curve(Container, can_focus=True):
     """A panel that draws a `Picture`, again only when it is another one."""
 
-    def __init__(self, called: str) -> None:
-        super().__init__(id=called)
+    def __init__(self, plain: bool) -> None:
+        """`plain` draws without braille."""
+        super().__init__(id="curve")
+        self._plain = plain
         self._picture: Picture | None = None
         self._plot: Any = None
 
-    def compose(self) -> Any:
+    def compose(self) -> ComposeResult:
         yield Static("", classes="nothing")
 
     def draw(self, picture: Picture, title: str, note: str = "") -> None:
-        """Show it."""
+        """Show a picture, with texts on the edges."""
+        drawn = [series for series in picture.series if series.points]
         self.border_title = Content(title)
-        self.border_subtitle = _key(picture, note)
+        self.border_subtitle = Content("").join([*_legend(drawn), Content(note)])
         if picture == self._picture:
             return
         self._picture = picture
-        drawn = [line for line in picture.series if _known(line)]
         nothing = self.query_one(".nothing", Static)
         nothing.display = not drawn
-        if not drawn:
-            nothing.update(Content(f" {picture.empty}"))
-            if self._plot is not None:
-                self._plot.display = False
-            return
-        if self._plot is None:
+        nothing.update(Content(f" {picture.empty}"))
+        if drawn and self._plot is None:
             from textual_plotext import PlotextPlot
 
             self._plot = PlotextPlot()
             self._plot.can_focus = False
             self.mount(self._plot)
-        self._plot.display = True
-        self._fill(self._plot.plt, picture, drawn)
-        self._plot.refresh()
+        if self._plot is not None:
+            self._plot.display = bool(drawn)
+        if self._plot is not None and drawn:
+            self._fill(self._plot.plt, picture, drawn)
+            self._plot.refresh()
 
     def _fill(self, plt: Any, picture: Picture, drawn: Sequence[Series]) -> None:
-        plain = self._viewer.plain_curves
         plt.clear_figure()
         plt.frame(False)
         for x, _ in picture.lines:
-            plt.vline(x, (120, 120, 120))
-        for number, line in enumerate(drawn):
-            xs, ys = zip(*_known(line), strict=True)
+            plt.vline(x, GREY)
+        line_marker, dot_marker = ("*", "o") if self._plain else ("braille", "dot")
+        for number, series in enumerate(drawn):
+            xs, ys = zip(*series.points, strict=True)
             colour = COLOURS[number % len(COLOURS)]
-            draw = plt.scatter if line.dots or len(xs) == 1 else plt.plot
-            marker = ("o" if line.dots else "*") if plain else ("dot" if line.dots else "braille")
+            draw = plt.scatter if series.dots or len(xs) == 1 else plt.plot
+            marker = dot_marker if series.dots else line_marker
             draw(list(xs), list(ys), marker=marker, color=colour)
         if picture.ticks:
             places, names = zip(*picture.ticks, strict=True)
             plt.xticks(list(places), list(names))
 
-    @property
-    def _viewer(self) -> Viewer:
-        from typing import cast
 
-        return cast("Viewer", self.app)
-
-
-def _key(picture: Picture, note: str) -> Content:
-    """The names of the curves in their colours."""
-    drawn = [line for line in picture.series if _known(line)]
-    parts = [
-        Content.styled(
-            f"{'∘' if line.dots else '━'} {line.label}  ", f"rgb{COLOURS[n % len(COLOURS)]}"
-        )
-        for n, line in enumerate(drawn)
-        if len(drawn) > 1
+def _legend(drawn: Sequence[Series]) -> list[Content]:
+    """Return the names of several curves in their colours."""
+    if len(drawn) < 2:
+        return []
+    return [
+        Content.styled(f"{'∘' if s.dots else '━'} {s.label}  ", f"rgb{COLOURS[n % len(COLOURS)]}")
+        for n, s in enumerate(drawn)
     ]
-    return Content("").join([*parts, Content(note)])
-
-
-def _known(line: Series) -> list[tuple[float, float]]:
-    pairs = ((finite(x), finite(y)) for x, y in zip(line.xs, line.ys, strict=False))
-    return [(x, y) for x, y in pairs if x is not None and y is not None]

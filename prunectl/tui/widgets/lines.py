@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, ClassVar, Generic, TypeVar
+from operator import attrgetter
+from typing import ClassVar, Generic, TypeVar
 
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
@@ -15,12 +16,15 @@ from prunectl.tui.columns import Column, visible
 from prunectl.tui.keymap import hint
 
 T = TypeVar("T")
+STYLES = ("header", "sorted", "cursor", "cursor-blur", "empty",
+          "dim", "good", "bad", "warn", "accent", "bold")  # fmt: skip
+"""What app.tcss gives colours to."""
 LONGEST = 1000
-"""Characters of a cell that are looked at: nobody reads more, and long lines are slow."""
+"""Characters of a cell that are looked at: a traceback in one cell would cost milliseconds a line."""
 
 
 def one_line(text: str) -> str:
-    """Text that cannot disturb the screen: no line ends, no control characters."""
+    """Return text that cannot disturb the screen: no line ends, no control characters."""
     text = text[:LONGEST]
     if text.isprintable():
         return text
@@ -28,61 +32,60 @@ def one_line(text: str) -> str:
 
 
 class TableLines(ScrollView, Generic[T]):
-    """What a table shows, line by line: only what is visible is ever formatted."""
+    """The drawing half of `KeyedTable`: only visible lines are formatted."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "table--header",
-        "table--sorted",
-        "table--cursor",
-        "table--cursor-blur",
-        "table--dim",
-        "table--good",
-        "table--bad",
-        "table--warn",
-        "table--accent",
-        "table--bold",
-        "table--empty",
-    }
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"table--{name}" for name in STYLES}
 
     def __init__(
         self,
         columns: Sequence[Column[T]],
-        key: Callable[[T], Hashable],
+        key: Callable[[T], Hashable] = attrgetter("key"),
         *,
+        id: str,  # noqa: A002 (Textual's name)
         title: str = "",
         empty: str = "",
-        row_height: int = 1,
         cells: bool = False,
         header: bool = True,
-        called: str | None = None,
     ) -> None:
-        """`cells`: the cursor is a cell; columns but the first scroll sideways instead of being left out."""
-        super().__init__(id=called)
+        """Create an empty table.
+
+        Args:
+            columns: what is shown of an item; may be replaced with each `apply`.
+            key: identifies an item among all of them, over time.
+            title: on the upper edge.
+            empty: what is said where there are no rows.
+            cells: the cursor is a cell, not a row; columns but the first scroll sideways instead of being left out.
+            header: the first line has headings.
+        """
+        super().__init__(id=id)
         self.columns = tuple(columns)
         self._key = key
-        self._header = header
-        self.row_height = row_height
+        self._head = 1 if header else 0
+        """Lines of the header."""
         self._cells = cells
+        self.row_height = 1
+        """Lines of a row, 1 or 2."""
         self.title = title
-        self.empty = empty
-        """What is said where there are no rows."""
         self.note = ""
         """On the lower edge."""
+        self.empty = empty
         self.items: list[T] = []
         """All, in their own order."""
         self.rows: list[T] = []
-        """Those shown, in the order they are shown."""
+        """Those that pass the filter, in the order they are shown."""
         self.query_text = ""
         self.sort_column: str | None = None
         self.reverse = False
-        self.cursor_key: Hashable | None = None
         self.cursor = 0
+        """Index into `rows`."""
         self.column = 1
         """Index of the column under a cell cursor."""
         self.first_column = 1
         """Index of the first column beside the fixed one, where columns scroll."""
+        self.cursor_key: Hashable | None = None
         self._texts: dict[Hashable, tuple[T, str]] = {}
-        self._said: tuple[Any, ...] = ()
+        """Items, and what a filter searches of them, by key."""
+        self._shown_caption = ("", "")
 
     def _layout(self) -> list[tuple[Column[T], int]]:
         width = self.scrollable_content_region.width
@@ -91,102 +94,86 @@ class TableLines(ScrollView, Generic[T]):
         chosen = [(column, column.width) for column in self.columns[:1]]
         used = sum(wide for _, wide in chosen)
         for column in self.columns[self.first_column :]:
-            if used + 1 + column.width > width:
+            used += 1 + column.width
+            if used > width:
                 break
             chosen.append((column, column.width))
-            used += 1 + column.width
         return chosen
 
     def shown_columns(self) -> list[str]:
-        """Names of the columns that there is room for."""
+        """Return the names of the columns that there is room for."""
         return [column.name for column, _ in self._layout()]
-
-    def _top_row(self) -> int:
-        return self.scroll_offset.y // self.row_height
 
     @property
     def item(self) -> T | None:
         """The item under the cursor."""
         return self.rows[self.cursor] if 0 <= self.cursor < len(self.rows) else None
 
+    @property
+    def current_column(self) -> Column[T] | None:
+        """The column under a cell cursor."""
+        inside = self._cells and 0 < self.column < len(self.columns)
+        return self.columns[self.column] if inside else None
+
     def render_line(self, y: int) -> Strip:
-        width = self.size.width
-        base = self.rich_style
-        if self._header and y == 0:
+        width, base = self.size.width, self.rich_style
+        if y < self._head:
             return self._heading(width, base)
-        line = y + self.scroll_offset.y - (1 if self._header else 0)
-        index, part = divmod(line, self.row_height)
         if not self.rows:
-            return self._nothing(y, width, base)
+            return self._nothing(y - self._head, width, base)
+        index, part = divmod(y - self._head + self.scroll_offset.y, self.row_height)
         if index >= len(self.rows):
             return Strip.blank(width, base)
         return self._row(self.rows[index], index == self.cursor, part, width, base)
 
     def _ink(self, name: str) -> Style:
-        """Colour and weight of a style, blended with what is behind it; the ground stays as it is."""
-        full = self.get_component_rich_style(name)
+        """Return colour and weight of a style, blended with what is behind it; the background stays as it is."""
+        full = self.get_component_rich_style(f"table--{name}")
         return Style(color=full.color, bold=full.bold, italic=full.italic, underline=full.underline)
 
     def _heading(self, width: int, base: Style) -> Strip:
-        style = base + self._ink("table--header")
-        marked = base + self._ink("table--sorted")
+        style = base + self._ink("header")
         segments = []
         for column, wide in self._layout():
-            text = column.heading
-            chosen = column.name == self.sort_column
-            if chosen:
-                text = (text[: wide - 1] if cell_len(text) >= wide else text) + (
-                    "↓" if self.reverse else "↑"
-                )
-            segments.append(Segment(_fit(text, wide, column.right), marked if chosen else style))
-            segments.append(Segment(" ", style))
+            text, ink = column.heading, style
+            if column.name == self.sort_column:
+                arrow = "↓" if self.reverse else "↑"
+                text = set_cell_size(text, min(cell_len(text), wide - 1)) + arrow
+                ink = base + self._ink("sorted")
+            segments += [Segment(_fit(text, wide, column.right), ink), Segment(" ", style)]
         return Strip(segments).adjust_cell_length(width, style)
 
-    def _nothing(self, y: int, width: int, base: Style) -> Strip:
-        style = base + self._ink("table--empty")
+    def _nothing(self, at: int, width: int, base: Style) -> Strip:
+        lines = self.empty.splitlines()
         if self.query_text:
-            lines = [
-                f"0 of {len(self.items)} match {self.query_text!r}; {hint('view.back', 'esc')} clears the filter"
-            ]
-        else:
-            lines = self.empty.splitlines()
-        at = y - (1 if self._header else 0)
-        text = lines[at] if 0 <= at < len(lines) else ""
-        return Strip([Segment(set_cell_size(one_line(f" {text}"), width), style)])
+            clear = hint("view.back", "esc")
+            lines = [f"0 of {len(self.items)} match {self.query_text!r}; {clear} clears the filter"]
+        text = one_line(f" {lines[at]}") if at < len(lines) else ""
+        return Strip([Segment(set_cell_size(text, width), base + self._ink("empty"))])
 
     def _row(self, item: T, current: bool, part: int, width: int, base: Style) -> Strip:
-        cursor = base
+        ground = marked = base
         if current:
             name = "table--cursor" if self.has_focus else "table--cursor-blur"
-            highlight = self.get_component_rich_style(name)
-            cursor = base if self._cells else base + highlight
+            marked = base + self.get_component_rich_style(name)
+            ground = base if self._cells else marked
         segments = []
         for column, wide in self._layout():
             cell = column.cell(item)
-            style = cursor
-            if current and self._cells and column is self.current_column:
-                style = base + highlight
-            shown, name = (cell.text, cell.style) if part == 0 else (cell.below, "dim")
-            if name:
-                style = style + self._ink(f"table--{name}")
-            segments.append(Segment(_fit(one_line(shown), wide, column.right), style))
-            segments.append(Segment(" ", cursor))
-        return Strip(segments).adjust_cell_length(width, cursor)
-
-    @property
-    def current_column(self) -> Column[T] | None:
-        """The column under a cell cursor."""
-        if not self._cells or len(self.columns) < 2:
-            return None
-        return self.columns[max(1, min(self.column, len(self.columns) - 1))]
+            style = marked if self._cells and column is self.current_column else ground
+            text, ink = (cell.text, cell.style) if part == 0 else (cell.below, "dim")
+            if ink:
+                style += self._ink(ink)
+            segments += [
+                Segment(_fit(one_line(text), wide, column.right), style),
+                Segment(" ", ground),
+            ]
+        return Strip(segments).adjust_cell_length(width, ground)
 
 
 def _fit(text: str, width: int, right: bool) -> str:
     length = cell_len(text)
     if length > width:
-        return (
-            set_cell_size(text, max(0, width - 1)) + "…"
-            if width > 1
-            else set_cell_size(text, width)
-        )
-    return " " * (width - length) + text if right else text + " " * (width - length)
+        cut = "…" if width > 1 else ""
+        return set_cell_size(text, max(0, width - len(cut))) + cut
+    return text.rjust(width - length + len(text)) if right else set_cell_size(text, width)
