@@ -28,8 +28,8 @@ from prunectl.errors import PrunectlError
 from prunectl.monitor.watcher import Watcher
 from prunectl.store.paths import StorePaths
 from tests.bench import replay
-from tests.support.fake_run import PretendedRun
-from tests.support.fake_store import EFFECT, StoreMaker, make_store
+from tests.support.fake_run import FakeRun
+from tests.support.fake_store import EFFECT, FakeStore, make_store
 
 RUNNING = 16
 HERTZ = 2.0
@@ -56,7 +56,7 @@ def measure(
         tell("watching it: idle")
         idle = _cpu(maker.paths, seconds)
         tell("watching it: beside a run")
-        with PretendedRun(maker, RUNNING, HERTZ):
+        with FakeRun(maker, RUNNING, HERTZ):
             busy = _cpu(maker.paths, seconds)
             watcher = _watcher(maker, seconds)
     tell("replaying it: lag")
@@ -154,7 +154,7 @@ def _cpu(paths: StorePaths, seconds: float) -> float:
         return round(100 * (viewer.cpu() - used) / (time.monotonic() - began), 1)
 
 
-def _watcher(maker: StoreMaker, seconds: float) -> float:
+def _watcher(maker: FakeStore, seconds: float) -> float:
     """CPU of looking alone."""
     watcher = Watcher(maker.paths)
     watcher.poll()

@@ -1,6 +1,6 @@
 """Makes a synthetic store: plans, stage folders, logs and results as the workers would leave them.
 
-    store = StoreMaker(tmp_path)
+    store = FakeStore(tmp_path)
     store.plan("demo", strategies=("fine-tune", "lr-rewind"), seeds=3)
     store.finish_all()
 
@@ -41,7 +41,7 @@ def sha(*parts: object) -> str:
 
 
 @dataclass
-class StoreMaker:
+class FakeStore:
     """Writes one store; the same arguments always write the same files."""
 
     root: Path
@@ -249,14 +249,14 @@ def make_store(
     plans: int | None = None,
     done: float = 1.0,
     tell: Callable[[str], None] = lambda text: None,
-) -> StoreMaker:
+) -> FakeStore:
     """A large store: iterative studies of four strategies, with at least `trials` trials (exactly, where those are a
     multiple of 4 × `seeds`) and so about `iterations` stages for each.
 
     `plans` is the number of plans, None one for each network of 4 × `seeds` trials. The first `done` of the trials
     (a fraction) are finished and the others not begun. The database is not made.
     """
-    maker = StoreMaker(root, epochs=epochs)
+    maker = FakeStore(root, epochs=epochs)
     ladder = tuple(str(1 - Decimal("0.8") ** k) for k in range(1, iterations + 1))
     networks = [f"resnet-{n}" for n in range(-(-trials // (len(EFFECT) * seeds)))]
     count = plans or len(networks)
