@@ -23,6 +23,7 @@ from typing import Any
 from prunectl.store.files import write_json
 from prunectl.store.journal import Journal
 from prunectl.store.paths import StorePaths
+from tests.support.fake_plan import Plan
 
 PRUNABLE = 270_896
 PARAMETERS = 272_474
@@ -71,34 +72,22 @@ class FakeStore:
         created: float | str = START,
     ) -> str:
         """Write plans/<digest>.json; the digest."""
-        trials: list[dict[str, Any]] = []
-        stages: dict[str, dict[str, Any]] = {}
+        plan = Plan(name, sha(name, version), created)
         ladders = [sparsities] if schedule.startswith("iterative") else [(s,) for s in sparsities]
         networks = [network] if isinstance(network, str) else network
         for each, strategy, ladder, seed in product(networks, strategies, ladders, range(seeds)):
             path = self._path(each, dataset, recipe, strategy, schedule, ladder, seed)
-            stages |= path
             cell = (each, dataset, recipe, strategy, schedule, *ladder[-1:])
-            trials.append(
-                {
-                    "trial": sha("trial", *cell, seed)[:16],
-                    "cell": sha("cell", *cell)[:16],
-                    "plan": name, "network": each, "dataset": dataset, "recipe": recipe,
-                    "strategy": strategy, "schedule": schedule, "criterion": "magnitude",
-                    "scope": "global", "granularity": "weight", "retrain": "182ep", "seed": seed,
-                    "path": list(path), "sparsities": ["0", *ladder],
-                }
+            trial = plan.add(
+                path, trial=sha("trial", *cell, seed)[:16], cell=sha("cell", *cell)[:16],
+                network=each, dataset=dataset, recipe=recipe, strategy=strategy, schedule=schedule,
+                criterion="magnitude", scope="global", granularity="weight", retrain="182ep",
+                seed=seed, sparsities=["0", *ladder],
             )  # fmt: skip
-        digest = sha(name, version)
-        self.stages |= stages
-        self.trials |= {trial["trial"]: trial["path"] for trial in trials}
-        content = {
-            "digest": digest, "name": name, "file": f"plans/{name}.toml", "text": f'name = "{name}"\n',
-            "overrides": [], "created": created, "question": "Which is best?", "axes": ["strategy"],
-            "trials": trials, "stages": stages,
-        }  # fmt: skip
-        write_json(self.paths.plan(digest), content)
-        return digest
+            self.trials[trial] = list(path)
+        self.stages |= plan.stages
+        write_json(self.paths.plan(plan.digest), plan.record())
+        return plan.digest
 
     def _path(
         self, network: str, dataset: str, recipe: str, strategy: str, schedule: str,
