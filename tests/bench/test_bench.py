@@ -24,7 +24,7 @@ from prunectl.cli.app import app
 from prunectl.store.files import write_json
 from prunectl.store.journal import read
 from tests.support import fake_store
-from tests.support.fake_store import StoreMaker
+from tests.support.fake_store import FakeStore
 
 TINY = workload.quick(workload.LENET)
 
@@ -198,7 +198,7 @@ def test_bench_scheduler_says_what_the_scheduler_needs_itself(
 
 
 def test_a_simulated_worker_leaves_a_stage_as_workers_do(tmp_path: Path) -> None:
-    maker = StoreMaker(tmp_path, epochs=3)
+    maker = FakeStore(tmp_path, epochs=3)
     maker.plan(seeds=1)
     key = next(iter(maker.stages))
     write_json(maker.paths.stage(key).spec, maker.stages[key]["spec"])

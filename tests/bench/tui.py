@@ -25,11 +25,12 @@ from typing import Any
 
 from prunectl.bench.cleanup import orderly
 from prunectl.errors import PrunectlError
+from prunectl.monitor.snapshot import Snapshot
 from prunectl.monitor.watcher import Watcher
 from prunectl.store.paths import StorePaths
 from tests.bench import replay
-from tests.support.fake_run import PretendedRun
-from tests.support.fake_store import EFFECT, StoreMaker, make_store
+from tests.support.fake_run import FakeRun
+from tests.support.fake_store import EFFECT, FakeStore, make_store
 
 RUNNING = 16
 HERTZ = 2.0
@@ -56,9 +57,9 @@ def measure(
         tell("watching it: idle")
         idle = _cpu(maker.paths, seconds)
         tell("watching it: beside a run")
-        with PretendedRun(maker, RUNNING, HERTZ):
+        with FakeRun(maker, RUNNING, HERTZ):
             busy = _cpu(maker.paths, seconds)
-            watcher = _watcher(maker, seconds)
+            watcher, frames = _watcher(maker, seconds)
     tell("replaying it: lag")
     return {
         "trials": trials,
@@ -72,7 +73,7 @@ def measure(
         "idle_cpu_percent": idle,
         "cpu_percent": busy,
         "watcher_cpu_percent": watcher,
-        **replay.lag(trials, RUNNING, seconds, HERTZ, (COLUMNS, LINES)),
+        **replay.lag(frames, seconds, HERTZ, (COLUMNS, LINES)),
         "load": round(os.getloadavg()[0], 2),
     }
 
@@ -154,17 +155,17 @@ def _cpu(paths: StorePaths, seconds: float) -> float:
         return round(100 * (viewer.cpu() - used) / (time.monotonic() - began), 1)
 
 
-def _watcher(maker: StoreMaker, seconds: float) -> float:
-    """CPU of looking alone."""
+def _watcher(maker: FakeStore, seconds: float) -> tuple[float, list[Snapshot]]:
+    """CPU of looking alone, and what was seen."""
     watcher = Watcher(maker.paths)
-    watcher.poll()
+    seen = [watcher.snapshot()]
     used, began = 0.0, time.monotonic()
     while time.monotonic() - began < seconds:
         time.sleep(1 / HERTZ)
         at = time.thread_time()
-        watcher.poll()
+        seen += filter(None, [watcher.poll()])
         used += time.thread_time() - at
-    return round(100 * used / (time.monotonic() - began), 1)
+    return round(100 * used / (time.monotonic() - began), 1), seen
 
 
 def main() -> None:

@@ -16,36 +16,22 @@ from prunectl.store.journal import read
 from prunectl.store.paths import StagePaths, StorePaths
 from prunectl.store.tensors import read_checked
 from prunectl.store.verify import verify
+from tests.support.tiny_plans import tiny_plan
 
 ROOT = Path(__file__).parents[2]
 INJECT = Path(__file__).parent / "inject"
 
-PLAN = """\
-# Does it survive?
-name = "chaos"
-seeds = [0]
-[grid]
-network = ["lenet-300-100"]
-dataset = ["toy"]
-strategy = ["fine-tune", "weight-rewind"]
-[datasets.toy]
-kind = "synthetic"
-channels = 1
-height = 16
-width = 16
-classes = 4
-train = 2048
-test = 400
-[recipe]
-length = "10ep"
-batch = 32
-schedule = { kind = "step", lr = 0.05, milestones = ["5ep", "8ep"] }
-[recipe.retrain]
-fine-tune = "full"
-weight-rewind = "8ep"
-[pruning]
-schedule = { kind = "iterative", rate = 0.5, iterations = 2 }
-"""
+PLAN = tiny_plan(
+    question="Does it survive?",
+    seeds=[0],
+    side=16,
+    train=2048,
+    test=400,
+    epochs=10,
+    batch=32,
+    milestones=(5, 8),
+    rewound=8,
+)
 
 ROWS = {
     "iterations": "SELECT * EXCLUDE (seconds, device, device_name, started, ended) FROM iterations",

@@ -13,7 +13,7 @@ from prunectl.store.paths import StorePaths
 from prunectl.store.records.plan import last_use
 from prunectl.store.records.provenance import installed_versions, version_warnings
 from tests.cli.conftest import Done
-from tests.support.fake_store import StoreMaker
+from tests.support.fake_store import FakeStore
 
 Run = Callable[..., Done]
 VERSIONS = installed_versions()
@@ -74,7 +74,7 @@ def test_versions_that_would_be_mixed_are_told(tmp_path: Path) -> None:
 
 
 def test_a_plan_recorded_now_is_the_newest_although_the_clock_was_set_back(tmp_path: Path) -> None:
-    maker = StoreMaker(tmp_path)
+    maker = FakeStore(tmp_path)
     maker.plan("demo")
     for path in maker.paths.plans.glob("*.json"):
         write_json(path, read_json(path) | {"created": 9e9})

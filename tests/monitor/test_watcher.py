@@ -22,8 +22,8 @@ from prunectl.store import requests
 from prunectl.store.files import read_json, write_json
 from prunectl.store.journal import Journal
 from prunectl.store.locks import Lock
-from tests.support.fake_run import PretendedRun
-from tests.support.fake_store import StoreMaker
+from tests.support.fake_run import FakeRun
+from tests.support.fake_store import FakeStore
 from tests.support.scheduler_lab import Plan, Store, dense, eventually, retrain
 
 
@@ -257,7 +257,7 @@ def test_a_first_outline_of_long_plans_knows_the_trials_and_the_second_snapshot_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made_by: str
 ) -> None:
     monkeypatch.setattr(state, "OUTLINE_BYTES", 1)
-    maker = StoreMaker(tmp_path)
+    maker = FakeStore(tmp_path)
     digest = maker.plan(seeds=2)
     for key in next(iter(maker.trials.values())):
         maker.finish(key)
@@ -289,9 +289,9 @@ def test_only_long_plans_are_looked_at_twice(store: Store, plan: Plan) -> None:
 
 def test_a_run_is_seen_in_an_outline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state, "OUTLINE_BYTES", 1)
-    maker = StoreMaker(tmp_path)
+    maker = FakeStore(tmp_path)
     maker.plan(seeds=2)
-    with PretendedRun(maker, 3, hertz=50.0) as run:
+    with FakeRun(maker, 3, hertz=50.0) as run:
         watcher = Watcher(maker.paths, outline_first=True)
         for _ in range(2):
             snapshot = watcher.snapshot()

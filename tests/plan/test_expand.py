@@ -11,32 +11,16 @@ from prunectl.plan.load import loads
 from prunectl.spec.key import spec_from_dict, spec_to_dict, stage_key
 from prunectl.spec.lr_schedule import constant, window
 from prunectl.spec.stage import StageSpec
+from tests.support.tiny_plans import tiny_plan
 
-TINY = """
-# Does it expand?
-name = "tiny"
-seeds = [0, 1]
-[grid]
-network = ["lenet-300-100"]
-dataset = ["toy"]
-strategy = ["fine-tune", "weight-rewind", "lr-rewind"]
-[datasets.toy]
-kind = "synthetic"
-channels = 1
-height = 8
-width = 8
-train = 640
-[recipe]
-length = "10ep"
-batch = 64
-schedule = { kind = "step", lr = 0.1, milestones = ["5ep", "8ep"] }
-[recipe.retrain]
-fine-tune = "full"
-weight-rewind = "9ep"
-lr-rewind = "full"
-[pruning]
-schedule = { kind = "iterative", rate = 0.5, iterations = 3 }
-"""
+TINY = tiny_plan(
+    strategies=["fine-tune", "weight-rewind", "lr-rewind"],
+    train=640,
+    epochs=10,
+    milestones=(5, 8),
+    rewound=9,
+    iterations=3,
+).replace("lr = 0.05", "lr = 0.1")
 
 
 def tiny(old: str = "", new: str = "", *, overrides: tuple[str, ...] = ()) -> Expansion:

@@ -10,12 +10,12 @@ import pytest
 import prunectl
 from prunectl.errors import ControlError, QueryError
 from prunectl.results.leaderboard import cells
-from tests.support.fake_store import StoreMaker
+from tests.support.fake_store import FakeStore
 
 
 @pytest.fixture
 def maker(tmp_path):
-    made = StoreMaker(tmp_path)
+    made = FakeStore(tmp_path)
     made.plan("demo")
     made.finish_all()
     return made
@@ -96,7 +96,7 @@ def test_the_store_is_found_as_by_the_command_line(maker, monkeypatch):
 
 
 def test_the_readmes_example_runs(tmp_path, monkeypatch, repository, without_pandas):
-    made = StoreMaker(tmp_path / "store")
+    made = FakeStore(tmp_path / "store")
     made.plan("quickstart")
     made.finish_all()
     monkeypatch.chdir(tmp_path)

@@ -10,13 +10,13 @@ from prunectl.results.compare import SOURCES, compare, match, near, neighbours
 from prunectl.results.samples import Sample, measured, published, schedule_kind, structure
 from prunectl.store.db import query
 from prunectl.store.db.ingest import ingest
-from tests.support.fake_store import StoreMaker
+from tests.support.fake_store import FakeStore
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     """ResNet-20 by Mikler's plan: fine-tuning and LR rewinding, iteratively, at full length."""
-    made = StoreMaker(tmp_path_factory.mktemp("store"))
+    made = FakeStore(tmp_path_factory.mktemp("store"))
     digest = made.plan("figure1", sparsities=("0.2", "0.36", "0.4"), created=1.0)
     made.run(digests=(digest,), started=2.0)
     for key in made.stages:

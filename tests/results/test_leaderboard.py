@@ -18,7 +18,7 @@ from prunectl.results.ties import paired_difference, tied
 from prunectl.store.db import query
 from prunectl.store.db.database import opened
 from prunectl.store.db.ingest import ingest
-from tests.support.fake_store import StoreMaker
+from tests.support.fake_store import FakeStore
 
 STRATEGIES = ("fine-tune", "weight-rewind", "lr-rewind")
 
@@ -26,7 +26,7 @@ STRATEGIES = ("fine-tune", "weight-rewind", "lr-rewind")
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     """Three strategies, five seeds, three sparsities; the last stage of one trial is not done, one diverged."""
-    made = StoreMaker(tmp_path_factory.mktemp("store"))
+    made = FakeStore(tmp_path_factory.mktemp("store"))
     digest = made.plan("demo", strategies=STRATEGIES, seeds=5)
     made.run(digests=(digest,))
     keys = list(made.stages)
@@ -167,7 +167,7 @@ def test_cells_say_what_they_rest_on(store):
 
 
 def test_before_the_first_seed_there_is_only_the_plan(tmp_path):
-    made = StoreMaker(tmp_path)
+    made = FakeStore(tmp_path)
     made.plan()
     (board,) = leaderboard(made.paths)
     assert {cell.text() for row in board.rows for cell in row.cells.values()} == {"– (0/3)"}
@@ -176,7 +176,7 @@ def test_before_the_first_seed_there_is_only_the_plan(tmp_path):
 
 
 def test_one_seed_has_no_spread_and_no_interval(tmp_path):
-    made = StoreMaker(tmp_path)
+    made = FakeStore(tmp_path)
     made.plan(seeds=1)
     made.finish_all()
     (board,) = leaderboard(made.paths)
@@ -186,7 +186,7 @@ def test_one_seed_has_no_spread_and_no_interval(tmp_path):
 
 
 def test_one_shot_has_a_trial_per_sparsity_and_one_dense_network_per_seed(tmp_path):
-    made = StoreMaker(tmp_path)
+    made = FakeStore(tmp_path)
     made.plan(schedule="one-shot", sparsities=("0.5", "0.8"), seeds=2)
     made.finish_all()
     (board,) = leaderboard(made.paths)
@@ -195,7 +195,7 @@ def test_one_shot_has_a_trial_per_sparsity_and_one_dense_network_per_seed(tmp_pa
 
 
 def test_networks_and_schedules_are_boards_apart_and_plans_are_asked_for(tmp_path):
-    made = StoreMaker(tmp_path)
+    made = FakeStore(tmp_path)
     made.plan("one", network="resnet-20", created=1.0)
     made.plan("two", network="resnet-56", created=2.0)
     made.finish_all()
@@ -225,7 +225,7 @@ def test_what_the_plan_varies_is_in_the_label(store):
 
 
 def test_the_board_as_markdown(tmp_path):
-    made = StoreMaker(tmp_path)
+    made = FakeStore(tmp_path)
     made.plan(strategies=("lr-rewind", "reinit"), sparsities=("0.2",), seeds=2)
     for key in made.stages:
         labels = made.stages[key]["labels"]["strategy"]

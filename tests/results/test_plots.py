@@ -8,14 +8,14 @@ from prunectl.errors import ControlError, PrunectlError
 from prunectl.results import figure_style, plots, published_lines
 from prunectl.results.leaderboard import leaderboard
 from prunectl.store.db.ingest import ingest
-from tests.support.fake_store import StoreMaker
+from tests.support.fake_store import FakeStore
 
 LADDER = ("0.2", "0.36", "0.488", "0.5904", "0.67232")
 
 
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory):
-    made = StoreMaker(tmp_path_factory.mktemp("store"))
+    made = FakeStore(tmp_path_factory.mktemp("store"))
     made.plan("demo", strategies=("fine-tune", "lr-rewind", "reinit"), sparsities=LADDER)
     made.finish_all()
     made.plan("two", strategies=("fine-tune",), network="resnet-56", sparsities=LADDER[:1])
@@ -129,7 +129,7 @@ def test_another_suffix_is_refused(paths, tmp_path):
 
 
 def test_nothing_to_draw_is_said(tmp_path):
-    made = StoreMaker(tmp_path)
+    made = FakeStore(tmp_path)
     made.plan("demo")
     for kind in plots.KINDS:
         with pytest.raises(ControlError, match="nothing to draw"):

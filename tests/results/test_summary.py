@@ -10,14 +10,14 @@ from prunectl.results.leaderboard import leaderboard
 from prunectl.results.ties import Record, tied
 from prunectl.store.db import query
 from prunectl.store.db.ingest import ingest
-from tests.support.fake_store import StoreMaker
+from tests.support.fake_store import FakeStore
 
 LADDER = ("0.2", "0.36", "0.488", "0.5904", "0.67232", "0.737856")
 
 
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory):
-    made = StoreMaker(tmp_path_factory.mktemp("store"))
+    made = FakeStore(tmp_path_factory.mktemp("store"))
     made.plan("demo", strategies=("fine-tune", "lr-rewind", "reinit"), sparsities=LADDER, seeds=5)
     made.finish_all()
     ingest(made.paths)
@@ -88,7 +88,7 @@ def test_formats(found):
 
 
 def test_nothing_measured_is_a_dash(tmp_path):
-    made = StoreMaker(tmp_path)
+    made = FakeStore(tmp_path)
     made.plan("demo")
     ingest(made.paths)
     (board,) = leaderboard(made.paths, "demo")

@@ -15,7 +15,7 @@ from prunectl.store.db import database, loader, query, schema
 from prunectl.store.db.column_docs import docs
 from prunectl.store.db.ingest import ingest, rebuild
 from prunectl.store.journal import Journal
-from tests.support.fake_store import START, StoreMaker
+from tests.support.fake_store import START, FakeStore
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def _bare_tables(monkeypatch):
 
 @pytest.fixture
 def maker(tmp_path):
-    made = StoreMaker(tmp_path / "a store's folder")
+    made = FakeStore(tmp_path / "a store's folder")
     digest = made.plan()
     made.run(digests=(digest,))
     made.scheduler("run_started", run="r1")

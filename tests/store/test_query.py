@@ -11,12 +11,12 @@ from prunectl.store.db import query
 from prunectl.store.db.ingest import ingest
 from prunectl.store.db.queries import parse, queries, run_query
 from prunectl.store.paths import StorePaths
-from tests.support.fake_store import StoreMaker
+from tests.support.fake_store import FakeStore
 
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory):
-    made = StoreMaker(tmp_path_factory.mktemp("filled"), epochs=182)
+    made = FakeStore(tmp_path_factory.mktemp("filled"), epochs=182)
     digests = (made.plan("demo", strategies=("fine-tune", "weight-rewind", "lr-rewind")),)
     made.epochs = 3
     made.run(digests=digests)
@@ -86,7 +86,7 @@ def test_a_store_that_is_not_there_is_said_so(tmp_path):
 
 
 def test_stage_folders_without_a_database_are_read_first(tmp_path):
-    made = StoreMaker(tmp_path)
+    made = FakeStore(tmp_path)
     made.plan()
     made.finish_all()
     found = query.run(made.paths, "SELECT count(*) FROM stages WHERE done")
@@ -95,7 +95,7 @@ def test_stage_folders_without_a_database_are_read_first(tmp_path):
 
 def test_readers_and_the_writer_take_turns(tmp_path):
     """Two readers, each at up to 50 Hz, against twenty ingestions: nobody fails."""
-    made = StoreMaker(tmp_path)
+    made = FakeStore(tmp_path)
     made.plan()
     made.finish_all()
     ingest(made.paths)
@@ -172,7 +172,7 @@ def test_numbers_of_some_queries(filled):
 
 
 def test_a_users_query_stands_beside_ours_and_may_replace_one(tmp_path):
-    made = StoreMaker(tmp_path)
+    made = FakeStore(tmp_path)
     made.plan()
     made.paths.queries.mkdir()
     (made.paths.queries / "mine.sql").write_text(

@@ -12,7 +12,7 @@ from prunectl.errors import StoreError
 from prunectl.store.db import ingest, query, schema
 from prunectl.store.db.column_docs import docs
 from prunectl.store.db.queries import queries
-from tests.support.fake_store import StoreMaker
+from tests.support.fake_store import FakeStore
 from tests.support.store_readme import readme
 
 ROOT = Path(__file__).parents[2]
@@ -82,7 +82,7 @@ def test_published_is_what_the_file_says(connection):
 
 
 def test_a_newer_file_is_refused_with_both_versions(tmp_path):
-    maker = StoreMaker(tmp_path)
+    maker = FakeStore(tmp_path)
     maker.plan()
     ingest.ingest(maker.paths)
     with duckdb.connect(str(maker.paths.database)) as connection:
@@ -100,7 +100,7 @@ def test_a_newer_file_is_refused_with_both_versions(tmp_path):
 
 @pytest.mark.parametrize("reader", [True, False])
 def test_an_older_file_is_made_anew_from_the_files(tmp_path, reader):
-    maker = StoreMaker(tmp_path)
+    maker = FakeStore(tmp_path)
     maker.plan()
     maker.finish_all()
     ingest.ingest(maker.paths)
@@ -116,7 +116,7 @@ def test_an_older_file_is_made_anew_from_the_files(tmp_path, reader):
 
 @pytest.mark.parametrize("version", range(1, schema.SCHEMA))
 def test_a_file_of_each_older_version_is_taken_over(tmp_path, version):
-    maker = StoreMaker(tmp_path)
+    maker = FakeStore(tmp_path)
     maker.plan()
     maker.finish_all()
     made = (Path(__file__).parent / "old" / f"schema-{version}.sql").read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ from typing import Any
 from prunectl.store.files import read_json, write_json
 from prunectl.store.journal import Journal
 from prunectl.store.locks import Lock
-from tests.support.fake_store import START, StoreMaker
+from tests.support.fake_store import START, FakeStore
 
 FINISH_EVERY = 4
 """Changes of the store, after which a stage is done and the next one starts."""
@@ -21,11 +21,11 @@ TRIALS = 200
 """What a heartbeat lists of the queue and of the trials' ends."""
 
 
-class PretendedRun:
+class FakeRun:
     """Holds the locks of the scheduler and of some stages that are not done, and `hertz` times a second writes a
     heartbeat and an epoch of each; every fourth time one of them is done and another one starts."""
 
-    def __init__(self, maker: StoreMaker, running: int, hertz: float) -> None:
+    def __init__(self, maker: FakeStore, running: int, hertz: float) -> None:
         self.maker = maker
         self._interval = 1 / hertz
         self._frame = 0
@@ -35,10 +35,10 @@ class PretendedRun:
         self._wanted = running
         self._lock = Lock(maker.paths.scheduler_lock)
         self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._go, name="pretended run")
+        self._thread = threading.Thread(target=self._go, name="fake run")
         self._plans = [read_json(path)["digest"] for path in maker.paths.plans.glob("*.json")]
 
-    def __enter__(self) -> PretendedRun:
+    def __enter__(self) -> FakeRun:
         self._lock.acquire()
         self._log = Journal(self.maker.paths.scheduler_log)
         self._log.append(

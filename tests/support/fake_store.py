@@ -1,6 +1,6 @@
 """Makes a synthetic store: plans, stage folders, logs and results as the workers would leave them.
 
-    store = StoreMaker(tmp_path)
+    store = FakeStore(tmp_path)
     store.plan("demo", strategies=("fine-tune", "lr-rewind"), seeds=3)
     store.finish_all()
 
@@ -23,6 +23,7 @@ from typing import Any
 from prunectl.store.files import write_json
 from prunectl.store.journal import Journal
 from prunectl.store.paths import StorePaths
+from tests.support.fake_plan import Plan
 
 PRUNABLE = 270_896
 PARAMETERS = 272_474
@@ -41,7 +42,7 @@ def sha(*parts: object) -> str:
 
 
 @dataclass
-class StoreMaker:
+class FakeStore:
     """Writes one store; the same arguments always write the same files."""
 
     root: Path
@@ -71,34 +72,22 @@ class StoreMaker:
         created: float | str = START,
     ) -> str:
         """Write plans/<digest>.json; the digest."""
-        trials: list[dict[str, Any]] = []
-        stages: dict[str, dict[str, Any]] = {}
+        plan = Plan(name, sha(name, version), created)
         ladders = [sparsities] if schedule.startswith("iterative") else [(s,) for s in sparsities]
         networks = [network] if isinstance(network, str) else network
         for each, strategy, ladder, seed in product(networks, strategies, ladders, range(seeds)):
             path = self._path(each, dataset, recipe, strategy, schedule, ladder, seed)
-            stages |= path
             cell = (each, dataset, recipe, strategy, schedule, *ladder[-1:])
-            trials.append(
-                {
-                    "trial": sha("trial", *cell, seed)[:16],
-                    "cell": sha("cell", *cell)[:16],
-                    "plan": name, "network": each, "dataset": dataset, "recipe": recipe,
-                    "strategy": strategy, "schedule": schedule, "criterion": "magnitude",
-                    "scope": "global", "granularity": "weight", "retrain": "182ep", "seed": seed,
-                    "path": list(path), "sparsities": ["0", *ladder],
-                }
+            trial = plan.add(
+                path, trial=sha("trial", *cell, seed)[:16], cell=sha("cell", *cell)[:16],
+                network=each, dataset=dataset, recipe=recipe, strategy=strategy, schedule=schedule,
+                criterion="magnitude", scope="global", granularity="weight", retrain="182ep",
+                seed=seed, sparsities=["0", *ladder],
             )  # fmt: skip
-        digest = sha(name, version)
-        self.stages |= stages
-        self.trials |= {trial["trial"]: trial["path"] for trial in trials}
-        content = {
-            "digest": digest, "name": name, "file": f"plans/{name}.toml", "text": f'name = "{name}"\n',
-            "overrides": [], "created": created, "question": "Which is best?", "axes": ["strategy"],
-            "trials": trials, "stages": stages,
-        }  # fmt: skip
-        write_json(self.paths.plan(digest), content)
-        return digest
+            self.trials[trial] = list(path)
+        self.stages |= plan.stages
+        write_json(self.paths.plan(plan.digest), plan.record())
+        return plan.digest
 
     def _path(
         self, network: str, dataset: str, recipe: str, strategy: str, schedule: str,
@@ -249,14 +238,14 @@ def make_store(
     plans: int | None = None,
     done: float = 1.0,
     tell: Callable[[str], None] = lambda text: None,
-) -> StoreMaker:
+) -> FakeStore:
     """A large store: iterative studies of four strategies, with at least `trials` trials (exactly, where those are a
     multiple of 4 × `seeds`) and so about `iterations` stages for each.
 
     `plans` is the number of plans, None one for each network of 4 × `seeds` trials. The first `done` of the trials
     (a fraction) are finished and the others not begun. The database is not made.
     """
-    maker = StoreMaker(root, epochs=epochs)
+    maker = FakeStore(root, epochs=epochs)
     ladder = tuple(str(1 - Decimal("0.8") ** k) for k in range(1, iterations + 1))
     networks = [f"resnet-{n}" for n in range(-(-trials // (len(EFFECT) * seeds)))]
     count = plans or len(networks)

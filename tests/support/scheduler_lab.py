@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,14 @@ from prunectl.scheduler.devices.base import Device, Usage
 from prunectl.scheduler.outcome import Outcome
 from prunectl.scheduler.scheduler import Scheduler
 from prunectl.scheduler.timeouts import Timeouts
-from prunectl.spec.key import spec_to_dict, stage_key
-from prunectl.spec.lr_schedule import constant, stepwise
-from prunectl.spec.settings import DataSettings, NetworkSettings, PruneSettings, TrainSettings
-from prunectl.spec.stage import Mask, StageSpec, Weights
+from prunectl.spec.key import stage_key
+from prunectl.spec.stage import StageSpec
 from prunectl.store.files import write_json
 from prunectl.store.journal import Record, read
 from prunectl.store.paths import StorePaths
+from tests.support.fake_plan import Plan, dense, retrain
+
+__all__ = ["FakeLayer", "Plan", "Store", "dense", "eventually", "exists", "retrain"]
 
 FAKE = Path(__file__).with_name("fake_worker.py")
 QUICK = Timeouts(
@@ -36,59 +36,6 @@ QUICK = Timeouts(
     measure=0.4,
     measure_steps=1,
 )
-
-
-def dense(seed: int = 0, steps: int = 10, name: str = "fake-net") -> StageSpec:
-    return StageSpec(
-        NetworkSettings(name, (1, 8, 8), 10),
-        DataSettings("fake-data", "f"),
-        TrainSettings(),
-        stepwise(0.1, steps, [steps // 2], 0.1),
-        seed,
-    )
-
-
-def retrain(
-    parent: StageSpec, density: str, iteration: int = 1, rewind: tuple[str, int] | None = None
-) -> StageSpec:
-    """Prune the parent and retrain: fine-tuning, or rewinding to a (dense stage, step)."""
-    key = stage_key(parent)
-    return replace(
-        parent,
-        lr=constant(0.01, 5),
-        iteration=iteration,
-        weights=Weights(*rewind) if rewind else Weights(key),
-        mask=Mask(key, PruneSettings(density=density)),
-    )
-
-
-class Plan:
-    """A plan record in the making."""
-
-    def __init__(self, name: str = "study", digest: str = "") -> None:
-        self.name, self.digest = name, digest or f"{name}-1"
-        self.trials: list[dict[str, Any]] = []
-        self.stages: dict[str, Any] = {}
-        self.created = 1000.0
-
-    def trial(self, *path: StageSpec, **labels: Any) -> str:
-        keys = [stage_key(spec) for spec in path]
-        for key, spec in zip(keys, path, strict=True):
-            self.stages[key] = {"spec": spec_to_dict(spec), "steps": spec.steps, "epoch_steps": 5}
-        name = f"{len(self.trials):02x}{abs(hash((self.name, *keys))) & (16**14 - 1):014x}"
-        row = {"trial": name, "cell": "c" * 16, "plan": self.name, "seed": path[0].seed}
-        row |= {"path": keys, "sparsities": [str(i * 0.2) for i in range(len(keys))]}
-        self.trials.append({**row, "strategy": "fine-tune", "network": "fake-net", **labels})
-        return name
-
-    def record(self) -> dict[str, Any]:
-        return {
-            "digest": self.digest,
-            "name": self.name,
-            "created": self.created,
-            "trials": self.trials,
-            "stages": self.stages,
-        }
 
 
 class Store:

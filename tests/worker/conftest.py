@@ -20,34 +20,21 @@ from prunectl.store.paths import StorePaths
 from prunectl.worker.checkpoint import load_masks, load_state
 from prunectl.worker.run import StageControl, run
 from prunectl.worker.trainer_cache import TrainerCache
+from tests.support.tiny_plans import tiny_plan
 
-TINY = """
-name = "tiny"
-seeds = [0]
-[grid]
-network = ["convnet"]
-dataset = ["toy"]
-strategy = ["fine-tune", "weight-rewind", "lr-rewind"]
-[datasets.toy]
-kind = "synthetic"
-channels = 1
-height = 8
-width = 8
-classes = 4
-train = 200
-test = 50
-[recipe]
-length = "6ep"
-batch = 32
-schedule = { kind = "step", lr = 0.05, milestones = ["3ep", "5ep"] }
-augment = { pad = 1, flip = true }
-[recipe.retrain]
-fine-tune = "full"
-weight-rewind = "5ep"
-lr-rewind = "full"
-[pruning]
-schedule = { kind = "iterative", rate = 0.5, iterations = 3 }
-"""
+TINY = tiny_plan(
+    seeds=[0],
+    network="convnet",
+    strategies=["fine-tune", "weight-rewind", "lr-rewind"],
+    train=200,
+    test=50,
+    epochs=6,
+    batch=32,
+    milestones=(3, 5),
+    rewound=5,
+    recipe="augment = { pad = 1, flip = true }\n",
+    iterations=3,
+)
 
 
 class Laboratory:
