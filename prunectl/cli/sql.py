@@ -24,9 +24,7 @@ TABLE_ROWS = 500
 
 
 def sql(
-    statement: Annotated[
-        str | None, typer.Argument(metavar="query", help="A statement that reads.")
-    ] = None,
+    query: Annotated[str | None, typer.Argument(help="A statement that reads.")] = None,
     name: Annotated[
         str | None,
         typer.Option(
@@ -58,7 +56,7 @@ def sql(
 
         typer.echo(schema_text(), nl=False)
         return
-    if sum(item is not None for item in (statement, name, file)) != 1:
+    if sum(item is not None for item in (query, name, file)) != 1:
         raise typer.BadParameter("give one of QUERY, --query, --file and --schema")
     if form == "parquet" and out is None:
         raise typer.BadParameter("--format parquet needs --out FILE")
@@ -69,11 +67,11 @@ def sql(
     if name is not None:
         result = _shipped(paths, name, values, limit)
     else:
-        from prunectl.store.db import query
+        from prunectl.store.db.query import run
 
-        text = statement if file is None else _text(file)
+        text = query if file is None else _text(file)
         assert text is not None
-        result = query.run(paths, text, values or None, limit)
+        result = run(paths, text, values or None, limit)
     _write(result, form, out)
 
 
