@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import getpass
 import os
 import struct
 from pathlib import Path
@@ -100,3 +101,12 @@ def is_held(path: Path | str) -> bool:
         return bool(struct.unpack(_FLOCK, answer)[0] != fcntl.F_UNLCK)
     finally:
         os.close(descriptor)
+
+
+def process_name() -> str:
+    """Return who asks, for people to read in a lock or a request: the user and this process's id."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # no such user in a container
+        user = f"uid {os.getuid()}"
+    return f"{user}, pid {os.getpid()}"

@@ -11,8 +11,6 @@ add-plan {plan}; drain, undrain {device}. All have id, time (Unix seconds) and b
 from __future__ import annotations
 
 import contextlib
-import getpass
-import os
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +20,7 @@ from typing import Any, Literal
 from prunectl.errors import ControlError, StoreBusy
 from prunectl.store.files import read_json, write_json
 from prunectl.store.journal import Journal, Record
-from prunectl.store.locks import Lock, is_held
+from prunectl.store.locks import Lock, is_held, process_name
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.plan import Study, current_studies
 from prunectl.store.records.scheduler_log import History
@@ -56,7 +54,7 @@ def send(paths: StorePaths, do: str, **fields: Any) -> str:
     request = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
     write_json(
         paths.requests / f"{request}.json",
-        {"id": request, "do": do, "time": time.time(), "by": _by(), **fields},
+        {"id": request, "do": do, "time": time.time(), "by": process_name(), **fields},
     )
     return request
 
@@ -160,13 +158,13 @@ def _record(
     paths: StorePaths, do: TrialAction, trials: list[str], fields: dict[str, Any]
 ) -> Answer:
     lock = Lock(paths.scheduler_lock)
-    lock.acquire(_by())
+    lock.acquire(process_name())
     with lock:
         history = History()
         history.catch_up(paths)
         record = action_record(do, fields, history, current_studies(paths))
         text = f"{done_text(do, len(trials))}; no scheduler is running, the next run obeys"
-        asked = {"id": f"{time.time_ns():020d}", "do": do, "by": _by(), **fields}
+        asked = {"id": f"{time.time_ns():020d}", "do": do, "by": process_name(), **fields}
         with contextlib.closing(Journal(paths.scheduler_log)) as journal:
             journal.append(**record, durable=True)
             journal.append("request", request=asked, ok=True, answer=text)
@@ -224,11 +222,3 @@ def drain(paths: StorePaths, device: str, *, timeout: float = ANSWER_SECONDS) ->
 def undrain(paths: StorePaths, device: str, *, timeout: float = ANSWER_SECONDS) -> Answer:
     """Ask the scheduler to use a device again."""
     return request(paths, "undrain", device=device, timeout=timeout)
-
-
-def _by() -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # no such user in a container
-        user = f"uid {os.getuid()}"
-    return f"{user}, pid {os.getpid()}"

@@ -214,7 +214,7 @@ def test_a_simulated_worker_leaves_a_stage_as_workers_do(tmp_path: Path) -> None
     ) as worker:
         assert worker.stdin is not None
         assert worker.stdout is not None
-        worker.stdin.write(json.dumps({"do": "run", "key": key, "keep": []}) + "\n")
+        worker.stdin.write(json.dumps({"do": "run", "key": key, "keep": [0, 39]}) + "\n")
         worker.stdin.flush()
         said = []
         while said[-1:] != ["done"]:
@@ -225,6 +225,7 @@ def test_a_simulated_worker_leaves_a_stage_as_workers_do(tmp_path: Path) -> None
     records, _ = read(maker.paths.stage(key).events)
     assert [record["epoch"] for record in records if record["type"] == "epoch"][-1] == 3
     assert json.loads(maker.paths.stage(key).result.read_text())["steps"] == 3 * 391
+    assert maker.paths.stage(key).rewind_steps() == [0, 39]
 
 
 def test_a_made_store_has_what_was_asked_for(tmp_path: Path) -> None:

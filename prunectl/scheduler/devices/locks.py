@@ -8,7 +8,6 @@ kernel shares cores fairly, which it cannot do with a device's memory.
 from __future__ import annotations
 
 import contextlib
-import getpass
 import os
 import socket
 import stat
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from prunectl.errors import StoreBusy, StoreError
 from prunectl.scheduler.devices.base import Device
-from prunectl.store.locks import Lock
+from prunectl.store.locks import Lock, process_name
 
 FOLDER = Path("/tmp/prunectl-leases")
 """The same for every user, whatever TMPDIR says; PRUNECTL_LEASES overrides it."""
@@ -28,7 +27,7 @@ class DeviceLocks:
     def __init__(self, folder: Path | None = None, *, note: str = "") -> None:
         """`note` is what another scheduler is told of the holder."""
         self._folder = folder or Path(os.environ.get("PRUNECTL_LEASES") or FOLDER)
-        self._note = note or f"{_user()}, pid {os.getpid()} on {socket.gethostname()}"
+        self._note = note or f"{process_name()} on {socket.gethostname()}"
         self._locks: dict[str, Lock] = {}
 
     def acquire(self, device: Device) -> str | None:
@@ -90,10 +89,3 @@ class DeviceLocks:
         for lock in self._locks.values():
             lock.release()
         self._locks.clear()
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # no such user in a container
-        return f"uid {os.getuid()}"
