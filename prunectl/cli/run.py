@@ -83,13 +83,14 @@ def run(
     }
     chosen = _devices(devices, slots, expansions) if todo else []
     _check_data({spec.data for spec in todo.values()}, expansions, data)
+    if todo:
+        _warn_of_mixed_versions(paths, expansions)
     view = not plain and not detach and on_terminal()
     if view:
         from prunectl.tui import own_keys
 
         own_keys()  # a mistake in the user's key file is reported before anything is started
     if todo:
-        _warn_of_mixed_versions(paths, expansions)
         execution = Execution(chosen, data, share, fuse, checkpoint_every)
         _start(paths, expansions, execution, detach=detach, view=view)
     else:
@@ -108,19 +109,19 @@ def _start(
     """Run the plans: by the scheduler that is running, by one in the background, or by one in this process."""
     from prunectl.store import requests
 
-    if requests.alive(paths):
-        _record(paths, expansions, execution.devices)
-        for expansion in expansions:
-            narrate(requests.add_plan(paths, expansion.digest).text)
-        narrate("added to the scheduler that is running; `prunectl status` shows it")
-    elif detach or view:
+    if (detach or view) and not requests.alive(paths):
         # The viewer must find the plans at once; the process in the background records the run itself.
         write_plans(paths, [expansion.record() for expansion in expansions])
         narrate(background(paths))
     else:
         identifier = _record(paths, expansions, execution.devices)
-        _report(paths, expansions, _schedule(paths, expansions, execution, identifier))
-        return
+        # Looked at again: recording asks git and takes up to seconds, in which another run may have started.
+        if not requests.alive(paths):
+            _report(paths, expansions, _schedule(paths, expansions, execution, identifier))
+            return
+        for expansion in expansions:
+            narrate(requests.add_plan(paths, expansion.digest).text)
+        narrate("added to the scheduler that is running; `prunectl status` shows it")
     if view:
         _watch(paths, expansions)
 

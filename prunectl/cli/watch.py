@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
+from prunectl.cli.support.background import on_terminal
 from prunectl.cli.support.options import StoreOption
 from prunectl.errors import PrunectlError, StoreError
 from prunectl.store.paths import StorePaths
@@ -27,8 +27,7 @@ def watch(
         raise StoreError(
             f"there is no store {paths.root}; `prunectl run PLAN` makes one, --store names another place"
         )
-    # Textual draws on stderr.
-    if not (sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()):
+    if not on_terminal():
         raise PrunectlError("watch needs a terminal")
     from prunectl.tui import open_viewer
 

@@ -78,28 +78,19 @@ _PALETTE = (
     Style("#000000", "X", (0, (2, 1))),
 )
 
-_OWN = {
-    "lr-rewind": 0,
-    "weight-rewind": 1,
-    "fine-tune": 2,
-    "reinit": 3,
-    "weight-rewind-low-lr": 4,
-}
-"""Strategies that look the same in every figure."""
+_OWN = ("lr-rewind", "weight-rewind", "fine-tune", "reinit", "weight-rewind-low-lr")
+"""Strategies that look the same in every figure: they have the first styles of the palette."""
 
 
 def styles(labels: Iterable[str]) -> dict[str, Style]:
     """Give each method a style, in the order of a legend; after seven, colours repeat with other markers."""
-    names = sorted(set(labels), key=lambda name: (_OWN.get(name, len(_OWN)), name))
-    taken = {_OWN[name] for name in names if name in _OWN}
-    free = [index for index in range(len(_PALETTE)) if index not in taken]
+    names = set(labels)
+    out = {name: style for name, style in zip(_OWN, _PALETTE, strict=False) if name in names}
+    free = [style for style in _PALETTE if style not in out.values()]
     markers = "<>*hdp8"
-    out: dict[str, Style] = {}
-    for name in names:
-        if name in _OWN:
-            out[name] = _PALETTE[_OWN[name]]
-        elif free:
-            out[name] = _PALETTE[free.pop(0)]
+    for name in sorted(names - out.keys()):
+        if free:
+            out[name] = free.pop(0)
         else:
             number = len(out)
             base = _PALETTE[number % len(_PALETTE)]
@@ -149,6 +140,12 @@ def count_text(rows: Iterable[BoardRow]) -> str:
     return f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
 
 
+def panel_title(boards: Sequence[Board], board: Board) -> str:
+    """Name what a panel shows: network, data set, schedule; recipe and plan where the boards differ in them."""
+    varied = [each for each in ("recipe", "plan") if len({getattr(b, each) for b in boards}) > 1]
+    return " · ".join(getattr(board, name) for name in ("network", "dataset", "schedule", *varied))
+
+
 class Sheet:
     """A figure of equal panels in rows, with one legend and one caption below them."""
 
@@ -169,14 +166,6 @@ class Sheet:
         for axes in every[count:]:
             axes.set_visible(False)
 
-    def title(self, boards: Sequence[Board], board: Board) -> str:
-        """Name what a panel shows: network, data set, schedule; recipe and plan where the panels differ in them."""
-        names = ["network", "dataset", "schedule"]
-        for name in ("recipe", "plan"):
-            if len({getattr(each, name) for each in boards}) > 1:
-                names.append(name)
-        return " · ".join(str(getattr(board, name)) for name in names)
-
     def finish(self, caption: str) -> None:
         """Put legend and caption below the panels; the figure grows by their height."""
         entries: dict[str, Any] = {}
@@ -184,10 +173,11 @@ class Sheet:
             handles, labels = axes.get_legend_handles_labels()
             entries |= dict(zip(labels, handles, strict=True))
         width, height = self.figure.get_size_inches()
-        lines = [line for text in caption.splitlines() for line in wrapped(text, width)]
-        per_row = max(
-            1, int(width // 1.6)
-        )  # an entry is about 1.6 inches: its line and 16 characters
+        # About 15 characters of 7 points fit an inch.
+        wide = max(30, int(width * 15))
+        lines = [line for text in caption.splitlines() for line in textwrap.wrap(text, wide)]
+        # An entry is about 1.6 inches: its line and 16 characters.
+        per_row = max(1, int(width // 1.6))
         legend_rows = math.ceil(len(entries) / per_row)
         below = LEGEND_LINE * (len(lines) + legend_rows) + 0.15
         self.figure.set_size_inches(width, height + below)
@@ -204,8 +194,3 @@ class Sheet:
             0.5, 0.05 / total, "\n".join(lines), ha="center", va="bottom", fontsize=7, color="0.3",
             linespacing=1.4,
         )  # fmt: skip
-
-
-def wrapped(text: str, inches: float) -> list[str]:
-    """Wrap the caption to the width: about 15 characters of 7 points to the inch."""
-    return textwrap.wrap(text, max(30, int(inches * 15)))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from prunectl.errors import ControlError
 from prunectl.results import figure_style
+from prunectl.results.figure_style import panel_title
 from prunectl.results.leaderboard import BOARD_LABELS, Board, Cell
 from prunectl.store.db import query
 from prunectl.store.paths import StorePaths
@@ -34,7 +35,7 @@ ORDER BY p.cell, p.iteration, l.position
 """
 
 
-def layers_of(paths: StorePaths, board: Board) -> dict[tuple[str, int], Profile]:
+def _profiles(paths: StorePaths, board: Board) -> dict[tuple[str, int], Profile]:
     """Read the profile of each (cell, iteration) of the board."""
     out: dict[tuple[str, int], Profile] = {}
     found = query.run(paths, _LAYERS, {name: getattr(board, name) for name in BOARD_LABELS})
@@ -43,13 +44,12 @@ def layers_of(paths: StorePaths, board: Board) -> dict[tuple[str, int], Profile]
     return out
 
 
-def draw_layers(
-    boards: Sequence[Board], profiles: Sequence[Mapping[tuple[str, int], Profile]]
-) -> Figure:
-    """Draw the figure from each board's profiles. Raises ControlError where no layer was counted."""
+def draw_layers(paths: StorePaths, boards: Sequence[Board]) -> Figure:
+    """Draw the figure. Raises ControlError where no layer was counted."""
     panels = [
         (board, row, lines)
-        for board, known in zip(boards, profiles, strict=True)
+        for board in boards
+        for known in [_profiles(paths, board)]
         for row in board.rows
         if (lines := _lines(row.cells, known))
     ]
@@ -58,10 +58,9 @@ def draw_layers(
     with figure_style.settings():
         sheet = figure_style.Sheet(len(panels))
         for axes, (board, row, lines) in zip(sheet.panels, panels, strict=True):
-            title = (
-                [sheet.title(boards, board)] if len(boards) > 1 else [board.network, board.dataset]
-            )
-            axes.set_title(" · ".join([*title, row.label]))
+            several = len(boards) > 1
+            title = panel_title(boards, board) if several else f"{board.network} · {board.dataset}"
+            axes.set_title(f"{title} · {row.label}")
             _panel(axes, lines)
         n = figure_style.count_text(row for _, row, _ in panels)
         sheet.finish(f"mean over the seeds ({n}); dotted: the same density in every layer")

@@ -13,7 +13,6 @@ from typing import Any
 from prunectl.errors import ControlError, nearest
 from prunectl.results.formats import text_table
 from prunectl.results.text import DASH, signed
-from prunectl.results.ties import mark
 from prunectl.store.db import query
 from prunectl.store.db.query import Result
 from prunectl.store.paths import StorePaths
@@ -64,7 +63,7 @@ class Cell:
     @property
     def mark(self) -> str:
         """★ best of its column, ≈ tied with the best, ! some seeds diverged, collapsed or lost a layer."""
-        return mark(best=self.best, tied=self.tied, flagged=bool(self.flagged))
+        return ("★" if self.best else "≈" if self.tied else "") + ("!" if self.flagged else "")
 
     @property
     def count(self) -> str:
@@ -89,15 +88,22 @@ class Cell:
 
 @dataclass(frozen=True)
 class BoardRow:
-    """One method: a label, what it stands for, and its cells by target sparsity."""
+    """One method: its label, two of the names the label is made of, and its cells by target sparsity."""
 
     label: str
     strategy: str
-    criterion: str
-    scope: str
     granularity: str
-    retrain: str
     cells: Mapping[float, Cell]
+
+    @property
+    def n(self) -> int:
+        """Numbers measured."""
+        return sum(cell.n for cell in self.cells.values())
+
+    @property
+    def planned(self) -> int:
+        """Numbers planned."""
+        return sum(cell.planned for cell in self.cells.values())
 
     @property
     def average_rank(self) -> float | None:
@@ -126,12 +132,12 @@ class Board:
     @property
     def n(self) -> int:
         """Numbers measured, the dense networks left out."""
-        return sum(cell.n for row in self.rows for cell in row.cells.values())
+        return sum(row.n for row in self.rows)
 
     @property
     def planned(self) -> int:
         """Numbers planned, the dense networks left out."""
-        return sum(cell.planned for row in self.rows for cell in row.cells.values())
+        return sum(row.planned for row in self.rows)
 
     def table(self, *, delta: bool = False) -> Result:
         """Write the board as texts: a column per sparsity, the dense network first; `delta` for changes from it."""
@@ -240,7 +246,7 @@ def _row(labels: tuple[Any, ...], cells: dict[float, Cell], varied: list[str]) -
     label = " · ".join([named["strategy"], *(str(named[name]) for name in varied)])
     if labels[-1]:
         label += f" · {next(iter(cells.values())).cell[:6]}"
-    return BoardRow(label=label, **named, cells=cells)
+    return BoardRow(label, named["strategy"], named["granularity"], cells)
 
 
 def _cell(row: Mapping[str, Any]) -> Cell:

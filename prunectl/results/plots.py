@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from prunectl.errors import ControlError, PrunectlError
 from prunectl.results import figure_style, published_lines
-from prunectl.results.figure_style import Style
-from prunectl.results.layer_density import draw_layers, layers_of
+from prunectl.results.figure_style import Style, panel_title
+from prunectl.results.layer_density import draw_layers
 from prunectl.results.leaderboard import Board, BoardRow, Cell, leaderboard
 from prunectl.results.published_lines import Lines
 from prunectl.store.files import replacing
@@ -29,8 +29,13 @@ if TYPE_CHECKING:
 
 Kind = Literal["accuracy", "delta", "cost", "layers"]
 Band = Literal["min-max", "std"]
-KINDS: tuple[Kind, ...] = ("accuracy", "delta", "cost", "layers")
-SUFFIXES = (".png", ".svg", ".pdf")
+
+_METADATA: dict[str, dict[str, Any]] = {
+    ".png": {"Software": None},
+    ".svg": {"Date": None, "Creator": None},
+    ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+"""By the file's suffix: Matplotlib writes the time and its version into a file unless told not to."""
 
 WHAT: dict[Kind, str] = {
     "accuracy": "test accuracy (%)",
@@ -78,7 +83,7 @@ def draw(
     if not boards:
         raise ControlError(f"nothing to draw yet: no pruned network of {paths.root} is done")
     if kind == "layers":
-        return draw_layers(boards, [layers_of(paths, board) for board in boards])
+        return draw_layers(paths, boards)
     styles = figure_style.styles(row.label for board in boards for row in board.rows)
     with figure_style.settings():
         sheet = figure_style.Sheet(len(boards))
@@ -89,7 +94,7 @@ def draw(
             _panel(axes, board, kind, band, styles)
             if lines is not None:
                 _published(axes, lines, kind, styles)
-            axes.set_title(sheet.title(boards, board))
+            axes.set_title(panel_title(boards, board))
             if kind == "cost":
                 axes.set_xlabel("retraining so far (epochs)")
             else:
@@ -163,11 +168,10 @@ def _published(axes: Axes, found: Lines, kind: Kind, styles: dict[str, Style]) -
     right = axes.dataLim.x1
     for strategy, curve in found.by_strategy.items():
         samples = [sample for sample in curve if sample.compression <= BEYOND * right]
-        style = next((styles[label] for label in styles if label == strategy), None)
         values = [sample.delta if kind == "delta" else sample.median for sample in samples]
         axes.plot(
             [sample.compression for sample in samples], values,
-            **figure_style.grey(style), label=f"{strategy}, {found.source}",
+            **figure_style.grey(styles.get(strategy)), label=f"{strategy}, {found.source}",
         )  # fmt: skip
     # Their dense networks differ from ours by up to 0.75 points, which must not flatten our curves.
     room = (high - low) / 4
@@ -203,16 +207,10 @@ def save(figure: Figure, path: Path) -> None:
 
     Raises PrunectlError for another suffix, StoreError where the file cannot be written.
     """
-    if path.suffix not in SUFFIXES:
+    if path.suffix not in _METADATA:
         raise PrunectlError(
-            f"unknown suffix {path.suffix!r} of {path.name}; allowed: {', '.join(SUFFIXES)}"
+            f"unknown suffix {path.suffix!r} of {path.name}; allowed: {', '.join(_METADATA)}"
         )
     form = path.suffix.removeprefix(".")
-    # Matplotlib writes the time and its version into the file unless told not to.
-    metadata: dict[str, dict[str, Any]] = {
-        "png": {"Software": None},
-        "svg": {"Date": None, "Creator": None},
-        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-    }
     with figure_style.settings(), replacing(path) as temporary:
-        figure.savefig(temporary, format=form, metadata=metadata[form])
+        figure.savefig(temporary, format=form, metadata=_METADATA[path.suffix])

@@ -17,14 +17,14 @@ LOSSES = (0.0, 0.25, 0.5, 1.0)
 
 @dataclass(frozen=True)
 class Interval:
-    """The mean of `n` values and half its confidence interval (Student's t)."""
+    """The mean of `n` values and half its 95 % confidence interval (Student's t)."""
 
     mean: float
     std: float | None
     """Sample standard deviation (n − 1); None below n = 2."""
     n: int
     half: float | None
-    """None below n = 2."""
+    """None below n = 2, whose interval is everything."""
 
     @property
     def low(self) -> float:
@@ -34,14 +34,9 @@ class Interval:
     def high(self) -> float:
         return self.mean + self.half if self.half is not None else math.inf
 
-    @property
-    def covers_zero(self) -> bool:
-        """Whether 0 is inside; always below n = 2."""
-        return self.low <= 0 <= self.high
 
-
-def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Mean and confidence interval. Raises statistics.StatisticsError (a ValueError) without values."""
+def interval(values: Sequence[float]) -> Interval:
+    """Compute mean and confidence interval. Raises statistics.StatisticsError (a ValueError) without values."""
     # SciPy takes 0.3 s to import beside NumPy: `rank` and the terminal UI must not pay it.
     from scipy.special import stdtrit
 
@@ -50,7 +45,7 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
     if n < 2:
         return Interval(mean, None, n, None)
     std = statistics.stdev(values)
-    half = float(stdtrit(n - 1, 0.5 + confidence / 2)) * std / math.sqrt(n)
+    half = float(stdtrit(n - 1, 0.975)) * std / math.sqrt(n)
     return Interval(mean, std, n, half)
 
 

@@ -22,11 +22,7 @@ from prunectl.store.paths import StorePaths
 class Summary:
     """One method of a board."""
 
-    label: str
-    n: int
-    """Numbers measured, of `planned`."""
-    planned: int
-    average_rank: float | None
+    row: BoardRow
     record: Record
     """Against all other methods at all sparsities, by the 95 % interval of the paired difference."""
     against: Mapping[str, Record]
@@ -72,7 +68,7 @@ def _summary(
     row: BoardRow, board: Board, accuracies: Mapping[str, Mapping[float, BySeed]]
 ) -> Summary:
     against = {
-        other.label: _record(accuracies[row.label], accuracies[other.label])
+        other.label: record(accuracies[row.label], accuracies[other.label])
         for other in board.rows
         if other.label != row.label
     }
@@ -85,10 +81,7 @@ def _summary(
     dense = board.dense.mean if board.dense is not None else None
     costs = [values["search_epochs"] for values in measured]
     return Summary(
-        label=row.label,
-        n=sum(cell.n for cell in row.cells.values()),
-        planned=sum(cell.planned for cell in row.cells.values()),
-        average_rank=row.average_rank,
+        row=row,
         record=sum(against.values(), Record()),
         against=against,
         compressions={
@@ -100,23 +93,17 @@ def _summary(
     )
 
 
-def _record(ours: Mapping[float, BySeed], theirs: Mapping[float, BySeed]) -> Record:
-    """Count wins, ties and losses at the sparsities that both methods have."""
-    shared = sorted(ours.keys() & theirs.keys())
-    return record(
-        [ours[sparsity] for sparsity in shared], [theirs[sparsity] for sparsity in shared]
-    )
-
-
 def table(summaries: Sequence[Summary]) -> Result:
     """Write summaries as texts, for people."""
     heads = ["method", "n", "average rank", "wins–ties–losses",
              *(f"−{loss:g} points" if loss else "no loss" for loss in LOSSES), "search epochs"]  # fmt: skip
     rows = [
         [
-            each.label,
-            str(each.n) if each.n == each.planned else f"{each.n}/{each.planned}",
-            DASH if each.average_rank is None else f"{each.average_rank:.2f}",
+            each.row.label,
+            str(each.row.n)
+            if each.row.n == each.row.planned
+            else f"{each.row.n}/{each.row.planned}",
+            DASH if each.row.average_rank is None else f"{each.row.average_rank:.2f}",
             f"{each.record.wins}–{each.record.ties}–{each.record.losses}",
             *(_times(each.compressions[loss], each.largest) for loss in LOSSES),
             DASH if each.search_epochs is None else f"{each.search_epochs:g}",
@@ -145,10 +132,10 @@ def long_form(found: Sequence[tuple[Board, Sequence[Summary]]]) -> Result:
     }  # fmt: skip
     rows = [
         (
-            *(getattr(board, name) for name in BOARD_LABELS), each.label, each.n, each.planned,
-            each.average_rank, *astuple(each.record),
+            *(getattr(board, name) for name in BOARD_LABELS), each.row.label, each.row.n, each.row.planned,
+            each.row.average_rank, *astuple(each.record),
             *(each.compressions[loss] for loss in LOSSES), each.largest, each.search_epochs,
-            {name: list(astuple(record)) for name, record in each.against.items()},
+            {name: list(astuple(count)) for name, count in each.against.items()},
         )
         for board, summaries in found
         for each in summaries

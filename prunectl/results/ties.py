@@ -7,7 +7,7 @@ decides that by this rule; here the same rule judges any two methods, for the wi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from prunectl.results.statistics import Interval, interval
@@ -16,21 +16,10 @@ BySeed = Mapping[int, float]
 """Accuracies of one cell by seed, percent."""
 
 
-def mark(*, best: bool, tied: bool, flagged: bool) -> str:
-    """★ best of its column, ≈ tied with the best, ! some seeds diverged, collapsed or lost a layer."""
-    return ("★" if best else "≈" if tied else "") + ("!" if flagged else "")
-
-
 def paired_difference(a: BySeed, b: BySeed) -> Interval | None:
     """Compute the mean of a − b over the seeds both have, with its 95 % interval; None where they share none."""
     shared = [seed for seed in a if seed in b]
     return interval([a[seed] - b[seed] for seed in shared]) if shared else None
-
-
-def tied(a: BySeed, b: BySeed) -> bool:
-    """Check whether the difference's interval covers 0; it always does below two shared seeds."""
-    difference = paired_difference(a, b)
-    return difference is None or difference.covers_zero
 
 
 @dataclass(frozen=True)
@@ -45,9 +34,9 @@ class Record:
         return Record(self.wins + other.wins, self.ties + other.ties, self.losses + other.losses)
 
 
-def record(a: Iterable[BySeed], b: Iterable[BySeed]) -> Record:
-    """Count wins, ties and losses of a against b, column by column; columns without a shared seed do not count."""
-    pairs = (paired_difference(ours, theirs) for ours, theirs in zip(a, b, strict=True))
+def record(a: Mapping[float, BySeed], b: Mapping[float, BySeed]) -> Record:
+    """Count wins, ties and losses of a against b at each sparsity of both; those without a shared seed do not count."""
+    pairs = (paired_difference(a[sparsity], b[sparsity]) for sparsity in a if sparsity in b)
     differences = [difference for difference in pairs if difference is not None]
     wins = sum(each.low > 0 for each in differences)
     losses = sum(each.high < 0 for each in differences)

@@ -7,7 +7,7 @@ import pytest
 from prunectl.results import summary
 from prunectl.results.formats import render
 from prunectl.results.leaderboard import leaderboard
-from prunectl.results.ties import Record, tied
+from prunectl.results.ties import Record, paired_difference
 from prunectl.store.db import query
 from prunectl.store.db.ingest import ingest
 from tests.support.fake_store import FakeStore
@@ -27,16 +27,16 @@ def paths(tmp_path_factory):
 @pytest.fixture(scope="module")
 def found(paths):
     (board,) = leaderboard(paths, "demo")
-    return board, {each.label: each for each in summary.summarise(paths, board)}
+    return board, {each.row.label: each for each in summary.summarise(paths, board)}
 
 
 def test_order_rank_and_cost_are_the_boards(found):
     board, summaries = found
     assert list(summaries) == [row.label for row in board.rows]
     for row in board.rows:
-        assert summaries[row.label].average_rank == row.average_rank
+        assert summaries[row.label].row is row
         assert summaries[row.label].search_epochs == 3.0 * len(LADDER)
-        assert (summaries[row.label].n, summaries[row.label].planned) == (30, 30)
+        assert (row.n, row.planned) == (30, 30)
 
 
 def test_the_largest_compression_is_found_again_in_sql(paths, found):
@@ -71,7 +71,8 @@ def test_a_duel_is_decided_as_ties_are(paths, found):
     for strategy, sparsity, seed, accuracy in rows:
         columns.setdefault(strategy, {}).setdefault(sparsity, {})[seed] = accuracy
     a, b = columns["lr-rewind"], columns["fine-tune"]
-    ties = sum(tied(a[s], b[s]) for s in a)
+    gaps = [paired_difference(a[s], b[s]) for s in a]
+    ties = sum(gap.low <= 0 <= gap.high for gap in gaps)
     assert found[1]["lr-rewind"].against["fine-tune"].ties == ties
 
 

@@ -10,7 +10,7 @@ from prunectl.store.paths import StorePaths
 
 
 def on_terminal() -> bool:
-    """Check whether the terminal UI can be opened: Textual reads stdin and draws on stdout or stderr."""
+    """Check whether the terminal UI can be opened: Textual reads stdin and draws on stderr."""
     return all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
 
 
