@@ -23,8 +23,7 @@ def without_collector(*, keep: bool = False) -> Iterator[None]:
     finally:
         if keep:
             gc.freeze()
-            atexit.register(
-                gc.unfreeze
-            )  # without it extension modules report their objects as leaked
+            # Without it extension modules report their objects as leaked.
+            atexit.register(gc.unfreeze)
         if enabled:
             gc.enable()

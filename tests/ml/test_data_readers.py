@@ -14,7 +14,7 @@ import scipy.io
 import torch
 
 from prunectl.errors import DataError, UnknownName
-from prunectl.ml.datasets import cifar, data_root, digits, files, idx, load, registry, svhn
+from prunectl.ml.datasets import cifar, data_root, digits, idx, load, registry, svhn
 from prunectl.ml.datasets import synthetic as synthetic_module
 from prunectl.ml.datasets.files import Finder
 from prunectl.ml.datasets.registry import Description, describe
@@ -175,7 +175,10 @@ def test_missing_files_are_named_in_one_line(
 
 
 def test_what_a_download_brings_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "download", lambda name, root: write_idx(root / "MNIST/raw", True))
+    def download(kind: str, folder: Path) -> None:
+        write_idx(folder / kind / "raw", True)
+
+    monkeypatch.setattr(idx, "torchvision_download", download)
     assert len(idx.read(Finder("mnist", tmp_path / "new"), {}).test_labels) == 12
 
 

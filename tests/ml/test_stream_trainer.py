@@ -96,7 +96,7 @@ def test_resuming_inside_an_epoch_is_bit_identical(path: Path, straddle: bool, s
     resumed = trainer(image_maker.streamed(path), straddle=straddle)
     resumed.load(state)
     assert equal(go(resumed, 8), wanted)
-    # The same engine, after a stage that went on.
+    # The same trainer, after a stage that went on.
     first.evaluate("test")
     go(first, 8)
     first.load(state)
@@ -108,8 +108,8 @@ def test_trainings_that_take_turns_do_not_disturb_each_other(path: Path) -> None
     images = image_maker.streamed(path)
     made = [trainer(images), trainer(images)]
     assert made[0].images is made[1].images
-    lanes = [one.train(constant(0.05, 20), 0, 0, 6, yield_every=2) for one in made]
-    for _ in zip(*lanes, strict=True):
+    going = [one.train(constant(0.05, 20), 0, 0, 6, yield_every=2) for one in made]
+    for _ in zip(*going, strict=True):
         pass
     for one in made:
         assert equal(go(one, 6), wanted)

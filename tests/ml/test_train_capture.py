@@ -228,7 +228,7 @@ def test_a_step_of_a_deeper_network_has_no_more_operations_of_ours() -> None:
     assert ours("resnet-8") == ours("resnet-20")
 
 
-# --- lanes --------------------------------------------------------------------------------------
+# --- slots ----------------------------------------------------------------------------------------
 
 
 def test_two_trainings_interleaved_give_the_bits_of_each_alone() -> None:
@@ -244,18 +244,18 @@ def test_two_trainings_interleaved_give_the_bits_of_each_alone() -> None:
         made = trainer(**values)
         assert all(steps(made, seed))
         alone.append((made.state(), made.evaluate("test")))
-    lanes = [trainer(**values), trainer(**values)]
-    going = [steps(lane, seed) for seed, lane in enumerate(lanes)]
+    trainers = [trainer(**values), trainer(**values)]
+    going = [steps(one, seed) for seed, one in enumerate(trainers)]
     for turn in range(12):
         next(going[turn % 2])
-        lanes[turn % 2].evaluate("test")
+        trainers[turn % 2].evaluate("test")
         next(going[1 - turn % 2])
-    for lane, (state, metrics) in zip(lanes, alone, strict=True):
-        assert same(lane.state(), state)
-        assert lane.evaluate("test") == metrics
+    for one, (state, metrics) in zip(trainers, alone, strict=True):
+        assert same(one.state(), state)
+        assert one.evaluate("test") == metrics
 
 
-def test_a_lane_that_is_ahead_waits_without_working() -> None:
+def test_a_slot_that_is_ahead_waits_without_working() -> None:
     made = trainer()
     behind = iter([0, 0, 4, 4, 4, 3, 0])
     made.slot.ahead = lambda: next(behind)  # type: ignore[method-assign]
@@ -279,10 +279,10 @@ def test_streams_are_given_back_and_used_again(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
     monkeypatch.setattr(cuda_graphs, "_free_streams", {})
     device = torch.device("cuda:0")
-    lanes = [cuda_graphs.DeviceSlot(device) for _ in range(3)]
-    assert len({id(lane.stream) for lane in lanes}) == len(made) == 3
-    for lane in lanes:
-        lane.close()
+    slots = [cuda_graphs.DeviceSlot(device) for _ in range(3)]
+    assert len({id(slot.stream) for slot in slots}) == len(made) == 3
+    for slot in slots:
+        slot.close()
     for _ in range(50):
         cuda_graphs.DeviceSlot(device).close()
     assert len(made) == 3

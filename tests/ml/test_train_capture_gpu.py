@@ -245,7 +245,7 @@ def test_a_step_that_cannot_be_recorded_runs_eagerly_and_says_why() -> None:
     assert_same(states[0], states[1])
 
 
-# --- lanes --------------------------------------------------------------------------------------
+# --- slots ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("graphs", [True, False], ids=["graphs", "eager"])
@@ -260,34 +260,34 @@ def test_a_lane_does_not_depend_on_its_neighbours(count: int, graphs: bool) -> N
         run(made, 24, seed=seed)
         alone.append((made.state(), made.evaluate("test"), made.metrics()))
         made.close()
-    lanes = [trainer(name, graphs) for name in names]
+    trainers = [trainer(name, graphs) for name in names]
     for _ in range(3):
         going: dict[int, Iterator[bool]] = {}
-        for seed, lane in enumerate(lanes):
-            lane.initialise(seed, 0)
-            going[seed] = lane.train(LR, seed, 0, 24, yield_every=2)
+        for seed, one in enumerate(trainers):
+            one.initialise(seed, 0)
+            going[seed] = one.train(LR, seed, 0, 24, yield_every=2)
         while going:
             for seed, steps in list(going.items()):
                 if next(steps, None) is None:
                     del going[seed]
-        for lane, (state, tested, trained) in zip(lanes, alone, strict=True):
-            assert_same(lane.state(), state)
-            assert lane.evaluate("test") == tested
-            assert lane.metrics() == trained
+        for one, (state, tested, trained) in zip(trainers, alone, strict=True):
+            assert_same(one.state(), state)
+            assert one.evaluate("test") == tested
+            assert one.metrics() == trained
 
 
 def test_lanes_have_streams_of_their_own_and_give_them_back() -> None:
     device = torch.device("cuda:0")
-    lanes = [DeviceSlot(device) for _ in range(6)]
-    streams = {lane.stream.cuda_stream for lane in lanes if lane.stream is not None}
+    slots = [DeviceSlot(device) for _ in range(6)]
+    streams = {slot.stream.cuda_stream for slot in slots if slot.stream is not None}
     assert len(streams) == 6
     assert torch.cuda.default_stream().cuda_stream not in streams
-    for lane in lanes:
-        lane.close()
+    for slot in slots:
+        slot.close()
     again = [DeviceSlot(device) for _ in range(6)]
-    assert {lane.stream.cuda_stream for lane in again if lane.stream is not None} == streams
-    for lane in again:
-        lane.close()
+    assert {slot.stream.cuda_stream for slot in again if slot.stream is not None} == streams
+    for slot in again:
+        slot.close()
 
 
 def test_closing_a_trainer_leaves_the_others_graphs_alone() -> None:
@@ -384,7 +384,7 @@ def test_out_of_memory_while_recording_is_told_as_such() -> None:
 
 
 def test_a_worker_process_uses_graphs_in_stages(tmp_path: Path) -> None:
-    """Through the command a scheduler starts: two lanes, and the mode told in the results."""
+    """Through the command a scheduler starts: two slots, and the mode told in the results."""
     import json
 
     from prunectl.ml.datasets.registry import describe

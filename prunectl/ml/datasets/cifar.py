@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from prunectl.errors import DataError
 from prunectl.ml.datasets.arrays import Arrays
-from prunectl.ml.datasets.files import Finder
+from prunectl.ml.datasets.files import Finder, torchvision_download
 from prunectl.ml.datasets.registry import OptionValue
 
 LAYOUT = {
@@ -49,7 +49,10 @@ class ArrayUnpickler(pickle.Unpickler):
 def read(find: Finder, options: Mapping[str, OptionValue]) -> Arrays:
     """Read all batches; see `Finder.folder` for where they are looked for."""
     inner, train, test = LAYOUT[find.name]
-    folder = find.folder([*train, *test], [inner, find.name])
+    kind = find.name.upper()
+    folder = find.folder(
+        [*train, *test], [inner, find.name], lambda root: torchvision_download(kind, root)
+    )
     label = LABELS[find.name]
     return Arrays(*_join(folder, train, label), *_join(folder, test, label))
 

@@ -1,4 +1,4 @@
-"""Where the files of a data set lie, and how they get there. Free of torch but for the download itself."""
+"""Where the files of a data set lie, and how they get there. Free of torch but for a download by torchvision."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ class Finder:
         self,
         names: Sequence[str],
         folders: Sequence[str],
+        download: Callable[[Path], object],
         *,
         compressed: bool = False,
         fallbacks: Sequence[Path] = (),
@@ -50,7 +51,7 @@ class Finder:
         """Return the first folder that holds all the files `names`, each plain or, if `compressed`, with ``.gz`` added.
 
         Searched are `folders` within the root, the root itself, then `fallbacks`; `suits` may turn one down.
-        Where there is none, the files are downloaded into the root, and the search is made again.
+        Where there is none, `download(root)` brings the files into the root, and the search is made again.
         Raises DataError, in one line, naming what is missing and where it is expected.
         """
 
@@ -64,7 +65,7 @@ class Finder:
         found = search()
         if found is not None:
             return found
-        reason = self._download() if self.download else "downloads are off"
+        reason = self._download(download) if self.download else "downloads are off"
         found = search()
         if found is not None:
             return found
@@ -74,34 +75,24 @@ class Finder:
             "put the files there, or name their folder with --data or PRUNECTL_DATA"
         )
 
-    def _download(self) -> str:
+    def _download(self, download: Callable[[Path], object]) -> str:
         """Download, one process at a time. Returns what went wrong, in a few words."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             with _locked(self.root / f".{self.name}.lock"), _socket_timeout():
                 if self.progress is not None:
                     self.progress(f"downloading {self.name} to {self.root}")
-                download(self.name, self.root)
+                download(self.root)
         except (OSError, RuntimeError, EOFError, HTTPException, TarError) as error:
             return f"download failed: {' '.join(str(error).split()) or type(error).__name__}"
         return "the download did not bring it"
 
 
-def download(name: str, root: Path) -> None:
-    """Download a data set by torchvision, which checks MD5 sums, into torchvision's own folders under `root`."""
+def torchvision_download(kind: str, folder: Path, **options: str) -> None:
+    """Download into `folder` by the class `kind` of torchvision, which checks MD5 sums."""
     from torchvision import datasets
 
-    if name == "svhn":
-        for split in ("train", "test"):
-            datasets.SVHN(str(root / "svhn"), split=split, download=True)
-        return
-    classes = {
-        "mnist": datasets.MNIST,
-        "fashion-mnist": datasets.FashionMNIST,
-        "cifar10": datasets.CIFAR10,
-        "cifar100": datasets.CIFAR100,
-    }
-    classes[name](str(root), download=True)
+    getattr(datasets, kind)(str(folder), download=True, **options)
 
 
 def present(folder: Path, name: str, compressed: bool = False) -> Path | None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from prunectl.errors import DataError
 from prunectl.ml.datasets.arrays import Arrays
-from prunectl.ml.datasets.files import Finder, present
+from prunectl.ml.datasets.files import Finder, present, torchvision_download
 from prunectl.ml.datasets.registry import OptionValue
 
 FILES = (
@@ -26,7 +26,8 @@ FILES = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
-FOLDERS = {"mnist": ("MNIST/raw", "mnist"), "fashion-mnist": ("FashionMNIST/raw", "fashion-mnist")}
+CLASSES = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
+"""torchvision's classes, which are also the folders it downloads into."""
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist installs its files."""
 
@@ -41,7 +42,8 @@ def read(find: Finder, options: Mapping[str, OptionValue]) -> Arrays:
     """Read all four files; see `Finder.folder` for where they are looked for."""
     folder = find.folder(
         FILES,
-        FOLDERS[find.name],
+        [f"{CLASSES[find.name]}/raw", find.name],
+        lambda root: torchvision_download(CLASSES[find.name], root),
         compressed=True,
         fallbacks=[DEBIAN] if find.name == "fashion-mnist" else [],
         suits=lambda place: not _is_other(find.name, place),

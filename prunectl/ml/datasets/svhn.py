@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from prunectl.errors import DataError
 from prunectl.ml.datasets.arrays import Arrays
-from prunectl.ml.datasets.files import Finder
+from prunectl.ml.datasets.files import Finder, torchvision_download
 from prunectl.ml.datasets.registry import OptionValue
 
 FILES = ("train_32x32.mat", "test_32x32.mat")
@@ -22,7 +22,12 @@ FILES = ("train_32x32.mat", "test_32x32.mat")
 
 def read(find: Finder, options: Mapping[str, OptionValue]) -> Arrays:
     """Read both files; see `Finder.folder` for where they are looked for."""
-    folder = find.folder(FILES, ["svhn"])
+
+    def download(root: Path) -> None:
+        for split in ("train", "test"):
+            torchvision_download("SVHN", root / "svhn", split=split)
+
+    folder = find.folder(FILES, ["svhn"], download)
     return Arrays(*read_mat(folder / FILES[0]), *read_mat(folder / FILES[1]))
 
 
