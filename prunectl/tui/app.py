@@ -113,7 +113,7 @@ class Viewer(StoreApp, inherit_bindings=False):
     def _show(self) -> None:
         if self.view is not None:
             with self.batch_update():
-                self.view.on_screen_resume()
+                self.view.catch_up()
 
     def _tick(self) -> None:
         if self.view is not None:

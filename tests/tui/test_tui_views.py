@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from textual.widgets import Button
 
+from prunectl.errors import StoreError
 from prunectl.monitor.snapshot import Snapshot
 from prunectl.store.requests import Answer
 from prunectl.tui.columns import text_of
@@ -20,6 +21,7 @@ from prunectl.tui.results_reader import Boards
 from prunectl.tui.screens.dialogs import Confirm
 from prunectl.tui.screens.help import Help
 from prunectl.tui.screens.trial import TrialScreen
+from prunectl.tui.trial_detail import Setting
 from prunectl.tui.widgets.header import Header
 from tests.support import fake_snapshot as made
 from tests.support.fake_snapshot import STATES, Harness
@@ -134,6 +136,19 @@ def test_a_filter_reads_each_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
         await ui.press("slash", *"lr-rew")
         assert len(ui.table("trials").rows) == 3
         assert len(read) == 9
+
+    ui.play(story)
+
+
+def test_a_filter_keeps_rows_that_share_a_name() -> None:
+    ui = Harness(made.busy())
+
+    async def story(ui: Harness) -> None:
+        await ui.open_trial(LR0.trial)
+        config = ui.table("config")
+        config.apply([Setting("seed", "0", True), Setting("seed", "1")])
+        config.filter("seed")
+        assert [setting.value for setting in config.rows] == ["0", "1"]
 
     ui.play(story)
 
@@ -547,6 +562,44 @@ def test_sql_runs_tells_errors_and_keeps_its_history() -> None:
         assert "wrong" in editor.text
         await ui.press("escape", "1")
         assert ui.view.NAME == "Dashboard"
+
+    ui.play(story)
+
+
+def test_a_copy_that_failed_is_made_again_only_when_asked_for() -> None:
+    ui = Harness(made.busy())
+    asked: list[None] = []
+
+    def fail() -> Any:
+        asked.append(None)
+        raise StoreError("no database")
+
+    ui.reader.replica = fail  # type: ignore[method-assign]
+
+    async def story(ui: Harness) -> None:
+        await ui.press("3")
+        await ui.change(made.left())
+        assert "no scheduler since" in ui.text()
+        assert "no database. ^r tries again" in ui.text()
+        assert len(asked) == 1
+        await ui.press("ctrl+r")
+        assert len(asked) == 2
+
+    ui.play(story)
+
+
+def test_a_query_that_fails_by_the_disk_ends() -> None:
+    ui = Harness(made.busy())
+
+    def fail(*asked: Any) -> Any:
+        raise OSError("disk full")
+
+    ui.reader.made_replica.run = fail  # type: ignore[method-assign]
+
+    async def story(ui: Harness) -> None:
+        await ui.press("3", "ctrl+j")
+        assert "disk full" in ui.text()
+        assert not ui.view.running  # type: ignore[attr-defined]
 
     ui.play(story)
 

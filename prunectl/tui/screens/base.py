@@ -103,11 +103,14 @@ class View(Screen[None]):
 
     # snapshots
 
-    def take(self, snapshot: Snapshot) -> None:
-        """Show a snapshot."""
-        if snapshot is not self.snapshot and self.ready:
-            self.snapshot = snapshot
-            self.show(snapshot)
+    def catch_up(self) -> None:
+        """Show the newest snapshot; while the viewer is paused, only where none is shown yet."""
+        if self.ready and (self.snapshot is None or not self.viewer.paused):
+            snapshot = self.viewer.current()
+            if snapshot is not None and snapshot is not self.snapshot:
+                self.snapshot = snapshot
+                self.show(snapshot)
+        self.tick()
 
     def show(self, snapshot: Snapshot) -> None:
         """Bring the panels up to date."""
@@ -128,15 +131,11 @@ class View(Screen[None]):
         """Show what is known. What a view does when it is mounted comes before this."""
         self._composed = True
         self._lay_out_for(self.size.width, self.size.height)
-        self.on_screen_resume()
+        self.catch_up()
 
     def on_screen_resume(self) -> None:
         """Show what came in while another view was in front."""
-        if self.snapshot is None or not self.viewer.paused:
-            snapshot = self.viewer.current()
-            if snapshot is not None:
-                self.take(snapshot)
-        self.tick()
+        self.catch_up()
 
     def read(
         self,

@@ -10,7 +10,6 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Static, TextArea
 
-from prunectl.errors import PrunectlError
 from prunectl.tui import sql_view
 from prunectl.tui import text as t
 from prunectl.tui.keymap import hint
@@ -154,13 +153,15 @@ class Sql(View):
         self.panel("result").describe("Result", f"running … {stop} stops")
         started = clock()
 
-        def work() -> tuple[Result | None, str, float]:
-            try:
-                return replica.run(sql, ROWS, sql_view.parameters(sql)), "", clock() - started
-            except PrunectlError as error:
-                return None, str(error), clock() - started
+        def answered(result: Result | None, trouble: str = "") -> None:
+            self._answered(sql, result, trouble, clock() - started)
 
-        self.read(work, lambda answer: self._answered(sql, *answer), group="query")
+        self.read(
+            lambda: replica.run(sql, ROWS, sql_view.parameters(sql)),
+            answered,
+            lambda trouble: answered(None, trouble),
+            group="query",
+        )
 
     def _answered(self, sql: str, result: Result | None, trouble: str, seconds: float) -> None:
         """Show the answer, or what was wrong with the query."""

@@ -149,8 +149,10 @@ class TrialScreen(View):
                 self.detail = detail
                 self._fill()
 
-        # Where it fails, the logs are read again with the next snapshot.
-        self.read(lambda: logs.detail(view, varied, replay), show, group="detail")
+        def failed(trouble: str) -> None:
+            self._read_for = None  # the next snapshot tries again
+
+        self.read(lambda: logs.detail(view, varied, replay), show, failed, group="detail")
 
     def _fill(self) -> None:
         detail = self.detail

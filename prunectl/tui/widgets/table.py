@@ -97,13 +97,11 @@ class KeyedTable(TableLines[T], can_focus=True):
     def prepare_filter(self) -> None:
         """Read the texts that a filter searches: those of 10,000 trials take 120 ms, which
         the first key typed then need not wait for."""
-        known, self._texts = self._texts, {}
-        for item in self.items:
-            key = self._key(item)
-            found = known.get(key)
-            if found is None or found[0] is not item:
-                found = (item, text_of(item, self.columns))
-            self._texts[key] = found
+        known = self._texts
+        self._texts = {
+            id(item): known.get(id(item)) or (item, text_of(item, self.columns))
+            for item in self.items
+        }
 
     def _matching(self) -> list[T]:
         self.prepare_filter()
