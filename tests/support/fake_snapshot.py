@@ -400,11 +400,11 @@ class Harness:
             readonly=readonly,
             keys=keys,
             source=lambda: self.source,
-            send_request=self._ask,
-            reader=self.reader,  # type: ignore[arg-type]
-            clock=lambda: NOW,
             interval=10.0,
         )
+        self.app.send_request = self._ask  # type: ignore[assignment]
+        self.app.reader = self.reader  # type: ignore[assignment]
+        self.app.clock = lambda: NOW
         self.pilot: Any = None
 
     def _ask(self, request: Request) -> Answer:

@@ -744,10 +744,10 @@ def test_a_trial_that_waits_for_a_replay_shows_what_the_replay_does() -> None:
         assert "replay of 0000dddd to step 4 (250/1k)" in shown
         assert "replay: epoch 4  accuracy" in shown
         assert "Curve: test accuracy" in shown
-        points = ui.view.detail.points  # type: ignore[attr-defined]
+        epochs = ui.view.detail.epochs  # type: ignore[attr-defined]
         await ui.change(replace(snapshot, trials=trials))
         assert "replay: epoch 4  accuracy" in ui.text()
-        assert ui.view.detail.points == points  # type: ignore[attr-defined]
+        assert ui.view.detail.epochs == epochs  # type: ignore[attr-defined]
 
     ui.play(story)
 

@@ -18,7 +18,7 @@ from prunectl.monitor.snapshot import Snapshot, TrialView
 from prunectl.tui import status_lines as status
 from prunectl.tui.keymap import hint
 from prunectl.tui.requests import Request
-from prunectl.tui.screens.dialogs import Choose, Confirm, confirm_request
+from prunectl.tui.screens.dialogs import Choose, Confirm
 from prunectl.tui.viewer import StoreApp
 from prunectl.tui.widgets.header import Header
 from prunectl.tui.widgets.table import KeyedTable
@@ -293,10 +293,10 @@ class View(Screen[None]):
                 ("command: retry", f"prunectl retry {view.trial} --store {store}"),
             ]
         for name, everything in (("row", False), ("table", True)):
-            headings, rows = self.table().table_text(everything=everything)
-            if rows:
-                out.append((f"{name} as TSV", tsv(headings, rows)))
-                out.append((f"{name} as Markdown", markdown(headings, rows)))
+            lines = self.table().table_text(everything=everything)
+            if len(lines) > 1:
+                out.append((f"{name} as TSV", "".join("\t".join(line) + "\n" for line in lines)))
+                out.append((f"{name} as Markdown", markdown(lines)))
         return out
 
     def export(self, table: Result, what: str, stem: str, suffixes: Sequence[str]) -> None:
@@ -335,8 +335,7 @@ class View(Screen[None]):
                 text = "It is done or cancelled already: nothing to cancel."
                 self.notify(text, severity="warning")
             return
-        request = Request("cancel", _ids(trials))
-        confirm_request(self.viewer, _cancel_dialog(trials), request)
+        self.viewer.confirm(_cancel_dialog(trials), Request("cancel", _ids(trials)))
 
     def action_hold(self) -> None:
         """Hold the trials, or release them."""
@@ -394,19 +393,13 @@ TRIAL_KEYS: list[BindingType] = [
 """Of views with trials."""
 
 
-def tsv(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Write rows with tabs between."""
-    lines = ([cell.replace("\t", " ").strip() for cell in line] for line in (headings, *rows))
-    return "".join("\t".join(line) + "\n" for line in lines)
-
-
-def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Write rows as a GitHub table."""
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """Write lines, the headings first, as a GitHub table."""
     from prunectl.results.formats import to_markdown
     from prunectl.store.db.query import Result
 
-    texts = [tuple(cell.strip() for cell in row) for row in rows]
-    return to_markdown(Result(tuple(headings), ("VARCHAR",) * len(headings), texts))
+    headings, *rows = map(tuple, lines)
+    return to_markdown(Result(headings, ("VARCHAR",) * len(headings), rows))
 
 
 def _beginning(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -149,8 +149,8 @@ class Dashboard(View):
         height = max(1, self.size.height - 3)
         top = min(len(snapshot.devices) + EDGE, max(4, height // 4)) if snapshot.devices else 0
         room = height - top - (12 if self.has_class("-wide") else 7)
-        _set_height(self.panel("devices"), top)
-        _set_height(self.panel("running"), max(4, min(len(snapshot.running) + EDGE, room)))
+        self.panel("devices").styles.height = top
+        self.panel("running").styles.height = max(4, min(len(snapshot.running) + EDGE, room))
 
     def resized(self) -> None:
         self._choose_lower()
@@ -222,11 +222,6 @@ class Dashboard(View):
             return
         drained = item.view.state == "drained"
         self.viewer.send(Request("undrain" if drained else "drain", device=item.view.id))
-
-
-def _set_height(table: KeyedTable[Any], height: int) -> None:
-    if table.styles.height is None or table.styles.height.value != height:
-        table.styles.height = height
 
 
 def _last_minute(

@@ -60,7 +60,6 @@ class Leaderboard(View):
         """When the database may be read once more; 0: not before something changes."""
         self._changed = False
         self._reading = False
-        self._read_once = False
         self._seeds: dict[CellKey, tuple[SeedPoint, ...]] = {}
         self._asked: set[CellKey] = set()
         """Cells whose seeds were read since the last read of the tables."""
@@ -108,8 +107,10 @@ class Leaderboard(View):
         self.read(self.viewer.reader.boards, self._show_boards, self._read_failed, group="boards")
 
     def _show_boards(self, boards: Boards) -> None:
-        self._reading, self._read_once = False, True
+        self._reading = False
         self.boards = boards
+        if not boards.boards:
+            self._say("No finished cell yet. `prunectl run PLAN` fills this table.")
         self._asked.clear()
         self._lay_out()
 
@@ -139,8 +140,6 @@ class Leaderboard(View):
         if board is None:
             table.apply((), ())
             table.describe("Leaderboard")
-            if self._read_once:
-                self._say("No finished cell yet. `prunectl run PLAN` fills this table.")
         else:
             self._fill(table, board)
         self._show_cell()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, ClassVar, TypeVar
 
 from textual import events
@@ -265,11 +265,10 @@ class KeyedTable(TableLines[T], can_focus=True):
                 return column
         return None
 
-    def table_text(self, *, everything: bool = True) -> tuple[list[str], list[list[str]]]:
-        """Return headings and rows as texts: of all rows that are shown, or of the one under the cursor."""
+    def table_text(self, *, everything: bool) -> list[list[str]]:
+        """Return headings and rows as texts without tabs: of all rows shown, or of the one under the cursor."""
         columns = [column for column in self.columns if column.heading]
-        items: Sequence[T] = self.rows
-        if not everything:
-            items = self.rows[self.cursor : self.cursor + 1]
+        items = self.rows if everything else self.rows[self.cursor : self.cursor + 1]
         rows = [[column.cell(item).text for column in columns] for item in items]
-        return [column.heading for column in columns], rows
+        lines = [[column.heading for column in columns], *rows]
+        return [[text.replace("\t", " ").strip() for text in line] for line in lines]
