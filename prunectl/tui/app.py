@@ -49,7 +49,7 @@ class Viewer(StoreApp, inherit_bindings=False):
         Binding("S", "stop_run", "Stop the run (asks first)", show=False, id="app.stop"),
         Binding("question_mark,f1", "help", "Help", key_display="?", id="app.help"),
         Binding("q,ctrl+q,ctrl+c", "leave", "Quit", key_display="q", id="app.quit",
-                tooltip="Leave; a run goes on", priority=False),
+                tooltip="Leave; a run goes on"),
     ]  # fmt: skip
 
     def on_mount(self) -> None:
@@ -83,7 +83,7 @@ class Viewer(StoreApp, inherit_bindings=False):
 
     def _show(self) -> None:
         if self.view is not None:
-            with self.batch_update():
+            with self.batch_update():  # one repaint of all panels instead of one each
                 self.view.catch_up()
 
     def _tick(self) -> None:

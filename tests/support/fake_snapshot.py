@@ -310,9 +310,7 @@ class MadeReader:
 
     def seeds(self, cell: CellKey) -> tuple[SeedPoint, ...]:
         """Three."""
-        return tuple(
-            SeedPoint(seed, f"t{seed}", 92.0 + seed, 0.1, None, seed < 2) for seed in range(3)
-        )
+        return tuple(SeedPoint(seed, 92.0 + seed, None, seed < 2) for seed in range(3))
 
     def queries(self) -> dict[str, str]:
         """Two."""

@@ -52,6 +52,7 @@ class View(Screen[None]):
     NAME: ClassVar[str] = ""
     PRIMARY: ClassVar[str] = ""
     """Id of the table that keys mean where none has the focus."""
+    # Each view focuses a panel of its own when it is mounted; Textual would take the first one.
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "Open", show=False, key_display="⏎", id="view.open"),
@@ -63,6 +64,7 @@ class View(Screen[None]):
         Binding("r", "reverse", "Reverse the order", show=False, id="view.reverse"),
         Binding("z", "zoom", "Zoom the panel", show=False, id="view.zoom"),
         Binding("y", "copy", "Copy", show=False, id="view.copy"),
+        # Textual's screens take ctrl+c for copying selected text.
         Binding("ctrl+c", "app.leave", "Quit", show=False, id="view.quit", tooltip="Leave; a run goes on"),
     ]  # fmt: skip
 
@@ -70,6 +72,7 @@ class View(Screen[None]):
         super().__init__()
         self.snapshot: Snapshot | None = None
         """The one shown."""
+        # A snapshot can come while the panels are being mounted: `ready` waits for the last of them.
         self._composed = False
 
     # parts
@@ -157,6 +160,7 @@ class View(Screen[None]):
             else:
                 self.call_later(then, found)
 
+        # exit_on_error: even an error that nobody thought of must not end a viewer.
         self.run_worker(run, thread=True, group=group, exclusive=exclusive, exit_on_error=False)
 
     # size
@@ -202,8 +206,11 @@ class View(Screen[None]):
         return names[(at + step) % len(names)]
 
     def action_open(self) -> None:
-        """Open what is under the cursor."""
-        self.table().action_open()
+        """Open what is under the cursor, where there is something below it."""
+
+    def on_keyed_table_opened(self) -> None:
+        """Open the row under the cursor, which was clicked."""
+        self.action_open()
 
     def action_filter(self) -> None:
         """Type a filter."""

@@ -174,6 +174,7 @@ class TrialScreen(View):
             for number, text in enumerate(said.splitlines()):
                 lines.append(LogLine(f"failure/{number}", failure.time, text, "bad"))
         log = self.panel("log")
+        # A reader who has moved up in the log is not taken to its end.
         at_end = log.cursor >= len(log.rows) - 1
         log.apply(lines)
         follow, search = hint("trial.follow", "f"), hint("view.filter", "/")

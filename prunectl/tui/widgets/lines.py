@@ -100,10 +100,6 @@ class TableLines(ScrollView, Generic[T]):
             chosen.append((column, column.width))
         return chosen
 
-    def shown_columns(self) -> list[str]:
-        """Return the names of the columns that there is room for."""
-        return [column.name for column, _ in self._layout()]
-
     @property
     def item(self) -> T | None:
         """The item under the cursor."""

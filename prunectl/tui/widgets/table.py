@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 from textual import events
 from textual.binding import Binding, BindingType
@@ -45,11 +45,7 @@ class KeyedTable(TableLines[T], can_focus=True):
         """The cursor is on another row or column, or the item under it has changed."""
 
     class Opened(Message):
-        """Enter, or a click on the row under the cursor."""
-
-        def __init__(self, item: Any) -> None:
-            super().__init__()
-            self.item = item
+        """The row under the cursor was clicked."""
 
     # items
 
@@ -73,6 +69,7 @@ class KeyedTable(TableLines[T], can_focus=True):
         self.rows = ordered(rows, by, self.reverse) if by is not None else rows
         moved = self._follow()
         self._measure()
+        # Sorted rows move with every change: scroll along, so that the cursor keeps its line on the screen.
         if moved and by is not None:
             self.scroll_to(y=max(0, (self.cursor - place) * self.row_height), animate=False)
         self._caption()
@@ -227,11 +224,6 @@ class KeyedTable(TableLines[T], can_focus=True):
             first -= 1
         return first
 
-    def action_open(self) -> None:
-        """Say that the item under the cursor was chosen."""
-        if self.item is not None:
-            self.post_message(self.Opened(self.item))
-
     # mouse
 
     def on_click(self, event: events.Click) -> None:
@@ -250,7 +242,7 @@ class KeyedTable(TableLines[T], can_focus=True):
         if not 0 <= index < len(self.rows):
             return
         if index == self.cursor and (not self._cells or clicked is self.current_column):
-            self.action_open()
+            self.post_message(self.Opened())
             return
         if self._cells and clicked in self.columns[1:]:
             self.column = self.columns.index(clicked)
