@@ -5,22 +5,21 @@ It is a viewer. It can start, crash or run twice without touching a run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from collections.abc import Iterable
+from typing import ClassVar
 
 from textual import events
 from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from prunectl.store.paths import StorePaths
 from prunectl.tui import keymap
-from prunectl.tui.keymap import Context, Keymap
-from prunectl.tui.poller import INTERVAL, Poller, SnapshotReady, Source, WatchFailed
+from prunectl.tui.keymap import Context
+from prunectl.tui.poller import SnapshotReady, WatchFailed
 from prunectl.tui.requests import Request
 from prunectl.tui.screens.base import FilterBar, View
 from prunectl.tui.screens.dashboard import Dashboard
-from prunectl.tui.screens.dialogs import Choose, Confirm, confirm_request
+from prunectl.tui.screens.dialogs import Choose, Confirm
 from prunectl.tui.screens.help import Help, keys_of
 from prunectl.tui.screens.leaderboard import Leaderboard
 from prunectl.tui.screens.sql import Sql
@@ -50,36 +49,8 @@ class Viewer(StoreApp, inherit_bindings=False):
         Binding("S", "stop_run", "Stop the run (asks first)", show=False, id="app.stop"),
         Binding("question_mark,f1", "help", "Help", key_display="?", id="app.help"),
         Binding("q,ctrl+q,ctrl+c", "leave", "Quit", key_display="q", id="app.quit",
-                tooltip="Leave; a run goes on", priority=False),
+                tooltip="Leave; a run goes on"),
     ]  # fmt: skip
-
-    def __init__(
-        self,
-        paths: StorePaths,
-        *,
-        keys: Keymap | None = None,
-        source: Callable[[], Source] | None = None,
-        interval: float = INTERVAL,
-        **more: Any,
-    ) -> None:
-        """Create the program.
-
-        Args:
-            paths: the store.
-            keys: the user's own.
-            source: makes what looks at the store; a test has its own.
-            interval: seconds between two looks.
-            more: as for `StoreApp`.
-        """
-        super().__init__(paths, **more)
-        keymap.set_hints(keys or {})
-        self.set_keymap(keys or {})
-        self.poller = Poller(source or self._watcher, self, interval)
-
-    def _watcher(self) -> Source:
-        from prunectl.monitor.watcher import Watcher
-
-        return Watcher(self.paths, outline_first=True)
 
     def on_mount(self) -> None:
         """Start watching."""
@@ -112,8 +83,8 @@ class Viewer(StoreApp, inherit_bindings=False):
 
     def _show(self) -> None:
         if self.view is not None:
-            with self.batch_update():
-                self.view.on_screen_resume()
+            with self.batch_update():  # one repaint of all panels instead of one each
+                self.view.catch_up()
 
     def _tick(self) -> None:
         if self.view is not None:
@@ -138,9 +109,6 @@ class Viewer(StoreApp, inherit_bindings=False):
         """Freeze what is shown; the run and the watching go on."""
         self.paused = not self.paused
         self._show()
-
-    def poll_now(self) -> None:
-        self.poller.poll_now()
 
     def action_poll_now(self) -> None:
         """Look at the store now."""
@@ -195,7 +163,7 @@ class Viewer(StoreApp, inherit_bindings=False):
             "The same `prunectl run` goes on from there later."
         )
         dialog = Confirm("Stop the run?", detail, "Let it run", "Stop it")
-        confirm_request(self, dialog, Request("stop"))
+        self.confirm(dialog, Request("stop"))
 
 
 CONTEXTS: tuple[Context, ...] = (

@@ -51,13 +51,8 @@ def visible(columns: Sequence[Column[T]], width: int) -> list[tuple[Column[T], i
         del chosen[max(i for i, column in enumerate(chosen) if column.rank == worst)]
     flexible = [column for column in chosen if column.flex]
     share, rest = divmod(max(0, room()), max(1, len(flexible)))
-    widths = []
-    for column in chosen:
-        extra = share if column.flex else 0
-        if flexible and column is flexible[0]:
-            extra += rest
-        widths.append((column, column.width + extra))
-    return widths
+    extra = {c.name: share + (rest if c is flexible[0] else 0) for c in flexible}
+    return [(column, column.width + extra.get(column.name, 0)) for column in chosen]
 
 
 def text_of(item: T, columns: Iterable[Column[T]]) -> str:

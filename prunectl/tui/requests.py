@@ -1,8 +1,7 @@
-"""Requests to the scheduler as values, and the function that carries them."""
+"""Requests to the scheduler as values, and how one is sent."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,25 +22,17 @@ class Request:
     device: str = ""
 
 
-RequestSender = Callable[[Request], Answer]
-"""Carries a request and returns the answer; called in a thread."""
-
-
-def request_sender(paths: StorePaths) -> RequestSender:
-    """Return a function that asks the store's scheduler, or leaves the request for the next one."""
-
-    def send(request: Request) -> Answer:
-        try:
-            match request.do:
-                case "stop":
-                    return requests.stop(paths)
-                case "drain":
-                    return requests.drain(paths, request.device)
-                case "undrain":
-                    return requests.undrain(paths, request.device)
-                case do:
-                    return requests.change_trials(paths, do, request.trials, change=request.change)
-        except (PrunectlError, OSError) as error:
-            return Answer(False, str(error), by="nobody")
-
-    return send
+def send_request(paths: StorePaths, request: Request) -> Answer:
+    """Ask the store's scheduler, or leave the request for the next one. Returns the answer, also of a failure."""
+    try:
+        match request.do:
+            case "stop":
+                return requests.stop(paths)
+            case "drain":
+                return requests.drain(paths, request.device)
+            case "undrain":
+                return requests.undrain(paths, request.device)
+            case do:
+                return requests.change_trials(paths, do, request.trials, change=request.change)
+    except (PrunectlError, OSError) as error:
+        return Answer(False, str(error), by="nobody")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from prunectl.store.db.replica import Replica
 
 SEEDS = """
-SELECT seed, trial, accuracy, delta, flag, done FROM points
+SELECT seed, accuracy, flag, done FROM points
 WHERE plan = $plan AND cell = $cell AND iteration = $iteration ORDER BY seed
 """
 
@@ -45,9 +45,7 @@ class SeedPoint:
     """One seed of a cell."""
 
     seed: int
-    trial: str
     accuracy: float | None
-    delta: float | None
     flag: str | None
     done: bool
 

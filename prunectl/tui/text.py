@@ -83,6 +83,11 @@ def size(count: object) -> str:
     return f"{gib:.0f}G" if gib >= 9.5 else f"{gib:.1f}G"
 
 
+def share(part: float, whole: float) -> float:
+    """Return the part of the whole that is there, 0 of nothing."""
+    return part / whole if whole else 0.0
+
+
 def bar(share: object, width: int) -> str:
     """Draw a share of 0 to 1 as a bar of `width` columns, in eighths of a column."""
     known = min(1.0, max(0.0, finite(share) or 0.0))

@@ -15,17 +15,6 @@ Records = Sequence[Record]
 
 
 @dataclass(frozen=True)
-class Point:
-    """One evaluation; `x` is in steps from the beginning of the trial."""
-
-    x: float
-    accuracy: float | None
-    loss: float | None
-    train_loss: float | None
-    lr: float | None
-
-
-@dataclass(frozen=True)
 class Pruning:
     """Where an iteration began: at `x`, with this accuracy right after the weights were removed, in percent."""
 
@@ -46,7 +35,7 @@ class Layer:
     @property
     def density(self) -> float:
         """The share that is kept."""
-        return self.kept / self.total if self.total else 0.0
+        return t.share(self.kept, self.total)
 
 
 @dataclass(frozen=True)
@@ -74,18 +63,14 @@ class LogLine:
 class Detail:
     """What a trial's logs say."""
 
-    points: tuple[Point, ...] = ()
+    epochs: tuple[tuple[float, Record], ...] = ()
+    """Steps from the beginning of the trial, and the record of each epoch."""
     prunings: tuple[Pruning, ...] = ()
     layers: tuple[Layer, ...] = ()
     settings: tuple[Setting, ...] = ()
     log: tuple[LogLine, ...] = ()
-    results: tuple[float | None, ...] = ()
-    """Accuracy at the end of each finished iteration, percent."""
-
-    @property
-    def dense(self) -> float | None:
-        """Accuracy of the dense network at its end, percent."""
-        return self.results[0] if self.results else None
+    dense: float | None = None
+    """Accuracy of the dense network at its end, percent."""
 
 
 def detail_of(
@@ -105,17 +90,17 @@ def detail_of(
         replay: the log of a stage that trains the dense network again. It is in the log only: on the curve it is what
             the dense network did before.
     """
-    points: list[Point] = []
+    points: list[tuple[float, Record]] = []
     prunings: list[Pruning] = []
     layers: tuple[Layer, ...] = ()
     log: list[LogLine] = []
-    results: list[float | None] = []
+    dense: float | None = None
     start = 0.0
     for iteration, key in enumerate(view.path):
         found, goal = records.get(key, ()), view.sparsities[iteration]
         log += _log(found, key, iteration, goal)
         epochs = latest_epochs(found)
-        points += [_point(record, start) for record in epochs]
+        points += [(start + (t.finite(record.get("step")) or 0.0), record) for record in epochs]
         if pruned := _last(found, "pruned"):
             prunings.append(Pruning(start, goal, t.finite(pruned.get("accuracy_pruned"))))
             rows = pruned.get("layers") or ()
@@ -123,7 +108,8 @@ def detail_of(
         done = _last(found, "done")
         if done is None:
             break
-        results.append(t.finite(done.get("accuracy")))
+        if iteration == 0:
+            dense = t.finite(done.get("accuracy"))
         start += t.finite(done.get("steps")) or (epochs[-1].get("step", 0) if epochs else 0)
     if replay:
         log += _log(replay, "replay", 0, "0", "replay: ")
@@ -134,7 +120,7 @@ def detail_of(
         layers,
         tuple(settings(view, specs, varied)),
         tuple(log),
-        tuple(results),
+        dense,
     )
 
 
@@ -151,12 +137,6 @@ def latest_epochs(records: Records) -> list[Record]:
             if epoch not in best or record.get("attempt", 0) >= best[epoch].get("attempt", 0):
                 best[epoch] = record
     return [best[epoch] for epoch in sorted(best)]
-
-
-def _point(record: Record, start: float) -> Point:
-    names = ("accuracy", "loss", "train_loss", "lr")
-    x = start + (t.finite(record.get("step")) or 0.0)
-    return Point(x, *(t.finite(record.get(name)) for name in names))
 
 
 # the log in words

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from textual.app import App
+from textual.screen import ModalScreen
 
 from prunectl.monitor.snapshot import Snapshot
 from prunectl.store.paths import StorePaths
-from prunectl.tui.requests import Request, RequestSender, request_sender
+from prunectl.tui import keymap
+from prunectl.tui.keymap import Keymap
+from prunectl.tui.poller import INTERVAL, Poller, Source
+from prunectl.tui.requests import Request, send_request
 from prunectl.tui.results_reader import Reader
 from prunectl.tui.rows.study import Study, study_of
 from prunectl.tui.rows.trials import TrialList
 
 
 class StoreApp(App[None]):
-    """What all screens share. `Viewer` adds the views, the keys and the thread that watches."""
+    """What all screens share. `Viewer` adds the views and their keys."""
 
     def __init__(
         self,
@@ -25,19 +30,30 @@ class StoreApp(App[None]):
         *,
         readonly: bool = False,
         plain_curves: bool = False,
-        send_request: RequestSender | None = None,
-        reader: Reader | None = None,
-        clock: Callable[[], float] = time.time,
+        keys: Keymap | None = None,
+        source: Callable[[], Source] | None = None,
+        interval: float = INTERVAL,
     ) -> None:
-        """`plain_curves` draws without braille; the others replace, for tests, what carries requests, reads results
-        and tells the time."""
+        """Create the program.
+
+        Args:
+            paths: the store.
+            readonly: no key changes a run.
+            plain_curves: draw without braille.
+            keys: the user's own.
+            source: makes what looks at the store; a test has its own.
+            interval: seconds between two looks.
+        """
         super().__init__()
+        keymap.set_hints(keys or {})
+        self.set_keymap(keys or {})
         self.paths = paths
         self.readonly = readonly
         self.plain_curves = plain_curves
-        self.send_request = send_request or request_sender(paths)
-        self.reader = reader or Reader(paths)
-        self.clock = clock
+        self.send_request = partial(send_request, paths)
+        self.reader = Reader(paths)
+        self.clock: Callable[[], float] = time.time
+        self.poller = Poller(source or self._watcher, self, interval)
         self.snapshot: Snapshot | None = None
         """The newest."""
         self.paused = False
@@ -49,6 +65,11 @@ class StoreApp(App[None]):
         """Printed on the terminal after the end."""
         self._listed: Snapshot | None = None
         self._plans: tuple[str, ...] = ()
+
+    def _watcher(self) -> Source:
+        from prunectl.monitor.watcher import Watcher
+
+        return Watcher(self.paths, outline_first=True)
 
     def current(self) -> Snapshot | None:
         """Return the newest snapshot, with `study` and `trial_list` brought up to it."""
@@ -67,8 +88,17 @@ class StoreApp(App[None]):
             self.pop_screen()
         self.switch_mode(name)
 
+    def confirm(self, dialog: ModalScreen[bool], request: Request) -> None:
+        """Ask, and send the request if it is meant."""
+
+        def answered(meant: bool | None) -> None:
+            if meant:
+                self.send(request)
+
+        self.push_screen(dialog, answered)
+
     def send(self, request: Request) -> None:
-        """Send a request in a thread; its answer is shown when it comes."""
+        """Send a request in a thread; its answer is shown when it comes, and what became of it is looked at."""
         if self.readonly:
             self.notify("This viewer only reads (--readonly).", severity="warning")
             return
@@ -77,9 +107,6 @@ class StoreApp(App[None]):
             answer = self.send_request(request)
             severity: Any = "information" if answer.ok else "error"
             self.call_later(self.notify, answer.text, severity=severity, markup=False)
-            self.call_later(self.poll_now)
+            self.poller.poll_now()
 
         self.run_worker(work, thread=True, group="requests", exit_on_error=False)
-
-    def poll_now(self) -> None:
-        """Look at the store now, for what became of a request."""

@@ -7,9 +7,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from prunectl.monitor.snapshot import Snapshot
+from prunectl.store.paths import StorePaths
+from prunectl.tui.app import Viewer
 
 PROBE_SECONDS = 0.01
 """Between two looks at the event loop."""
@@ -20,10 +21,7 @@ def lag(
 ) -> dict[str, float]:
     """Lag of the event loop (ms), and CPU (percent of a core, with that of asking) while the snapshots are replayed at
     `hertz` for `seconds`."""
-    found = asyncio.run(_watch(frames, seconds, 1 / hertz, size))
-    return {f"lag_{name}_ms": found[name] for name in ("p50", "p95", "max")} | {
-        "replay_cpu_percent": found["cpu"]
-    }
+    return asyncio.run(_watch(frames, seconds, 1 / hertz, size))
 
 
 class Replay:
@@ -42,19 +40,10 @@ class Replay:
         return replace(frame, time=time.time())
 
 
-def _viewer(frames: Sequence[Snapshot], interval: float) -> Any:
-    from prunectl.store.paths import StorePaths
-    from prunectl.tui.app import Viewer
-
-    return Viewer(
-        StorePaths(Path("/nonexistent")), source=lambda: Replay(frames), interval=interval
-    )
-
-
 async def _watch(
     frames: Sequence[Snapshot], seconds: float, interval: float, size: tuple[int, int]
 ) -> dict[str, float]:
-    app = _viewer(frames, interval)
+    app = Viewer(StorePaths(Path("/nonexistent")), source=lambda: Replay(frames), interval=interval)
     lags: list[float] = []
     async with app.run_test(size=size) as pilot:
         await pilot.pause(1.0)
@@ -67,8 +56,8 @@ async def _watch(
         cpu = (time.process_time() - used) / wall
     lags.sort()
     return {
-        "p50": round(1000 * lags[len(lags) // 2], 2),
-        "p95": round(1000 * lags[int(len(lags) * 0.95)], 2),
-        "max": round(1000 * lags[-1], 2),
-        "cpu": round(100 * cpu, 1),
+        "lag_p50_ms": round(1000 * lags[len(lags) // 2], 2),
+        "lag_p95_ms": round(1000 * lags[int(len(lags) * 0.95)], 2),
+        "lag_max_ms": round(1000 * lags[-1], 2),
+        "replay_cpu_percent": round(100 * cpu, 1),
     }

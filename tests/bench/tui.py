@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from types import TracebackType
 from typing import Any
 
 from prunectl.bench.cleanup import orderly
@@ -100,12 +99,7 @@ class Viewer:
     def __enter__(self) -> Viewer:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._process.kill()
         self._process.wait()
         os.close(self._terminal)

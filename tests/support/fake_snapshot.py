@@ -310,9 +310,7 @@ class MadeReader:
 
     def seeds(self, cell: CellKey) -> tuple[SeedPoint, ...]:
         """Three."""
-        return tuple(
-            SeedPoint(seed, f"t{seed}", 92.0 + seed, 0.1, None, seed < 2) for seed in range(3)
-        )
+        return tuple(SeedPoint(seed, 92.0 + seed, None, seed < 2) for seed in range(3))
 
     def queries(self) -> dict[str, str]:
         """Two."""
@@ -400,11 +398,11 @@ class Harness:
             readonly=readonly,
             keys=keys,
             source=lambda: self.source,
-            send_request=self._ask,
-            reader=self.reader,  # type: ignore[arg-type]
-            clock=lambda: NOW,
             interval=10.0,
         )
+        self.app.send_request = self._ask  # type: ignore[assignment]
+        self.app.reader = self.reader  # type: ignore[assignment]
+        self.app.clock = lambda: NOW
         self.pilot: Any = None
 
     def _ask(self, request: Request) -> Answer:

@@ -205,12 +205,11 @@ def test_a_trial_from_its_logs() -> None:
     view = made.trial("lr-rewind", 0, "running", 2)
     found = {key: made.records(k) for k, key in enumerate(view.path[:3])}
     detail = detail_of(view, found, {}, ("strategy",))
-    assert [point.x for point in detail.points[:5]] == [250, 500, 750, 1000, 1250]
+    assert [step for step, _ in detail.epochs[:5]] == [250, 500, 750, 1000, 1250]
     assert [(p.x, p.sparsity, p.accuracy) for p in detail.prunings] == [
         (1000, "0.5", 61.2),
         (2000, "0.75", 61.2),
     ]
-    assert detail.results == (92.0, 91.0, 90.0)
     assert detail.dense == 92.0
     assert [layer.density for layer in detail.layers] == [0.75, 1 / 3]
     assert {s.key for s in detail.settings if s.varied} == {"strategy", "seed"}
@@ -224,7 +223,7 @@ def test_epochs_logged_again_after_a_crash_count_once() -> None:
         {"type": "epoch", "epoch": 2, "step": 500, "accuracy": 82.0, "attempt": 2},
     ]
     detail = detail_of(view, {view.path[0]: epochs}, {})
-    assert [point.accuracy for point in detail.points] == [80.0, 82.0]
+    assert [record["accuracy"] for _, record in detail.epochs] == [80.0, 82.0]
 
 
 def test_log_lines_take_anything() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from textual.widgets import Button
 
+from prunectl.errors import StoreError
 from prunectl.monitor.snapshot import Snapshot
 from prunectl.store.requests import Answer
 from prunectl.tui.columns import text_of
@@ -20,6 +21,7 @@ from prunectl.tui.results_reader import Boards
 from prunectl.tui.screens.dialogs import Confirm
 from prunectl.tui.screens.help import Help
 from prunectl.tui.screens.trial import TrialScreen
+from prunectl.tui.trial_detail import Setting
 from prunectl.tui.widgets.header import Header
 from tests.support import fake_snapshot as made
 from tests.support.fake_snapshot import STATES, Harness
@@ -79,7 +81,7 @@ def test_sorting_by_keys_and_by_the_heading() -> None:
     async def story(ui: Harness) -> None:
         table = ui.table("trials")
         natural = rows(ui, "trials")
-        names = [name for name in table.shown_columns() if name not in ("glyph",)]
+        names = [column.name for column, _ in table._layout() if column.name != "glyph"]
         for _ in range(names.index("seed") + 1):
             await ui.press("full_stop")
         assert table.sort_column == "seed"
@@ -134,6 +136,19 @@ def test_a_filter_reads_each_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
         await ui.press("slash", *"lr-rew")
         assert len(ui.table("trials").rows) == 3
         assert len(read) == 9
+
+    ui.play(story)
+
+
+def test_a_filter_keeps_rows_that_share_a_name() -> None:
+    ui = Harness(made.busy())
+
+    async def story(ui: Harness) -> None:
+        await ui.open_trial(LR0.trial)
+        config = ui.table("config")
+        config.apply([Setting("seed", "0", True), Setting("seed", "1")])
+        config.filter("seed")
+        assert [setting.value for setting in config.rows] == ["0", "1"]
 
     ui.play(story)
 
@@ -551,6 +566,44 @@ def test_sql_runs_tells_errors_and_keeps_its_history() -> None:
     ui.play(story)
 
 
+def test_a_copy_that_failed_is_made_again_only_when_asked_for() -> None:
+    ui = Harness(made.busy())
+    asked: list[None] = []
+
+    def fail() -> Any:
+        asked.append(None)
+        raise StoreError("no database")
+
+    ui.reader.replica = fail  # type: ignore[method-assign]
+
+    async def story(ui: Harness) -> None:
+        await ui.press("3")
+        await ui.change(made.left())
+        assert "no scheduler since" in ui.text()
+        assert "no database. ^r tries again" in ui.text()
+        assert len(asked) == 1
+        await ui.press("ctrl+r")
+        assert len(asked) == 2
+
+    ui.play(story)
+
+
+def test_a_query_that_fails_by_the_disk_ends() -> None:
+    ui = Harness(made.busy())
+
+    def fail(*asked: Any) -> Any:
+        raise OSError("disk full")
+
+    ui.reader.made_replica.run = fail  # type: ignore[method-assign]
+
+    async def story(ui: Harness) -> None:
+        await ui.press("3", "ctrl+j")
+        assert "disk full" in ui.text()
+        assert not ui.view.running  # type: ignore[attr-defined]
+
+    ui.play(story)
+
+
 # what must not break it
 
 
@@ -691,10 +744,10 @@ def test_a_trial_that_waits_for_a_replay_shows_what_the_replay_does() -> None:
         assert "replay of 0000dddd to step 4 (250/1k)" in shown
         assert "replay: epoch 4  accuracy" in shown
         assert "Curve: test accuracy" in shown
-        points = ui.view.detail.points  # type: ignore[attr-defined]
+        epochs = ui.view.detail.epochs  # type: ignore[attr-defined]
         await ui.change(replace(snapshot, trials=trials))
         assert "replay: epoch 4  accuracy" in ui.text()
-        assert ui.view.detail.points == points  # type: ignore[attr-defined]
+        assert ui.view.detail.epochs == epochs  # type: ignore[attr-defined]
 
     ui.play(story)
 

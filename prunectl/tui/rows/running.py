@@ -7,7 +7,7 @@ from functools import lru_cache
 from prunectl.monitor.snapshot import RunningView
 from prunectl.tui import text as t
 from prunectl.tui.columns import Cell, Column
-from prunectl.tui.rows.study import IDENTIFIER, Study, method, place
+from prunectl.tui.rows.study import IDENTIFIER, Study, iteration_text, method, place
 
 
 def trouble(view: RunningView) -> str:
@@ -26,13 +26,11 @@ def _known(view: RunningView) -> list[float]:
 
 def phase(view: RunningView) -> str:
     """Return what the stage is to its trial."""
-    if view.replay:
-        return "replay"
-    return "dense" if view.iteration == 0 else f"it {view.iteration}/{view.iterations}"
+    return "replay" if view.replay else iteration_text(view.iteration, view.iterations)
 
 
 def _share(view: RunningView) -> float:
-    return view.step / view.steps if view.steps else 0.0
+    return t.share(view.step, view.steps)
 
 
 def _trial(view: RunningView) -> Cell:

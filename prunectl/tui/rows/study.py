@@ -50,6 +50,11 @@ def method(labels: Labels, study: Study) -> str:
     return " ".join([labels.get("strategy") or t.DASH, *(labels.get(n, "") for n in study.varied)])
 
 
+def iteration_text(iteration: int, last: int) -> str:
+    """Name an iteration of the `last` ones: ``dense``, ``it 2/5``."""
+    return f"it {iteration}/{last}" if iteration else "dense"
+
+
 def place(labels: Labels, study: Study) -> str:
     """Return network, data set and recipe as far as they differ."""
     return " ".join(labels.get(name, "") for name in study.places)

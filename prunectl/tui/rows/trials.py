@@ -8,7 +8,7 @@ from functools import lru_cache
 from prunectl.monitor.snapshot import FailureView, Snapshot, TrialView
 from prunectl.tui import text as t
 from prunectl.tui.columns import Cell, Column
-from prunectl.tui.rows.study import IDENTIFIER, Study, method, place
+from prunectl.tui.rows.study import IDENTIFIER, Study, iteration_text, method, place
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,8 @@ def _glyph(view: TrialView) -> Cell:
     return Cell(*t.STATES.get(view.state, ("?", "")))
 
 
-def _iteration(view: TrialView) -> str:
-    return "dense" if view.iteration == 0 else f"it {view.iteration}/{len(view.path) - 1}"
-
-
 def _share(view: TrialView) -> float:
-    return view.steps_done / view.steps if view.steps else 0.0
+    return t.share(view.steps_done, view.steps)
 
 
 def _percent(view: TrialView) -> str:
@@ -113,7 +109,8 @@ def trial_columns(study: Study) -> tuple[Column[TrialRow], ...]:
         Column("sparsity", "SPARS", 6, lambda r: Cell(t.sparsity(goal(r.view))), right=True,
                order=lambda r: float(goal(r.view))),
         Column("seed", "SEED", 4, lambda r: Cell(str(r.view.seed)), right=True, order=lambda r: r.view.seed),
-        Column("phase", "AT", 7, lambda r: Cell(_iteration(r.view)), rank=4, order=lambda r: r.view.iteration),
+        Column("phase", "AT", 7, lambda r: Cell(iteration_text(r.view.iteration, len(r.view.path) - 1)), rank=4,
+               order=lambda r: r.view.iteration),
         Column("done", "DONE", 4, lambda r: Cell(_percent(r.view)), right=True, rank=5,
                order=lambda r: _share(r.view)),
         Column("estimate", "EST", 5, lambda r: Cell(t.duration(r.seconds) if r.position else ""), right=True,

@@ -18,7 +18,7 @@ from prunectl.monitor.snapshot import Snapshot, TrialView
 from prunectl.tui import status_lines as status
 from prunectl.tui.keymap import hint
 from prunectl.tui.requests import Request
-from prunectl.tui.screens.dialogs import Choose, Confirm, confirm_request
+from prunectl.tui.screens.dialogs import Choose, Confirm
 from prunectl.tui.viewer import StoreApp
 from prunectl.tui.widgets.header import Header
 from prunectl.tui.widgets.table import KeyedTable
@@ -52,6 +52,7 @@ class View(Screen[None]):
     NAME: ClassVar[str] = ""
     PRIMARY: ClassVar[str] = ""
     """Id of the table that keys mean where none has the focus."""
+    # Each view focuses a panel of its own when it is mounted; Textual would take the first one.
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "Open", show=False, key_display="⏎", id="view.open"),
@@ -63,6 +64,7 @@ class View(Screen[None]):
         Binding("r", "reverse", "Reverse the order", show=False, id="view.reverse"),
         Binding("z", "zoom", "Zoom the panel", show=False, id="view.zoom"),
         Binding("y", "copy", "Copy", show=False, id="view.copy"),
+        # Textual's screens take ctrl+c for copying selected text.
         Binding("ctrl+c", "app.leave", "Quit", show=False, id="view.quit", tooltip="Leave; a run goes on"),
     ]  # fmt: skip
 
@@ -70,6 +72,7 @@ class View(Screen[None]):
         super().__init__()
         self.snapshot: Snapshot | None = None
         """The one shown."""
+        # A snapshot can come while the panels are being mounted: `ready` waits for the last of them.
         self._composed = False
 
     # parts
@@ -103,11 +106,14 @@ class View(Screen[None]):
 
     # snapshots
 
-    def take(self, snapshot: Snapshot) -> None:
-        """Show a snapshot."""
-        if snapshot is not self.snapshot and self.ready:
-            self.snapshot = snapshot
-            self.show(snapshot)
+    def catch_up(self) -> None:
+        """Show the newest snapshot; while the viewer is paused, only where none is shown yet."""
+        if self.ready and (self.snapshot is None or not self.viewer.paused):
+            snapshot = self.viewer.current()
+            if snapshot is not None and snapshot is not self.snapshot:
+                self.snapshot = snapshot
+                self.show(snapshot)
+        self.tick()
 
     def show(self, snapshot: Snapshot) -> None:
         """Bring the panels up to date."""
@@ -128,15 +134,11 @@ class View(Screen[None]):
         """Show what is known. What a view does when it is mounted comes before this."""
         self._composed = True
         self._lay_out_for(self.size.width, self.size.height)
-        self.on_screen_resume()
+        self.catch_up()
 
     def on_screen_resume(self) -> None:
         """Show what came in while another view was in front."""
-        if self.snapshot is None or not self.viewer.paused:
-            snapshot = self.viewer.current()
-            if snapshot is not None:
-                self.take(snapshot)
-        self.tick()
+        self.catch_up()
 
     def read(
         self,
@@ -158,6 +160,7 @@ class View(Screen[None]):
             else:
                 self.call_later(then, found)
 
+        # exit_on_error: even an error that nobody thought of must not end a viewer.
         self.run_worker(run, thread=True, group=group, exclusive=exclusive, exit_on_error=False)
 
     # size
@@ -203,8 +206,11 @@ class View(Screen[None]):
         return names[(at + step) % len(names)]
 
     def action_open(self) -> None:
-        """Open what is under the cursor."""
-        self.table().action_open()
+        """Open what is under the cursor, where there is something below it."""
+
+    def on_keyed_table_opened(self) -> None:
+        """Open the row under the cursor, which was clicked."""
+        self.action_open()
 
     def action_filter(self) -> None:
         """Type a filter."""
@@ -294,10 +300,10 @@ class View(Screen[None]):
                 ("command: retry", f"prunectl retry {view.trial} --store {store}"),
             ]
         for name, everything in (("row", False), ("table", True)):
-            headings, rows = self.table().table_text(everything=everything)
-            if rows:
-                out.append((f"{name} as TSV", tsv(headings, rows)))
-                out.append((f"{name} as Markdown", markdown(headings, rows)))
+            lines = self.table().table_text(everything=everything)
+            if len(lines) > 1:
+                out.append((f"{name} as TSV", "".join("\t".join(line) + "\n" for line in lines)))
+                out.append((f"{name} as Markdown", markdown(lines)))
         return out
 
     def export(self, table: Result, what: str, stem: str, suffixes: Sequence[str]) -> None:
@@ -336,8 +342,7 @@ class View(Screen[None]):
                 text = "It is done or cancelled already: nothing to cancel."
                 self.notify(text, severity="warning")
             return
-        request = Request("cancel", _ids(trials))
-        confirm_request(self.viewer, _cancel_dialog(trials), request)
+        self.viewer.confirm(_cancel_dialog(trials), Request("cancel", _ids(trials)))
 
     def action_hold(self) -> None:
         """Hold the trials, or release them."""
@@ -395,19 +400,13 @@ TRIAL_KEYS: list[BindingType] = [
 """Of views with trials."""
 
 
-def tsv(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Write rows with tabs between."""
-    lines = ([cell.replace("\t", " ").strip() for cell in line] for line in (headings, *rows))
-    return "".join("\t".join(line) + "\n" for line in lines)
-
-
-def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Write rows as a GitHub table."""
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """Write lines, the headings first, as a GitHub table."""
     from prunectl.results.formats import to_markdown
     from prunectl.store.db.query import Result
 
-    texts = [tuple(cell.strip() for cell in row) for row in rows]
-    return to_markdown(Result(tuple(headings), ("VARCHAR",) * len(headings), texts))
+    headings, *rows = map(tuple, lines)
+    return to_markdown(Result(headings, ("VARCHAR",) * len(headings), rows))
 
 
 def _beginning(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -92,6 +92,7 @@ class Dashboard(View):
         self._show_events(snapshot)
         self._show_coverage(snapshot)
         self._fit(snapshot)
+        # A run has begun: go where it is seen, unless the user has chosen a panel.
         if not was_running and snapshot.running and self.panel("trials").has_focus:
             running.focus()
 
@@ -100,6 +101,7 @@ class Dashboard(View):
         devices.display = bool(snapshot.devices)
         listed = []
         for view in snapshot.devices:
+            # A minute has 120 snapshots, two a second, and some more where requests hasten them.
             past = self._past.setdefault(view.id, deque(maxlen=240))
             past.append((snapshot.time, view.utilisation))
             listed.append(DeviceRow(view.id, view, _last_minute(past, snapshot.time)))
@@ -146,11 +148,12 @@ class Dashboard(View):
 
     def _fit(self, snapshot: Snapshot) -> None:
         """Give the tables on top what they need, and the list below at least a third."""
+        # 3 lines are header and footer; the lists below keep 12 lines of a wide screen, 7 of a narrow one.
         height = max(1, self.size.height - 3)
         top = min(len(snapshot.devices) + EDGE, max(4, height // 4)) if snapshot.devices else 0
         room = height - top - (12 if self.has_class("-wide") else 7)
-        _set_height(self.panel("devices"), top)
-        _set_height(self.panel("running"), max(4, min(len(snapshot.running) + EDGE, room)))
+        self.panel("devices").styles.height = top
+        self.panel("running").styles.height = max(4, min(len(snapshot.running) + EDGE, room))
 
     def resized(self) -> None:
         self._choose_lower()
@@ -210,10 +213,6 @@ class Dashboard(View):
         if chosen:
             self.app.push_screen(TrialScreen(chosen[0], siblings or chosen))
 
-    def on_keyed_table_opened(self, message: KeyedTable.Opened) -> None:
-        """Enter on a row, or a click on the row under the cursor."""
-        self.action_open()
-
     def action_drain(self) -> None:
         """Take a device out of use, or use it again."""
         item = self.panel("devices").item
@@ -222,11 +221,6 @@ class Dashboard(View):
             return
         drained = item.view.state == "drained"
         self.viewer.send(Request("undrain" if drained else "drain", device=item.view.id))
-
-
-def _set_height(table: KeyedTable[Any], height: int) -> None:
-    if table.styles.height is None or table.styles.height.value != height:
-        table.styles.height = height
 
 
 def _last_minute(

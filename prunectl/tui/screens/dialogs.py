@@ -13,9 +13,6 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, OptionList, Static
 from textual.widgets.option_list import Option
 
-from prunectl.tui.requests import Request
-from prunectl.tui.viewer import StoreApp
-
 
 class Confirm(ModalScreen[bool]):
     """Asks; returns True only where the button beside the safe one was pressed."""
@@ -45,16 +42,6 @@ class Confirm(ModalScreen[bool]):
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """Answer."""
         self.dismiss(event.button.id == "act")
-
-
-def confirm_request(app: StoreApp, dialog: Confirm, request: Request) -> None:
-    """Ask, and send the request if it is meant."""
-
-    def answered(meant: bool | None) -> None:
-        if meant:
-            app.send(request)
-
-    app.push_screen(dialog, answered)
 
 
 class Choose(ModalScreen[int | None]):

@@ -60,7 +60,6 @@ class Leaderboard(View):
         """When the database may be read once more; 0: not before something changes."""
         self._changed = False
         self._reading = False
-        self._read_once = False
         self._seeds: dict[CellKey, tuple[SeedPoint, ...]] = {}
         self._asked: set[CellKey] = set()
         """Cells whose seeds were read since the last read of the tables."""
@@ -98,6 +97,7 @@ class Leaderboard(View):
         now = self.viewer.clock()
         if self._reading or (self.boards.boards and self._due and now < self._due):
             return
+        # Opening the database creates it, which is left to a live scheduler: it does so with the first result.
         nobody_writes = self.snapshot is not None and not self.snapshot.scheduler.alive
         if not self.viewer.reader.has_results and not nobody_writes:
             self._say("No results yet: the first stage that is done brings them.")
@@ -108,8 +108,10 @@ class Leaderboard(View):
         self.read(self.viewer.reader.boards, self._show_boards, self._read_failed, group="boards")
 
     def _show_boards(self, boards: Boards) -> None:
-        self._reading, self._read_once = False, True
+        self._reading = False
         self.boards = boards
+        if not boards.boards:
+            self._say("No finished cell yet. `prunectl run PLAN` fills this table.")
         self._asked.clear()
         self._lay_out()
 
@@ -139,8 +141,6 @@ class Leaderboard(View):
         if board is None:
             table.apply((), ())
             table.describe("Leaderboard")
-            if self._read_once:
-                self._say("No finished cell yet. `prunectl run PLAN` fills this table.")
         else:
             self._fill(table, board)
         self._show_cell()
@@ -152,10 +152,12 @@ class Leaderboard(View):
         table.apply(methods, rows.board_columns(board, wide=wide, delta=self.delta))
         title = rows.title(board, self.at, len(self.boards.boards), self.delta)
         table.describe(title, rows.legend(methods))
+        # 22 lines remain for the header, the footer, the cell and a curve that can be read.
         needed = 2 * len(methods) + 3
         table.styles.height = min(needed, max(8, self.size.height - 22)) if wide else "1fr"
         if self._seen_board != board.title:
             self._seen_board = board.title
+            # The first method, which is below the dense network.
             table.move_to(1 if len(table.rows) > 1 else 0)
 
     def on_keyed_table_moved(self, message: KeyedTable.Moved) -> None:
@@ -228,10 +230,6 @@ class Leaderboard(View):
         trials = [view.trial for view in self.chosen_trials()]
         if trials:
             self.app.push_screen(TrialScreen(trials[0], trials))
-
-    def on_keyed_table_opened(self, message: KeyedTable.Opened) -> None:
-        """Enter, or a click on the cell under the cursor."""
-        self.action_open()
 
     def action_delta(self) -> None:
         """Show changes from dense, or accuracies."""

@@ -10,7 +10,6 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Static, TextArea
 
-from prunectl.errors import PrunectlError
 from prunectl.tui import sql_view
 from prunectl.tui import text as t
 from prunectl.tui.keymap import hint
@@ -33,6 +32,7 @@ class Sql(View):
     NAME = "SQL"
     PRIMARY = "result"
     BINDINGS: ClassVar[list[BindingType]] = [
+        # priority: the editor would take these for itself.
         Binding("ctrl+j,f5", "run_query", "Run", key_display="^j", id="sql.run", priority=True,
                 tooltip="Run the query (also F5)"),
         Binding("ctrl+o", "browse", "Recipes", key_display="^o", id="sql.recipes", priority=True,
@@ -46,6 +46,7 @@ class Sql(View):
         Binding("escape", "back", "Stop/back", key_display="esc", id="view.back",
                 tooltip="Stop the query; then leave the editor"),
         Binding("slash", "filter", "Filter the rows", show=False, key_display="/", id="view.filter"),
+        # Not shown: `q` is typed while the editor has the focus, and 80 columns hold no more.
         Binding("q,ctrl+q,ctrl+c", "app.leave", "Quit", show=False, key_display="q", id="app.quit",
                 tooltip="Leave; a run goes on"),
     ]  # fmt: skip
@@ -87,7 +88,7 @@ class Sql(View):
             self.action_recopy()
 
     def on_unmount(self) -> None:
-        """Close the copy."""
+        """Close the copy; a query that still runs in its thread keeps it until the process ends."""
         if self.replica is not None and not self.running:
             self.replica.close()
 
@@ -154,13 +155,15 @@ class Sql(View):
         self.panel("result").describe("Result", f"running … {stop} stops")
         started = clock()
 
-        def work() -> tuple[Result | None, str, float]:
-            try:
-                return replica.run(sql, ROWS, sql_view.parameters(sql)), "", clock() - started
-            except PrunectlError as error:
-                return None, str(error), clock() - started
+        def answered(result: Result | None, trouble: str = "") -> None:
+            self._answered(sql, result, trouble, clock() - started)
 
-        self.read(work, lambda answer: self._answered(sql, *answer), group="query")
+        self.read(
+            lambda: replica.run(sql, ROWS, sql_view.parameters(sql)),
+            answered,
+            lambda trouble: answered(None, trouble),
+            group="query",
+        )
 
     def _answered(self, sql: str, result: Result | None, trouble: str, seconds: float) -> None:
         """Show the answer, or what was wrong with the query."""
@@ -198,9 +201,9 @@ class Sql(View):
         self.remove_class("-browsing")
         self._editor.focus()
 
-    def on_keyed_table_opened(self, message: KeyedTable.Opened) -> None:
+    def action_open(self) -> None:
         """Put the chosen query into the editor."""
-        entry = message.item
+        entry = self.table().item
         if isinstance(entry, Entry) and entry.sql:
             self._editor.text = entry.sql
             self._editor.border_title = Content(entry.text.strip()[:60])

@@ -19,7 +19,7 @@ from prunectl.tui import text as t
 from prunectl.tui.columns import Cell, Column
 from prunectl.tui.keymap import hint
 from prunectl.tui.rows.running import trouble
-from prunectl.tui.rows.study import IDENTIFIER, method
+from prunectl.tui.rows.study import IDENTIFIER, iteration_text, method
 from prunectl.tui.rows.trials import failure_of
 from prunectl.tui.screens.base import TRIAL_KEYS, View
 from prunectl.tui.trial_detail import Detail, Layer, LogLine, Setting
@@ -55,7 +55,7 @@ METRICS = {
     "train_loss": "training loss",
     "lr": "rate",
 }
-"""What the curve can show: fields of `Point`, and their names."""
+"""What the curve can show: fields of `epoch` records, and their names."""
 UPPER = ("curve", "config", "layers")
 """Panels that a narrow screen shows one at a time, over the log."""
 
@@ -125,7 +125,11 @@ class TrialScreen(View):
         return [] if view is None else [view]
 
     def show(self, snapshot: Snapshot) -> None:
-        for view in self.chosen_trials():
+        view = self.viewer.trial_list.trial(self.trial)
+        if view is None:
+            gone = "This trial is in no plan of the store any more."
+            self.panel("log").empty = f"{gone} {hint('view.back', 'esc')}: back"
+        else:
             stage = _at_work(snapshot, view)
             if stage is not None and stage.replay:
                 self._replay = stage.key
@@ -134,10 +138,6 @@ class TrialScreen(View):
             if seen != self._read_for:
                 self._read_for = seen
                 self._read(view)
-            break
-        else:
-            gone = "This trial is in no plan of the store any more."
-            self.panel("log").empty = f"{gone} {hint('view.back', 'esc')}: back"
         self._summarise()
 
     def _read(self, view: TrialView) -> None:
@@ -149,8 +149,10 @@ class TrialScreen(View):
                 self.detail = detail
                 self._fill()
 
-        # Where it fails, the logs are read again with the next snapshot.
-        self.read(lambda: logs.detail(view, varied, replay), show, group="detail")
+        def failed(trouble: str) -> None:
+            self._read_for = None  # the next snapshot tries again
+
+        self.read(lambda: logs.detail(view, varied, replay), show, failed, group="detail")
 
     def _fill(self) -> None:
         detail = self.detail
@@ -172,6 +174,7 @@ class TrialScreen(View):
             for number, text in enumerate(said.splitlines()):
                 lines.append(LogLine(f"failure/{number}", failure.time, text, "bad"))
         log = self.panel("log")
+        # A reader who has moved up in the log is not taken to its end.
         at_end = log.cursor >= len(log.rows) - 1
         log.apply(lines)
         follow, search = hint("trial.follow", "f"), hint("view.filter", "/")
@@ -181,9 +184,9 @@ class TrialScreen(View):
             log.call_after_refresh(log.action_edge, 1)
 
     def _draw(self) -> None:
-        points, prunings, name = self.detail.points, self.detail.prunings, METRICS[self.metric]
-        values = tuple(getattr(point, self.metric) for point in points)
-        series = Series(name, tuple(point.x for point in points), values)
+        epochs, prunings, name = self.detail.epochs, self.detail.prunings, METRICS[self.metric]
+        values = tuple(record.get(self.metric) for _, record in epochs)
+        series = Series(name, tuple(step for step, _ in epochs), values)
         pruned = tuple((p.x, t.sparsity(p.sparsity)) for p in prunings)
         ticks = _spaced([(0.0, "dense"), *pruned], max(20, self.size.width // 2))
         picture = Picture((series,), pruned, ticks, "No epoch is done yet.")
@@ -204,14 +207,15 @@ class TrialScreen(View):
             line.update(Content(f" trial {self.trial} is not in the store"))
 
     def _summary(self, view: TrialView) -> list[str]:
-        share = view.steps_done / view.steps if view.steps else 0.0
+        share = t.share(view.steps_done, view.steps)
         bar = f"{t.boxed(share, 12)} " if self.has_class("-wide") else ""
-        last = self.detail.points[-1].accuracy if self.detail.points else None
-        change = None if last is None or self.detail.dense is None else last - self.detail.dense
+        epochs, dense = self.detail.epochs, self.detail.dense
+        last = t.finite(epochs[-1][1].get("accuracy")) if epochs else None
+        change = None if last is None or dense is None else last - dense
         parts = [
             self._state(view),
             f"{method(view.labels, self.viewer.study)} seed {view.seed}",
-            f"it {view.iteration}/{len(view.path) - 1}" if view.iteration else "dense",
+            iteration_text(view.iteration, len(view.path) - 1),
             f"{bar}{100 * share:.0f} %",
             f"test {t.number(last)}",
             f"Δ dense {t.signed(change)}",

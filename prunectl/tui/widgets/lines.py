@@ -83,8 +83,8 @@ class TableLines(ScrollView, Generic[T]):
         self.first_column = 1
         """Index of the first column beside the fixed one, where columns scroll."""
         self.cursor_key: Hashable | None = None
-        self._texts: dict[Hashable, tuple[T, str]] = {}
-        """Items, and what a filter searches of them, by key."""
+        self._texts: dict[int, tuple[T, str]] = {}
+        """Items, and what a filter searches of them, by `id`: two settings of a trial can have the same key."""
         self._shown_caption = ("", "")
 
     def _layout(self) -> list[tuple[Column[T], int]]:
@@ -99,10 +99,6 @@ class TableLines(ScrollView, Generic[T]):
                 break
             chosen.append((column, column.width))
         return chosen
-
-    def shown_columns(self) -> list[str]:
-        """Return the names of the columns that there is room for."""
-        return [column.name for column, _ in self._layout()]
 
     @property
     def item(self) -> T | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Iterable
+from typing import ClassVar, TypeVar
 
 from textual import events
 from textual.binding import Binding, BindingType
@@ -45,11 +45,7 @@ class KeyedTable(TableLines[T], can_focus=True):
         """The cursor is on another row or column, or the item under it has changed."""
 
     class Opened(Message):
-        """Enter, or a click on the row under the cursor."""
-
-        def __init__(self, item: Any) -> None:
-            super().__init__()
-            self.item = item
+        """The row under the cursor was clicked."""
 
     # items
 
@@ -73,6 +69,7 @@ class KeyedTable(TableLines[T], can_focus=True):
         self.rows = ordered(rows, by, self.reverse) if by is not None else rows
         moved = self._follow()
         self._measure()
+        # Sorted rows move with every change: scroll along, so that the cursor keeps its line on the screen.
         if moved and by is not None:
             self.scroll_to(y=max(0, (self.cursor - place) * self.row_height), animate=False)
         self._caption()
@@ -97,13 +94,11 @@ class KeyedTable(TableLines[T], can_focus=True):
     def prepare_filter(self) -> None:
         """Read the texts that a filter searches: those of 10,000 trials take 120 ms, which
         the first key typed then need not wait for."""
-        known, self._texts = self._texts, {}
-        for item in self.items:
-            key = self._key(item)
-            found = known.get(key)
-            if found is None or found[0] is not item:
-                found = (item, text_of(item, self.columns))
-            self._texts[key] = found
+        known = self._texts
+        self._texts = {
+            id(item): known.get(id(item)) or (item, text_of(item, self.columns))
+            for item in self.items
+        }
 
     def _matching(self) -> list[T]:
         self.prepare_filter()
@@ -229,11 +224,6 @@ class KeyedTable(TableLines[T], can_focus=True):
             first -= 1
         return first
 
-    def action_open(self) -> None:
-        """Say that the item under the cursor was chosen."""
-        if self.item is not None:
-            self.post_message(self.Opened(self.item))
-
     # mouse
 
     def on_click(self, event: events.Click) -> None:
@@ -252,7 +242,7 @@ class KeyedTable(TableLines[T], can_focus=True):
         if not 0 <= index < len(self.rows):
             return
         if index == self.cursor and (not self._cells or clicked is self.current_column):
-            self.action_open()
+            self.post_message(self.Opened())
             return
         if self._cells and clicked in self.columns[1:]:
             self.column = self.columns.index(clicked)
@@ -267,11 +257,10 @@ class KeyedTable(TableLines[T], can_focus=True):
                 return column
         return None
 
-    def table_text(self, *, everything: bool = True) -> tuple[list[str], list[list[str]]]:
-        """Return headings and rows as texts: of all rows that are shown, or of the one under the cursor."""
+    def table_text(self, *, everything: bool) -> list[list[str]]:
+        """Return headings and rows as texts without tabs: of all rows shown, or of the one under the cursor."""
         columns = [column for column in self.columns if column.heading]
-        items: Sequence[T] = self.rows
-        if not everything:
-            items = self.rows[self.cursor : self.cursor + 1]
+        items = self.rows if everything else self.rows[self.cursor : self.cursor + 1]
         rows = [[column.cell(item).text for column in columns] for item in items]
-        return [column.heading for column in columns], rows
+        lines = [[column.heading for column in columns], *rows]
+        return [[text.replace("\t", " ").strip() for text in line] for line in lines]
