@@ -48,7 +48,7 @@ class Coverage:
         store, failures = self._store, self._store.history.failures
         members = self._members[group]
         states = [store.states.get(trial.path[iteration]) for trial, iteration in members]
-        failed = failures and sum(
+        failed = (
             any(key in failures for key in trial.path[: iteration + 1])
             for trial, iteration in members
         )
@@ -59,5 +59,5 @@ class Coverage:
             done=states.count("done"),
             total=len(states),
             running=states.count("running"),
-            failed=failed or 0,
+            failed=sum(failed) if failures else 0,
         )

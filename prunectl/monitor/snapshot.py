@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from prunectl.store.records.plan import Trial
+
 STATES = (
     "waiting",
     "held",
@@ -101,17 +103,10 @@ class RunningView:
     """Test accuracies of its last epochs, oldest first."""
 
 
-@dataclass(frozen=True, slots=True)
-class TrialView:
-    """A trial."""
+@dataclass(frozen=True, kw_only=True)
+class TrialView(Trial):
+    """A trial of a plan, and how far it is."""
 
-    trial: str
-    plan: str
-    cell: str
-    seed: int
-    labels: Mapping[str, str]
-    path: tuple[str, ...]
-    sparsities: tuple[str, ...]
     state: str
     iteration: int
     """Of the first stage that is not done; the last one where all are."""

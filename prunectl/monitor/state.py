@@ -140,12 +140,7 @@ class StoreState:
 
     def _update_plans(self, change: Change) -> None:
         try:
-            with os.scandir(self.paths.plans) as entries:
-                found = [
-                    (entry.name, entry.stat())
-                    for entry in entries
-                    if entry.name.endswith(".json") and not entry.name.startswith(".")
-                ]
+            found = [(path.name, path.stat()) for path in self.paths.plans.glob("*.json")]
         except OSError:
             found = []
         files = tuple(sorted((name, stat.st_mtime_ns) for name, stat in found))

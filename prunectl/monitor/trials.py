@@ -49,13 +49,7 @@ class TrialViews:
         if not complete and path[iteration] in store.running:
             steps += beat.get("running", {}).get(path[iteration], {}).get("step", 0)
         return TrialView(
-            trial=trial.trial,
-            plan=study.name,
-            cell=trial.cell,
-            seed=trial.seed,
-            labels=trial.labels,
-            path=path,
-            sparsities=trial.sparsities,
+            **{**vars(trial), "plan": study.name},
             state=state,
             iteration=min(iteration, len(path) - 1),
             steps=sum(store.steps.get(key, 0) for key in path),

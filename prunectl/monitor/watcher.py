@@ -60,10 +60,9 @@ class Watcher:
 
     def snapshot(self) -> Snapshot:
         """Return the state of the store now."""
-        now = self._clock()
-        new = self._renewed(now)
+        new = self.poll()
         if new is None:
-            last = self._last
+            last, now = self._last, self._clock()
             assert last is not None
             new = replace(last, time=now, scheduler=replace(last.scheduler, age=self._age(now)))
             self._last = new
@@ -71,9 +70,7 @@ class Watcher:
 
     def poll(self) -> Snapshot | None:
         """Return a new snapshot, or None where nothing has changed since the last."""
-        return self._renewed(self._clock())
-
-    def _renewed(self, now: float) -> Snapshot | None:
+        now = self._clock()
         with without_collector(keep=not self.store.complete):
             change = self.store.update(now)
             change.everything |= self._last is None
@@ -178,9 +175,7 @@ class Watcher:
                 key=key,
                 trials=self.store.trial_ids(key),
                 reason=record["reason"],
-                message=record.get("message") or "",
-                traceback=record.get("traceback") or "",
-                log=record.get("log") or "",
+                **{name: record.get(name) or "" for name in ("message", "traceback", "log")},
                 attempt=record.get("attempt") or 1,
                 time=record["time"],
             )

@@ -194,7 +194,7 @@ class Dispatcher:
 
     def _forget(self, key: str) -> None:
         self.running.pop(key, None)
-        self.log.changed([key])
+        self.log.ingestion.changed([key])
 
     def _done(self, key: str) -> None:
         if not self.plans.graph.is_done(key):
@@ -259,7 +259,8 @@ class Dispatcher:
         for worker in self.workers.unresponsive(self.timeouts):
             worker.kill("hung")
         self.queue.resume_postponed()
-        self.log.changed([key for key, stage in self.running.items() if self._grown(key, stage)])
+        grown = [key for key, stage in self.running.items() if self._grown(key, stage)]
+        self.log.ingestion.changed(grown)
 
     def _grown(self, key: str, stage: RunningStage) -> bool:
         try:

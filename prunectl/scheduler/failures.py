@@ -63,7 +63,7 @@ class Failures:
         attempt = self._queue.items[key].attempts + 1
         again = self._queue.fail(key, failure.reason, failure.message, sharing)
         self._log.append("stage_failed", **vars(failure), attempt=attempt, final=not again)
-        self._log.changed([key])
+        self._log.ingestion.changed([key])
         if not again:
             self._give_up(failure)
         if failure.reason == "missing":

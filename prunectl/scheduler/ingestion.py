@@ -29,7 +29,8 @@ LATEST = 6.0
 class Ingestion:
     """Ingests what has changed, in a thread for each time; only the thread of the scheduler's loop calls it."""
 
-    def __init__(self, paths: StorePaths, ingest: Ingest, every: float = 1.0) -> None:
+    def __init__(self, paths: StorePaths, ingest: Ingest | None, every: float = 1.0) -> None:
+        """Without `ingest` the database is left alone."""
         self.trouble: str | None = None
         """Why the last attempt failed; None once one has succeeded."""
         self._paths = paths
@@ -50,15 +51,17 @@ class Ingestion:
     def poll(self) -> None:
         """Ingest what is new, if it is time for that; to be called several times a second."""
         running = self._thread is not None and self._thread.is_alive()
-        if self._dirty and not running and time.monotonic() >= self._due:
+        due = self._dirty and time.monotonic() >= self._due
+        if self._ingest is not None and due and not running:
             keys, self._pending, self._dirty = self._pending, set(), False
-            self._thread = threading.Thread(target=self._attempt, args=(keys,), name="ingestion")
+            arguments = self._ingest, keys
+            self._thread = threading.Thread(target=self._attempt, args=arguments, name="ingestion")
             self._thread.start()
 
-    def _attempt(self, keys: set[str]) -> None:
+    def _attempt(self, ingest: Ingest, keys: set[str]) -> None:
         started, used = time.monotonic(), time.thread_time()
         pause = 0.0
-        if self._succeeds(keys):
+        if self._succeeds(ingest, keys):
             self._costs.append(time.thread_time() - used)
             # The median: a large plan that is read once delays nothing.
             pause = min(CORE_PART * statistics.median(self._costs), LATEST)
@@ -66,12 +69,11 @@ class Ingestion:
             self.changed(keys)
         self._due = started + max(self._every, pause)
 
-    def _succeeds(self, keys: set[str]) -> bool:
+    def _succeeds(self, ingest: Ingest, keys: set[str]) -> bool:
         try:
-            report = self._ingest(self._paths, keys)
-        except (
-            Exception
-        ) as error:  # whatever it is, the event logs are the truth and the run goes on
+            report = ingest(self._paths, keys)
+        except Exception as error:
+            # Whatever it is, the event logs are the truth and the run goes on.
             expected = isinstance(error, PrunectlError | OSError)
             self.trouble = str(error) if expected else f"{type(error).__name__}: {error}"
             return False

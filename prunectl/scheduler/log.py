@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from prunectl.errors import StoreError
@@ -33,7 +33,7 @@ class SchedulerLog:
         self._trouble: str | None = None
         self._on_record = on_record
         self._journal = Journal(paths.scheduler_log, clock)
-        self._ingestion = Ingestion(paths, ingest, every) if ingest is not None else None
+        self.ingestion = Ingestion(paths, ingest, every)
 
     def append(self, kind: str, *, durable: bool = False, **fields: Any) -> None:
         """Add a record; the types are those of `store.records.scheduler_log`.
@@ -50,17 +50,7 @@ class SchedulerLog:
             return
         self.history.feed([record])  # what is known now, without reading the file again
         self._on_record(record)
-        self.changed()
-
-    def changed(self, keys: Iterable[str] = ()) -> None:
-        """Tell the database that these stages, or at least the log, have grown."""
-        if self._ingestion is not None:
-            self._ingestion.changed(keys)
-
-    def poll(self) -> None:
-        """Let the database follow, if it is time for that; to be called several times a second."""
-        if self._ingestion is not None:
-            self._ingestion.poll()
+        self.ingestion.changed()
 
     def report(self, error: Exception | str) -> None:
         """Keep what went wrong without stopping the run for the next heartbeat."""
@@ -69,15 +59,8 @@ class SchedulerLog:
     def trouble(self) -> str | None:
         """Return what went wrong since the last call, or still does."""
         reported, self._trouble = self._trouble, None
-        return reported or (self._ingestion.trouble if self._ingestion is not None else None)
-
-    def end_ingestion(self) -> None:
-        """Bring the database up to date, once, and leave it alone from then on."""
-        if self._ingestion is not None:
-            self._ingestion.close()
-            self._ingestion = None
+        return reported or self.ingestion.trouble
 
     def close(self) -> None:
-        """End the ingestion and the log."""
-        self.end_ingestion()
+        """End the log."""
         self._journal.close()

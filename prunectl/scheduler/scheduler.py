@@ -176,7 +176,7 @@ class Scheduler:
             if beat.due(now):
                 self.dispatcher.tick()
                 self._beat()
-            self.log.poll()
+            self.log.ingestion.poll()
             self._listen(min(look.next, beat.next))
 
     def _listen(self, until: float) -> None:
@@ -208,7 +208,7 @@ class Scheduler:
         trials = self.queue.trial_counts()
         self.log.append("run_ended", run=self.identity.id, reason=reason, trials=trials)
         # The last heartbeat says what ingestion ended with.
-        self.log.end_ingestion()
+        self.log.ingestion.close()
         self._beat(ended=True)
         self.log.close()
 
