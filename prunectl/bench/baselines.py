@@ -19,8 +19,8 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 
 from prunectl.bench.workload import RATE, Work, dense_stage, network, pruned_stage, settings
-from prunectl.ml import networks
-from prunectl.ml.datasets import Images, load
+from prunectl.ml.datasets.images import Images, load
+from prunectl.ml.networks.build import build
 from prunectl.ml.training.torch_flags import configure
 from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.key import spec_to_dict, stage_key
@@ -190,7 +190,7 @@ def _loop(work: Work, batches: Batches) -> Round:
     """A plain training loop: torch's own optimizer, the masks applied after each step, accuracy once an epoch."""
     torch.backends.cudnn.allow_tf32 = work.precision != "fp32"
     torch.backends.cuda.matmul.allow_tf32 = work.precision != "fp32"
-    module = networks.build(network(work), torch.Generator().manual_seed(0)).to(work.device)
+    module = build(network(work), torch.Generator().manual_seed(0)).to(work.device)
     masks = masks_of(dict(module.named_parameters()))
     optimizer = torch.optim.SGD(
         module.parameters(), lr=RATE, momentum=0.9, nesterov=True, weight_decay=2e-4

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from prunectl.bench.baselines import accuracy, pil_batches, train_epoch
 from prunectl.bench.workload import RATE, Work, network
-from prunectl.ml import networks
+from prunectl.ml.networks.build import build
 
 
 def main() -> None:
@@ -19,7 +19,7 @@ def main() -> None:
     torch.set_num_threads(1)
     batches = pil_batches(work, workers=2)
     for seed in range(seeds):
-        module = networks.build(network(work), torch.Generator().manual_seed(seed))
+        module = build(network(work), torch.Generator().manual_seed(seed))
         masks: dict[str, Tensor] = {}
         for iteration in range(iterations + 1):
             if iteration:

@@ -173,7 +173,7 @@ def _check_data(
 
     Raises DataError for files that cannot be had.
     """
-    from prunectl.ml.datasets import data_root
+    from prunectl.ml.datasets.files import data_root
     from prunectl.ml.datasets.registry import ensure
 
     root = data_root(data)
@@ -219,7 +219,7 @@ def _schedule(
 ) -> Outcome:
     """Run all stages to their end in this process's scheduler, writing progress to stderr."""
     from prunectl.cli.support.progress import Progress
-    from prunectl.ml.datasets import data_root
+    from prunectl.ml.datasets.files import data_root
     from prunectl.scheduler.scheduler import WORKER, Scheduler
     from prunectl.store.db.ingest import ingest
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from prunectl.errors import PrunectlError, UnknownName
 from prunectl.ml.criteria import registry as criteria
-from prunectl.ml.networks import skeleton
+from prunectl.ml.networks.build import skeleton
 from prunectl.ml.pruning.channel_graph import readers
 from prunectl.ml.pruning.layers import Layer, layers, prunable_layers
 from prunectl.spec.density import competitions, kept

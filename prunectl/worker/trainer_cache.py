@@ -7,7 +7,7 @@ from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 
-from prunectl.ml.datasets import Images, Streamed, load
+from prunectl.ml.datasets.images import Images, Streamed, load
 from prunectl.ml.training.torch_flags import configure
 from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.settings import DataSettings, NetworkSettings, TrainSettings

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import prunectl as package
-from prunectl.ml.networks import build
+from prunectl.ml.networks.build import build
 from prunectl.spec.settings import NetworkSettings
 from prunectl.store import archive
 from prunectl.store.db import query

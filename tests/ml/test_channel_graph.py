@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from prunectl.ml.networks import skeleton
+from prunectl.ml.networks.build import skeleton
 from prunectl.ml.pruning.channel_graph import norms, readers
 from prunectl.spec.settings import NetworkSettings
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from prunectl.errors import UnknownName
-from prunectl.ml.criteria.registry import find, load, names
+from prunectl.ml.criteria.registry import REFERENCES, find
+from prunectl.ml.resolve import resolve
 
 
 @pytest.fixture
@@ -18,11 +19,11 @@ def weights():
     }
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", REFERENCES)
 def test_contract(name, weights):
     copies = {key: value.clone() for key, value in weights.items()}
     before = torch.random.get_rng_state()
-    score = load(name)
+    score = resolve(find(name))
     first = score(weights, torch.Generator().manual_seed(1))
     again = score(weights, torch.Generator().manual_seed(1))
     assert list(first) == list(weights)
@@ -36,12 +37,12 @@ def test_contract(name, weights):
 
 
 def test_magnitude_is_the_absolute_value(weights):
-    scores = load("magnitude")(weights, None)
+    scores = resolve(find("magnitude"))(weights, None)
     assert torch.equal(scores["a.weight"], weights["a.weight"].abs())
 
 
 def test_random_depends_on_the_generator_and_not_on_the_weights(weights):
-    score = load("random")
+    score = resolve(find("random"))
     zeros = {key: torch.zeros_like(value) for key, value in weights.items()}
     one, same, other = (
         score(given, torch.Generator().manual_seed(seed))["b.weight"]

@@ -14,9 +14,10 @@ import scipy.io
 import torch
 
 from prunectl.errors import DataError, UnknownName
-from prunectl.ml.datasets import cifar, data_root, digits, idx, load, registry, svhn
+from prunectl.ml.datasets import cifar, digits, idx, registry, svhn
 from prunectl.ml.datasets import synthetic as synthetic_module
-from prunectl.ml.datasets.files import Finder
+from prunectl.ml.datasets.files import Finder, data_root
+from prunectl.ml.datasets.images import load
 from prunectl.ml.datasets.registry import Description, describe
 from prunectl.spec.settings import DataSettings
 

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from prunectl.errors import UnknownName
-from prunectl.ml.networks import skeleton
+from prunectl.ml.networks.build import skeleton
 from prunectl.ml.pruning.layers import layer_name, layers, prunable_layers
 from prunectl.spec.settings import NetworkSettings
 from tests.support.prunable import prunable

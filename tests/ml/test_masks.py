@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from prunectl.errors import UnknownName
 from prunectl.ml.network_summary import summarise
-from prunectl.ml.networks import build, skeleton
+from prunectl.ml.networks.build import build, skeleton
 from prunectl.ml.pruning.channels import dead_channels
 from prunectl.ml.pruning.masks import NonFiniteWeights, dead_layers, next_masks
 from prunectl.ml.pruning.scores import highest

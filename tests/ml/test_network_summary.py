@@ -7,7 +7,7 @@ import torch
 
 from prunectl.errors import UnknownName
 from prunectl.ml.network_summary import NetworkMisfit, check, summarise
-from prunectl.ml.networks import build
+from prunectl.ml.networks.build import build
 from prunectl.ml.pruning.masks import next_masks
 from prunectl.spec.density import ImpossibleDensity
 from prunectl.spec.settings import NetworkSettings, PruneSettings

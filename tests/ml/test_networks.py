@@ -11,7 +11,7 @@ from torch import nn
 
 from prunectl.errors import UnknownName
 from prunectl.ml.network_summary import summarise
-from prunectl.ml.networks import build, skeleton
+from prunectl.ml.networks.build import build, skeleton
 from prunectl.ml.networks.initialize import initialise
 from prunectl.ml.networks.parts import BatchNorm, PaddedShortcut
 from prunectl.ml.networks.registry import find, names
@@ -115,7 +115,7 @@ def test_every_name_resolves_and_maps_images_to_logits(name):
     ],
 )
 def test_families(name, maker):
-    assert find(name).reference.endswith(f":{maker}")
+    assert find(name)[0].endswith(f":{maker}")
 
 
 @pytest.mark.parametrize(

@@ -15,19 +15,19 @@ from prunectl.spec.settings import TrainSettings
 
 @pytest.mark.parametrize("name", networks.names())
 def test_networks(name):
-    entry = networks.find(name)
-    assert callable(resolve(entry.reference))
-    assert entry.reference in {family.reference for family in networks.FAMILIES}
+    reference, _ = networks.find(name)
+    assert callable(resolve(reference))
+    assert reference in {family.reference for family in networks.FAMILIES}
 
 
-@pytest.mark.parametrize("name", criteria.names())
+@pytest.mark.parametrize("name", criteria.REFERENCES)
 def test_criteria(name):
-    assert callable(criteria.load(name))
+    assert callable(resolve(criteria.find(name)))
 
 
-@pytest.mark.parametrize("name", tasks.names())
+@pytest.mark.parametrize("name", tasks.REFERENCES)
 def test_tasks(name):
-    task = tasks.load(name)(TrainSettings(), 10)
+    task = resolve(tasks.find(name))(TrainSettings(), 10)
     assert "loss" in task.measured
     assert callable(task.metrics)
 

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from prunectl.errors import DataError
-from prunectl.ml.datasets import Images, Streamed, load, read_ahead
+from prunectl.ml.datasets import read_ahead
 from prunectl.ml.datasets.image_files import Sample
+from prunectl.ml.datasets.images import Images, Streamed, load
 from prunectl.ml.datasets.listing import Preprocessing
 from prunectl.ml.datasets.read_ahead import ImageLoader, images_per_chunk, worker_count
 from prunectl.ml.datasets.registry import describe
-from prunectl.ml.training.batch_source import BatchSource, open_source
-from prunectl.ml.training.batches import Batches
+from prunectl.ml.training.batches import Batches, open_source
 from prunectl.ml.training.streamed_batches import StreamedBatches
 from prunectl.spec.settings import AugmentSettings, DataSettings, TrainSettings
 from tests.support import image_maker
@@ -32,7 +32,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def batches(
-    source: BatchSource, steps: list[int], seed: int = 0, iteration: int = 0
+    source: Batches | StreamedBatches, steps: list[int], seed: int = 0, iteration: int = 0
 ) -> list[Tensor]:
     out = []
     for step in steps:

@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 
 from prunectl.errors import DataError
-from prunectl.ml.datasets import Images, Streamed, listing, load, registry
+from prunectl.ml.datasets import listing, registry
 from prunectl.ml.datasets.files import Finder
 from prunectl.ml.datasets.image_files import ImageReader, Sample, decode, resize_and_crop
+from prunectl.ml.datasets.images import Images, Streamed, load
 from prunectl.ml.datasets.listing import Preprocessing
 from prunectl.ml.datasets.registry import describe, ensure
 from prunectl.ml.random_resized_crop import DRAWS, box

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from prunectl.ml.datasets import Images, Streamed
+from prunectl.ml.datasets.images import Images, Streamed
 from prunectl.ml.training.evaluation import batch_size
 from prunectl.ml.training.state import State
 from prunectl.ml.training.trainer import Trainer

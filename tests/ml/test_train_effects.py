@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from prunectl.ml.datasets import load
+from prunectl.ml.datasets.images import load
 from prunectl.ml.datasets.registry import complete, describe
 from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.lr_schedule import constant

@@ -154,7 +154,7 @@ NOT_GLOBAL = """
 import random, numpy, torch
 from pathlib import Path
 from torch import nn
-from prunectl.ml.datasets import load
+from prunectl.ml.datasets.images import load
 from prunectl.ml.datasets.registry import describe
 from prunectl.ml.training.torch_flags import configure
 from prunectl.spec.lr_schedule import constant
@@ -191,7 +191,7 @@ def test_registries_and_layouts_are_free_of_torch() -> None:
     code = (
         "import sys, prunectl.ml.datasets.registry as r, prunectl.spec.batch_layout\n"
         "r.describe('cifar10'); r.describe('synthetic', (('height', 8),))\n"
-        "from prunectl.ml.datasets import data_root; data_root()\n"
+        "from prunectl.ml.datasets.files import data_root; data_root()\n"
         "assert not {'torch', 'scipy', 'PIL', 'torchvision'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -517,7 +517,7 @@ def test_a_state_of_something_else_is_refused_and_changes_nothing() -> None:
 def test_a_network_learns_the_synthetic_images_but_not_at_once() -> None:
     from pathlib import Path
 
-    from prunectl.ml.datasets import load
+    from prunectl.ml.datasets.images import load
     from prunectl.ml.datasets.registry import describe
     from prunectl.spec.settings import DataSettings
 

@@ -13,7 +13,7 @@ import torch
 
 from prunectl.errors import PlanError, UnknownName
 from prunectl.ml.network_summary import check, summarise
-from prunectl.ml.networks import build
+from prunectl.ml.networks.build import build
 from prunectl.ml.pruning.masks import next_masks
 from prunectl.plan import filter_ratios, shipped
 from prunectl.plan.expand import Expansion, expand

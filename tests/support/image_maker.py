@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from prunectl.ml.datasets import Images, Streamed, load
+from prunectl.ml.datasets.images import Images, Streamed, load
 from prunectl.ml.datasets.registry import describe
 from prunectl.spec.settings import DataSettings
 

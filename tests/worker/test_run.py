@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from prunectl.ml.networks import skeleton
+from prunectl.ml.networks.build import skeleton
 from prunectl.ml.pruning.layers import batchnorm_names
 from prunectl.ml.training.state import State
 from prunectl.spec import lr_schedule

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from prunectl.errors import PlanError
-from prunectl.ml.datasets import Images, Streamed
+from prunectl.ml.datasets.images import Images, Streamed
 from prunectl.ml.datasets.registry import ensure
 from prunectl.plan.expand import expand
 from prunectl.plan.load import loads

@@ -20,7 +20,7 @@ from types import ModuleType
 from prunectl.errors import DataError, UnknownName
 from prunectl.ml.datasets.files import Finder
 from prunectl.ml.datasets.known_folders import save_options
-from prunectl.ml.resolve import resolve
+from prunectl.ml.resolve import lookup, resolve
 from prunectl.spec.settings import Shape
 
 OptionValue = str | int | float
@@ -89,10 +89,7 @@ def names() -> list[str]:
 
 def find(name: str) -> DatasetEntry:
     """Return the entry of a name. Raises UnknownName."""
-    try:
-        return _ENTRIES[name]
-    except KeyError:
-        raise UnknownName("dataset", name, _ENTRIES) from None
+    return lookup("dataset", name, _ENTRIES)
 
 
 def complete(name: str, options: Options = ()) -> dict[str, OptionValue]:

@@ -7,29 +7,10 @@ canonical: no two name the same network, so a name can be part of a stage's iden
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from prunectl.errors import UnknownName
-from prunectl.ml.resolve import resolve
-from prunectl.spec.settings import NetworkSettings
-
-if TYPE_CHECKING:
-    from torch import nn
-
-
-@dataclass(frozen=True)
-class NetworkEntry:
-    """How a network is made: what `reference` names, called with the settings and `arguments`."""
-
-    reference: str
-    arguments: Mapping[str, int]
-
-    def make(self, settings: NetworkSettings) -> nn.Module:
-        """The network with whatever values torch leaves in it; imports torch."""
-        network: nn.Module = resolve(self.reference)(settings, **self.arguments)
-        return network
 
 
 @dataclass(frozen=True)
@@ -74,16 +55,19 @@ FAMILIES = (
 
 
 def names() -> list[str]:
-    """The names to show; families of numbered networks accept more than these."""
+    """Return the names to show; families of numbered networks accept more than these."""
     return [name for family in FAMILIES for name in family.shown]
 
 
-def find(name: str) -> NetworkEntry:
-    """The network of that name. Raises UnknownName."""
+def find(name: str) -> tuple[str, dict[str, int]]:
+    """Return how a network is made: a reference, for `resolve`, and its arguments besides the settings.
+
+    Raises UnknownName.
+    """
     for family in FAMILIES:
         match = re.fullmatch(family.pattern, name)
         if match is not None:
             arguments = {key: int(value) for key, value in match.groupdict().items()}
             if family.accepts(**arguments):
-                return NetworkEntry(family.reference, arguments)
+                return family.reference, arguments
     raise UnknownName("network", name, names())

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from prunectl.errors import UnknownName
 from prunectl.ml.pruning.channel_graph import norms, readers
 from prunectl.ml.pruning.layers import Layer
-from prunectl.ml.pruning.scores import highest
+from prunectl.ml.pruning.scores import highest_alive, winners
 from prunectl.spec.density import Competition, kept
 
 
 def channel_magnitudes(kernels: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Per layer each channel's mean magnitude, float32, pruned weights counting 0.
+    """Return per layer each channel's mean magnitude, float32, pruned weights counting 0.
 
     Summed in float64: what the order of the sum, which may differ between machines, changes is rounded away.
     """
@@ -29,24 +29,22 @@ def channel_magnitudes(kernels: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def keep_channels(
     scores: Mapping[str, Tensor], alive: Mapping[str, Tensor], plan: Sequence[Competition]
 ) -> dict[str, Tensor]:
-    """Masks that keep whole channels by descending score until the next would pass a competition's count.
+    """Return masks that keep whole channels by descending score until the next would pass a competition's count.
 
     `scores` hold one number per channel, `alive` the masks before.
     """
-    counts = {name: _channels_first(mask).sum(dim=1) for name, mask in alive.items()}
-    result: dict[str, Tensor] = {}
-    for competition in plan:
-        flat = torch.cat([scores[name] for name in competition.layers])
-        sizes = torch.cat([counts[name] for name in competition.layers])
-        # Dead channels have nothing to keep; they go last so that they cannot stand in a live one's place.
-        flat = torch.where(sizes > 0, flat, -torch.inf)
-        order = torch.argsort(flat, descending=True, stable=True)
-        keep = torch.zeros(flat.shape, dtype=torch.bool)
-        keep[order[sizes[order].cumsum(0) <= competition.kept]] = True
-        lengths = [len(scores[name]) for name in competition.layers]
-        for name, part in zip(competition.layers, torch.split(keep, lengths), strict=True):
-            result[name] = _weights_of(part, alive[name])
-    return result
+    sizes = {name: _channels_first(mask).sum(dim=1) for name, mask in alive.items()}
+    kept_channels = winners(scores, sizes, plan, _fitting)
+    return {name: _weights_of(keep, alive[name]) for name, keep in kept_channels.items()}
+
+
+def _fitting(scores: Tensor, sizes: Tensor, count: int) -> Tensor:
+    """Return a mask of the channels that hold `count` weights together, or the next fewer."""
+    # Dead channels have nothing to keep; they go last so that they cannot stand in a live one's place.
+    order = torch.argsort(torch.where(sizes > 0, scores, -torch.inf), descending=True, stable=True)
+    keep = torch.zeros(scores.shape, dtype=torch.bool)
+    keep[order[sizes[order].cumsum(0) <= count]] = True
+    return keep
 
 
 def drop_filters(
@@ -72,8 +70,7 @@ def drop_filters(
         kernel = kernels[name]
         left = _channels_first(alive[kernel]).any(dim=1)
         count = kept(len(left), 1 - Fraction(ratio))
-        keep = torch.zeros_like(left)
-        keep[left] = highest(scores[kernel][left], min(count, int(left.sum())))
+        keep = highest_alive(scores[kernel], left, min(count, int(left.sum())))
         result[kernel] = _weights_of(keep, result[kernel])
         if reader.get(name) in kernels:
             inputs = kernels[reader[name]]
@@ -82,7 +79,7 @@ def drop_filters(
 
 
 def dead_channels(network: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Masks for the BatchNorm parameters of channels whose filter is entirely pruned.
+    """Return masks for the BatchNorm parameters of channels whose filter is entirely pruned.
 
     A filter of zeros makes a constant, β − γμ/σ, of its channel; with γ and β masked too, the channel is zero.
     Only where a BatchNorm directly follows the convolution, and only those with a dead channel are in the result.

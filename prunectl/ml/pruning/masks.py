@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from prunectl.errors import PrunectlError
 from prunectl.ml.pruning.channels import channel_magnitudes, drop_filters, keep_channels
 from prunectl.ml.pruning.layers import Layer, layer_name, prunable_layers
-from prunectl.ml.pruning.scores import highest, score
+from prunectl.ml.pruning.scores import highest_alive, score, winners
 from prunectl.spec.density import Competition, competitions, kept
 from prunectl.spec.settings import PruneSettings
 
@@ -34,7 +34,7 @@ def next_masks(
     settings: PruneSettings,
     generator: torch.Generator | None = None,
 ) -> Masks:
-    """The masks that `settings` keep of `weights`, within `parent_masks`.
+    """Return the masks that `settings` keep of `weights`, within `parent_masks`.
 
     `network` gives names and roles only and may be on the meta device; `weights` hold at least its prunable
     kernels by parameter name, on any device and in any precision, and are not changed. Parent masks of anything
@@ -63,11 +63,11 @@ def next_masks(
     if settings.granularity == "channel":
         scores = score(channel_magnitudes(masked), settings.criterion, generator)
         return keep_channels(scores, alive, plan)
-    return _keep_weights(score(masked, settings.criterion, generator), alive, plan)
+    return winners(score(masked, settings.criterion, generator), alive, plan, highest_alive)
 
 
 def dead_layers(masks: Mapping[str, Tensor]) -> list[str]:
-    """Names of the layers that have no weight left."""
+    """Return the names of the layers that have no weight left."""
     return [layer_name(name) for name, mask in masks.items() if mask.dim() > 1 and not mask.any()]
 
 
@@ -91,19 +91,3 @@ def _competitions(
         total = min(total, sum(left.values()))
     ends = [layer.parameter for layer in chosen if layer.role in ("first", "last")]
     return competitions(sizes, left, ends, settings.scope, total)
-
-
-def _keep_weights(
-    scores: Mapping[str, Tensor], alive: Mapping[str, Tensor], plan: Sequence[Competition]
-) -> Masks:
-    """The masks of the highest scores in each competition, among the weights alive."""
-    result: Masks = {}
-    for competition in plan:
-        flat = torch.cat([scores[name].flatten() for name in competition.layers])
-        within = torch.cat([alive[name].flatten() for name in competition.layers])
-        keep = torch.zeros_like(within)
-        keep[within] = highest(flat[within], competition.kept)
-        sizes = [alive[name].numel() for name in competition.layers]
-        for name, part in zip(competition.layers, torch.split(keep, sizes), strict=True):
-            result[name] = part.view(alive[name].shape).clone()
-    return result

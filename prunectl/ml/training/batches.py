@@ -1,4 +1,4 @@
-"""Batches of training images that are in memory.
+"""Batches of training images: here those that are in memory; `streamed_batches` reads the others as they are used.
 
 The stream of images (`sample_order`) is gathered and augmented a block at a time, into one buffer that stays where
 it is; blocks never show in the result.
@@ -9,8 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from prunectl.ml.datasets.images import Images, Streamed
 from prunectl.ml.training.augment import augment
 from prunectl.ml.training.sample_order import SampleOrder, uploaded
+from prunectl.ml.training.streamed_batches import StreamedBatches
 from prunectl.spec.settings import TrainSettings
 
 HOST_BLOCK = 2 << 20
@@ -58,3 +60,17 @@ class Batches:
             how = self.order.augmentation
             pixels = self.pixels.index_select(0, chosen)
             self._pixels.copy_(augment(pixels, offsets, how.pad, how.padding, how.flip))
+
+
+def open_source(images: Images | Streamed, settings: TrainSettings) -> Batches | StreamedBatches:
+    """Return the batches of images that are on the training's device.
+
+    Random resized crops are of images that differ in size, so they are made on the host, from files or from memory,
+    whatever is held on the device.
+    """
+    if isinstance(images, Images) and settings.augment.crop == "none":
+        return Batches(images.train_images, images.train_labels, settings)
+    source = images.crop_source
+    if isinstance(source, Tensor):
+        source = source.cpu()
+    return StreamedBatches(source, images.train_labels, images.loader, settings)

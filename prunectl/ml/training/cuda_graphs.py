@@ -9,10 +9,9 @@ and stages are copied into them.
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -93,28 +92,6 @@ class DeviceSlot:
             self.stream.synchronize()
             self._free.append(self.stream)
             self.stream = None
-
-
-class HasSlot(Protocol):
-    """What does its work in a slot of a device."""
-
-    slot: DeviceSlot
-
-
-Owner = TypeVar("Owner", bound=HasSlot)
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def queued(method: Callable[Concatenate[Owner, P], R]) -> Callable[Concatenate[Owner, P], R]:
-    """Make a method queue its work on the device in its owner's slot."""
-
-    def call(self: Owner, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with self.slot.queue():
-            return method(self, *args, **kwargs)
-
-    functools.update_wrapper(call, method)
-    return call
 
 
 class CaptureFailed(Exception):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from prunectl.ml import networks
+from prunectl.ml.networks.build import build
 from prunectl.spec.settings import NetworkSettings
 
 Builder = Callable[[torch.Generator | None], nn.Module]
@@ -15,14 +16,8 @@ Builder = Callable[[torch.Generator | None], nn.Module]
 
 
 def builder(network: NetworkSettings | Builder) -> Builder:
-    """What makes the network: the one that settings name, or the builder itself."""
-    if not isinstance(network, NetworkSettings):
-        return network
-
-    def build(source: torch.Generator | None) -> nn.Module:
-        return networks.build(network, source)
-
-    return build
+    """Return what makes the network: the one that settings name, or the builder itself."""
+    return partial(build, network) if isinstance(network, NetworkSettings) else network
 
 
 def placed(module: nn.Module, device: torch.device) -> nn.Module:

@@ -8,19 +8,21 @@ replayed (`cuda_graphs`), or called too where that cannot be done.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
 from prunectl.ml.datasets.images import Images, Streamed
 from prunectl.ml.randomness import generator
+from prunectl.ml.resolve import resolve
 from prunectl.ml.tasks import registry as tasks
 from prunectl.ml.tasks.base import Metrics, Task
 from prunectl.ml.training.augment import Normalizer
-from prunectl.ml.training.batch_source import open_source
-from prunectl.ml.training.cuda_graphs import AHEAD, CaptureFailed, DeviceSlot, Graphs, queued
+from prunectl.ml.training.batches import open_source
+from prunectl.ml.training.cuda_graphs import AHEAD, CaptureFailed, DeviceSlot, Graphs
 from prunectl.ml.training.evaluation import Evaluator, read_sums
 from prunectl.ml.training.lr_log import LrLog
 from prunectl.ml.training.masking import Masking
@@ -32,6 +34,20 @@ from prunectl.spec import lr_schedule
 from prunectl.spec.batch_layout import Layout
 from prunectl.spec.lr_schedule import Schedule
 from prunectl.spec.settings import NetworkSettings, TrainSettings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _queued(method: Callable[Concatenate[Trainer, P], R]) -> Callable[Concatenate[Trainer, P], R]:
+    """Make a method queue its work on the device in the trainer's slot."""
+
+    @functools.wraps(method)
+    def call(self: Trainer, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with self.slot.queue():
+            return method(self, *args, **kwargs)
+
+    return call
 
 
 class Trainer:
@@ -67,7 +83,7 @@ class Trainer:
         """Make everything a step reads and writes, where it will stay."""
         settings, images = self.settings, self.images
         self.module = placed(self._build(None), self.device)
-        self.task: Task = tasks.load(task)(settings, images.classes)
+        self.task: Task = resolve(tasks.find(task))(settings, images.classes)
         self.batches = open_source(self.images, settings)
         self.normalize = Normalizer(settings.normalize, self.images.shape, self.device)
         self.parameters = {n: p for n, p in self.module.named_parameters() if p.requires_grad}
@@ -122,7 +138,7 @@ class Trainer:
 
     # --- states ---------------------------------------------------------------------------------
 
-    @queued
+    @_queued
     @torch.no_grad()
     def initialise(self, seed: int, iteration: int) -> None:
         """Draw fresh weights from (seed, iteration); a fresh optimizer, no masks, step 0."""
@@ -130,7 +146,7 @@ class Trainer:
         self.set_masks(None)
         self.load(State(weights=fresh), optimizer=False)
 
-    @queued
+    @_queued
     @torch.no_grad()
     def load(self, state: State, *, optimizer: bool = True) -> None:
         """Copy a state into place, step and accumulators included; the masks stay as they are, and are applied.
@@ -153,7 +169,7 @@ class Trainer:
             total.copy_(state.accumulators.get(name, torch.zeros(())))
         self._count = int(state.accumulators.get("count", 0))
 
-    @queued
+    @_queued
     @torch.no_grad()
     def state(self) -> State:
         """Return copies of everything, wherever the training stands."""
@@ -168,7 +184,7 @@ class Trainer:
             },
         )
 
-    @queued
+    @_queued
     @torch.no_grad()
     def set_masks(self, masks: dict[str, Tensor] | None) -> None:
         """Prune: weights whose mask is False become zero and stay zero, and so do their momenta.
@@ -270,14 +286,14 @@ class Trainer:
             for name, value in self.task.training_sums(outputs.detach(), labels).items():
                 self._sums[name].add_(value)
 
-    @queued
+    @_queued
     def lrs_applied(self) -> list[tuple[int, float]]:
         """Return changes of the learning rate since the last call, as (step, rate), read from what the steps used."""
         return self._lr_log.take()
 
     # --- measuring ------------------------------------------------------------------------------
 
-    @queued
+    @_queued
     def metrics(self, reset: bool = True) -> Metrics:
         """Return averages over the training batches since the last reset, each under the weights of its step.
 
@@ -292,7 +308,7 @@ class Trainer:
             return Metrics(loss=float("nan"), accuracy=float("nan"), count=0)
         return self.task.metrics(sums, count)
 
-    @queued
+    @_queued
     @torch.no_grad()
     def evaluate(self, split: Literal["test", "validation"]) -> Metrics | None:
         """Return metrics of the present weights over a whole split; None where there is no such split.
