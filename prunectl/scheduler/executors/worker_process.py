@@ -1,7 +1,7 @@
 """One worker process: messages to it and from it, whether it lives, and its end.
 
 A worker is the leader of a session of its own, so that a terminal's Ctrl-C reaches only the scheduler, which then asks
-its workers to checkpoint. It dies with the scheduler, by the kernel's hand (`launch`) and by the end of its input. What
+its workers to checkpoint. It dies with the scheduler, by the kernel's hand (`parent_death`) and by the end of its input. What
 it writes to stderr goes to a log, whose end explains a crash.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from prunectl.scheduler.devices.base import Device
-from prunectl.scheduler.executors import launch
+from prunectl.scheduler.executors import parent_death
 
 Message = dict[str, Any]
 """A line of the worker protocol (`worker.main`), `is` says which; or {"is": "ended", …} made here when one is gone."""
@@ -29,7 +29,7 @@ LOG_BYTES = 4 << 20
 TAIL_BYTES = 4096
 READ_BYTES = 65536
 """What a pipe holds: one read empties it."""
-LAUNCH = (sys.executable, "-I", "-S", launch.__file__)
+LAUNCH = (sys.executable, "-I", "-S", parent_death.__file__)
 """Isolated and without site-packages: it starts in 15 ms and runs nothing of the user's."""
 
 
