@@ -145,7 +145,6 @@ def main() -> None:
 
     root, slots, epoch = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     paths = StorePaths(root)
-    # Reading the plan into the database takes seconds, once, and must not fall into the window.
     ingest(paths)
     Scheduler(
         paths,

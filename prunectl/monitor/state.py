@@ -148,8 +148,8 @@ class StoreState:
             return
         size = sum(stat.st_size for _, stat in found)
         outline = self._outline_first and size >= OUTLINE_BYTES
-        # Unset after an outline, so that the next update reads the plans once more, with their stages.
         self._outline_first = False
+        # None after an outline, so that the next update reads the plans once more, with their stages.
         self._plan_files = None if outline else files
         self.studies = current_studies(self.paths, read_outline if outline else read_study)
         self.trials_of, self.steps = {}, {}
