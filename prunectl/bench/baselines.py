@@ -1,7 +1,7 @@
 """What is measured: prunectl's stages and trainers, and the loops that people write. Each does a round when called.
 
 stage     a stage from spec to result: prune, train, evaluate each epoch, events, checkpoint
-trainer   only the trainer, `lanes` of them side by side, launched one by one or as CUDA graphs, fused or not
+trainer   only the trainer, `lanes` (slots) of them side by side, launched one by one or as CUDA graphs, fused or not
 bare      images as floats in memory, no augmentation, nothing logged: the floor
 loader    DataLoader with `workers` processes and torchvision's transforms on PIL images
 """
@@ -44,7 +44,7 @@ def images_of(work: Work) -> Images:
 
 
 def stage(work: Work, options: dict[str, Any]) -> Round:
-    """Stages as a warm worker runs them, in a store in the option `folder`."""
+    """Return rounds of stages as a warm worker runs them, in a store in the option `folder`."""
     folder = Path(options["folder"])
     paths = StorePaths(folder)
     trainers = TrainerCache(folder, work.device, fuse=bool(options.get("fuse")))
@@ -70,7 +70,7 @@ def stage(work: Work, options: dict[str, Any]) -> Round:
 
 
 def trainers_alone(work: Work, options: dict[str, Any]) -> Round:
-    """The trainer alone; a round is `work.epochs` epochs in each of `lanes` trainers that share the device."""
+    """Return rounds of the trainer alone: `work.epochs` epochs in each of `lanes` trainers, which share the device."""
     configure(work.device, settings(work))
     images = images_of(work)
     graphs, fuse = bool(options.get("graphs", True)), bool(options.get("fuse"))
@@ -92,6 +92,7 @@ def trainers_alone(work: Work, options: dict[str, Any]) -> Round:
             trainer.evaluate("test")
 
     def go() -> None:
+        # A step of each in turn from one thread, as a worker does with the stages that share its device.
         going = [epochs(trainer, seed) for seed, trainer in enumerate(trainers)]
         while going:
             going = [steps for steps in going if next(steps, None) is not None]
@@ -103,7 +104,7 @@ def trainers_alone(work: Work, options: dict[str, Any]) -> Round:
 
 
 def bare(work: Work, options: dict[str, Any]) -> Round:
-    """The shortest possible loop, over floats in the memory of the device."""
+    """Return rounds of the shortest possible loop, over floats in the memory of the device."""
     images = images_of(work)
     mean, std = (torch.tensor(value)[:, None, None] for value in work.mean_std)
 
@@ -144,12 +145,12 @@ class _PILImages(Dataset[tuple[Tensor, int]]):
 
 
 def loader(work: Work, options: dict[str, Any]) -> Round:
-    """DataLoader, torchvision's transforms, one batch after another."""
+    """Return rounds with a DataLoader and torchvision's transforms, one batch after another."""
     return _loop(work, pil_batches(work, int(options.get("workers", 2))))
 
 
 def pil_batches(work: Work, workers: int) -> Batches:
-    """Batches from a DataLoader with `workers` persistent processes."""
+    """Return what yields batches from a DataLoader with `workers` persistent processes."""
     from torchvision import transforms
 
     images = images_of(work)
@@ -187,7 +188,8 @@ def pil_batches(work: Work, workers: int) -> Batches:
 
 
 def _loop(work: Work, batches: Batches) -> Round:
-    """A plain training loop: torch's own optimizer, the masks applied after each step, accuracy once an epoch."""
+    """Return rounds of a plain training loop: torch's own optimizer, masks applied after each step, accuracy once an
+    epoch."""
     torch.backends.cudnn.allow_tf32 = work.precision != "fp32"
     torch.backends.cuda.matmul.allow_tf32 = work.precision != "fp32"
     module = build(network(work), torch.Generator().manual_seed(0)).to(work.device)
@@ -244,7 +246,7 @@ def _autocast(work: Work) -> torch.autocast:
 
 
 def masks_of(parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
-    """Random masks that keep a fifth of every kernel."""
+    """Return random masks that keep a fifth of every kernel."""
     source = torch.Generator().manual_seed(0)
     return {
         name: torch.rand(value.shape, generator=source) < 0.2

@@ -34,7 +34,7 @@ def main() -> None:
 
 @torch.no_grad()
 def pruned(module: nn.Module, density: float) -> dict[str, Tensor]:
-    """Zero all but the largest weights; where they are."""
+    """Zero all but the largest weights. Returns the masks."""
     weights = {name: value for name, value in module.named_parameters() if value.ndim > 1}
     sizes = torch.cat([value.abs().flatten() for value in weights.values()])
     threshold = sizes.kthvalue(int((1 - density) * len(sizes))).values

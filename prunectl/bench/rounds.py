@@ -10,14 +10,18 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
-from types import TracebackType
-from typing import Any
+from dataclasses import dataclass, field
+from typing import IO, Any
 
 from prunectl.bench.workload import Work
 from prunectl.errors import PrunectlError
+
+Row = dict[str, Any]
+"""A contender's rounds against the first one's of the same rounds: `label`; seconds per epoch (of the work's images) as
+the median `seconds`, `fastest` and `slowest`; how many times the first contender's time as the geometric mean over
+rounds, `ratio`, with the 95 % interval from `low` to `high`, which are None for a single round; `rounds`."""
 
 
 class BenchError(PrunectlError):
@@ -32,13 +36,11 @@ class Contender:
     kind: str
     work: Work
     options: Mapping[str, Any] = field(default_factory=dict)
-    lanes: int = 1
-    """Epochs side by side in one round."""
 
     @property
-    def epochs(self) -> int:
-        """Epochs trained in a round."""
-        return self.work.epochs * self.lanes
+    def slots(self) -> int:
+        """Trainers side by side in one round; the option has the name it has in the output."""
+        return int(self.options.get("lanes", 1))
 
 
 def one_thread() -> dict[str, str]:
@@ -46,93 +48,65 @@ def one_thread() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
+@dataclass(frozen=True)
 class Child:
     """A contender's process."""
 
-    def __init__(self, contender: Contender) -> None:
-        self.contender = contender
-        self._folder = tempfile.TemporaryDirectory(prefix="prunectl-bench-")
-        arguments = {
-            "contender": contender.kind,
-            "work": contender.work.to_json(),
-            "options": {**contender.options, "folder": self._folder.name},
-        }
-        self._stderr = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 (__exit__)
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "prunectl.bench.child", json.dumps(arguments)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            env={**one_thread(), "CUBLAS_WORKSPACE_CONFIG": ":4096:8"},
-            text=True,
-        )
-
-    def __enter__(self) -> Child:
-        return self
+    contender: Contender
+    stdin: IO[str]
+    stdout: IO[str]
+    stderr: IO[str]
+    """A file."""
 
     def answer(self) -> Any:
         """Read the next line it writes, as JSON. Raises BenchError where there is none."""
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        line = self.stdout.readline()
         if not line:
-            self.process.wait()
-            self._stderr.seek(0)
-            last = self._stderr.read().strip().splitlines()[-1:] or ["no message"]
+            self.stderr.seek(0)
+            last = self.stderr.read().strip().splitlines()[-1:] or ["no message"]
             raise BenchError(f"{self.contender.label} failed: {last[0]}")
         return json.loads(line)
 
     def round(self) -> float:
         """Do one round. Returns its seconds."""
-        assert self.process.stdin is not None
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
+        self.stdin.write("go\n")
+        self.stdin.flush()
         return float(self.answer())
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            self.process.stdin.close()  # it ends then, and the processes it has with it
-            self.process.wait(timeout=20)
-        self.process.kill()
-        self.process.wait()
-        self.process.stdout.close()
-        self._stderr.close()
-        self._folder.cleanup()
 
-
-@dataclass(frozen=True)
-class Measured:
-    """A contender's rounds against the first one's of the same rounds."""
-
-    label: str
-    seconds: float
-    """Median per epoch (of the work's images)."""
-    fastest: float
-    slowest: float
-    ratio: float
-    """How many times the first contender's time: geometric mean over rounds."""
-    low: float
-    high: float
-    """95 % interval of the ratio, by Student's t on its logarithm; NaN of a single round."""
-    rounds: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields with null for NaN, which JSON does not have."""
-        return {
-            name: None if isinstance(value, float) and math.isnan(value) else value
-            for name, value in asdict(self).items()
+@contextlib.contextmanager
+def running(contender: Contender) -> Iterator[Child]:
+    """Start a contender's process, with a folder of its own, and end it."""
+    with (
+        tempfile.TemporaryDirectory(prefix="prunectl-bench-") as folder,
+        tempfile.TemporaryFile("w+", errors="replace") as stderr,
+    ):
+        arguments = {
+            "contender": contender.kind,
+            "work": contender.work.to_json(),
+            "options": {**contender.options, "folder": folder},
         }
+        with subprocess.Popen(
+            [sys.executable, "-m", "prunectl.bench.child", json.dumps(arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            # Deterministic cuBLAS, as workers have it; it is read only when a process starts.
+            env={**one_thread(), "CUBLAS_WORKSPACE_CONFIG": ":4096:8"},
+            text=True,
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            try:
+                yield Child(contender, process.stdin, process.stdout, stderr)
+            finally:
+                with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                    process.stdin.close()  # it ends then, and the processes it has with it
+                    process.wait(timeout=20)
+                process.kill()
 
 
-def measure(
-    contenders: Sequence[Contender], rounds: int, tell: Callable[[str], None]
-) -> list[Measured]:
+def measure(contenders: Sequence[Contender], rounds: int, tell: Callable[[str], None]) -> list[Row]:
     """Time the contenders in turns, and compare each with the first. Raises BenchError."""
     times = timings(contenders, rounds, tell)
     first = times[contenders[0].label]
@@ -145,37 +119,40 @@ def timings(
     """Return seconds per epoch of each contender in each round; the order of turns goes back and forth."""
     times: dict[str, list[float]] = {contender.label: [] for contender in contenders}
     with ExitStack() as stack:
-        children = [stack.enter_context(Child(contender)) for contender in contenders]
+        children = [stack.enter_context(running(contender)) for contender in contenders]
         for child in children:
             tell(f"{child.contender.work.network}: {child.contender.label} warms up")
             child.answer()
         for number in range(rounds):
+            # Back and forth: a machine that grows slower within a round is no contender's fault.
             for child in children if number % 2 == 0 else children[::-1]:
-                times[child.contender.label].append(child.round() / child.contender.epochs)
+                epochs = child.contender.work.epochs * child.contender.slots
+                times[child.contender.label].append(child.round() / epochs)
     return times
 
 
-def compared(label: str, values: Sequence[float], first: Sequence[float]) -> Measured:
+def compared(label: str, values: Sequence[float], first: Sequence[float]) -> Row:
     """Compare times of the same rounds, as a ratio."""
     ratio, low, high = interval([b / a for a, b in zip(first, values, strict=True)])
-    return Measured(
-        label,
-        statistics.median(values),
-        min(values),
-        max(values),
-        ratio,
-        low,
-        high,
-        len(values),
-    )
+    return {
+        "label": label,
+        "seconds": statistics.median(values),
+        "fastest": min(values),
+        "slowest": max(values),
+        "ratio": ratio,
+        "low": low,
+        "high": high,
+        "rounds": len(values),
+    }
 
 
-def interval(ratios: Sequence[float]) -> tuple[float, float, float]:
-    """Return the geometric mean of ratios and its 95 % interval, by Student's t on their logarithms."""
+def interval(ratios: Sequence[float]) -> tuple[float, float | None, float | None]:
+    """Return the geometric mean of ratios and its 95 % interval, by Student's t on their logarithms; a single ratio
+    has none."""
     logs = [math.log(ratio) for ratio in ratios]
     mean = statistics.fmean(logs)
     if len(logs) < 2:
-        return math.exp(mean), math.nan, math.nan
+        return math.exp(mean), None, None
     from scipy.stats import t
 
     half = float(t.ppf(0.975, len(logs) - 1)) * statistics.stdev(logs) / math.sqrt(len(logs))

@@ -11,40 +11,10 @@ from typing import Any
 
 from prunectl.bench.rounds import BenchError, compared, load, one_thread
 from prunectl.bench.train import Tell
-from prunectl.bench.workload import LENET, Work
+from prunectl.bench.workload import LENET, Work, plan_text
 
 SEEDS = 3
 ITERATIONS = 3
-
-PLAN = """\
-# What does a study cost?
-name  = "bench"
-seeds = {seeds}
-
-[grid]
-network  = ["lenet-300-100"]
-dataset  = ["images"]
-strategy = ["fine-tune"]
-
-[datasets.images]
-kind = "synthetic"
-channels = 1
-height = 28
-width = 28
-train = {train}
-test = {test}
-
-[recipe]
-length = "{epochs}ep"
-batch = {batch}
-evaluate = "1ep"
-optimizer = {{ name = "sgd", momentum = 0.9, nesterov = true, weight_decay = 2e-4 }}
-schedule = {{ kind = "constant", lr = 0.01 }}
-retrain = {{ fine-tune = "full" }}
-
-[pruning]
-schedule = {{ kind = "iterative", rate = 0.3, iterations = {iterations} }}
-"""
 
 
 def run(rounds: int, quick: bool, tell: Tell) -> dict[str, Any]:
@@ -68,22 +38,15 @@ def run(rounds: int, quick: bool, tell: Tell) -> dict[str, Any]:
     return {
         "work": record,
         "load": [before, load()],
-        "measured": [row.to_json() for row in rows],
+        "measured": rows,
     }
 
 
 def _ours(work: Work, seeds: int, iterations: int) -> float:
     with tempfile.TemporaryDirectory(prefix="prunectl-bench-") as folder:
         plan = Path(folder, "bench.toml")
-        text = PLAN.format(
-            seeds=list(range(seeds)),
-            train=work.train,
-            test=work.test,
-            epochs=work.epochs,
-            batch=work.batch,
-            iterations=iterations,
-        )
-        plan.write_text(text, encoding="utf-8")
+        # A folder for each round: in a store that has the results there would be nothing to do.
+        plan.write_text(plan_text(work, seeds, iterations), encoding="utf-8")
         return _timed(
             "prunectl.cli",
             *("run", str(plan), "--plain", "--share", "--devices", "cpu"),

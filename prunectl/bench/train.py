@@ -7,21 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from prunectl.bench import workload
-from prunectl.bench.rounds import (
-    BenchError,
-    Contender,
-    Measured,
-    compared,
-    load,
-    measure,
-    timings,
-)
+from prunectl.bench.rounds import BenchError, Contender, Row, compared, load, measure, timings
 
 Tell = Callable[[str], None]
 
 
 def cpu_tables(quick: bool, networks: Sequence[str] = ()) -> list[list[Contender]]:
-    """Stages against a bare loop and a DataLoader, and bf16 against fp32; one thread each."""
+    """Return tables of stages against a bare loop and a DataLoader, and bf16 against fp32; one thread each."""
     tables = []
     for each in (workload.LENET, workload.RESNET):
         if networks and each.network not in networks:
@@ -39,7 +31,8 @@ def cpu_tables(quick: bool, networks: Sequence[str] = ()) -> list[list[Contender
 
 
 def cuda_tables(quick: bool, device: str, networks: Sequence[str] = ()) -> list[list[Contender]]:
-    """From a plain loop to several fused lanes, a step at a time: the letters are those of the design's table."""
+    """Return tables from a plain loop to several fused slots, a step at a time; letters are those of the design's
+    table."""
     tables = []
     for name, each in workload.CIFAR.items():
         if networks and name not in networks:
@@ -56,13 +49,9 @@ def cuda_tables(quick: bool, device: str, networks: Sequence[str] = ()) -> list[
                 Contender("F  E' with fused kernels", "trainer", half, {"fuse": True}),
                 *(
                     Contender(
-                        f"G  F in {lanes} lanes",
-                        "trainer",
-                        half,
-                        {"fuse": True, "lanes": lanes},
-                        lanes,
+                        f"G  F in {slots} slots", "trainer", half, {"fuse": True, "lanes": slots}
                     )
-                    for lanes in (2, 4, 8)
+                    for slots in (2, 4, 8)
                 ),
             ]
         )
@@ -79,16 +68,17 @@ def run(tables: Sequence[Sequence[Contender]], rounds: int, tell: Tell) -> list[
         measured = how(contenders, rounds, tell)
         about = {contender.label: contender for contender in contenders}
         rows = [
-            row.to_json() | {"lanes": about[row.label].lanes, "options": about[row.label].options}
+            row | {"lanes": each.slots, "options": each.options}
             for row in measured
+            for each in [about[row["label"]]]
         ]
         record = work.to_json() | {"steps": work.steps}
         results.append({"work": record, "load": [before, load()], "measured": rows})
     return results
 
 
-def _one_by_one(contenders: Sequence[Contender], rounds: int, tell: Tell) -> list[Measured]:
-    """On a GPU each gets the device alone: even an idle process would hold memory. What fails is left out."""
+def _one_by_one(contenders: Sequence[Contender], rounds: int, tell: Tell) -> list[Row]:
+    """Time one contender after the other, what fails left out: on a GPU even an idle process would hold memory."""
     found: dict[str, list[float]] = {}
     for contender in contenders:
         try:
@@ -102,7 +92,7 @@ def _one_by_one(contenders: Sequence[Contender], rounds: int, tell: Tell) -> lis
 
 
 def worth(result: dict[str, Any]) -> int:
-    """Lanes worth having: doubled while that makes an epoch at least 5 % cheaper."""
+    """Return the slots worth having: doubled while that makes an epoch at least 5 % cheaper."""
     fused = [row for row in result["measured"] if row["options"].get("fuse")]
     chosen, fastest = 1, float("inf")
     for row in fused:

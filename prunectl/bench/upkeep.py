@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import psutil
 
 from prunectl.bench.rounds import BenchError, load
 from prunectl.bench.train import Tell
+from prunectl.bench.workload import Work, plan_text
 from prunectl.errors import StoreError
 from prunectl.plan.expand import expand
 from prunectl.plan.load import loads
@@ -32,39 +33,11 @@ EPOCH_SECONDS = 5.0
 EPOCHS = 36
 """Of a stage: with 64 slots about one stage ends in three seconds."""
 SEEDS = 196
-"""Times 4 strategies of 13 iterations, and a dense stage each: 10,388 stages."""
-PLAN = """\
-# What does the scheduler cost?
-name = "bench"
-seeds = {seeds}
-
-[grid]
-network = ["lenet-300-100"]
-dataset = ["images"]
-strategy = ["fine-tune", "weight-rewind", "lr-rewind", "reinit"]
-
-[datasets.images]
-kind = "synthetic"
-channels = 1
-height = 28
-width = 28
-classes = 10
-train = 50000
-test = 10000
-
-[recipe]
-length = "{epochs}ep"
-batch = 128
-schedule = {{ kind = "step", lr = 0.1, milestones = ["{half}ep"] }}
-
-[recipe.retrain]
-fine-tune = "full"
-weight-rewind = "full"
-lr-rewind = "full"
-
-[pruning]
-schedule = {{ kind = "iterative", rate = 0.2, iterations = 13 }}
-"""
+STRATEGIES = ("fine-tune", "weight-rewind", "lr-rewind", "reinit")
+ITERATIONS = 13
+"""196 seeds, each with a dense stage and 4 strategies of 13 iterations, are 10,388 stages."""
+SCHEDULE = f'{{ kind = "step", lr = 0.1, milestones = ["{EPOCHS // 2}ep"] }}'
+"""With a constant rate, lr-rewind would share its stages with fine-tune."""
 SIMULATED = "prunectl.scheduler.executors.simulated"
 PATIENCE = 120.0
 """Seconds until all workers have started."""
@@ -94,8 +67,10 @@ def run(root: Path, seconds: float, quick: bool, tell: Tell) -> dict[str, Any]:
         "epoch_seconds": epoch,
         "seconds": wall,
         "load": [begun, ended],
-        "epochs_recorded": _epochs(paths, started, started + wall),
-        "stages_ended": _ended(paths, started, started + wall),
+        "epochs_recorded": _count(
+            paths.stages.glob("*/events.jsonl"), "epoch", started, started + wall
+        ),
+        "stages_ended": _count([paths.scheduler_log], "stage_done", started, started + wall),
         "cpu_percent": 100 * (main + rest) / wall,
         "loop_percent": 100 * main / wall,
         "ingestion_percent": 100 * rest / wall,
@@ -106,8 +81,8 @@ def run(root: Path, seconds: float, quick: bool, tell: Tell) -> dict[str, Any]:
 
 def _plan(paths: StorePaths, seeds: int) -> int:
     """Record a plan as `prunectl run` does. Returns the number of its stages."""
-    text = PLAN.format(seeds=list(range(seeds)), epochs=EPOCHS, half=EPOCHS // 2)
-    expansion = expand(loads(text), None)
+    work = Work("lenet-300-100", (1, 28, 28), 50_000, 10_000, EPOCHS)
+    expansion = expand(loads(plan_text(work, seeds, ITERATIONS, STRATEGIES, SCHEDULE)), None)
     write_json(paths.plan(expansion.digest), {"created": time.time(), **expansion.record()})
     return len(expansion.stages)
 
@@ -153,19 +128,12 @@ def _wait(paths: StorePaths, slots: int, process: subprocess.Popen[bytes]) -> No
         time.sleep(0.2)
 
 
-def _epochs(paths: StorePaths, since: float, until: float) -> int:
-    logs = (read(folder / "events.jsonl")[0] for folder in paths.stages.iterdir())
+def _count(logs: Iterable[Path], kind: str, since: float, until: float) -> int:
+    """Count the records of a kind that were written to logs in a span of Unix time."""
     return sum(
-        record["type"] == "epoch" and since <= record["time"] < until
+        record["type"] == kind and since <= record["time"] < until
         for log in logs
-        for record in log
-    )
-
-
-def _ended(paths: StorePaths, since: float, until: float) -> int:
-    return sum(
-        record["type"] == "stage_done" and since <= record["time"] < until
-        for record in read(paths.scheduler_log)[0]
+        for record in read(log)[0]
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -57,7 +59,7 @@ class Work:
 
 
 def from_json(data: dict[str, Any]) -> Work:
-    """The inverse of `Work.to_json`."""
+    """Return the work that `Work.to_json` described."""
     return Work(**{**data, "shape": tuple(data["shape"])})
 
 
@@ -69,6 +71,54 @@ CIFAR = {
     name: Work(name, (3, 32, 32), train=50_000, test=10_000, epochs=1, pad=4)
     for name in ("resnet-20", "resnet-56", "resnet-110", "wrn-16-8")
 }
+
+
+PLAN = """\
+name  = "bench"
+seeds = {seeds}
+
+[grid]
+network  = ["{work.network}"]
+dataset  = ["images"]
+strategy = {strategies}
+
+[datasets.images]
+kind = "synthetic"
+channels = {work.shape[0]}
+height = {work.shape[1]}
+width = {work.shape[2]}
+classes = {work.classes}
+train = {work.train}
+test = {work.test}
+
+[recipe]
+length = "{work.epochs}ep"
+batch = {work.batch}
+evaluate = "1ep"
+optimizer = {{ name = "sgd", momentum = 0.9, nesterov = true, weight_decay = 2e-4 }}
+schedule = {schedule}
+retrain = {{ fine-tune = "full", weight-rewind = "full", lr-rewind = "full" }}
+
+[pruning]
+schedule = {{ kind = "iterative", rate = 0.3, iterations = {iterations} }}
+"""
+
+
+def plan_text(
+    work: Work,
+    seeds: int,
+    iterations: int,
+    strategies: Sequence[str] = ("fine-tune",),
+    schedule: str = f'{{ kind = "constant", lr = {RATE} }}',
+) -> str:
+    """Return a plan: for each seed a dense network, which is pruned in so many iterations with each strategy."""
+    return PLAN.format(
+        work=work,
+        seeds=list(range(seeds)),
+        iterations=iterations,
+        strategies=json.dumps(strategies),
+        schedule=schedule,
+    )
 
 
 def quick(work: Work) -> Work:
@@ -105,7 +155,7 @@ def dense_stage(work: Work) -> StageSpec:
 
 
 def pruned_stage(work: Work, number: int) -> StageSpec:
-    """The `number`-th stage of a round each: pruned, then trained for `work.epochs`."""
+    """Return the stage of the `number`-th round: pruned, then trained for `work.epochs`."""
     dense = dense_stage(work)
     parent = stage_key(dense)
     return replace(

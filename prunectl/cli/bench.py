@@ -35,7 +35,7 @@ RoundsOption = Annotated[int, typer.Option(min=1, help="Turns of each contender.
 def train(
     device: Annotated[str, typer.Option(help="cpu, or cuda with --all.")] = "cpu",
     everything: Annotated[
-        bool, typer.Option("--all", help="cuda: from a plain loop to fused graphs in lanes.")
+        bool, typer.Option("--all", help="cuda: from a plain loop to fused graphs in slots.")
     ] = False,
     networks: Annotated[
         list[str] | None, typer.Option("--network", help="Only this one (repeatable).")
@@ -163,7 +163,7 @@ def _print(result: dict[str, Any]) -> None:
     rows = [_row(row) for row in result["measured"]]
     out.print(table(["", f"median {unit}", "fastest", "slowest", "× first", "95 %"], rows))
     if "lanes_worth_having" in result:
-        out.print(f"lanes worth having: {result['lanes_worth_having']}", markup=False)
+        out.print(f"slots worth having: {result['lanes_worth_having']}", markup=False)
 
 
 def _loads(result: dict[str, Any]) -> str:

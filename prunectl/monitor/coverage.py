@@ -47,6 +47,7 @@ class Coverage:
     def _count(self, group: Group) -> CoverageView:
         store, failures = self._store, self._store.history.failures
         members = self._members[group]
+        # Paths are searched only where something failed at all: a store of 10,000 trials has 130,000 members.
         states = [store.states.get(trial.path[iteration]) for trial, iteration in members]
         failed = (
             any(key in failures for key in trial.path[: iteration + 1])

@@ -149,6 +149,7 @@ class StoreState:
         size = sum(stat.st_size for _, stat in found)
         outline = self._outline_first and size >= OUTLINE_BYTES
         self._outline_first = False
+        # None after an outline, so that the next update reads the plans once more, with their stages.
         self._plan_files = None if outline else files
         self.studies = current_studies(self.paths, read_outline if outline else read_study)
         self.trials_of, self.steps = {}, {}
@@ -177,6 +178,7 @@ class StoreState:
 
     def _update_stages(self, change: Change, records: Iterable[Record], now: float) -> None:
         candidates = {record["key"] for record in records if isinstance(record.get("key"), str)}
+        # Also what runs without a record: the log of a scheduler that was killed ends in `dispatched`.
         candidates |= self.running | self.history.dispatched
         candidates |= set(self.heartbeat.get("running", {}))
         candidates = {key for key in candidates if self.states.get(key) != "done"}

@@ -24,6 +24,7 @@ class TrialViews:
         in_heartbeat = set(beat.get("eta", {}).get("trials", {}))
         for key in (*beat.get("queue", {}).get("next", ()), *store.running):
             in_heartbeat.update(store.trial_ids(key))
+        # Those of the heartbeat before as well: an estimate or a reason that it no longer has must go.
         touched |= in_heartbeat | self._in_heartbeat
         self._in_heartbeat = in_heartbeat
         if change.everything:
@@ -65,6 +66,7 @@ class TrialViews:
         rest = trial.path[iteration:]
         if trial.trial in history.cancelled:
             return "cancelled", "cancelled"
+        # Before running: a path with a failed stage will not end, whatever of it still runs.
         for key in rest:
             if key in history.failures:
                 record = history.failures[key]

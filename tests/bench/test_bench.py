@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import signal
 import subprocess
@@ -34,11 +33,11 @@ def test_ratios_have_an_interval_and_ones_have_none() -> None:
     mean, low, high = interval([2.0, 8.0])
     assert mean == pytest.approx(4.0)
     assert low < 4.0 < high
-    assert math.isnan(interval([2.0])[1])
+    assert interval([2.0])[1:] == (None, None)
     row = compared("x", [2.0, 4.0, 6.0], [1.0, 2.0, 3.0])
-    assert (row.seconds, row.fastest, row.slowest) == (4.0, 2.0, 6.0)
-    assert row.ratio == pytest.approx(2.0)
-    assert json.loads(json.dumps(compared("x", [2.0], [1.0]).to_json()))["low"] is None
+    assert (row["seconds"], row["fastest"], row["slowest"]) == (4.0, 2.0, 6.0)
+    assert row["ratio"] == pytest.approx(2.0)
+    assert compared("x", [2.0], [1.0])["low"] is None
 
 
 def test_work_travels_as_json() -> None:
@@ -103,7 +102,7 @@ def test_tables_are_complete() -> None:
     assert {each.work.device for each in cuda} == {"cuda"}
 
 
-def test_lanes_are_doubled_while_it_pays() -> None:
+def test_slots_are_doubled_while_it_pays() -> None:
     def rows(*seconds: float) -> dict[str, Any]:
         lanes = (1, 2, 4, 8)
         return {
