@@ -1,8 +1,8 @@
 """One worker process: messages to it and from it, whether it lives, and its end.
 
 A worker is the leader of a session of its own, so that a terminal's Ctrl-C reaches only the scheduler, which then asks
-its workers to checkpoint. It dies with the scheduler, by the kernel's hand (`parent_death`) and by the end of its input. What
-it writes to stderr goes to a log, whose end explains a crash.
+its workers to checkpoint. It dies with the scheduler: the kernel kills it (`parent_death`), and its input ends. What it
+writes to stderr goes to a log, whose end explains a crash.
 """
 
 from __future__ import annotations
