@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -172,23 +171,17 @@ def _output_shapes(network: nn.Module, settings: NetworkSettings) -> dict[str, t
     shapes: dict[str, torch.Size] = {}
     entered = "its input"
 
-    def enter(name: str) -> Any:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            nonlocal entered
-            entered = f"{name}, at {'×'.join(map(str, inputs[0].shape[1:]))}"
+    def enter(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        nonlocal entered
+        entered = f"{name}, at {'×'.join(map(str, inputs[0].shape[1:]))}"
 
-        return hook
-
-    def leave(name: str) -> Any:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            shapes[name] = output.shape
-
-        return hook
+    def leave(name: str, module: nn.Module, inputs: object, output: Tensor) -> None:
+        shapes[name] = output.shape
 
     for name, module in network.named_modules():
         if not any(module.children()):
-            module.register_forward_pre_hook(enter(name))
-            module.register_forward_hook(leave(name))
+            module.register_forward_pre_hook(partial(enter, name))
+            module.register_forward_hook(partial(leave, name))
     try:
         with torch.no_grad():
             logits = network.eval()(torch.empty((0, *settings.shape)))

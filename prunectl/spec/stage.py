@@ -12,12 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from prunectl.spec.lr_schedule import Schedule, length, window
-from prunectl.spec.settings import (
-    DataSettings,
-    NetworkSettings,
-    PruneSettings,
-    TrainSettings,
-)
+from prunectl.spec.settings import DataSettings, NetworkSettings, PruneSettings, TrainSettings
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,9 @@ from prunectl.ml.pruning.masks import Masks
 from prunectl.ml.training.state import State
 from prunectl.store.files import replacing
 
+PARTS = ("weights", "optimizer", "accumulators")
+"""Fields of a state that hold tensors, which is also how their names in the file begin."""
+
 
 class CorruptFile(StoreError):
     """A checkpoint whose content is torn or not what its checksum says."""
@@ -32,9 +35,9 @@ def save_state(path: Path, state: State, stage: str) -> None:
 
     Raises StoreError where it cannot be written.
     """
-    tensors = {f"weights/{name}": value for name, value in state.weights.items()}
-    tensors |= {f"optimizer/{name}": value for name, value in state.optimizer.items()}
-    tensors |= {f"accumulators/{name}": value for name, value in state.accumulators.items()}
+    tensors = {
+        f"{part}/{n}": tensor for part in PARTS for n, tensor in getattr(state, part).items()
+    }
     _save(path, tensors, {"stage": stage, "step": str(state.step)})
 
 
@@ -44,16 +47,11 @@ def load_state(path: Path) -> State:
     Raises FileNotFoundError as is, CorruptFile where the content cannot be trusted.
     """
     tensors, metadata = _load(path)
-    parts: dict[str, dict[str, Tensor]] = {"weights": {}, "optimizer": {}, "accumulators": {}}
+    parts: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
     for name, value in tensors.items():
         part, _, inner = name.partition("/")
         parts[part][inner] = value
-    return State(
-        weights=parts["weights"],
-        optimizer=parts["optimizer"],
-        step=int(metadata["step"]),
-        accumulators=parts["accumulators"],
-    )
+    return State(**parts, step=int(metadata["step"]))
 
 
 def save_masks(path: Path, masks: Masks, stage: str) -> None:

@@ -82,24 +82,24 @@ def prepare(
         _begin_replay(spec, trainer, paths)
         return {}
     if spec.mask:
-        masks, accuracy = _prune(spec, key, trainer, paths, journal)
+        masks, facts = _prune(spec, key, trainer, paths, journal)
         _load_weights(spec, masks, trainer, paths)
     else:
-        masks, accuracy = None, None
+        facts = counts(spec, None) | {"accuracy_pruned": None}
         trainer.initialise(spec.seed, spec.iteration)
     scores = trainer.evaluate("test")
     assert scores is not None
     first: dict[str, Any] = {"accuracy_start": scores.accuracy, "loss_start": scores.loss}
     journal.append("begin", **first)
-    return {**counts(spec, masks), "accuracy_pruned": accuracy, **first}
+    return facts | first
 
 
 def _prune(
     spec: StageSpec, key: str, trainer: Trainer, paths: StorePaths, journal: Journal
-) -> tuple[Masks, float]:
+) -> tuple[Masks, dict[str, Any]]:
     """Score the mask on the parent's end weights, and evaluate the parent under it.
 
-    Returns the masks and the accuracy in percent.
+    Returns the masks, and counts and accuracy as they go into the result.
     """
     assert spec.mask is not None
     parent = read_state(paths, Weights(spec.mask.parent))
@@ -120,14 +120,9 @@ def _prune(
         for name, mask in masks.items()
         if mask.dim() > 1
     ]
-    journal.append(
-        "pruned",
-        **counts(spec, masks),
-        accuracy_pruned=scores.accuracy,
-        loss_pruned=scores.loss,
-        layers=layers,
-    )
-    return masks, scores.accuracy
+    facts = counts(spec, masks) | {"accuracy_pruned": scores.accuracy}
+    journal.append("pruned", **facts, loss_pruned=scores.loss, layers=layers)
+    return masks, facts
 
 
 def counts(spec: StageSpec, masks: Masks | None) -> dict[str, Any]:
@@ -146,9 +141,7 @@ def counts(spec: StageSpec, masks: Masks | None) -> dict[str, Any]:
     }
 
 
-def _load_weights(
-    spec: StageSpec, masks: Masks | None, trainer: Trainer, paths: StorePaths
-) -> None:
+def _load_weights(spec: StageSpec, masks: Masks, trainer: Trainer, paths: StorePaths) -> None:
     """Load weights, BatchNorm and optimizer state as the strategy says; step 0 of this stage."""
     if spec.weights.stage is None:
         trainer.initialise(spec.seed, spec.iteration)

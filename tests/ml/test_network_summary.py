@@ -92,7 +92,7 @@ def test_a_misfit_found_only_by_running_names_the_layer(monkeypatch):
         vgg, "STAGES", ((8,), (8,))
     )  # its own check is for the true number of stages
     monkeypatch.setattr(vgg, "min", lambda sides: 4, raising=False)
-    with pytest.raises(NetworkMisfit, match=r"in or after stages.1.0.bn, at 8×1×2"):
+    with pytest.raises(NetworkMisfit, match=r"in or after stages.1.1, at 8×1×2"):
         summarise(settings("vgg-16", (3, 2, 4)))
 
 
