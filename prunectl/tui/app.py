@@ -6,6 +6,7 @@ It is a viewer. It can start, crash or run twice without touching a run.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import ClassVar
 
 from textual import events
@@ -136,13 +137,14 @@ class Viewer(StoreApp, inherit_bindings=False):
         seen = {"command_palette", "theme"}
         for key in keys_of(screen):
             group = key.key.partition(".")[0]
-            if not key.enabled or group in ("table", key.key) or key.action in seen:
+            node, action = key.active.node, key.active.binding.action
+            if not key.active.enabled or group in ("table", key.key) or action in seen:
                 continue
-            seen.add(key.action)
+            seen.add(action)
             yield SystemCommand(
                 f"{group}: {key.does}",
                 f"{key.where}, key {key.keys}",
-                lambda key=key: self.call_later(self.run_action, key.action, key.node),
+                partial(self.call_later, self.run_action, action, node),
             )
         yield SystemCommand(
             "app: Theme", "Preview a theme; TEXTUAL_THEME keeps one", self.action_theme

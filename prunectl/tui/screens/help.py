@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import ActiveBinding, Binding, BindingType
 from textual.containers import Vertical
-from textual.dom import DOMNode
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Input, TextArea
 
@@ -30,16 +29,13 @@ class Key:
     does: str
     where: str
     """One of `PLACES`."""
-    enabled: bool
-    """Where not, it is shown dim."""
-    action: str
-    node: DOMNode
-    """What carries the action."""
+    active: ActiveBinding
+    """Its action, what carries that, and whether it is enabled now: where not, the key is shown dim."""
 
 
 COLUMNS: tuple[Column[Key], ...] = (
-    Column("keys", "KEY", 14, lambda k: Cell(k.keys, "accent" if k.enabled else "dim")),
-    Column("does", "WHAT IT DOES", 30, lambda k: Cell(k.does, "" if k.enabled else "dim"), flex=True),
+    Column("keys", "KEY", 14, lambda k: Cell(k.keys, "accent" if k.active.enabled else "dim")),
+    Column("does", "WHAT IT DOES", 30, lambda k: Cell(k.does, "" if k.active.enabled else "dim"), flex=True),
     Column("id", "ACTION", 22, lambda k: Cell(k.key, "dim"), rank=1),
     Column("where", "WHERE", 12, lambda k: Cell(k.where, "dim")),
 )  # fmt: skip
@@ -58,7 +54,7 @@ def keys_of(screen: Screen[Any]) -> list[Key]:
         keys = " ".join(dict.fromkeys([*known, shown]))
         if does := words_of(binding):
             where = PLACES[0 if node is screen else 2 if node is screen.app else 1]
-            found[name] = Key(name, keys, does, where, active.enabled, binding.action, node)
+            found[name] = Key(name, keys, does, where, active)
     return sorted(found.values(), key=lambda key: PLACES.index(key.where))
 
 
