@@ -21,12 +21,12 @@ import psutil
 from prunectl.bench.rounds import BenchError, load
 from prunectl.bench.train import Tell
 from prunectl.bench.workload import Work, plan_text
-from prunectl.errors import StoreError
 from prunectl.plan.expand import expand
 from prunectl.plan.load import loads
-from prunectl.store.files import read_json, write_json
+from prunectl.store.files import write_json
 from prunectl.store.journal import read
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.heartbeat import read_heartbeat
 
 SLOTS = 64
 EPOCH_SECONDS = 5.0
@@ -121,10 +121,9 @@ def _wait(paths: StorePaths, slots: int, process: subprocess.Popen[bytes]) -> No
     while True:
         if process.poll() is not None or time.monotonic() > deadline:
             raise BenchError(f"the scheduler did not keep {slots} workers busy")
-        with contextlib.suppress(FileNotFoundError, StoreError):
-            running = read_json(paths.heartbeat)["running"].values()
-            if len(running) >= slots - 1 and sum(each["step"] > 0 for each in running) > slots / 2:
-                return
+        running = read_heartbeat(paths).get("running", {}).values()
+        if len(running) >= slots - 1 and sum(each["step"] > 0 for each in running) > slots / 2:
+            return
         time.sleep(0.2)
 
 

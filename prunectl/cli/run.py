@@ -120,7 +120,7 @@ def _start(
             _report(paths, expansions, _schedule(paths, expansions, execution, identifier))
             return
         for expansion in expansions:
-            narrate(requests.add_plan(paths, expansion.digest).text)
+            narrate(requests.request(paths, "add-plan", plan=expansion.digest).text)
         narrate("added to the scheduler that is running; `prunectl status` shows it")
     if view:
         _watch(paths, expansions)

@@ -17,6 +17,7 @@ from prunectl.store.files import read_json
 from prunectl.store.journal import Record, read
 from prunectl.store.locks import is_held
 from prunectl.store.paths import StageState, StorePaths, stage_state
+from prunectl.store.records.heartbeat import read_heartbeat
 from prunectl.store.records.plan import Study, Trial, current_studies, read_outline, read_study
 from prunectl.store.records.scheduler_log import History
 
@@ -168,10 +169,7 @@ class StoreState:
         except OSError:
             mtime = 0
         if mtime != self._heartbeat_mtime:
-            try:
-                self.heartbeat = read_json(self.paths.heartbeat)
-            except (OSError, StoreError):
-                self.heartbeat = {}
+            self.heartbeat = read_heartbeat(self.paths)
             change.progress = True
         change.everything |= alive != self.alive
         self.alive, self._heartbeat_mtime = alive, mtime

@@ -11,7 +11,7 @@ from typing import Any
 from prunectl.errors import DiskError, StoreError
 from prunectl.scheduler.device_pool import DevicePool
 from prunectl.scheduler.executors.local import WorkerPool
-from prunectl.scheduler.executors.worker_process import Message, WorkerProcess
+from prunectl.scheduler.executors.worker_process import WorkerProcess
 from prunectl.scheduler.failures import Failures, circumstances, worker_loss, write_failure
 from prunectl.scheduler.items import Item, State
 from prunectl.scheduler.log import SchedulerLog
@@ -21,6 +21,7 @@ from prunectl.scheduler.timeouts import Timeouts
 from prunectl.store.files import DISK_ERRNOS, read_json, write_json
 from prunectl.store.locks import is_held
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.messages import Message
 
 
 @dataclass

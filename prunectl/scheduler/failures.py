@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 from prunectl.scheduler.devices.base import Usage
-from prunectl.scheduler.executors.worker_process import Message, WorkerProcess
+from prunectl.scheduler.executors.worker_process import WorkerProcess
 from prunectl.scheduler.log import SchedulerLog
 from prunectl.scheduler.outcome import Failure
 from prunectl.scheduler.plans import Plans
@@ -15,6 +15,7 @@ from prunectl.scheduler.timeouts import Timeouts
 from prunectl.store.journal import Journal
 from prunectl.store.locks import Lock
 from prunectl.store.paths import StagePaths
+from prunectl.store.records.messages import Message
 
 CHANCE = frozenset({"oom", "nonfinite"})
 """Reasons that say nothing of a whole study: memory depends on what else runs, divergence on the seed."""

@@ -1,14 +1,4 @@
-"""The heartbeat: what the scheduler is doing now, as `control/heartbeat.json` and as the tick of plain progress.
-
-run, pid, host, time, started (Unix seconds), version, plans [digest …], stopping (null | soft | now), ended
-devices  [{id, name, uuid, kind, slots, auto, state (open | drained | leased), reason, running [key …],
-           utilisation, memory_used, memory_total, temperature, power, processes [[pid, bytes] …]}]
-running  {key: {device, worker, pid, attempt, since, step, steps, loss, accuracy, eta (seconds), trials (count)}}
-queue    {stages {state: count}, next [key …] (those that start next, in order), reasons {key: why not yet}}
-eta      {end (Unix seconds, null before the first measurement), trials {id: Unix seconds} (the soonest 200),
-          stages {key: seconds} (what the stages of `next` take)}
-trouble  what goes wrong without stopping the run, such as a database that somebody keeps open
-"""
+"""Build heartbeats (`store.records.heartbeat`), for the store and as the tick of plain progress."""
 
 from __future__ import annotations
 

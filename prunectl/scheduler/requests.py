@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from prunectl.errors import PrunectlError, StoreError
 from prunectl.scheduler.dispatcher import Dispatcher
 from prunectl.scheduler.items import State
 from prunectl.store import requests
-
-Request = dict[str, Any]
+from prunectl.store.records.requests import Request
 
 
 class RequestHandler:

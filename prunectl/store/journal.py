@@ -4,20 +4,8 @@ Every record has `seq` (0, 1, 2 … through the file), `attempt` (1, 2 … how o
 (Unix seconds) and `type`. A crash can leave a torn last line: readers stop before it, and the next writer ends it
 and goes on, so that readers skip it as the one line that is not a record.
 
-Records of a stage, in the order they come (accuracies in percent, losses in nats, times in seconds):
-
-    start       step (0, or where a checkpoint resumed), device, device_name, host, pid, threads, versions {…}
-    pruned      kept, prunable, parameters, macs, macs_dense, layers [{name, total, kept}],
-                accuracy_pruned, loss_pruned (the parent's end weights under the new mask)
-    begin       accuracy_start, loss_start (before the first step, after any rewinding)
-    epoch       epoch (1, 2 …: evaluations of this stage), step (steps done), lr (of the last step),
-                rates [[first step, lr] …] (runs applied since the last record), train_loss, train_accuracy,
-                loss, accuracy, top5, validation_loss, validation_accuracy (null without a split), seconds
-    checkpoint  step, file
-    note        text
-    interrupted step
-    failed      reason (oom | exception | nonfinite | missing | disk | lost | hung), message, traceback
-    done        what result.json holds
+The types of records and their fields are declared in `records.events` for stages, in `records.scheduler_log` for the
+scheduler.
 """
 
 from __future__ import annotations

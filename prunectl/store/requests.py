@@ -4,14 +4,12 @@ A request is a file in `control/requests`, written atomically; the scheduler car
 scheduler.jsonl with its answer, and removes it. Where no scheduler is alive, an action on trials is logged
 directly, under the scheduler's lock, so that the next run follows it; other requests fail, as none is running.
 
-Requests (`do`): cancel, hold, release, retry {trials}; priority {trials, value | change}; stop {now};
-add-plan {plan}; drain, undrain {device}. All have id, time (Unix seconds) and by.
+What a request has is in `records.requests`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,12 +21,9 @@ from prunectl.store.journal import Journal, Record
 from prunectl.store.locks import Lock, is_held, process_name
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.plan import Study, current_studies
+from prunectl.store.records.requests import PAST, Request, TrialAction, make_request
 from prunectl.store.records.scheduler_log import History
 from prunectl.store.select import find_trials
-
-TrialAction = Literal["cancel", "hold", "release", "retry", "priority"]
-PAST = {"cancel": "cancelled", "hold": "held", "release": "released", "retry": "retried"}
-"""Types of the log records that actions on trials leave."""
 
 ANSWER_SECONDS = 15.0
 
@@ -51,15 +46,13 @@ def alive(paths: StorePaths) -> bool:
 
 def send(paths: StorePaths, do: str, **fields: Any) -> str:
     """Write a request. Returns its id. Raises StoreError where it cannot be written."""
-    request = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
-    write_json(
-        paths.requests / f"{request}.json",
-        {"id": request, "do": do, "time": time.time(), "by": process_name(), **fields},
-    )
-    return request
+    request = make_request(do, **fields)
+    name: str = request["id"]
+    write_json(paths.requests / f"{name}.json", request)
+    return name
 
 
-def pending(paths: StorePaths) -> list[dict[str, Any]]:
+def pending(paths: StorePaths) -> list[Request]:
     """Read the requests that have not been carried out, in their order. Files that are no requests are removed."""
     found = []
     for path in sorted(paths.requests.glob("*.json")):
@@ -164,10 +157,9 @@ def _record(
         history.catch_up(paths)
         record = action_record(do, fields, history, current_studies(paths))
         text = f"{done_text(do, len(trials))}; no scheduler is running, the next run obeys"
-        asked = {"id": f"{time.time_ns():020d}", "do": do, "by": process_name(), **fields}
         with contextlib.closing(Journal(paths.scheduler_log)) as journal:
             journal.append(**record, durable=True)
-            journal.append("request", request=asked, ok=True, answer=text)
+            journal.append("request", request=make_request(do, **fields), ok=True, answer=text)
     return Answer(True, text, tuple(trials), by="store")
 
 
@@ -198,27 +190,3 @@ def done_text(do: str, count: int) -> str:
     """Return the action in words: "cancelled 3 trials"."""
     word = PAST.get(do, "set the priority of")
     return f"{word} {count} trial{'' if count == 1 else 's'}"
-
-
-def stop(paths: StorePaths, *, now: bool = False, timeout: float = ANSWER_SECONDS) -> Answer:
-    """Ask the scheduler to checkpoint and end, or to end at once. Raises ControlError where none is running."""
-    return request(paths, "stop", now=now, timeout=timeout)
-
-
-def add_plan(paths: StorePaths, digest: str, *, timeout: float = ANSWER_SECONDS) -> Answer:
-    """Ask the scheduler to run a plan of the store as well.
-
-    An answer `by` nobody means that the scheduler ended first and that a new one is needed. Raises ControlError where
-    none is running.
-    """
-    return request(paths, "add-plan", plan=digest, timeout=timeout)
-
-
-def drain(paths: StorePaths, device: str, *, timeout: float = ANSWER_SECONDS) -> Answer:
-    """Ask the scheduler to move its stages off a device and to leave it alone."""
-    return request(paths, "drain", device=device, timeout=timeout)
-
-
-def undrain(paths: StorePaths, device: str, *, timeout: float = ANSWER_SECONDS) -> Answer:
-    """Ask the scheduler to use a device again."""
-    return request(paths, "undrain", device=device, timeout=timeout)

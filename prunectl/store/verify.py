@@ -20,6 +20,7 @@ from prunectl.store.files import leftovers, read_json
 from prunectl.store.journal import Record, read
 from prunectl.store.locks import is_held
 from prunectl.store.paths import StagePaths, StorePaths
+from prunectl.store.records.events import latest_epochs
 from prunectl.store.records.plan import current_studies
 from prunectl.store.tensors import CheckedFile, CorruptFile, read_checked
 
@@ -131,11 +132,9 @@ class _StageCheck:
             result = read_json(self.files.result)
             if result["key"] != self.files.key:
                 self._problem("result.json is of another stage")
-            replay = bool(result.get("replay"))
-            epochs = {record["epoch"]: record for record in records if record["type"] == "epoch"}
-            if replay:
+            if result.get("replay"):
                 return
-            self._epochs(result, epochs)
+            self._epochs(result, latest_epochs(records))
             for path in [self.files.final, *([self.files.mask] if "mask" in spec else [])]:
                 if path.name not in found:
                     self._problem(f"is done, but {path.name} is missing or corrupt")
@@ -146,13 +145,13 @@ class _StageCheck:
         except (StoreError, KeyError, TypeError) as error:
             self._problem(f"result.json is unusable: {error!r}")
 
-    def _epochs(self, result: dict[str, Any], epochs: dict[int, Record]) -> None:
+    def _epochs(self, result: dict[str, Any], epochs: list[Record]) -> None:
         if result["epochs"] != len(epochs):
             self._problem(
                 f"result.json counts {result['epochs']} epochs, events.jsonl {len(epochs)}"
             )
             return
-        last = epochs[max(epochs)] if epochs else {}
+        last = epochs[-1] if epochs else {}
         for name in ("accuracy", "loss", "train_loss"):
             if result.get(name) != last.get(name):
                 self._problem(f"{name} in result.json is not that of the last epoch")

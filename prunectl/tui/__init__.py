@@ -53,14 +53,12 @@ def own_keys() -> Keymap:
 def farewell(paths: StorePaths) -> str:
     """Say what goes on after the viewer, and how to come back."""
     from prunectl.store import requests
-    from prunectl.store.files import read_json
+    from prunectl.store.records.heartbeat import read_heartbeat
 
     if not requests.alive(paths):
         return f"no scheduler is running on {paths.root}; `prunectl rank --store {paths.root}` shows the table"
-    try:
-        pid = f" (pid {read_json(paths.heartbeat)['pid']})"
-    except Exception:  # a heartbeat that is being replaced only costs the number
-        pid = ""
+    beat = read_heartbeat(paths)
+    pid = f" (pid {beat['pid']})" if "pid" in beat else ""
     return (
         f"the run goes on{pid}: `prunectl watch --store {paths.root}` looks again, "
         f"`prunectl stop --store {paths.root}` stops it"

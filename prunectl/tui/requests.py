@@ -27,11 +27,9 @@ def send_request(paths: StorePaths, request: Request) -> Answer:
     try:
         match request.do:
             case "stop":
-                return requests.stop(paths)
-            case "drain":
-                return requests.drain(paths, request.device)
-            case "undrain":
-                return requests.undrain(paths, request.device)
+                return requests.request(paths, "stop")
+            case "drain" | "undrain" as do:
+                return requests.request(paths, do, device=request.device)
             case do:
                 return requests.change_trials(paths, do, request.trials, change=request.change)
     except (PrunectlError, OSError) as error:

@@ -9,6 +9,7 @@ from typing import Any
 
 from prunectl.monitor.snapshot import TrialView
 from prunectl.store.journal import Record
+from prunectl.store.records.events import last, latest_epochs
 from prunectl.tui import text as t
 
 Records = Sequence[Record]
@@ -101,11 +102,11 @@ def detail_of(
         log += _log(found, key, iteration, goal)
         epochs = latest_epochs(found)
         points += [(start + (t.finite(record.get("step")) or 0.0), record) for record in epochs]
-        if pruned := _last(found, "pruned"):
+        if pruned := last(found, "pruned"):
             prunings.append(Pruning(start, goal, t.finite(pruned.get("accuracy_pruned"))))
             rows = pruned.get("layers") or ()
             layers = tuple(Layer(str(x["name"]), int(x["total"]), int(x["kept"])) for x in rows)
-        done = _last(found, "done")
+        done = last(found, "done")
         if done is None:
             break
         if iteration == 0:
@@ -122,21 +123,6 @@ def detail_of(
         tuple(log),
         dense,
     )
-
-
-def _last(records: Records, kind: str) -> Record | None:
-    return next((record for record in reversed(records) if record.get("type") == kind), None)
-
-
-def latest_epochs(records: Records) -> list[Record]:
-    """Return epoch records in order; of those logged again after a crash the latest attempt's."""
-    best: dict[int, Record] = {}
-    for record in records:
-        if record.get("type") == "epoch":
-            epoch = record.get("epoch", 0)
-            if epoch not in best or record.get("attempt", 0) >= best[epoch].get("attempt", 0):
-                best[epoch] = record
-    return [best[epoch] for epoch in sorted(best)]
 
 
 # the log in words

@@ -1,19 +1,4 @@
-"""A worker process: JSON lines in, JSON lines out, torch and data kept warm in between.
-
-In:   {"do": "run", "key": K, "keep": [steps]}   {"do": "cancel", "key": K}   {"do": "stop"}
-Out:  {"is": "ready", "device_name": …}   {"is": "started", "key": K}   {"is": "done", "key": K}
-      {"is": "interrupted", "key": K, "step": n}
-      {"is": "failed", "key": K, "reason": "oom|exception|nonfinite|missing", "message": …, "step": n}
-      {"is": "beat", "running": {K: {"step": n, "steps": N, "loss": x, "accuracy": y}}, "turns": n,
-       "preparing": bool, "memory": bytes, "lanes": n}                               about once a second
-
-Heartbeats come from a thread, also while data are loaded or a step is compiled. `turns` grows with every few steps of
-any stage: where it stands still, and no stage is `preparing` (has yet to take its first steps), the worker hangs.
-`memory` is the most that the process has used since it last was without a stage, and `lanes` how many trainers shared
-it (null where they are of several workloads).
-
-The end of its input means that the scheduler is gone: the worker exits at once, and nothing is lost by it.
-"""
+"""A worker process: messages in, messages out (`store.records.messages`), torch and data kept warm in between."""
 
 from __future__ import annotations
 

@@ -8,21 +8,16 @@ from typing import Any
 
 from prunectl.spec.stage import StageSpec
 from prunectl.store.journal import Record
+from prunectl.store.records.events import latest_epochs
+from prunectl.store.records.result import FROM_LAST_EPOCH
 from prunectl.worker.failures import ReplayDiffers
-
-
-def latest_epochs(records: Sequence[Record]) -> list[Record]:
-    """The epoch records that count, in order: of each epoch the last attempt's."""
-    found = {record["epoch"]: record for record in records if record["type"] == "epoch"}
-    return [found[epoch] for epoch in sorted(found)]
 
 
 def measurements(epochs: Sequence[Record]) -> dict[str, Any]:
     """What the result says of the stage's epochs; null where a replay has none."""
     last = epochs[-1] if epochs else {}
-    measured = ("train_loss", "train_accuracy", "loss", "accuracy", "top5")
     return {
-        **{name: last.get(name) for name in measured},
+        **{name: last.get(name) for name in FROM_LAST_EPOCH},
         "best_accuracy": max((record["accuracy"] for record in epochs), default=None),
         "validation_accuracy": last.get("validation_accuracy"),
         "validation_loss": last.get("validation_loss"),

@@ -26,11 +26,12 @@ from prunectl.store.files import leftovers, write_json
 from prunectl.store.journal import Journal, read
 from prunectl.store.locks import Lock
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.events import latest_epochs
 from prunectl.worker.checkpoint import save_state
 from prunectl.worker.failures import describe
 from prunectl.worker.memory import peak_memory
 from prunectl.worker.prepare import prepare, read_spec, resume
-from prunectl.worker.result import check_replay, flag, is_diverged, latest_epochs, measurements
+from prunectl.worker.result import check_replay, flag, is_diverged, measurements
 from prunectl.worker.trainer_cache import TrainerCache
 from prunectl.worker.versions import device_name, versions
 

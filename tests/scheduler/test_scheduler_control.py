@@ -165,10 +165,10 @@ def test_a_plan_is_added_to_a_live_scheduler(store: Store, plan: Plan) -> None:
     more.trial(dense(2))
     with live(store, plan.digest):
         started(store, 2)
-        answer = requests.add_plan(store.paths, store.save(more))
+        answer = requests.request(store.paths, "add-plan", plan=store.save(more))
         assert answer.ok
         assert answer.text == "more: 1 trials, 1 stages, 0 of them done"
-        assert not requests.add_plan(store.paths, "nothing").ok
+        assert not requests.request(store.paths, "add-plan", plan="nothing").ok
         requests.change_trials(store.paths, "cancel", ["plan=study"])
         eventually(lambda: store.done(dense(2)))
 
@@ -176,11 +176,11 @@ def test_a_plan_is_added_to_a_live_scheduler(store: Store, plan: Plan) -> None:
 def test_stop_is_carried_out_and_asks_for_a_scheduler(store: Store, plan: Plan) -> None:
     with live(store, plan.digest) as runner:
         started(store, 2)
-        assert requests.stop(store.paths).ok
+        assert requests.request(store.paths, "stop").ok
         assert runner.join().interrupted
     assert len(store.trace("interrupted")) == 2
     with pytest.raises(ControlError, match="no scheduler"):
-        requests.stop(store.paths)
+        requests.request(store.paths, "stop")
 
 
 def test_what_was_asked_of_a_dead_scheduler(store: Store, plan: Plan) -> None:
@@ -210,7 +210,7 @@ def test_nonsense_is_answered_and_removed(store: Store, plan: Plan) -> None:
     with live(store, plan.digest):
         for do in ("dance", "cancel", "add-plan"):
             assert not requests.request(store.paths, do).ok
-        answer = requests.drain(store.paths, "cuda:9")
+        answer = requests.request(store.paths, "drain", device="cuda:9")
         assert not answer.ok
         assert "cuda:9" in answer.text
 
@@ -231,13 +231,15 @@ def test_a_drained_device_is_left_at_once_and_used_again(store: Store, plan: Pla
     lease = os.environ["PRUNECTL_LEASES"]
     with live(store, plan.digest, devices=devices, layer=FakeLayer(devices)) as runner:
         started(store, 2)
-        assert requests.drain(store.paths, "cuda:1").ok
+        assert requests.request(store.paths, "drain", device="cuda:1").ok
         eventually(lambda: len(store.trace("interrupted")) == 1)
         eventually(lambda: not held(f"{lease}/GPU-1.lock"))
         assert held(f"{lease}/GPU-0.lock")
         time.sleep(0.2)
         assert len(runner.scheduler.dispatcher.running) == 1
-        assert requests.undrain(store.paths, "cuda:1").text == "cuda:1 is used again"
+        assert (
+            requests.request(store.paths, "undrain", device="cuda:1").text == "cuda:1 is used again"
+        )
         started(store, 3)
         assert store.trace("start")[-1]["cuda"] == "GPU-1"
 

@@ -14,7 +14,8 @@ from prunectl.errors import ControlError, ExitCode
 from prunectl.store.paths import StorePaths
 
 if TYPE_CHECKING:  # importing it takes 0.1 s, and every `prunectl --help` imports this file
-    from prunectl.store.requests import Answer, TrialAction
+    from prunectl.store.records.requests import TrialAction
+    from prunectl.store.requests import Answer
 
 Trials = Annotated[
     list[str] | None,

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from prunectl.scheduler.devices.base import Device
-from prunectl.scheduler.executors.worker_process import Message, WorkerProcess
+from prunectl.scheduler.executors.worker_process import WorkerProcess
 from prunectl.scheduler.timeouts import Timeouts
+from prunectl.store.records.messages import Message
 
 POLL_SECONDS = 0.5
 """Between looks for workers that ended with their output still open in a process of theirs; the others are noticed

@@ -16,13 +16,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from prunectl.scheduler.devices.base import Device
 from prunectl.scheduler.executors import parent_death
-
-Message = dict[str, Any]
-"""A line of the worker protocol (`worker.main`), `is` says which; or {"is": "ended", …} made here when one is gone."""
+from prunectl.store.records.messages import Message, parse
 
 LOG_BYTES = 4 << 20
 """A worker's log longer than this is set aside when a worker starts."""
@@ -123,7 +121,7 @@ class WorkerProcess:
         except OSError:
             data = b""
         *lines, self._buffer = (self._buffer + data).split(b"\n")
-        messages = [message for line in lines if (message := _parse(line)) is not None]
+        messages = [message for line in lines if (message := parse(line)) is not None]
         for message in messages:
             self.note_life(message, now)
             if message["is"] == "ready":
@@ -186,14 +184,6 @@ class WorkerProcess:
                 return file.read().decode(errors="replace").strip()
         except OSError:
             return ""
-
-
-def _parse(line: bytes) -> Message | None:
-    try:
-        message = json.loads(line)
-    except ValueError:
-        return None  # something a library printed
-    return message if isinstance(message, dict) and "is" in message else None
 
 
 def describe_exit(code: int) -> str:

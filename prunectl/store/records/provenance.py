@@ -21,6 +21,7 @@ from prunectl.errors import StoreError
 from prunectl.store.files import read_json, write_json
 from prunectl.store.journal import read
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.events import last
 from prunectl.version import __version__
 
 PACKAGES = ("torch", "torchvision", "numpy", "duckdb", "pydantic", "safetensors", "scipy")
@@ -123,9 +124,10 @@ def count_versions(
             if files.result.exists():
                 done[_versions(read_json(files.result).get("versions") or {})] += 1
             elif files.latest.exists():
-                starts = [each for each in read(files.events)[0] if each["type"] == "start"]
-                begun[_versions(starts[-1].get("versions") or {})] += 1
-        except (OSError, StoreError, IndexError, AttributeError):
+                start = last(read(files.events)[0], "start")
+                if start is not None:
+                    begun[_versions(start.get("versions") or {})] += 1
+        except (OSError, StoreError, AttributeError):
             continue  # `store verify` reports it
     return done, begun
 

@@ -1,15 +1,15 @@
 """What the records of `scheduler.jsonl` add up to: trials cancelled or held, their priorities, stages that failed.
 
 The log is the only memory between runs of the scheduler. `History` is a fold of it: feed it records in their order,
-in as many pieces as they come. Records and their fields, beside those that `journal` describes:
+in as many pieces as they come. Records and their fields, beside those that `store.journal` describes:
 
     run_started   run, plans [digest …], devices [id …], pid, host
     queued        plan (digest), name, trials (count), stages (count), done (count)
     dispatched    key, device, worker, attempt (1, 2 … in this run)
     stage_done    key, seconds, accuracy, flag
     stage_interrupted  key, step
-    stage_failed  key, reason (oom | exception | nonfinite | missing | lost | hung), message, traceback, attempt,
-                  final (false where it will be tried again), log (the worker's last lines), memory (in words)
+    stage_failed  key, reason (`events`), message, traceback, attempt, final (false where it will be tried again),
+                  log (the worker's last lines), memory (in words)
     reopened      key (was done, and its end or mask is gone: computed again), by (the stage that needs it)
     blocked       key (the one that failed), keys [dependants …], reason
     cancelled | held | released  trials [id …]
@@ -21,7 +21,7 @@ in as many pieces as they come. Records and their fields, beside those that `jou
                   null), reason
     worker_started | worker_ended  worker, device, pid, reason
     study_stopped plan (digest), reason
-    request       request {id, do, …}, ok, answer
+    request       request (`requests`), ok, answer
     run_ended     run, reason (finished | stopped | disk | error), trials {state: count}
 """
 
