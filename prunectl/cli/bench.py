@@ -96,20 +96,14 @@ def scheduler(
     _report("scheduler", [result], as_json)
 
 
-@app.command(hidden=True, context_settings={"ignore_unknown_options": True})
-def store(arguments: Annotated[list[str] | None, typer.Argument()] = None) -> None:
-    """Say which script of the source tree measures a large store."""
-    _script("store", arguments or [])
-
-
-@app.command(hidden=True, context_settings={"ignore_unknown_options": True})
-def tui(arguments: Annotated[list[str] | None, typer.Argument()] = None) -> None:
-    """Say which script of the source tree measures the terminal UI."""
-    _script("tui", arguments or [])
-
-
-def _script(name: str, arguments: list[str]) -> None:
-    command = " ".join(["python -m", f"tests.bench.{name}", *arguments])
+@app.command("store", hidden=True, context_settings={"ignore_unknown_options": True})
+@app.command("tui", hidden=True, context_settings={"ignore_unknown_options": True})
+def script(
+    context: typer.Context, arguments: Annotated[list[str] | None, typer.Argument()] = None
+) -> None:
+    """Print which script of the source tree measures a large store, or the terminal UI."""
+    name = context.info_name
+    command = " ".join(["python -m", f"tests.bench.{name}", *(arguments or [])])
     narrate(f"what `bench {name}` measured is a script of the source tree: {command}")
     raise typer.Exit(ExitCode.USAGE)
 

@@ -52,7 +52,7 @@ def _export_study(plan: str, folder: Path, store: Path | None) -> None:
     paths = results_of(store)
     manifest = export_study(paths, plan, folder)
     export_tables(paths, plan, folder / "tables")
-    write_manifest(folder, manifest)
+    write_manifest(folder, manifest)  # last: a folder without one is not complete
     size = sum(entry["bytes"] for entry in manifest["files"].values())
     missing = manifest["stages_missing"]
     narrate(

@@ -10,7 +10,6 @@ import typer
 
 from prunectl.cli.support.fresh_results import results_of
 from prunectl.cli.support.options import StoreOption
-from prunectl.errors import ControlError
 
 if TYPE_CHECKING:  # results.leaderboard imports DuckDB
     from prunectl.results.leaderboard import Board
@@ -55,13 +54,9 @@ def plot(
 ) -> None:
     """Draw accuracy, change from dense or cost over compression, or where the weights stay."""
     from prunectl.results import plots
-    from prunectl.results.leaderboard import leaderboard
 
     paths = results_of(store)
-    boards = leaderboard(paths, plan, network=network, dataset=dataset, all_plans=all_plans)
-    boards = [board for board in boards if board.n]
-    if not boards:
-        raise ControlError(f"nothing to draw yet: no pruned network of {paths.root} is done")
+    boards = plots.drawable(paths, plan, network=network, dataset=dataset, all_plans=all_plans)
     name = "all" if all_plans else boards[0].plan
     file = out or Path(f"{_slug(name)}-{kind}.png")
     source = None if published == "none" else published

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from prunectl.ml.datasets.registry import OptionValue
@@ -28,7 +28,7 @@ class Expansion:
     stages: dict[str, StageSpec]
     epoch_steps: dict[str, float]
     """Steps per epoch, by stage."""
-    places: dict[DataSettings, dict[str, OptionValue]] = field(default_factory=dict)
+    places: dict[DataSettings, dict[str, OptionValue]]
     """Where each data set lies on this machine, as far as the plan gives it; part of no stage's key."""
 
     @property
@@ -45,7 +45,7 @@ class Expansion:
             list(self.plan.overrides),
             [[trial.trial, *trial.path] for trial in self.trials],
         ]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+        return _digest(json.dumps(content))
 
     def record(self) -> dict[str, Any]:
         """Make the plan's record in the store, of what JSON can hold."""
@@ -93,16 +93,15 @@ def expand(plan: LoadedPlan, check: Check | None) -> Expansion:
             # A cell is identified by seed 0 even where the plan has other seeds: adding one keeps the cell.
             first = dict(_stages(point, ladder, 0))
             cell = _cell(plan, point, first)
-            if (
-                cell in cells
-            ):  # the same stages again: an axis of lengths changes nothing for reinit
+            # The same stages again: an axis of lengths changes nothing for reinit.
+            if cell in cells:
                 continue
             cells.add(cell)
             for seed in plan.content.seeds:
                 path = dict(_stages(point, ladder, seed)) if seed else first
-                for key, spec in path.items():
-                    stages.setdefault(key, spec)
-                    epoch_steps.setdefault(key, float(point.training.layout.per_epoch))
+                # Stages of the same key are equal, so it does not matter which trial's is kept.
+                stages.update(path)
+                epoch_steps.update(dict.fromkeys(path, float(point.training.layout.per_epoch)))
                 trials.append(_trial(plan, point, ladder, seed, cell, tuple(path)))
     return Expansion(plan, tuple(trials), stages, epoch_steps, places)
 
@@ -144,7 +143,8 @@ def _stages(point: GridPoint, ladder: Ladder, seed: int) -> Iterator[tuple[str, 
 def _cell(plan: LoadedPlan, point: GridPoint, path: dict[str, StageSpec]) -> str:
     """Identify a trial without its seed, by the stages that seed 0 would have."""
     training = point.training
-    return _digest(plan.content.name, point.strategy, training.label, training.dataset, *path)
+    names = (plan.content.name, point.strategy, training.label, training.dataset)
+    return _digest("\0".join((*names, *path)))
 
 
 def _trial(
@@ -152,7 +152,7 @@ def _trial(
 ) -> Trial:
     criterion, scope, granularity = point.pruning.labels if point.pruning else ("", "", "")
     return Trial(
-        trial=_digest(cell, str(seed)),
+        trial=_digest(f"{cell}\0{seed}"),
         cell=cell,
         plan=plan.content.name,
         network=point.training.network.name,
@@ -170,5 +170,6 @@ def _trial(
     )
 
 
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+def _digest(text: str) -> str:
+    # 64 bits, short enough to be typed: of 10,000 trials two have the same id with probability 3e-12.
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

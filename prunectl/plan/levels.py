@@ -51,19 +51,21 @@ def ladders(
 def _levels(plan: LoadedPlan, network: NetworkSettings, pruning: Pruning) -> list[Level]:
     exclude = tuple(sorted(pruning.exclude))
     if pruning.ratios is None:
-        return [
-            Level(
-                PruneSettings(
-                    criterion=pruning.criterion,
-                    scope=pruning.scope,
-                    granularity=pruning.granularity,
-                    density=filter_ratios.plain(density),
-                    exclude=exclude,
-                ),
-                _sparsity(density),
-            )
-            for density in pruning.schedule.densities()
-        ]
+        # Decimal's usual 28 digits would round 1 − density.
+        with localcontext(prec=200):
+            return [
+                Level(
+                    PruneSettings(
+                        criterion=pruning.criterion,
+                        scope=pruning.scope,
+                        granularity=pruning.granularity,
+                        density=filter_ratios.plain(density),
+                        exclude=exclude,
+                    ),
+                    filter_ratios.plain(1 - density),
+                )
+                for density in pruning.schedule.densities()
+            ]
     with plan.naming("pruning.ratios"):
         levels = filter_ratios.levels(
             pruning.ratios, network.name, pruning.schedule.iterations or 1
@@ -72,11 +74,6 @@ def _levels(plan: LoadedPlan, network: NetworkSettings, pruning: Pruning) -> lis
         Level(PruneSettings(criterion=pruning.criterion, exclude=exclude, ratios=pairs), UNKNOWN)
         for pairs in levels
     ]
-
-
-def _sparsity(density: Decimal) -> str:
-    with localcontext(prec=200):
-        return filter_ratios.plain(1 - density)
 
 
 def _checked(plan: LoadedPlan, network: NetworkSettings, ladder: Ladder, check: Check) -> Ladder:

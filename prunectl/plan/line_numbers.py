@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 _HEADER = re.compile(r"\s*\[\[?\s*([^\]]+?)\s*\]\]?\s*(?:#.*)?$")
 _KEY = re.compile(
@@ -29,14 +28,16 @@ class LineNumbers:
             elif key := _KEY.match(line):
                 self._lines.setdefault((*table, *_parts(key[1])), number)
 
-    def line(self, path: Sequence[str]) -> int | None:
-        """Find the 1-based line of a key, or of the nearest table around it that the text has."""
-        for end in range(len(path), 0, -1):
-            found = self._lines.get(tuple(path[:end]))
-            if found is not None:
-                return found
-        return None
+    def line(self, key: str) -> int | None:
+        """Find the 1-based line of a key such as ``grid.skip[0].network``, or of the nearest table around it."""
+        path = _path(key)
+        lines = (self._lines.get(path[:end]) for end in range(len(path), 0, -1))
+        return next((line for line in lines if line is not None), None)
 
-    def has(self, path: Sequence[str]) -> bool:
+    def has(self, key: str) -> bool:
         """Check whether the text has this very key or table."""
-        return tuple(path) in self._lines
+        return _path(key) in self._lines
+
+
+def _path(key: str) -> tuple[str, ...]:
+    return tuple(key.replace("[", ".").replace("]", "").split("."))

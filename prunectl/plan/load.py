@@ -63,11 +63,10 @@ class LoadedPlan:
 
     def line(self, key: str) -> int | None:
         """Find the line of a key; a recipe's or pruning's key may stand in the grid as an axis."""
-        path = key.replace("[", ".").replace("]", "").split(".")
-        in_grid = ["grid", *path]
-        if path[0] in ("recipe", "pruning") and not self.line_numbers.has(path):
-            path = in_grid if self.line_numbers.has(in_grid) else path
-        return self.line_numbers.line(path)
+        lines, in_grid = self.line_numbers, f"grid.{key}"
+        if key.startswith(("recipe", "pruning")) and not lines.has(key) and lines.has(in_grid):
+            return lines.line(in_grid)
+        return lines.line(key)
 
 
 def load(file: Path, overrides: Sequence[str] = ()) -> LoadedPlan:
@@ -96,8 +95,7 @@ def loads(text: str, file: str = "<plan>", overrides: Sequence[str] = ()) -> Loa
     try:
         content = validate(PlanFile, data, ())
     except PlanError as error:
-        path = (error.key or "").replace("[", ".").replace("]", "").split(".")
-        raise error.at(file, line_numbers.line(path)) from None
+        raise error.at(file, line_numbers.line(error.key or "")) from None
     return LoadedPlan(file, text, tuple(overrides), content, line_numbers)
 
 
@@ -126,11 +124,6 @@ def _apply(data: dict[str, Any], override: str) -> None:
         if not isinstance(table, dict):
             raise PlanError(f"--set {override}: {part} is not a table", key=key)
     table[last] = parsed
-
-
-def recipe_names() -> list[str]:
-    """List the recipes that prunectl ships."""
-    return shipped.names("recipes")
 
 
 def recipe_data(name: str) -> dict[str, Any]:

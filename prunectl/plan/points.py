@@ -6,7 +6,6 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from prunectl.errors import UnknownName
 from prunectl.ml.criteria import registry as criteria
 from prunectl.ml.datasets import registry as datasets
 from prunectl.plan import strategies
@@ -87,7 +86,5 @@ def _check_names(plan: LoadedPlan) -> None:
 
 def _fixes_length(name: str, plan: LoadedPlan) -> bool:
     """Check whether a strategy fixes how long it retrains, as `reinit` does."""
-    try:
-        return strategies.find(name, plan.content.strategies).retrain is not None
-    except UnknownName:
-        return False
+    strategy = plan.content.strategies.get(name) or strategies.built_in(name)
+    return strategy is not None and strategy.retrain is not None

@@ -41,6 +41,7 @@ class PruningSchedule(Table):
 
     def densities(self) -> tuple[Decimal, ...]:
         """Compute the fractions of the dense count kept at iteration 1, 2 …, exact: (1 − rate)ᵏ, or 1 − sparsity."""
+        # repr: the digits as they stand in the plan, not those of the binary number nearest to them.
         if self.sparsities:
             return tuple(1 - Decimal(repr(sparsity)) for sparsity in self.sparsities)
         assert self.rate is not None

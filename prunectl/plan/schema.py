@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import BeforeValidator, Field, create_model, field_validator, model_validator
 
-from prunectl.plan.table import Bool, FullOrLength, Int, Name, Number, Table
+from prunectl.plan.table import Bool, EndOrLength, FullOrLength, Int, Name, Number, Table
 from prunectl.spec.length import Length, LengthField
 from prunectl.spec.settings import AugmentSettings, OptimizerSettings
 
@@ -114,10 +114,7 @@ class Recipe(Table):
     last_batch: Literal["keep", "drop"] = "keep"
     micro_batch: Annotated[Int, Field(ge=1)] | None = None
     """Images that pass through the network at once; the whole batch unless it is given."""
-    evaluate: Annotated[
-        Literal["end"] | Length,
-        BeforeValidator(lambda value: value if value == "end" else Length.parse(value)),
-    ] = Length.parse("1ep")
+    evaluate: EndOrLength = Length.parse("1ep")
     optimizer: OptimizerTable = OptimizerTable()  # type: ignore[valid-type]
     schedule: LearningRates
     label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0

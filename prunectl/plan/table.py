@@ -15,11 +15,13 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_l
 Fraction01 = Annotated[Number, Field(gt=0, lt=1)]
 
 
-def _full_or_length(value: object) -> object:
-    return value if value == "full" else Length.parse(value)
+def word_or_length(word: str) -> BeforeValidator:
+    """Make a validator that reads lengths, and lets this word pass."""
+    return BeforeValidator(lambda value: value if value == word else Length.parse(value))
 
 
-FullOrLength = Annotated[Literal["full"] | Length, BeforeValidator(_full_or_length)]
+FullOrLength = Annotated[Literal["full"] | Length, word_or_length("full")]
+EndOrLength = Annotated[Literal["end"] | Length, word_or_length("end")]
 
 
 class Table(BaseModel):

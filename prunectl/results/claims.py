@@ -40,6 +40,10 @@ class Claim:
     evidence: str
 
 
+Rule = Callable[[Sequence[Sample]], Claim]
+"""Judges one claim by samples."""
+
+
 def judge(source: str, samples: Sequence[Sample]) -> list[Claim]:
     """Judge the source's claims by these samples, in a fixed order."""
     return [rule(samples) for rule in CLAIMS[source]]
@@ -83,7 +87,7 @@ def differences(samples: Sequence[Sample], a: str, b: str) -> list[float]:
 def relation(
     text: str, a: str, b: str, kind: Literal["better", "as good", "worse"],
     where: Callable[[Sample], bool] = lambda sample: True,
-) -> Callable[[Sequence[Sample]], Claim]:  # fmt: skip
+) -> Rule:  # fmt: skip
     """Make a rule for one method against another, over the samples for which `where` holds."""
 
     def rule(samples: Sequence[Sample]) -> Claim:
@@ -101,7 +105,7 @@ def relation(
     return rule
 
 
-def no_loss(network: str, compression: float) -> Callable[[Sequence[Sample]], Claim]:
+def no_loss(network: str, compression: float) -> Rule:
     """Make a rule for "no loss": iterative learning-rate rewinding at full length, median − mean dense ≥ 0."""
     text = f"{network}: iterative lr-rewind at full length loses nothing up to {compression:.2f}×"
 
@@ -121,16 +125,15 @@ def no_loss(network: str, compression: float) -> Callable[[Sequence[Sample]], Cl
 
 
 def largest_without_loss(
-    samples: Sequence[Sample], network: str, strategy: str = "lr-rewind", loss: float = 0.0
+    samples: Sequence[Sample], network: str, loss: float = 0.0
 ) -> tuple[float | None, float | None]:
-    """Find the largest compression without loss, and the largest measured, of iterative unstructured pruning."""
-    found = [
-        s
+    """Find the largest compression without loss, and the largest measured, of iterative unstructured lr-rewind."""
+    wanted = (network, "lr-rewind", "iterative", "unstructured")
+    points = [
+        (s.compression, s.delta)
         for s in at_main_length(samples)
-        if (s.network, s.strategy, s.kind, s.structure)
-        == (network, strategy, "iterative", "unstructured")
+        if (s.network, s.strategy, s.kind, s.structure) == wanted
     ]
-    points = [(s.compression, s.delta) for s in found]
     return largest_compression(points, 0.0, loss), max((x for x, _ in points), default=None)
 
 
@@ -138,8 +141,8 @@ def _wide(sample: Sample) -> bool:
     return sample.network.startswith("wrn-")
 
 
-def _narrow(sample: Sample) -> bool:
-    return not _wide(sample)
+def _wide_iterative(sample: Sample) -> bool:
+    return _wide(sample) and sample.kind == "iterative"
 
 
 _FINE_TUNING = (
@@ -149,7 +152,7 @@ _FINE_TUNING = (
     relation("weight rewinding is better than fine-tuning", "weight-rewind", "fine-tune", "better"),
 )
 
-CLAIMS: dict[str, tuple[Callable[[Sequence[Sample]], Claim], ...]] = {
+CLAIMS: dict[str, tuple[Rule, ...]] = {
     "renda2020": (
         *_FINE_TUNING,
         relation(
@@ -167,24 +170,22 @@ CLAIMS: dict[str, tuple[Callable[[Sequence[Sample]], Claim], ...]] = {
         *_FINE_TUNING,
         relation(
             "ResNets: learning-rate rewinding is as good as weight rewinding or better",
-            "lr-rewind", "weight-rewind", "as good", _narrow,
+            "lr-rewind", "weight-rewind", "as good",
+            lambda sample: not _wide(sample),
         ),
         relation(
             "Wide ResNets, iterative: learning-rate rewinding is worse than weight rewinding",
-            "lr-rewind", "weight-rewind", "worse",
-            lambda sample: _wide(sample) and sample.kind == "iterative",
+            "lr-rewind", "weight-rewind", "worse", _wide_iterative,
         ),
     ),
     "mikler2021-thesis": (
         relation(
             "Wide ResNets, iterative: rewinding weights by 75 % is better than by 25 %",
-            "partial-rewind-75", "partial-rewind-25", "better",
-            lambda sample: _wide(sample) and sample.kind == "iterative",
+            "partial-rewind-75", "partial-rewind-25", "better", _wide_iterative,
         ),
         relation(
             "Wide ResNets, iterative: rewinding weights by 75 % is better than weight rewinding",
-            "partial-rewind-75", "weight-rewind", "better",
-            lambda sample: _wide(sample) and sample.kind == "iterative",
+            "partial-rewind-75", "weight-rewind", "better", _wide_iterative,
         ),
     ),
 }  # fmt: skip

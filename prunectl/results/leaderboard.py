@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from prunectl.errors import ControlError, nearest
 from prunectl.results.formats import text_table
@@ -151,21 +151,23 @@ class Board:
         return text_table(["method", *(f"{column:.4g}" for column in self.columns)], rows)
 
 
-def cells(
-    paths: StorePaths,
-    plan: str | None = None,
-    *,
-    network: str | None = None,
-    dataset: str | None = None,
-    all_plans: bool = False,
-) -> Result:
+class Selection(TypedDict, total=False):
+    """What of a store is shown, beside the plan: by default all networks and data sets of that plan alone."""
+
+    network: str | None
+    dataset: str | None
+    all_plans: bool
+
+
+def cells(paths: StorePaths, plan: str | None = None, **only: Unpack[Selection]) -> Result:
     """Query the long form: one row per cell with the columns of `leaderboard`, then those of `ranking`.
 
     Without a name it is the plan that was last used. Raises ControlError for a plan the store does not have.
     """
-    if not all_plans:
+    if not only.get("all_plans"):
         plan = _plan_name(paths, plan)
-    return query.run(paths, _CELLS, {"plan": plan, "network": network, "dataset": dataset})
+    named = {"plan": plan, "network": only.get("network"), "dataset": only.get("dataset")}
+    return query.run(paths, _CELLS, named)
 
 
 def _plan_name(paths: StorePaths, plan: str | None) -> str | None:
@@ -184,19 +186,13 @@ def _plan_name(paths: StorePaths, plan: str | None) -> str | None:
 
 
 def leaderboard(
-    paths: StorePaths,
-    plan: str | None = None,
-    *,
-    network: str | None = None,
-    dataset: str | None = None,
-    all_plans: bool = False,
+    paths: StorePaths, plan: str | None = None, **only: Unpack[Selection]
 ) -> list[Board]:
     """Query the boards of a plan (the last one used, unless named), or of all plans.
 
     Raises ControlError for a plan the store does not have, StoreError where it cannot be read.
     """
-    found = cells(paths, plan, network=network, dataset=dataset, all_plans=all_plans)
-    return boards(found.dicts())
+    return boards(cells(paths, plan, **only).dicts())
 
 
 def boards(rows: Iterable[Mapping[str, Any]]) -> list[Board]:

@@ -12,13 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from prunectl.errors import ControlError, PrunectlError
 from prunectl.results import figure_style, published_lines
 from prunectl.results.figure_style import Style, panel_title
 from prunectl.results.layer_density import draw_layers
-from prunectl.results.leaderboard import Board, BoardRow, Cell, leaderboard
+from prunectl.results.leaderboard import Board, BoardRow, Cell, Selection, leaderboard
 from prunectl.results.published_lines import Lines
 from prunectl.store.files import replacing
 from prunectl.store.paths import StorePaths
@@ -54,11 +54,9 @@ def plot(
     plan: str | None = None,
     kind: Kind = "accuracy",
     *,
-    network: str | None = None,
-    dataset: str | None = None,
-    all_plans: bool = False,
     band: Band = "min-max",
     source: str | None = "auto",
+    **only: Unpack[Selection],
 ) -> Figure:
     """Draw a figure with a panel per board of a plan (the last one used, unless named), or of all plans.
 
@@ -66,22 +64,21 @@ def plot(
     the network and data set. Raises ControlError where there is nothing to draw, StoreError where the store cannot
     be read.
     """
-    boards = leaderboard(paths, plan, network=network, dataset=dataset, all_plans=all_plans)
-    return draw(paths, boards, kind, band=band, source=source)
+    return draw(paths, drawable(paths, plan, **only), kind, band=band, source=source)
+
+
+def drawable(paths: StorePaths, plan: str | None, **only: Unpack[Selection]) -> list[Board]:
+    """Query the boards of `leaderboard` that have a number. Raises ControlError where there are none."""
+    boards = [board for board in leaderboard(paths, plan, **only) if board.n]
+    if not boards:
+        raise ControlError(f"nothing to draw yet: no pruned network of {paths.root} is done")
+    return boards
 
 
 def draw(
-    paths: StorePaths,
-    boards: Sequence[Board],
-    kind: Kind = "accuracy",
-    *,
-    band: Band = "min-max",
-    source: str | None = "auto",
+    paths: StorePaths, boards: Sequence[Board], kind: Kind, *, band: Band, source: str | None
 ) -> Figure:
-    """Draw a figure of these boards; boards without a number are left out. Raises what `plot` raises."""
-    boards = [board for board in boards if board.n]
-    if not boards:
-        raise ControlError(f"nothing to draw yet: no pruned network of {paths.root} is done")
+    """Draw a figure of these boards, each of which has a number. Raises what `plot` raises."""
     if kind == "layers":
         return draw_layers(paths, boards)
     styles = figure_style.styles(row.label for board in boards for row in board.rows)

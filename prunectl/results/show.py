@@ -40,13 +40,13 @@ class TrialFacts:
     """Path of the plan when it was run, as it was given."""
     unchanged: bool | None
     """Whether that file still has the same text; None where it is not there."""
-    overrides: tuple[str, ...]
+    overrides: list[str]
     """`--set` pairs of the run."""
     command: tuple[str, ...]
     """What repeats the plan of the trial."""
-    runs: tuple[dict[str, Any], ...]
+    runs: list[dict[str, Any]]
     """Records of the runs that were started with this version of the plan, oldest first."""
-    stages: tuple[StageFacts, ...]
+    stages: list[StageFacts]
 
     @property
     def plan_text(self) -> str:
@@ -54,7 +54,7 @@ class TrialFacts:
         return str(self.found.record.get("text") or "")
 
     def as_json(self) -> dict[str, Any]:
-        """For scripts."""
+        """Return everything as JSON can hold it, for scripts."""
         trial = self.found.trial
         return {
             "trial": trial.trial,
@@ -67,9 +67,9 @@ class TrialFacts:
             "plan_file": self.plan_file,
             "plan_file_unchanged": self.unchanged,
             "plan_text": self.plan_text,
-            "overrides": list(self.overrides),
+            "overrides": self.overrides,
             "command": shlex.join(self.command),
-            "runs": list(self.runs),
+            "runs": self.runs,
             "stages": [dataclasses.asdict(stage) for stage in self.stages],
         }
 
@@ -81,7 +81,7 @@ def trial_facts(paths: StorePaths, trial: str) -> TrialFacts:
     """
     found = find_trial(paths, trial)
     file = str(found.record.get("file") or f"{found.study.name}.toml")
-    overrides = tuple(str(each) for each in found.record.get("overrides") or [])
+    overrides = [str(each) for each in found.record.get("overrides") or []]
     changes = [word for override in overrides for word in ("--set", override)]
     return TrialFacts(
         found=found,
@@ -90,8 +90,8 @@ def trial_facts(paths: StorePaths, trial: str) -> TrialFacts:
         unchanged=_is_unchanged(Path(file), found.record.get("text")),
         overrides=overrides,
         command=("prunectl", "run", file, *changes, "--store", str(paths.root)),
-        runs=tuple(_runs(paths, found.study.digest)),
-        stages=tuple(_stages(paths, found)),
+        runs=_runs(paths, found.study.digest),
+        stages=_stages(paths, found),
     )
 
 
@@ -110,11 +110,10 @@ def _runs(paths: StorePaths, digest: str) -> list[dict[str, Any]]:
 
 def _stages(paths: StorePaths, found: FoundTrial) -> list[StageFacts]:
     trial = found.trial
+    files = [paths.stage(key) for key in trial.path]
     return [
-        StageFacts(
-            k, key, target, stage_state(paths.stage(key).folder), _record(paths.stage(key).result)
-        )
-        for k, (key, target) in enumerate(zip(trial.path, trial.sparsities, strict=True))
+        StageFacts(k, each.key, target, stage_state(each.folder), _record(each.result))
+        for k, (each, target) in enumerate(zip(files, trial.sparsities, strict=True))
     ]
 
 

@@ -7,7 +7,8 @@ from functools import cache
 import pytest
 
 from prunectl.errors import UnknownName
-from prunectl.plan.load import loads, recipe_data, recipe_names, validate
+from prunectl.plan import shipped
+from prunectl.plan.load import loads, recipe_data, validate
 from prunectl.plan.points import GridPoint, grid_points
 from prunectl.plan.schema import Recipe
 from prunectl.spec.lr_schedule import at, last_value, length
@@ -57,7 +58,7 @@ def one(name: str, network: str, dataset: str = "cifar10") -> GridPoint:
     return resolved(name, network, dataset)["lr-rewind"]
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", shipped.names("recipes"))
 def test_every_recipe_is_complete(name: str) -> None:
     found = validate(Recipe, recipe_data(name), ("recipe",))
     assert found.source
@@ -77,7 +78,7 @@ def test_the_papers_recipes_are_there() -> None:
         "mikler2021-resnet",
         "mikler2021-wrn",
         "mikler2021-thesis-wrn",
-    } <= set(recipe_names())
+    } <= set(shipped.names("recipes"))
     with pytest.raises(UnknownName, match="did you mean 'renda2020-cifar'"):
         recipe_data("renda2020-cifa")
 
