@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import os
 import string
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import tomli
 from textual.binding import Binding
 from textual.dom import DOMNode
 from textual.keys import Keys, _character_to_key, format_key
@@ -71,10 +71,10 @@ def load(contexts: Sequence[Context], path: Path | None = None) -> Keymap:
     """
     path = path or location()
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomli.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomli.TOMLDecodeError) as error:
         raise KeysError(f"{with_tilde(path)}: {error}") from error
     actions = {str(binding.id) for _, nodes in contexts for binding in _bindings(nodes)}
     keys: dict[str, str] = {}

@@ -11,11 +11,12 @@ A data set is a table in registry.toml and a module with
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+
+import tomli
 
 from prunectl.errors import DataError, UnknownName
 from prunectl.ml.datasets.files import Finder
@@ -68,7 +69,7 @@ class DatasetEntry:
 
 
 def _read_entries() -> dict[str, DatasetEntry]:
-    tables = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+    tables = tomli.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
     entries = {}
     for name, table in tables.items():
         about = table.pop("description", None)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
-import tomllib
 from dataclasses import dataclass
 from importlib.resources import files
+
+import tomli
 
 MEANS = (
     "top5", "best_accuracy", "validation_accuracy", "retrain_epochs", "search_epochs", "macs", "macs_dense",
@@ -34,6 +35,6 @@ class Docs:
 def docs() -> Docs:
     """Read the texts: only where a database is created or described, for that takes some milliseconds."""
     text = (files("prunectl.store.db") / "column_docs.toml").read_text(encoding="utf-8")
-    found = Docs(**tomllib.loads(text))
+    found = Docs(**tomli.loads(text))
     means = {f"leaderboard.{name}": f"mean over the seeds: {found.columns[name]}" for name in MEANS}
     return Docs(found.tables, found.views, found.columns, {**found.particular, **means})
