@@ -156,7 +156,7 @@ def _record(
         history = History()
         history.catch_up(paths)
         record = action_record(do, fields, history, current_studies(paths))
-        text = f"{done_text(do, len(trials))}; no scheduler is running, the next run obeys"
+        text = f"{done_text(do, len(trials))}; no scheduler is running, the next run carries it out"
         with contextlib.closing(Journal(paths.scheduler_log)) as journal:
             journal.append(**record, durable=True)
             journal.append("request", request=make_request(do, **fields), ok=True, answer=text)

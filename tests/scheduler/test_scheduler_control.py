@@ -126,7 +126,7 @@ def test_holds_of_an_earlier_run_do_not_keep_a_run_waiting(store: Store, plan: P
     store.fake()
     a, *_ = names(plan)
     answer = requests.change_trials(store.paths, "hold", [a])
-    assert "the next run obeys" in answer.text
+    assert "the next run carries it out" in answer.text
     outcome = store.run(plan.digest)
     assert (outcome.trials["held"], outcome.trials["done"]) == (1, 2)
     assert outcome.ok
