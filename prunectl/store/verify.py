@@ -123,6 +123,11 @@ class _StageCheck:
         records, _ = read(self.files.events)
         if not _in_sequence(records):
             self._problem("records are missing from events.jsonl, or stand in it twice")
+        numberless = ("epoch" not in each for each in records if each.get("type") == "epoch")
+        if any("type" not in each for each in records) or any(numberless):
+            self._problem(
+                "events.jsonl has a record without its type, or an epoch without its number"
+            )
         return records
 
     def _result(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -81,6 +83,37 @@ def test_an_exported_network_loads_and_is_the_stages_own(
         assert sum(int(mask.sum()) for mask in masks.values()) == result["kept"]
         weights = dict(network.named_parameters())
         assert not any(torch.any(weights[name][~mask]) for name, mask in masks.items())
+
+
+def test_readmes_lines_load_an_exported_network(
+    here: Here, store: Path, tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here(
+        "export",
+        trial_of(store, "fine-tune"),
+        "--out",
+        "NAME.safetensors",
+        "--store",
+        store,
+        cwd=tmp_path,
+    )
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (repository / "README.md").read_text(), re.S)
+    names: dict[str, Any] = {}
+    exec(next(block for block in blocks if "NAME.safetensors" in block), names)
+    kept = sum(int(weight.count_nonzero()) for weight in names["network"].state_dict().values())
+    assert 0 < kept < sum(weight.numel() for weight in names["network"].state_dict().values())
+
+
+def test_a_trial_of_an_unreadable_plan_record_is_an_error_without_a_traceback(
+    here: Here, store: Path
+) -> None:
+    trial = trial_of(store, "fine-tune")
+    record = next(StorePaths(store).plans.glob("*.json"))
+    write_json(record, read_json(record) | {"stages": 3})
+    done = here("show", "--trial", trial, "--store", store)
+    assert done.returncode == 3
+    assert f"{record} is not a readable plan record" in done.stderr
 
 
 def test_export_names_the_file_and_takes_the_last_iteration(

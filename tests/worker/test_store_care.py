@@ -92,6 +92,18 @@ def test_a_missing_record_is_found(lab: Any) -> None:
     assert any("records are missing" in text for text in problems(lab))
 
 
+@pytest.mark.parametrize("field", ["type", "epoch"])
+def test_a_record_without_its_type_or_number_is_found(lab: Any, field: str) -> None:
+    events = lab.paths.stage(lab.path("weight-rewind")[1]).events
+    lines = events.read_text().splitlines()
+    at = next(n for n, line in enumerate(lines) if json.loads(line)["type"] == "epoch")
+    record = json.loads(lines[at])
+    del record[field]
+    lines[at] = json.dumps(record)
+    events.write_text("\n".join([*lines, ""]))
+    assert any("without its type" in text for text in problems(lab))
+
+
 def names(found: list[gc.Removal]) -> set[str]:
     return {each.path.name for each in found}
 

@@ -198,7 +198,8 @@ class FoundTrial:
 def find_trial(paths: StorePaths, beginning: str) -> FoundTrial:
     """Find the trial whose id begins so, in any version of any plan.
 
-    Raises ControlError where there is none or several, StoreError where the store holds no plans.
+    Raises ControlError where there is none or several, StoreError where the store holds no plans or the trial's plan
+    record cannot be read.
     """
     versions = all_versions(paths, read_outline)
     if not versions:
@@ -210,8 +211,13 @@ def find_trial(paths: StorePaths, beginning: str) -> FoundTrial:
             f"no trial {beginning!r} in {paths.root}; "
             "`prunectl sql 'SELECT trial, plan, strategy, seed FROM trials'` lists them"
         )
-    record = read_json(paths.plan(digests[name]))
-    study = study_from(record)
+    path = paths.plan(digests[name])
+    try:
+        record = read_json(path)
+        study = study_from(record)
+    # An outline leaves out the stages, so that only this reads them.
+    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"{path} is not a readable plan record: {error!r}") from error
     return FoundTrial(next(each for each in study.trials if each.trial == name), study, record)
 
 
