@@ -57,6 +57,8 @@ class Watcher:
         self._last: Snapshot | None = None
         self._coverage = Coverage(self.store)
         self._trials = TrialViews(self.store)
+        self._done: dict[str, tuple[int, int]] = {}
+        """By digest of a plan: how many of its stages are done, and their steps."""
 
     def snapshot(self) -> Snapshot:
         """Return the state of the store now."""
@@ -87,7 +89,9 @@ class Watcher:
         by_plan: dict[str, Counter[str]] = {study.name: Counter() for study in store.studies}
         for view in trials:
             by_plan[view.plan][view.state] += 1
-        plans = tuple(self._plan(study, by_plan[study.name]) for study in store.studies)
+        if change.everything:
+            self._done.clear()
+        plans = tuple(self._plan(study, by_plan[study.name], change) for study in store.studies)
         active = {plan.name for plan in plans if plan.active} or set(by_plan)
         return Snapshot(
             time=now,
@@ -120,9 +124,17 @@ class Watcher:
             **{name: beat.get(name) for name in ("run", "pid", "host", "started", *said)},
         )
 
-    def _plan(self, study: Study, counts: Counter[str]) -> PlanView:
+    def _plan(self, study: Study, counts: Counter[str], change: Change) -> PlanView:
         store = self.store
-        done = [key for key in study.stages if store.states.get(key) == "done"]
+        # Counted anew only where a stage changed: over 50,000 stages it takes 20 ms, twice a second.
+        if study.digest not in self._done or not study.stages.keys().isdisjoint(change.stages):
+            done = [
+                stage.steps
+                for key, stage in study.stages.items()
+                if store.states.get(key) == "done"
+            ]
+            self._done[study.digest] = len(done), sum(done)
+        stages_done, steps_done = self._done[study.digest]
         running = store.beat.get("running", {})
         partly = sum(
             running.get(key, {}).get("step", 0) for key in store.running if key in study.stages
@@ -133,9 +145,9 @@ class Watcher:
             active=study.digest in store.beat.get("plans", ()),
             counts=dict(counts),
             stages=len(study.stages),
-            stages_done=len(done),
+            stages_done=stages_done,
             steps=study.steps,
-            steps_done=partly + sum(study.stages[key].steps for key in done),
+            steps_done=partly + steps_done,
             stopped=store.history.stopped.get(study.digest, ""),
         )
 
