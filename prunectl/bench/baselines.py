@@ -25,7 +25,7 @@ from prunectl.ml.training.torch_flags import configure
 from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.key import spec_to_dict, stage_key
 from prunectl.spec.lr_schedule import constant
-from prunectl.spec.stage import StageSpec
+from prunectl.spec.stage import Stage
 from prunectl.store.files import write_json
 from prunectl.store.paths import StorePaths
 from prunectl.worker.run import StageControl, run
@@ -50,7 +50,7 @@ def stage(work: Work, options: dict[str, Any]) -> Round:
     trainers = TrainerCache(folder, work.device, fuse=bool(options.get("fuse")))
     number = 0
 
-    def finish(spec: StageSpec) -> None:
+    def finish(spec: Stage) -> None:
         place = paths.stage(stage_key(spec))
         place.folder.mkdir(parents=True)
         write_json(place.spec, spec_to_dict(spec))

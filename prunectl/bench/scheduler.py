@@ -20,7 +20,7 @@ from prunectl.bench.rounds import BenchError, load
 from prunectl.bench.train import Tell
 from prunectl.bench.workload import Work, dense_stage
 from prunectl.spec.key import spec_to_dict, stage_key
-from prunectl.spec.stage import StageSpec
+from prunectl.spec.stage import Stage
 from prunectl.store.files import write_json
 from prunectl.store.journal import Record, read
 from prunectl.store.paths import StorePaths
@@ -58,7 +58,7 @@ def _summary(label: str, gaps: list[float]) -> dict[str, Any]:
     }
 
 
-def _specs(count: int) -> dict[str, StageSpec]:
+def _specs(count: int) -> dict[str, Stage]:
     specs = [replace(dense_stage(TINY), seed=seed) for seed in range(count)]
     return {stage_key(spec): spec for spec in specs}
 

@@ -19,7 +19,7 @@ from prunectl.spec.settings import (
     PruneSettings,
     TrainSettings,
 )
-from prunectl.spec.stage import Mask, StageSpec, Weights
+from prunectl.spec.stage import Mask, Stage, Weights
 
 Precision = Literal["fp32", "tf32", "bf16"]
 DENSITY = "0.2"
@@ -145,16 +145,16 @@ def settings(work: Work) -> TrainSettings:
     )
 
 
-def dense_stage(work: Work) -> StageSpec:
+def dense_stage(work: Work) -> Stage:
     """Return the stage that trains the dense network for one epoch, which `pruned_stage` starts from."""
     channels, height, width = work.shape
     shape = {"channels": channels, "height": height, "width": width, "classes": work.classes}
     options = tuple(sorted({**shape, "train": work.train, "test": work.test}.items()))
     data = DataSettings("synthetic", describe("synthetic", options).fingerprint, options)
-    return StageSpec(network(work), data, settings(work), constant(RATE, work.steps), seed=0)
+    return Stage(network(work), data, settings(work), constant(RATE, work.steps), seed=0)
 
 
-def pruned_stage(work: Work, number: int) -> StageSpec:
+def pruned_stage(work: Work, number: int) -> Stage:
     """Return the stage of the `number`-th round: pruned, then trained for `work.epochs`."""
     dense = dense_stage(work)
     parent = stage_key(dense)

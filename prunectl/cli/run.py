@@ -111,7 +111,7 @@ def _start(
 
     if (detach or view) and not requests.alive(paths):
         # The viewer must find the plans at once; the process in the background records the run itself.
-        write_plans(paths, [expansion.record() for expansion in expansions])
+        write_plans(paths, [expansion.study() for expansion in expansions])
         narrate(background(paths))
     else:
         identifier = _record(paths, expansions, execution.devices)
@@ -128,7 +128,7 @@ def _start(
 
 def _record(paths: StorePaths, expansions: Sequence[Expansion], devices: Sequence[Device]) -> str:
     """Write the plans and the run into the store. Returns the run's id. Raises StoreError."""
-    write_plans(paths, [expansion.record() for expansion in expansions])
+    write_plans(paths, [expansion.study() for expansion in expansions])
     digests = [expansion.digest for expansion in expansions]
     return write_run(paths, digests, [device.id for device in devices])
 

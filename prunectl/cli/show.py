@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -11,12 +10,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from prunectl.cli.support.options import SetOption, SlotsOption, StoreOption
 from prunectl.cli.support.tables import console, table
 from prunectl.results.text import DASH, duration, size
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.result import Result
 
 if TYPE_CHECKING:  # the plan's models and the scheduler take 0.5 s to import
     from prunectl.plan.expand import Expansion
@@ -24,6 +25,7 @@ if TYPE_CHECKING:  # the plan's models and the scheduler take 0.5 s to import
     from prunectl.scheduler.devices.base import Device
     from prunectl.scheduler.eta import Cost
     from prunectl.scheduler.graph import Preview
+    from prunectl.store.records.provenance import RunRecord
 
 HEADINGS = (
     *("network", "data set", "recipe", "strategy", "retrain"),
@@ -73,18 +75,17 @@ def show(
     from prunectl.scheduler.devices.system import SystemLayer
     from prunectl.scheduler.eta import estimate
     from prunectl.scheduler.graph import StageGraph, preview
-    from prunectl.store.records.plan import study_from
 
     expansion = read_plan(plan, changes or [], paths)
     graph = StageGraph(paths)
-    graph.add(study_from(expansion.record() | {"created": 0.0}))  # not recorded, so of no time
+    graph.add(expansion.study())
     counted = preview(graph)
     run = expansion.plan.content.run
     asked = slots or run.slots_per_device
     chosen = parse(devices or run.devices or "all", SystemLayer(), asked)
     cost = estimate(paths, graph, chosen)
     if as_json:
-        typer.echo(json.dumps(_as_json(expansion, counted, cost, paths), indent=1))
+        _print_json(_as_json(expansion, counted, cost, paths))
     else:
         _print_plan(expansion)
         _print_counts(expansion, counted, paths)
@@ -94,7 +95,9 @@ def show(
 def _as_json(
     expansion: Expansion, counted: Preview, cost: Cost | None, paths: StorePaths
 ) -> dict[str, Any]:
-    record = expansion.record()
+    from prunectl.store.records.plan import on_disk
+
+    record = on_disk(expansion.study())
     return {
         "name": record["name"],
         "question": record["question"],
@@ -114,6 +117,10 @@ def _as_json(
         "trial_list": record["trials"],
         "stage_list": [{"key": key, **stage} for key, stage in record["stages"].items()],
     }
+
+
+def _print_json(content: object) -> None:
+    typer.echo(msgspec.json.format(msgspec.json.encode(content), indent=1).decode())
 
 
 def _print_plan(expansion: Expansion) -> None:
@@ -203,7 +210,7 @@ def _show_trial(paths: StorePaths, trial: str, *, as_json: bool, plan_text: bool
     if plan_text:
         typer.echo(facts.plan_text, nl=False)
     elif as_json:
-        typer.echo(json.dumps(facts.as_json(), indent=1))
+        _print_json(facts.as_json())
     else:
         _print_trial(facts)
 
@@ -233,41 +240,36 @@ def _print_trial(facts: TrialFacts) -> None:
     out.print(table(STAGE_HEADINGS, stages, left=(2, 6, 7, 8)))
 
 
-def _run_row(record: dict[str, Any]) -> list[str]:
-    git = record.get("git") or {}
-    commit = str(git.get("commit") or DASH)[:12] + (" + changes" if git.get("dirty") else "")
-    started = record.get("started")
-    if isinstance(started, int | float):
-        started = datetime.fromtimestamp(started).isoformat(sep=" ", timespec="seconds")
-    argv = record.get("argv") or []
+def _run_row(record: RunRecord) -> list[str]:
+    commit = (record.git.commit or DASH)[:12] + (" + changes" if record.git.dirty else "")
+    started = datetime.fromtimestamp(record.started or 0.0)
     return [
-        str(record.get("run")),
-        str(started),
-        str(record.get("host")),
-        ", ".join(record.get("devices") or []) or DASH,
-        str(record.get("driver") or DASH),
-        str(record.get("prunectl") or DASH),
-        str((record.get("packages") or {}).get("torch") or DASH),
+        record.run,
+        started.isoformat(sep=" ", timespec="seconds"),
+        record.host or DASH,
+        ", ".join(record.devices) or DASH,
+        record.driver or DASH,
+        record.prunectl or DASH,
+        record.packages.get("torch") or DASH,
         commit,
-        shlex.join(map(str, argv)) if isinstance(argv, list) else str(argv),
+        shlex.join(record.argv),
     ]
 
 
 def _stage_row(stage: StageFacts) -> list[str]:
-    result = stage.result or {}
+    result = stage.result or Result()
 
-    def number(name: str, form: str) -> str:
-        value = result.get(name)
+    def number(value: float | None, form: str) -> str:
         return DASH if value is None else format(value, form)
 
     return [
         str(stage.iteration),
         f"{float(stage.target_sparsity):.4g}",
-        stage.state + (f", {result['flag']}" if result.get("flag") else ""),
-        number("accuracy", ".2f"),
-        number("attempt", "d"),
-        number("seconds", ".1f"),
-        str(result.get("device_name") or DASH),
-        str((result.get("versions") or {}).get("torch") or DASH),
+        stage.state + (f", {result.flag}" if result.flag else ""),
+        number(result.score, ".2f"),
+        number(result.attempt or None, "d"),
+        number(result.seconds, ".1f"),
+        result.device_name or DASH,
+        str(result.versions.get("torch") or DASH),
         stage.stage[:16],
     ]

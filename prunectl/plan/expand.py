@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from prunectl.ml.datasets.registry import OptionValue
 from prunectl.plan.grid import axes
 from prunectl.plan.levels import UNKNOWN, Check, Ladder, ladders
 from prunectl.plan.load import LoadedPlan
 from prunectl.plan.points import GridPoint, grid_points
-from prunectl.spec.key import spec_to_dict, stage_key
+from prunectl.spec.key import NUMERICS, Spec, stage_key
 from prunectl.spec.settings import DataSettings, NetworkSettings
-from prunectl.spec.stage import Mask, StageSpec, Weights
+from prunectl.spec.stage import Mask, Stage, Weights
+from prunectl.spec.study import PlannedStage, Study
 from prunectl.spec.trial import Trial
 
 
@@ -25,7 +25,7 @@ class Expansion:
 
     plan: LoadedPlan
     trials: tuple[Trial, ...]
-    stages: dict[str, StageSpec]
+    stages: dict[str, Stage]
     epoch_steps: dict[str, float]
     """Steps per epoch, by stage."""
     places: dict[DataSettings, dict[str, OptionValue]]
@@ -47,26 +47,22 @@ class Expansion:
         ]
         return _digest(json.dumps(content))
 
-    def record(self) -> dict[str, Any]:
-        """Make the plan's record in the store, of what JSON can hold."""
-        return {
-            "digest": self.digest,
-            "name": self.plan.content.name,
-            "file": self.plan.file,
-            "text": self.plan.text,
-            "overrides": list(self.plan.overrides),
-            "question": self.plan.question,
-            "axes": axes(self.plan),
-            "trials": [asdict(trial) for trial in self.trials],
-            "stages": {
-                key: {
-                    "spec": spec_to_dict(spec),
-                    "steps": spec.steps,
-                    "epoch_steps": self.epoch_steps[key],
-                }
-                for key, spec in self.stages.items()
+    def study(self) -> Study:
+        """Make what the store records of the plan."""
+        return Study(
+            digest=self.digest,
+            name=self.plan.content.name,
+            file=self.plan.file,
+            text=self.plan.text,
+            overrides=self.plan.overrides,
+            question=self.plan.question,
+            axes=tuple(axes(self.plan)),
+            trials=self.trials,
+            stages={
+                key: PlannedStage(Spec(NUMERICS, stage), stage.steps, self.epoch_steps[key])
+                for key, stage in self.stages.items()
             },
-        }
+        )
 
 
 def expand(plan: LoadedPlan, check: Check | None) -> Expansion:
@@ -78,7 +74,7 @@ def expand(plan: LoadedPlan, check: Check | None) -> Expansion:
     Raises PlanError with file and line.
     """
     trials: list[Trial] = []
-    stages: dict[str, StageSpec] = {}
+    stages: dict[str, Stage] = {}
     epoch_steps: dict[str, float] = {}
     places: dict[DataSettings, dict[str, OptionValue]] = {}
     cells: set[str] = set()
@@ -106,10 +102,10 @@ def expand(plan: LoadedPlan, check: Check | None) -> Expansion:
     return Expansion(plan, tuple(trials), stages, epoch_steps, places)
 
 
-def _stages(point: GridPoint, ladder: Ladder, seed: int) -> Iterator[tuple[str, StageSpec]]:
+def _stages(point: GridPoint, ladder: Ladder, seed: int) -> Iterator[tuple[str, Stage]]:
     """Yield the path of one trial: dense, then one stage per level, each with its key."""
     training = point.training
-    dense = StageSpec(
+    dense = Stage(
         network=training.network,
         data=training.data,
         train=training.settings,
@@ -124,7 +120,7 @@ def _stages(point: GridPoint, ladder: Ladder, seed: int) -> Iterator[tuple[str, 
     parent = dense_key
     for iteration, level in enumerate(ladder, start=1):
         source = {"parent": parent, "dense": dense_key, "init": None}[retraining.source]
-        spec = StageSpec(
+        spec = Stage(
             network=training.network,
             data=training.data,
             train=training.settings,
@@ -140,7 +136,7 @@ def _stages(point: GridPoint, ladder: Ladder, seed: int) -> Iterator[tuple[str, 
         yield parent, spec
 
 
-def _cell(plan: LoadedPlan, point: GridPoint, path: dict[str, StageSpec]) -> str:
+def _cell(plan: LoadedPlan, point: GridPoint, path: dict[str, Stage]) -> str:
     """Identify a trial without its seed, by the stages that seed 0 would have."""
     training = point.training
     names = (plan.content.name, point.strategy, training.label, training.dataset)

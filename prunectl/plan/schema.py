@@ -5,9 +5,9 @@ The models hold what stands in the file; `expand` turns them into trials and sta
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Annotated, Any, Literal, get_type_hints
 
+import msgspec
 from pydantic import BeforeValidator, Field, create_model, field_validator, model_validator
 
 from prunectl.plan.table import Bool, EndOrLength, FullOrLength, Int, Name, Number, Table
@@ -19,10 +19,10 @@ Constant = Annotated[Number, Field(ge=0)]
 
 
 def _table_of(settings: type[Any], **checks: Any) -> type[Table]:
-    """Make a table with the fields, types and defaults of a settings dataclass, so that each is written once."""
+    """Make a table with the fields, types and defaults of a settings struct, so that each is written once."""
     hints = get_type_hints(settings)
     fields: dict[str, Any] = {}
-    for item in dataclasses.fields(settings):
+    for item in msgspec.structs.fields(settings):
         kind = hints[item.name]
         strict = {int: Count, float: Constant, bool: Bool}.get(kind, kind)
         fields[item.name] = (strict, item.default)
@@ -37,7 +37,8 @@ def _table_of(settings: type[Any], **checks: Any) -> type[Table]:
 
 def _one_crop(table: Any) -> Any:
     if table.crop == "none":
-        if (table.scale, table.ratio) != (AugmentSettings.scale, AugmentSettings.ratio):
+        usual = AugmentSettings()
+        if (table.scale, table.ratio) != (usual.scale, usual.ratio):
             raise ValueError('scale and ratio belong to crop = "random-resized"')
     elif table.pad:
         raise ValueError('pad belongs to crop = "none"')

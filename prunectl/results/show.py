@@ -5,16 +5,19 @@ Read from the store's files alone, so it is right also where the database is beh
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from prunectl.errors import StoreError
-from prunectl.store.files import read_json
 from prunectl.store.paths import StageState, StorePaths, stage_state
+from prunectl.store.records.base import Found, read_record
 from prunectl.store.records.plan import FoundTrial, find_trial
+from prunectl.store.records.provenance import RunRecord
+from prunectl.store.records.result import Result
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,20 @@ class StageFacts:
     stage: str
     target_sparsity: str
     state: StageState
-    result: dict[str, Any] | None
-    """result.json; None where the stage is not done."""
+    result: Result | None
+    """None where the stage is not done."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as JSON can hold it; the result's metrics beside its other fields."""
+        known = self.result is not None
+        result = {**self.result.metrics, **msgspec.to_builtins(self.result)} if known else None
+        return {
+            "iteration": self.iteration,
+            "stage": self.stage,
+            "target_sparsity": self.target_sparsity,
+            "state": self.state,
+            "result": result,
+        }
 
 
 @dataclass(frozen=True)
@@ -40,18 +55,16 @@ class TrialFacts:
     """Path of the plan when it was run, as it was given."""
     unchanged: bool | None
     """Whether that file still has the same text; None where it is not there."""
-    overrides: list[str]
-    """`--set` pairs of the run."""
     command: tuple[str, ...]
     """What repeats the plan of the trial."""
-    runs: list[dict[str, Any]]
+    runs: list[RunRecord]
     """Records of the runs that were started with this version of the plan, oldest first."""
     stages: list[StageFacts]
 
     @property
     def plan_text(self) -> str:
         """The plan's TOML."""
-        return str(self.found.record.get("text") or "")
+        return self.found.study.text
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as JSON can hold it, for scripts."""
@@ -67,10 +80,10 @@ class TrialFacts:
             "plan_file": self.plan_file,
             "plan_file_unchanged": self.unchanged,
             "plan_text": self.plan_text,
-            "overrides": self.overrides,
+            "overrides": list(self.found.study.overrides),
             "command": shlex.join(self.command),
             "runs": self.runs,
-            "stages": [dataclasses.asdict(stage) for stage in self.stages],
+            "stages": [stage.as_json() for stage in self.stages],
         }
 
 
@@ -80,47 +93,44 @@ def trial_facts(paths: StorePaths, trial: str) -> TrialFacts:
     Raises ControlError for a trial there is not, StoreError where the store holds no plans.
     """
     found = find_trial(paths, trial)
-    file = str(found.record.get("file") or f"{found.study.name}.toml")
-    overrides = [str(each) for each in found.record.get("overrides") or []]
-    changes = [word for override in overrides for word in ("--set", override)]
+    file = found.study.file or f"{found.study.name}.toml"
+    changes = [word for override in found.study.overrides for word in ("--set", override)]
     return TrialFacts(
         found=found,
         record_file=paths.plan(found.study.digest),
         plan_file=file,
-        unchanged=_is_unchanged(Path(file), found.record.get("text")),
-        overrides=overrides,
+        unchanged=_is_unchanged(Path(file), found.study.text),
         command=("prunectl", "run", file, *changes, "--store", str(paths.root)),
         runs=_runs(paths, found.study.digest),
         stages=_stages(paths, found),
     )
 
 
-def _is_unchanged(file: Path, text: object) -> bool | None:
+def _is_unchanged(file: Path, text: str) -> bool | None:
     try:
         return file.read_text(encoding="utf-8") == text
     except (OSError, UnicodeDecodeError):
         return None
 
 
-def _runs(paths: StorePaths, digest: str) -> list[dict[str, Any]]:
-    records = (_record(path) for path in paths.runs.glob("*.json"))
-    ours = [record for record in records if record and digest in (record.get("plans") or [])]
-    return sorted(ours, key=lambda record: str(record.get("started")))
+def _runs(paths: StorePaths, digest: str) -> list[RunRecord]:
+    records = (_record(path, RunRecord) for path in paths.runs.glob("*.json"))
+    ours = [record for record in records if record and digest in record.plans]
+    return sorted(ours, key=lambda record: record.started or 0.0)
 
 
 def _stages(paths: StorePaths, found: FoundTrial) -> list[StageFacts]:
     trial = found.trial
     files = [paths.stage(key) for key in trial.path]
     return [
-        StageFacts(k, each.key, target, stage_state(each.folder), _record(each.result))
+        StageFacts(k, each.key, target, stage_state(each.folder), _record(each.result, Result))
         for k, (each, target) in enumerate(zip(files, trial.sparsities, strict=True))
     ]
 
 
-def _record(path: Path) -> dict[str, Any] | None:
-    """Read the JSON object in a file; None where there is none that can be read."""
+def _record(path: Path, kind: type[Found]) -> Found | None:
+    """Read the record in a file; None where there is none that can be read."""
     try:
-        record = read_json(path)
+        return read_record(path, kind)
     except (OSError, StoreError):
         return None
-    return record if isinstance(record, dict) else None

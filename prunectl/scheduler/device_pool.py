@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from prunectl.errors import StoreError, UnknownName
 from prunectl.scheduler.devices.base import Device, DeviceLayer, Usage
@@ -13,6 +12,8 @@ from prunectl.scheduler.log import SchedulerLog
 from prunectl.scheduler.queue import Queue
 from prunectl.scheduler.slots import AutoSlots, SlotChange, recorded_changes
 from prunectl.scheduler.timeouts import Timeouts
+from prunectl.store.records.messages import Beat
+from prunectl.store.records.scheduler_log import Drained, Leased, Undrained
 
 
 class DevicePool:
@@ -75,7 +76,7 @@ class DevicePool:
             self._queue.open_device(device.id)
             return
         if self.state(device.id)[0] != "leased":
-            self._log.append("leased", device=device.id, reason=holder)
+            self._log.append(Leased(device=device.id, reason=holder))
         self._closed[device.id] = "leased", holder
         self._queue.open_device(device.id, False)
 
@@ -88,7 +89,7 @@ class DevicePool:
         self._known(name)
         self._queue.open_device(name, False)
         self._closed[name] = "drained", "on request"
-        self._log.append("drained", device=name, reason="on request")
+        self._log.append(Drained(device=name, reason="on request"))
 
     def undrain(self, name: str) -> tuple[str, str]:
         """Use the device again, if it is free. Returns its state.
@@ -98,7 +99,7 @@ class DevicePool:
         """
         device = self._known(name)
         self._closed.pop(name, None)
-        self._log.append("undrained", device=name)
+        self._log.append(Undrained(device=name))
         self._lock(device)
         return self.state(name)
 
@@ -131,19 +132,19 @@ class DevicePool:
         free = None if total is None else total - (usage.memory_used or 0)
         auto.start(free, recorded_changes(self._log.history.settled.values(), device.name))
 
-    def learn(self, name: str, now: float, beat: dict[str, Any]) -> None:
+    def learn(self, name: str, now: float, beat: Beat) -> None:
         """Learn from a worker's beat at `now` (seconds) how many stages of a workload the device has room for."""
         auto = self._auto.get(name)
         if auto is None:
             return
-        stages: dict[str, dict[str, Any]] = beat.get("running") or {}
+        stages = beat.running
         workloads = {self._queue.items[key].workload for key in stages}
         workload = workloads.pop() if len(workloads) == 1 else None
         # A worker on the CPU has one stage at a time, and takes what it takes whatever else it keeps warm.
-        sharing = beat.get("lanes") if auto.by_speed else 1
-        if workload is not None and beat.get("memory") and sharing:
-            self._record(name, auto.record_memory(workload, beat["memory"], sharing))
-        steps = {key: int(stage["step"]) for key, stage in stages.items() if "step" in stage}
+        sharing = beat.lanes if auto.by_speed else 1
+        if workload is not None and beat.memory and sharing:
+            self._record(name, auto.record_memory(workload, beat.memory, sharing))
+        steps = {key: stage.step for key, stage in stages.items() if stage.step is not None}
         all_of_them = steps.keys() == stages.keys() == self._queue.devices[name].running.keys()
         self._record(name, auto.record_steps(now, steps, workload if all_of_them else None))
 
@@ -163,5 +164,4 @@ class DevicePool:
 
     def _record(self, name: str, change: SlotChange | None) -> None:
         if change is not None:
-            model = self.devices[name].name
-            self._log.append("lanes", device=name, device_name=model, **change.to_json())
+            self._log.append(change.to_record(name, self.devices[name].name))

@@ -6,22 +6,27 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from prunectl.errors import DiskError, StoreError
 from prunectl.scheduler.device_pool import DevicePool
 from prunectl.scheduler.executors.local import WorkerPool
 from prunectl.scheduler.executors.worker_process import WorkerProcess
-from prunectl.scheduler.failures import Failures, circumstances, worker_loss, write_failure
+from prunectl.scheduler.failures import Failures, reported_failure, worker_loss, write_failure
 from prunectl.scheduler.items import Item, State
 from prunectl.scheduler.log import SchedulerLog
+from prunectl.scheduler.outcome import Failure
 from prunectl.scheduler.plans import Plans
 from prunectl.scheduler.queue import Queue
 from prunectl.scheduler.timeouts import Timeouts
-from prunectl.store.files import DISK_ERRNOS, read_json, write_json
+from prunectl.spec.key import Spec
+from prunectl.store.files import DISK_ERRNOS, write_text
 from prunectl.store.locks import is_held
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.messages import Message
+from prunectl.store.records import messages
+from prunectl.store.records import scheduler_log as logged
+from prunectl.store.records.base import read_record
+from prunectl.store.records.messages import AnyMessage, Progress
+from prunectl.store.records.result import Result
 
 
 @dataclass
@@ -35,7 +40,7 @@ class RunningStage:
     steps: int
     step: int = 0
     loss: float | None = None
-    accuracy: float | None = None
+    score: float | None = None
     recall_deadline: float | None = None
     """Monotonic time at which a worker that was asked to leave the stage is killed."""
     first_beat: tuple[float, int] | None = None
@@ -43,12 +48,11 @@ class RunningStage:
     log_size: int = 0
     """Bytes of its event log that the database was told of."""
 
-    def beat(self, progress: Message) -> None:
+    def beat(self, progress: Progress) -> None:
         """Take over what the worker reports."""
-        self.step = int(progress.get("step") or 0)
-        self.steps = int(progress.get("steps") or self.steps)
-        self.loss = progress.get("loss")
-        self.accuracy = progress.get("accuracy")
+        self.step = progress.step or 0
+        self.steps = progress.steps or self.steps
+        self.loss, self.score = progress.loss, progress.score
         if self.first_beat is None:
             self.first_beat = time.monotonic(), self.step
 
@@ -120,13 +124,12 @@ class Dispatcher:
             if isinstance(error, DiskError) or getattr(error, "errno", None) in DISK_ERRNOS:
                 self._cannot_write(key, str(error))
                 return
-            failure = {"reason": "exception", "message": f"could not be started: {error}"}
-            self.failures.failed(key, failure)
+            self.failures.failed(Failure(key, "exception", f"could not be started: {error}"))
             return
-        steps = sum(segment["steps"] for segment in node.spec["stage"]["lr"])
+        steps = node.stage.steps
         self.running[key] = RunningStage(worker, item.attempt, self.clock(), steps)
         self.log.append(
-            "dispatched", key=key, device=device.id, worker=worker.number, attempt=item.attempt
+            logged.Dispatched(key=key, device=device.id, worker=worker.number, attempt=item.attempt)
         )
 
     def recall(self) -> None:
@@ -140,52 +143,60 @@ class Dispatcher:
                     stage.worker.kill("recalled")
             elif key in unwanted or stage.worker.device.id in drained:
                 stage.recall_deadline = now + self.timeouts.stop + self.timeouts.grace
-                stage.worker.send({"do": "cancel", "key": key})
+                stage.worker.send(messages.CancelStage(key))
         for name in drained:
             if not self.workers.retire_device(name):
                 self.devices.release(name)
 
     # from the workers
 
-    def handle(self, worker: WorkerProcess, message: Message) -> None:
+    def handle(self, worker: WorkerProcess, message: AnyMessage) -> None:
         """Take in a message of a worker."""
-        key = message.get("key")
-        if message["is"] == "ended":
-            self._ended(worker, message)
-        elif message["is"] == "ready":
-            self.log.append(
-                "worker_started", worker=worker.number, device=worker.device.id, pid=worker.pid
-            )
-        elif message["is"] == "beat":
-            for name, progress in message.get("running", {}).items():
-                if name in self.running:
-                    self.running[name].beat(progress)
-            self.devices.learn(worker.device.id, time.monotonic(), message)
-        elif key in worker.running:
-            self._handle_end(worker, key, message)
+        match message:
+            case messages.WorkerEnded():
+                self._ended(worker, message)
+            case messages.Ready():
+                self.log.append(
+                    logged.WorkerStarted(
+                        worker=worker.number, device=worker.device.id, pid=worker.pid
+                    )
+                )
+            case messages.Beat():
+                for name, progress in message.running.items():
+                    if name in self.running:
+                        self.running[name].beat(progress)
+                self.devices.learn(worker.device.id, time.monotonic(), message)
+            case messages.StageStarted():
+                pass
+            case _ if message.key in worker.running:
+                self._handle_end(worker, message)
 
-    def _handle_end(self, worker: WorkerProcess, key: str, message: Message) -> None:
-        match message["is"]:
-            case "done":
+    def _handle_end(
+        self,
+        worker: WorkerProcess,
+        message: messages.StageDone | messages.StageInterrupted | messages.StageFailed,
+    ) -> None:
+        key = message.key
+        match message:
+            case messages.StageDone():
                 self._release(worker, key)
                 self._done(key)
-            case "interrupted":
+            case messages.StageInterrupted():
                 self._release(worker, key)
-                self.interrupt(key, message.get("step"))
-            case "failed" if message.get("reason") == "disk":
+                self.interrupt(key, message.step)
+            case messages.StageFailed(reason="disk"):
                 self._release(worker, key)
-                self._cannot_write(key, str(message.get("message")))
-            case "failed":
+                self._cannot_write(key, message.message)
+            case messages.StageFailed():
                 device = worker.device.id
                 sharing = len(self.queue.devices[device].running)
-                if message.get("reason") == "oom":
+                if message.reason == "oom":
                     workload = self.plans.graph.nodes[key].workload
                     self.devices.out_of_memory(device, workload)
                     worker.retire()  # what is left of its memory is fragmented
-                usage = self.devices.usage(device)
-                found = circumstances(worker, key, message.get("traceback"), usage)
+                failure = reported_failure(worker, message, self.devices.usage(device))
                 self._release(worker, key)
-                self.failures.failed(key, {**message, **found}, sharing)
+                self.failures.failed(failure, sharing)
 
     def _release(self, worker: WorkerProcess, key: str) -> None:
         worker.running.remove(key)
@@ -199,19 +210,25 @@ class Dispatcher:
 
     def _done(self, key: str) -> None:
         if not self.plans.graph.is_done(key):
-            failure = {"reason": "lost", "message": "said to be done, but has no result"}
-            self.failures.failed(key, failure)
+            self.failures.failed(Failure(key, "lost", "said to be done, but has no result"))
             return
-        result: dict[str, Any] = {}
+        result = Result()
         try:
-            result = read_json(self.paths.stage(key).result)
+            result = read_record(self.paths.stage(key).result, Result)
         except (OSError, StoreError) as error:
             self.log.report(error)
-        self.plans.learn(key, result.get("seconds"), result.get("steps"))
+        self.plans.learn(key, result.seconds, result.steps)
         self.ran += 1
         self.failures.succeeded(key)
-        facts: dict[str, Any] = {name: result.get(name) for name in ("seconds", "accuracy", "flag")}
-        self.log.append("stage_done", key=key, **facts)
+        self.log.append(
+            logged.StageDone(
+                key=key,
+                seconds=result.seconds,
+                score=result.score,
+                metric=self.plans.graph.nodes[key].score,
+                flag=result.flag,
+            )
+        )
         # Before its children may start: some may need a checkpoint that it did not keep.
         self.plans.insert_replays(key)
         self.queue.finish(key)
@@ -219,7 +236,7 @@ class Dispatcher:
     def interrupt(self, key: str, step: int | None = None) -> None:
         """The stage left its worker before its end, and goes on later."""
         self._forget(key)
-        self.log.append("stage_interrupted", key=key, step=step)
+        self.log.append(logged.StageInterrupted(key=key, step=step))
         if self.stopping:
             self._interrupted.add(key)
         self.queue.interrupted(key)
@@ -230,14 +247,15 @@ class Dispatcher:
         self.stopping = True
         self.interrupt(key)
 
-    def _ended(self, worker: WorkerProcess, message: Message) -> None:
+    def _ended(self, worker: WorkerProcess, message: messages.WorkerEnded) -> None:
         """A worker is gone, with the stages it had."""
         self.log.append(
-            "worker_ended",
-            worker=worker.number,
-            device=worker.device.id,
-            pid=worker.pid,
-            reason=worker.cause or message["how"],
+            logged.WorkerEnded(
+                worker=worker.number,
+                device=worker.device.id,
+                pid=worker.pid,
+                reason=worker.cause or message.how,
+            )
         )
         sharing = len(worker.running)
         for key in list(worker.running):
@@ -246,12 +264,12 @@ class Dispatcher:
                 self.interrupt(key)
                 continue
             usage = self.devices.usage(worker.device.id)
-            failure = worker_loss(worker, message, usage, self.timeouts)
+            failure = worker_loss(worker, key, message, usage, self.timeouts)
             try:
                 write_failure(self.paths.stage(key), failure, self.clock)
             except StoreError as error:
                 self.log.report(error)
-            self.failures.failed(key, failure, sharing)
+            self.failures.failed(failure, sharing)
 
     # every second
 
@@ -278,11 +296,11 @@ class Dispatcher:
         return {**counts, "waiting": counts["waiting"] - cut, "interrupted": cut}
 
 
-def _write_spec(path: Path, spec: dict[str, Any]) -> None:
+def _write_spec(path: Path, spec: Spec) -> None:
     """Write what the stage is, if it is not there or cannot be read."""
     try:
-        if read_json(path) == spec:
+        if read_record(path, Spec) == spec:
             return
     except (FileNotFoundError, StoreError):
         pass
-    write_json(path, spec)
+    write_text(path, spec.to_json() + "\n")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import heapq
-import json
 import statistics
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any
+
+import msgspec
 
 from prunectl.errors import StoreError
 from prunectl.scheduler.devices.base import Device
@@ -16,8 +16,10 @@ from prunectl.scheduler.graph import Node, StageGraph, workload_of
 from prunectl.scheduler.items import State, Workload
 from prunectl.scheduler.queue import Queue
 from prunectl.scheduler.slots import recorded_changes
-from prunectl.store.files import read_json
+from prunectl.spec.key import Spec
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.base import read_record
+from prunectl.store.records.result import Result
 from prunectl.store.records.scheduler_log import History
 
 WINDOW = 9
@@ -64,10 +66,10 @@ class StepTimes:
         for node in graph.nodes.values():
             if len(self._seen[node.workload]) < WINDOW and graph.is_done(node.key):
                 try:
-                    result: dict[str, Any] = read_json(graph.paths.stage(node.key).result)
+                    result = read_record(graph.paths.stage(node.key).result, Result)
                 except (OSError, StoreError):
                     continue
-                self.learn(node.workload, result.get("seconds"), result.get("steps"))
+                self.learn(node.workload, result.seconds, result.steps)
 
     def per_step(self, workload: Workload) -> float | None:
         """Return seconds per step; of all workloads together where this one was never measured; None before the
@@ -188,7 +190,7 @@ class _Measurements:
     def disk(self, node: Node) -> float:
         """Return the bytes that a stage leaves; of the other sort where none of its own was measured."""
         sizes = self.sizes[node.workload]
-        seen = sizes[not node.dense] or sizes[False] or sizes[True]
+        seen = sizes[node.stage.mask is not None] or sizes[False] or sizes[True]
         return statistics.median(seen) if seen else 0.0
 
 
@@ -201,11 +203,11 @@ def _measurements(paths: StorePaths, kind: str) -> _Measurements:
     except StoreError:  # no store yet, or nobody can read it now
         return found
     for spec, steps, seconds, memory, size in reversed(rows):  # the newest last: those count
-        stage = json.loads(spec)["stage"]
+        stage = msgspec.json.decode(spec, type=Spec).stage
         workload = workload_of(stage)
         found.times.learn(workload, seconds, steps)
         found.memory[workload] = max(found.memory[workload], memory or 0)
-        found.sizes[workload]["mask" in stage] += [size] if size else []
+        found.sizes[workload][stage.mask is not None] += [size] if size else []
     return found
 
 

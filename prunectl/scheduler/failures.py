@@ -15,7 +15,8 @@ from prunectl.scheduler.timeouts import Timeouts
 from prunectl.store.journal import Journal
 from prunectl.store.locks import Lock
 from prunectl.store.paths import StagePaths
-from prunectl.store.records.messages import Message
+from prunectl.store.records import events, messages
+from prunectl.store.records.scheduler_log import Blocked, StageFailed, StudyStopped
 
 CHANCE = frozenset({"oom", "nonfinite"})
 """Reasons that say nothing of a whole study: memory depends on what else runs, divergence on the seed."""
@@ -57,18 +58,28 @@ class Failures:
         for digest in self._plans.studies_of(trials):
             self._signatures.pop(digest, None)
 
-    def failed(self, key: str, message: Message, sharing: int = 1) -> None:
-        """A stage failed as its worker's message says, while `sharing` stages were on its device, itself included."""
-        texts = (str(message.get(name) or "") for name in ("message", "traceback", "log", "memory"))
-        failure = Failure(key, str(message.get("reason") or "exception"), *texts)
+    def failed(self, failure: Failure, sharing: int = 1) -> None:
+        """A stage failed while `sharing` stages were on its device, itself included."""
+        key = failure.key
         attempt = self._queue.items[key].attempts + 1
         again = self._queue.fail(key, failure.reason, failure.message, sharing)
-        self._log.append("stage_failed", **vars(failure), attempt=attempt, final=not again)
+        self._log.append(
+            StageFailed(
+                key=key,
+                reason=failure.reason,
+                message=failure.message,
+                traceback=failure.traceback,
+                final=not again,
+                log=failure.log,
+                memory=failure.memory,
+                attempt=attempt,
+            )
+        )
         self._log.ingestion.changed([key])
         if not again:
             self._give_up(failure)
-        if failure.reason == "missing":
-            self._plans.make_again(key, str(message.get("missing")))
+        if failure.missing is not None:
+            self._plans.make_again(key, failure.missing)
         if self._same and failure.reason not in CHANCE:
             self._watch(failure)
 
@@ -87,7 +98,7 @@ class Failures:
         blocked = [name for name, item in items.items() if item.blocked_by == failure.key]
         if blocked:
             reason = items[failure.key].reason
-            self._log.append("blocked", key=failure.key, keys=blocked, reason=reason)
+            self._log.append(Blocked(key=failure.key, keys=tuple(blocked), reason=reason))
 
     def _stop_study(self, digest: str, failure: Failure) -> None:
         study = self._plans.graph.studies[digest]
@@ -96,39 +107,43 @@ class Failures:
         self._queue.stop_trials((trial.trial for trial in study.trials), reason)
         self.stopped[study.name] = reason
         self.first = self.first or failure
-        self._log.append("study_stopped", plan=digest, name=study.name, reason=reason)
+        self._log.append(StudyStopped(plan=digest, name=study.name, reason=reason))
 
 
-def circumstances(worker: WorkerProcess, key: str, traceback: str | None, usage: Usage) -> Message:
-    """Return what the worker had said before the traceback, and how full its device is, as fields of a failure."""
+def reported_failure(worker: WorkerProcess, said: messages.StageFailed, usage: Usage) -> Failure:
+    """Return the failure that a worker reports, with what it had written before and how full its device is."""
     log = worker.log_tail()
-    if traceback:
-        before, heading, _ = log.partition(f"stage {key}\n")
+    if said.traceback:
+        before, heading, _ = log.partition(f"stage {said.key}\n")
         log = before.strip() if heading else ""
-    return {"log": log, "memory": _memory(worker.device.id, usage)}
+    missing = str(said.missing) if said.reason == "missing" else None
+    memory = memory_text(worker.device.id, usage)
+    return Failure(said.key, said.reason, said.message, said.traceback, log, memory, missing)
 
 
-def _memory(device: str, usage: Usage) -> str:
+def memory_text(device: str, usage: Usage) -> str:
     if usage.memory_used is None or usage.memory_total is None:
         return ""
     used, total = usage.memory_used / 2**30, usage.memory_total / 2**30
     return f"{used:.1f} of {total:.1f} GiB of {device} were in use"
 
 
-def worker_loss(worker: WorkerProcess, ended: Message, usage: Usage, timeouts: Timeouts) -> Message:
+def worker_loss(
+    worker: WorkerProcess, key: str, ended: messages.WorkerEnded, usage: Usage, timeouts: Timeouts
+) -> Failure:
     """Return the failure of a stage whose worker is gone, from the message that says so."""
     when = "" if worker.ready else " before it was ready"
-    found = {"log": ended["log"], "memory": _memory(worker.device.id, usage)}
+    memory = memory_text(worker.device.id, usage)
     if worker.cause == "hung":
         patience = timeouts.hang if worker.ready else timeouts.start
         text = f"the worker said nothing for {patience:g} s{when}"
-        return {"reason": "hung", "message": text, **found}
-    text = f"the worker {ended['how']}{when}"
-    last = ended["log"].splitlines()[-1:]
-    return {"reason": "lost", "message": ": ".join([text, *last]), **found}
+        return Failure(key, "hung", text, log=ended.log, memory=memory)
+    text = f"the worker {ended.how}{when}"
+    last = ended.log.splitlines()[-1:]
+    return Failure(key, "lost", ": ".join([text, *last]), log=ended.log, memory=memory)
 
 
-def write_failure(files: StagePaths, failure: Message, clock: Callable[[], float]) -> None:
+def write_failure(files: StagePaths, failure: Failure, clock: Callable[[], float]) -> None:
     """Write a failure into the stage's own log, which its worker no longer could.
 
     Raises:
@@ -139,6 +154,7 @@ def write_failure(files: StagePaths, failure: Message, clock: Callable[[], float
     with Lock(files.lock):
         journal = Journal(files.events, clock)
         journal.attempt = max(1, journal.attempt - 1)  # the one that ended, not a new one
-        text = {"message": failure["message"], "traceback": failure["log"]}
-        journal.append("failed", reason=failure["reason"], **text)
+        journal.append(
+            events.Failed(reason=failure.reason, message=failure.message, traceback=failure.log)
+        )
         journal.close()

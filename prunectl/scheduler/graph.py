@@ -11,13 +11,15 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
 from itertools import accumulate
-from typing import Any
 
 from prunectl.errors import StoreError
 from prunectl.scheduler.items import Workload
-from prunectl.store.files import read_json
+from prunectl.spec.key import Spec, spec_key
+from prunectl.spec.stage import Stage, replay_of
+from prunectl.spec.study import PlannedStage, Study
+from prunectl.spec.task import CLASSIFICATION, Metric
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.plan import Stage, Study
+from prunectl.store.records.base import read_record
 
 
 @dataclass(frozen=True)
@@ -25,42 +27,48 @@ class Node:
     """A stage in the graph."""
 
     key: str
-    spec: dict[str, Any]
-    """As in spec.json."""
+    spec: Spec
     steps: int
     """Optimizer steps it costs; for a replay those from the nearest earlier checkpoint on."""
-    needs: frozenset[str]
-    source: tuple[str, int] | None = None
-    """(stage, step) of the checkpoint inside another stage's training that it starts from."""
-    replay: tuple[str, int] | None = None
-    """(dense stage, step) of the checkpoint that it makes; None for an ordinary stage."""
+    replays: frozenset[str] = frozenset()
+    """Keys of the replays that were inserted before it."""
+    score: Metric = CLASSIFICATION.score
+    """What its task ranks networks by."""
 
     @property
-    def dense(self) -> bool:
-        """Return whether it starts from nothing but its seed."""
-        return not self.needs
+    def stage(self) -> Stage:
+        """What it is."""
+        return self.spec.stage
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Keys of the stages that must be done before it can start."""
+        return self.stage.needs | self.replays
+
+    @property
+    def source(self) -> tuple[str, int] | None:
+        """(stage, step) of the checkpoint inside another stage's training that it starts from, replays apart."""
+        return None if self.stage.replay else self.stage.checkpoint
+
+    @property
+    def replay(self) -> tuple[str, int] | None:
+        """(dense stage, step) of the checkpoint that it makes; None for an ordinary stage."""
+        return self.stage.checkpoint if self.stage.replay else None
 
     @property
     def flags(self) -> tuple[str, bool]:
         """Return (precision, deterministic): torch's process-wide flags, equal for all stages of one worker."""
-        train = self.spec["stage"].get("train", {})
-        return train.get("precision", "fp32"), train.get("deterministic", True)
+        return self.stage.train.precision, self.stage.train.deterministic
 
     @property
     def workload(self) -> Workload:
         """Return what stages that take the same time per step have in common."""
-        return workload_of(self.spec["stage"])
+        return workload_of(self.stage)
 
 
-def workload_of(stage: dict[str, Any]) -> Workload:
-    """Return the workload of a stage's description in spec.json."""
-    train = stage.get("train", {})
-    return (
-        stage["network"]["name"],
-        stage["data"]["name"],
-        train.get("batch", 128),
-        train.get("precision", "fp32"),
-    )
+def workload_of(stage: Stage) -> Workload:
+    """Return what stages that take the same time per step have in common."""
+    return stage.network.name, stage.data.name, stage.train.batch, stage.train.precision
 
 
 class StageGraph:
@@ -83,7 +91,11 @@ class StageGraph:
             StoreError: where a stage needs one that neither the plan nor the store holds.
         """
         self.studies[study.digest] = study
-        new = {key: _node(stage) for key, stage in study.stages.items() if key not in self.nodes}
+        new = {
+            key: _node(key, stage, study)
+            for key, stage in study.stages.items()
+            if key not in self.nodes
+        }
         for node in new.values():
             self._insert(node)
         for trial in study.trials:
@@ -131,7 +143,7 @@ class StageGraph:
         if node is None or not files.result.exists():
             return False
         needed = [files.final] if node.replay is None else [files.rewind(node.replay[1])]
-        if "mask" in node.spec["stage"]:
+        if node.stage.mask is not None:
             needed.append(files.mask)
         if all(path.exists() for path in needed):
             return False
@@ -153,7 +165,7 @@ class StageGraph:
             for child in self.children[key]
             if (source := self.nodes[child].source) is not None and source[0] == key
         }
-        return sorted(asked | set(default_keep(node)) if node.dense else asked)
+        return sorted(asked | set(default_keep(node.stage)) if node.stage.dense else asked)
 
     def insert_replays(self, key: str) -> list[str]:
         """Insert replays between a finished stage and those that start from a checkpoint it does not have.
@@ -179,39 +191,32 @@ class StageGraph:
             replay = self._replay(key, source[1], kept)
             inserted[replay] = None
             node = self.nodes[child]
-            self.nodes[child] = replace(node, needs=node.needs | {replay})
+            self.nodes[child] = replace(node, replays=node.replays | {replay})
             self.children[replay].add(child)
             self.wanted_by[replay] |= self.wanted_by[child]
         return list(inserted)
 
     def _replay(self, key: str, step: int, kept: list[int]) -> str:
-        # Pydantic takes 100 ms to import, and few runs make a replay.
-        from prunectl.spec.key import spec_from_dict, spec_to_dict, stage_key
-        from prunectl.spec.stage import replay_of
-
-        dense = self.nodes.get(key)
-        data = dense.spec if dense else read_json(self.paths.stage(key).spec)
+        node = self.nodes.get(key)
+        dense = node.spec if node else read_record(self.paths.stage(key).spec, Spec)
         try:
-            spec = replay_of(spec_from_dict(data), key, step)
+            spec = Spec(dense.numerics, replay_of(dense.computable, key, step))
         except ValueError as error:
             raise StoreError(f"stage {key} has no checkpoint of step {step}: {error}") from error
-        made = stage_key(spec)
+        made = spec_key(spec)
         if made not in self.nodes:
             nearest = max((have for have in kept if have <= step), default=0)
-            stage, needs = spec_to_dict(spec), frozenset({key})
-            self._insert(Node(made, stage, step - nearest, needs, replay=(key, step)))
+            self._insert(Node(made, spec, step - nearest))
         return made
 
 
-def _node(stage: Stage) -> Node:
-    weights, step = stage.weights
-    source = (weights, step) if weights is not None and step is not None else None
-    return Node(stage.key, stage.spec, stage.steps, stage.needs, source)
+def _node(key: str, stage: PlannedStage, study: Study) -> Node:
+    return Node(key, stage.spec, stage.steps, score=study.score_of(stage.stage.task))
 
 
-def default_keep(node: Node) -> list[int]:
+def default_keep(stage: Stage) -> list[int]:
     """Return the steps a dense stage keeps without being asked: start, learning-rate boundaries, tenths."""
-    ends = list(accumulate(segment["steps"] for segment in node.spec["stage"]["lr"]))
+    ends = list(accumulate(segment.steps for segment in stage.lr))
     total = ends[-1] if ends else 0
     steps = {0, *ends[:-1], *(total * tenth // 10 for tenth in range(10))}
     return sorted(step for step in steps if step < max(total, 1))

@@ -6,11 +6,18 @@ import os
 import socket
 import time
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Literal
 
 from prunectl.scheduler.dispatcher import Dispatcher
 from prunectl.scheduler.eta import Forecast, simulate
 from prunectl.scheduler.items import Item
+from prunectl.store.records.heartbeat import (
+    DeviceBeat,
+    EtaBeat,
+    HeartbeatRecord,
+    QueueBeat,
+    RunningBeat,
+)
 from prunectl.version import __version__
 
 MOST_STAGES = 100
@@ -18,7 +25,6 @@ MOST_STAGES = 100
 MOST_TRIALS = 200
 TIME_PART = 200
 """Forecasts may take a two-hundredth of the time."""
-STAGE_FACTS = ("attempt", "since", "step", "steps", "loss", "accuracy")
 
 
 @dataclass(frozen=True)
@@ -46,56 +52,63 @@ class Heartbeat:
         self._forecast_made = 0.0
         """Unix seconds."""
 
-    def build(self, now: float, stopping: str | None, ended: bool = False) -> dict[str, Any]:
+    def build(
+        self, now: float, stopping: Literal["soft", "now"] | None, ended: bool = False
+    ) -> HeartbeatRecord:
         """Return what the scheduler is doing at Unix time `now`."""
         upcoming = self._queue.upcoming(MOST_STAGES)
-        return {
-            "run": self._run.id,
-            "pid": self._run.pid,
-            "host": self._run.host,
-            "time": now,
-            "started": self._run.started,
-            "version": __version__,
-            "plans": list(self._dispatcher.plans.graph.studies),
-            "stopping": stopping,
-            "ended": now if ended else None,
-            "devices": [self._device(name) for name in self._devices.devices],
-            "running": {key: self._running(key) for key in self._dispatcher.running},
-            "queue": {
-                "stages": self._queue.counts(),
-                "next": upcoming,
-                "reasons": {key: why for key in upcoming if (why := self._queue.reason(key))},
-            },
-            "eta": self._eta(now, upcoming),
-            "trouble": self._dispatcher.log.trouble(),
-        }
+        return HeartbeatRecord(
+            run=self._run.id,
+            pid=self._run.pid,
+            host=self._run.host,
+            time=now,
+            started=self._run.started,
+            version=__version__,
+            plans=tuple(self._dispatcher.plans.graph.studies),
+            stopping=stopping,
+            ended=now if ended else None,
+            devices=tuple(self._device(name) for name in self._devices.devices),
+            running={key: self._running(key) for key in self._dispatcher.running},
+            queue=QueueBeat(
+                stages=self._queue.counts(),
+                next=tuple(upcoming),
+                reasons={key: why for key in upcoming if (why := self._queue.reason(key))},
+            ),
+            eta=self._eta(now, upcoming),
+            trouble=self._dispatcher.log.trouble(),
+        )
 
-    def _device(self, name: str) -> dict[str, Any]:
+    def _device(self, name: str) -> DeviceBeat:
         device = self._devices.devices[name]
         state, reason = self._devices.state(name)
-        return {
-            "id": name,
-            "name": device.name,
-            "uuid": device.uuid,
-            "kind": device.kind,
-            "slots": self._queue.slots(name),
-            "auto": device.auto,
-            "state": state,
-            "reason": reason,
-            "running": sorted(self._queue.devices[name].running),
+        return DeviceBeat(
+            id=name,
+            name=device.name,
+            uuid=device.uuid,
+            kind=device.kind,
+            slots=self._queue.slots(name),
+            auto=device.auto,
+            state=state,
+            reason=reason,
+            running=tuple(sorted(self._queue.devices[name].running)),
             **asdict(self._devices.usage(name)),
-        }
+        )
 
-    def _running(self, key: str) -> dict[str, Any]:
+    def _running(self, key: str) -> RunningBeat:
         stage = self._dispatcher.running[key]
-        return {
-            "device": stage.worker.device.id,
-            "worker": stage.worker.number,
-            "pid": stage.worker.pid,
-            **{name: getattr(stage, name) for name in STAGE_FACTS},
-            "eta": self._seconds_left(self._queue.items[key]),
-            "trials": len(self._queue.items[key].trials),
-        }
+        return RunningBeat(
+            device=stage.worker.device.id,
+            worker=stage.worker.number,
+            pid=stage.worker.pid,
+            attempt=stage.attempt,
+            since=stage.since,
+            step=stage.step,
+            steps=stage.steps,
+            loss=stage.loss,
+            score=stage.score,
+            eta=self._seconds_left(self._queue.items[key]),
+            trials=len(self._queue.items[key].trials),
+        )
 
     def _seconds_left(self, item: Item) -> float | None:
         """Return what is left of a stage that runs, and the whole of another one."""
@@ -106,7 +119,7 @@ class Heartbeat:
             return plans.step_times.seconds(node)
         return stage.seconds_left(plans.step_times.per_step(node.workload))
 
-    def _eta(self, now: float, upcoming: list[str]) -> dict[str, Any]:
+    def _eta(self, now: float, upcoming: list[str]) -> EtaBeat:
         started = time.monotonic()
         if started >= self._forecast_due:
             self._forecast = self._simulate()
@@ -116,14 +129,14 @@ class Heartbeat:
             self._forecast_due = started + pause
         forecast = self._forecast
         if forecast is None:
-            return {"end": None, "trials": {}, "stages": {}}
+            return EtaBeat()
         # A study of 10,000 trials would make every heartbeat 0.4 MB.
         soonest = sorted(forecast.trials.items(), key=lambda pair: pair[1])[:MOST_TRIALS]
-        return {
-            "end": self._forecast_made + forecast.end,
-            "trials": {trial: self._forecast_made + end for trial, end in soonest},
-            "stages": {key: self._seconds_left(self._queue.items[key]) for key in upcoming},
-        }
+        return EtaBeat(
+            end=self._forecast_made + forecast.end,
+            trials={trial: self._forecast_made + end for trial, end in soonest},
+            stages={key: self._seconds_left(self._queue.items[key]) for key in upcoming},
+        )
 
     def _simulate(self) -> Forecast | None:
         seconds: dict[str, float] = {}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from prunectl.errors import StoreError
 from prunectl.scheduler.ingestion import Ingest, Ingestion
 from prunectl.store.journal import Journal
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.base import LogRecord
 from prunectl.store.records.scheduler_log import History
 
 
@@ -21,7 +21,7 @@ class SchedulerLog:
         clock: Callable[[], float],
         ingest: Ingest | None = None,
         every: float = 1.0,
-        on_record: Callable[[dict[str, Any]], None] = lambda record: None,
+        on_record: Callable[[LogRecord], None] = lambda record: None,
     ) -> None:
         """Open the log, and begin to ingest what it and the stages grow by, every so many seconds.
 
@@ -35,14 +35,14 @@ class SchedulerLog:
         self._journal = Journal(paths.scheduler_log, clock)
         self.ingestion = Ingestion(paths, ingest, every)
 
-    def append(self, kind: str, *, durable: bool = False, **fields: Any) -> None:
-        """Add a record; the types are those of `store.records.scheduler_log`.
+    def append(self, record: LogRecord, *, durable: bool = False) -> None:
+        """Add a record of `store.records.scheduler_log`.
 
         Raises:
             StoreError: for a durable record that cannot be written. The others must not stop the run.
         """
         try:
-            record = self._journal.append(kind, durable=durable, **fields)
+            self._journal.append(record, durable=durable)
         except StoreError as error:
             if durable:
                 raise

@@ -13,13 +13,15 @@ class Failure:
 
     key: str
     reason: str
-    """exception, nonfinite, oom, missing, lost or hung."""
+    """One of `store.records.events.REASONS`."""
     message: str
-    traceback: str
+    traceback: str = ""
     log: str = ""
     """The last lines of its worker's log, before the traceback."""
     memory: str = ""
     """What of the device's memory was in use then, by everybody, in words."""
+    missing: str | None = None
+    """Key of the stage that lacks a file, where that is the reason."""
 
 
 @dataclass(frozen=True)

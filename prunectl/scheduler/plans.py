@@ -11,6 +11,7 @@ from prunectl.scheduler.log import SchedulerLog
 from prunectl.scheduler.queue import Queue
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.plan import read_study
+from prunectl.store.records.scheduler_log import Queued, Reopened, Retried
 
 
 class Plans:
@@ -43,11 +44,11 @@ class Plans:
         done = sum(self.graph.is_done(key) for key in study.stages)
         total, trials = len(study.stages), [trial.trial for trial in study.trials]
         self._log.append(
-            "queued", plan=digest, name=study.name, trials=len(trials), stages=total, done=done
+            Queued(plan=digest, name=study.name, trials=len(trials), stages=total, done=done)
         )
         failed = self._log.history.failures.keys() & study.stages.keys()
         if keys := sorted({*failed, *self._queue.forgive(trials)}):
-            self._log.append("retried", trials=[], keys=keys)
+            self._log.append(Retried(keys=tuple(keys)))
         return f"{study.name}: {len(trials)} trials, {total} stages, {done} of them done"
 
     def _enqueue(self, key: str) -> None:
@@ -83,7 +84,7 @@ class Plans:
                 self._log.report(error)
                 continue
             if reopened:
-                self._log.append("reopened", key=each, by=key)
+                self._log.append(Reopened(key=each, by=key))
                 self._queue.reopen(each, self.graph.children[each])
 
     def studies_with(self, key: str) -> list[str]:

@@ -8,7 +8,21 @@ from prunectl.errors import PrunectlError, StoreError
 from prunectl.scheduler.dispatcher import Dispatcher
 from prunectl.scheduler.items import State
 from prunectl.store import requests
-from prunectl.store.records.requests import Request
+from prunectl.store.records.requests import (
+    AddPlan,
+    AnyTrialRequest,
+    Cancel,
+    Drain,
+    Hold,
+    Priority,
+    Release,
+    Request,
+    Retry,
+    Stop,
+    Undrain,
+    done_text,
+)
+from prunectl.store.records.scheduler_log import Answered, PrioritySet, Retried
 
 
 class RequestHandler:
@@ -21,7 +35,7 @@ class RequestHandler:
         self._held: set[str] = set()
         """Trials held during this run."""
         # By id, not by time: a clock that was set back does not confuse it.
-        self._asked_before = {request["id"] for request in requests.pending(self._paths)}
+        self._asked_before = {request.id for request in requests.pending(self._paths)}
 
     @property
     def waits_for_release(self) -> bool:
@@ -30,17 +44,16 @@ class RequestHandler:
 
     def carry_out(self) -> bool:
         """Carry out pending requests. Returns True if there were any."""
-        pending = requests.pending(self._paths)
+        pending = requests.pending(self._paths, self._log.report)
         for request in pending:
-            name = request["id"]
-            if name not in self._log.history.answered:
+            if request.id not in self._log.history.answered:
                 ok, answer = self._answer(request)
                 try:
-                    self._log.append("request", request=request, ok=ok, answer=answer, durable=True)
+                    self._log.append(Answered(request=request, ok=ok, answer=answer), durable=True)
                 except StoreError as error:
                     self._log.report(error)  # the disk is full: it stays, and is answered later
                     return True
-            requests.withdraw(self._paths, name)
+            requests.withdraw(self._paths, request.id)
         return bool(pending)
 
     def _answer(self, request: Request) -> tuple[bool, str]:
@@ -48,52 +61,48 @@ class RequestHandler:
             return True, self._do(request)
         except PrunectlError as error:
             return False, str(error)
-        except (KeyError, TypeError, ValueError) as error:
-            return False, f"bad request: {error!r}"
 
     def _do(self, request: Request) -> str:
-        match request["do"]:
-            case "cancel" | "hold" | "release" | "retry" | "priority" as do:
-                return self._change_trials(do, request)
-            case "stop" if request["id"] in self._asked_before:
+        match request:
+            case Stop() if request.id in self._asked_before:
                 return "meant for a scheduler before this one"
-            case "stop":
-                self._stop(bool(request.get("now")))
-                return "stopping now" if request.get("now") else "stopping after a checkpoint"
-            case "add-plan":
+            case Stop():
+                self._stop(request.now)
+                return "stopping now" if request.now else "stopping after a checkpoint"
+            case AddPlan():
                 if self._dispatcher.stopping:
                     raise StoreError("the scheduler is stopping")
-                return self._dispatcher.add_plan(str(request["plan"]))
-            case "drain":
-                name = str(request["device"])
+                return self._dispatcher.add_plan(request.plan)
+            case Drain(device=name):
                 self._dispatcher.devices.drain(name)
                 return f"{name} is drained: its stages checkpoint and move"
-            case "undrain":
-                name = str(request["device"])
+            case Undrain(device=name):
                 state, reason = self._dispatcher.devices.undrain(name)
                 return (
                     f"{name} is used again" if state == "open" else f"{name} is {state}: {reason}"
                 )
-            case other:
-                raise ValueError(f"unknown request {other!r}")
+            case _:
+                return self._change_trials(request)
 
-    def _change_trials(self, do: str, request: Request) -> str:
-        trials = [str(trial) for trial in request["trials"]]
+    def _change_trials(self, request: AnyTrialRequest) -> str:
+        trials = request.trials
         studies = self._dispatcher.plans.graph.studies.values()
-        record = requests.action_record(do, request, self._log.history, studies)
-        match do:
-            case "cancel":
+        record = requests.action_record(request, self._log.history, studies)
+        match request:
+            case Cancel():
                 self._queue.cancel(trials)
-            case "hold":
+            case Hold():
                 self._queue.hold(trials)
                 self._held.update(trials)
-            case "release":
+            case Release():
                 self._queue.release(trials)
                 self._held.difference_update(trials)
-            case "retry":
-                record["keys"] = sorted({*record["keys"], *self._queue.retry(trials)})
+            case Retry():
+                assert isinstance(record, Retried)
+                record.keys = tuple(sorted({*record.keys, *self._queue.retry(trials)}))
                 self._dispatcher.failures.forget(trials)
-            case "priority":
-                self._queue.prioritise(record["values"])
-        self._log.append(**record, durable=True)
-        return requests.done_text(do, len(trials))
+            case Priority():
+                assert isinstance(record, PrioritySet)
+                self._queue.prioritise(record.values)
+        self._log.append(record, durable=True)
+        return done_text(request)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from prunectl.errors import StoreBusy, StoreError
 from prunectl.scheduler.device_pool import DevicePool
@@ -30,9 +30,12 @@ from prunectl.scheduler.queue import Queue
 from prunectl.scheduler.requests import RequestHandler
 from prunectl.scheduler.signals import Signals
 from prunectl.scheduler.timeouts import Timeouts, Timer
-from prunectl.store.files import write_json
 from prunectl.store.locks import Lock
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.base import LogRecord, write_record
+from prunectl.store.records.heartbeat import HeartbeatRecord
+from prunectl.store.records.messages import Beat
+from prunectl.store.records.scheduler_log import RunEnded, RunStarted
 
 WORKER = (sys.executable, "-m", "prunectl.worker")
 LOCK_SECONDS = 1.0
@@ -61,8 +64,8 @@ class Scheduler:
     """By default the local time and four random hex digits."""
     checkpoint_every: float | None = None
     """Seconds between checkpoints inside stages; None for the worker's own."""
-    on_heartbeat: Callable[[dict[str, Any]], None] = lambda heartbeat: None
-    on_record: Callable[[dict[str, Any]], None] = lambda record: None
+    on_heartbeat: Callable[[HeartbeatRecord], None] = lambda heartbeat: None
+    on_record: Callable[[LogRecord], None] = lambda record: None
     """Gets each record of the scheduler's log (`store.records.scheduler_log`)."""
     clock: Callable[[], float] = time.time
     """Unix seconds."""
@@ -144,12 +147,13 @@ class Scheduler:
         self.queue.held |= history.held
         self.queue.priority |= history.priority
         self.log.append(
-            "run_started",
-            run=self.identity.id,
-            plans=plans,
-            devices=list(self.pool.devices),
-            pid=self.identity.pid,
-            host=self.identity.host,
+            RunStarted(
+                run=self.identity.id,
+                plans=tuple(plans),
+                devices=tuple(self.pool.devices),
+                pid=self.identity.pid,
+                host=self.identity.host,
+            )
         )
         for digest in plans:
             self.dispatcher.add_plan(digest)
@@ -185,7 +189,7 @@ class Scheduler:
             heard = self.workers.wait(max(0.0, until - time.monotonic()))
             for worker, message in heard:
                 self.dispatcher.handle(worker, message)
-            beats = all(message["is"] == "beat" for _, message in heard)
+            beats = all(isinstance(message, Beat) for _, message in heard)
             if not heard or not beats or time.monotonic() >= until:
                 return
 
@@ -206,7 +210,7 @@ class Scheduler:
             self.dispatcher.interrupt(key)
         self.pool.close()
         trials = self.queue.trial_counts()
-        self.log.append("run_ended", run=self.identity.id, reason=reason, trials=trials)
+        self.log.append(RunEnded(run=self.identity.id, reason=reason, trials=trials))
         # The last heartbeat says what ingestion ended with.
         self.log.ingestion.close()
         self._beat(ended=True)
@@ -215,7 +219,7 @@ class Scheduler:
     def _beat(self, ended: bool = False) -> None:
         heartbeat = self.heartbeat.build(self.clock(), self.stopping, ended)
         try:
-            write_json(self.paths.heartbeat, heartbeat)
+            write_record(self.paths.heartbeat, heartbeat)
         except StoreError as error:
             self.log.report(error)
         self.on_heartbeat(heartbeat)

@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
 
 from prunectl.scheduler.items import Item, Workload
+from prunectl.store.records.scheduler_log import SlotsSet
 
 MIN_GAIN = 1.05
 """Twice as many slots have to be worth this much in steps a second."""
@@ -75,24 +75,25 @@ class SlotChange:
     """Bytes per stage."""
     reason: str
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields of a `lanes` record of the scheduler's log."""
-        return {
-            "of": list(self.workload),
-            "lanes": self.slots,
-            "settled": self.settled,
-            "memory": self.memory,
-            "reason": self.reason,
-        }
+    def to_record(self, device: str, model: str) -> SlotsSet:
+        """Return the record of the scheduler's log, of this device."""
+        return SlotsSet(
+            device=device,
+            device_name=model,
+            of=self.workload,
+            lanes=self.slots,
+            settled=self.settled,
+            memory=self.memory,
+            reason=self.reason,
+        )
 
 
-def recorded_changes(records: Iterable[Mapping[str, Any]], model: str) -> list[SlotChange]:
-    """Return what `lanes` records of the scheduler's log say of devices of a model."""
-    fields = ("lanes", "settled", "memory", "reason")
+def recorded_changes(records: Iterable[SlotsSet], model: str) -> list[SlotChange]:
+    """Return what the scheduler's log says of devices of a model."""
     return [
-        SlotChange(tuple(record["of"]), *(record[name] for name in fields))
+        SlotChange(record.of, record.lanes, record.settled, record.memory, record.reason)
         for record in records
-        if record["device_name"] == model
+        if record.device_name == model
     ]
 
 

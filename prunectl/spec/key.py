@@ -8,16 +8,38 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import MISSING, fields, is_dataclass
 from functools import lru_cache
 from typing import Any
 
-from pydantic import TypeAdapter
+import msgspec
 
-from prunectl.spec.stage import StageSpec
+from prunectl.spec.stage import Stage
 
 NUMERICS = 1
 """Incremented when the same settings are to give other numbers (initialisation, data order, masks, the step)."""
+
+
+class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The content of spec.json: a stage, and the numerics that its key stands for."""
+
+    numerics: int
+    stage: Stage
+
+    def to_json(self) -> str:
+        """Return the JSON that is written, and hashed into the key: sorted keys, no spaces, defaults left out."""
+        return f'{{"numerics":{self.numerics},"stage":{to_json(self.stage)}}}'
+
+    @property
+    def computable(self) -> Stage:
+        """The stage, where this version computes the numbers that its key stands for.
+
+        Raises ValueError where it computes others, or cannot compute it at all.
+        """
+        if self.numerics != NUMERICS:
+            raise ValueError(f"numerics {self.numerics}, but this prunectl computes {NUMERICS}")
+        if self.stage.beyond is not None:
+            raise ValueError(f"{self.stage.beyond}: this version of prunectl cannot compute it")
+        return self.stage
 
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
@@ -25,19 +47,16 @@ _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 @lru_cache
-def _defaults(kind: type[Any]) -> dict[str, Any]:
-    """The fields of a dataclass with their defaults; MISSING, which equals nothing else, where there is none."""
-    return {
-        item.name: item.default if item.default_factory is MISSING else item.default_factory()
-        for item in fields(kind)
-    }
+def _defaults(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """The fields of a struct with their defaults; NODEFAULT, which equals nothing else, where there is none."""
+    return {item.name: item.default for item in msgspec.structs.fields(kind)}
 
 
 def canonical(value: object) -> Any:
-    """Return a dataclass tree as JSON-able data without the fields that have their default."""
+    """Return a tree of structs as JSON-able data without the fields that have their default."""
     if isinstance(value, tuple | list):
         return [item if type(item) in _PLAIN else canonical(item) for item in value]
-    if is_dataclass(value) and not isinstance(value, type):
+    if isinstance(value, msgspec.Struct):
         out: dict[str, Any] = {}
         for name, default in _defaults(type(value)).items():
             content = getattr(value, name)
@@ -48,29 +67,15 @@ def canonical(value: object) -> Any:
 
 
 def to_json(value: object) -> str:
-    """Return the canonical JSON of a dataclass tree: sorted keys, no spaces, defaults left out."""
+    """Return the canonical JSON of a tree of structs: sorted keys, no spaces, defaults left out."""
     return json.dumps(canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def stage_key(spec: StageSpec) -> str:
+def spec_key(spec: Spec) -> str:
+    """Return the key of a stage under the numerics it was made for: 64 hex digits."""
+    return hashlib.sha256(spec.to_json().encode()).hexdigest()
+
+
+def stage_key(stage: Stage) -> str:
     """Return the key of a stage: 64 hex digits."""
-    text = f'{{"numerics":{NUMERICS},"stage":{to_json(spec)}}}'
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def spec_to_dict(spec: StageSpec) -> dict[str, Any]:
-    """Return the content of spec.json: the canonical form with the numerics version."""
-    return {"numerics": NUMERICS, "stage": canonical(spec)}
-
-
-_ADAPTER = TypeAdapter(StageSpec)
-
-
-def spec_from_dict(data: dict[str, Any]) -> StageSpec:
-    """Read back what `spec_to_dict` wrote.
-
-    Raises ValueError for another numerics version: its numbers would not be what the key says.
-    """
-    if data.get("numerics") != NUMERICS:
-        raise ValueError(f"numerics {data.get('numerics')}, but this prunectl computes {NUMERICS}")
-    return _ADAPTER.validate_python(data["stage"])
+    return spec_key(Spec(NUMERICS, stage))

@@ -10,12 +10,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Literal
 
+import msgspec
+from msgspec.structs import replace
 
-@dataclass(frozen=True)
-class Segment:
+
+class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`steps` consecutive steps of a constant, linear or half-cosine learning rate.
 
     Step j of the segment lies at u = (offset + j) / span of its curve from `lr` to `end`:

@@ -7,15 +7,15 @@ added here needs a default that means "as before", and a default may change only
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal
+
+import msgspec
 
 Shape = tuple[int, int, int]
 """Channels, height, width of one image."""
 
 
-@dataclass(frozen=True)
-class NetworkSettings:
+class NetworkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which network, and the constants of its layers that recipes differ in."""
 
     name: str
@@ -37,8 +37,7 @@ class NetworkSettings:
     torch's own default for every layer."""
 
 
-@dataclass(frozen=True)
-class DataSettings:
+class DataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which images, and which of them are held out."""
 
     name: str
@@ -53,8 +52,7 @@ class DataSettings:
     validation_count: int = 0
 
 
-@dataclass(frozen=True)
-class OptimizerSettings:
+class OptimizerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The optimizer and its constants; the learning rate is the schedule's."""
 
     name: Literal["sgd", "adam"] = "sgd"
@@ -69,8 +67,7 @@ class OptimizerSettings:
     eps: float = 1e-8
 
 
-@dataclass(frozen=True)
-class AugmentSettings:
+class AugmentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Random changes of the training images: a random part of the image, or pad and crop back at a random
     offset; then flip."""
 
@@ -89,8 +86,7 @@ class AugmentSettings:
     """Width over height of a random part."""
 
 
-@dataclass(frozen=True)
-class NormalizeSettings:
+class NormalizeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How uint8 pixels become floats: x/255, then minus mean over std."""
 
     kind: Literal["channel", "image"] = "channel"
@@ -101,8 +97,7 @@ class NormalizeSettings:
     """One value per channel, in units of [0, 1] pixels; empty for ``image``."""
 
 
-@dataclass(frozen=True)
-class TrainSettings:
+class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a network is trained, but for its learning rates, its length, its seed and its masks."""
 
     batch: int = 128
@@ -115,16 +110,15 @@ class TrainSettings:
     The step's gradient is still the mean over the batch, but BatchNorm normalises each micro-batch by itself."""
     evaluate_every: int = 0
     """Steps between evaluations; 0 evaluates at the end only. The end is always evaluated."""
-    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    optimizer: OptimizerSettings = OptimizerSettings()
     label_smoothing: float = 0.0
-    augment: AugmentSettings = field(default_factory=AugmentSettings)
-    normalize: NormalizeSettings = field(default_factory=NormalizeSettings)
+    augment: AugmentSettings = AugmentSettings()
+    normalize: NormalizeSettings = NormalizeSettings()
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     deterministic: bool = True
 
 
-@dataclass(frozen=True)
-class PruneSettings:
+class PruneSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which weights a mask keeps, given the weights it is scored on and the mask before it."""
 
     criterion: str = "magnitude"

@@ -1,22 +1,29 @@
 """What a stage is: one frozen value, complete, hashable, and the same on every machine.
 
-    StageSpec = network + data + training + learning rates + seed + iteration
-              + where the weights come from + where the mask comes from
+    Stage = network + data + task + training + learning rates + seeds + iteration
+          + where the weights come from + where the mask comes from
 
-Its canonical form and key are made in `spec.key`. Lengths are steps; nothing here names a device or a path.
+The one type of a stage: a plan makes it, its record and spec.json hold it, the worker trains it. Its canonical form and
+key are made in `spec.key`, which leaves out what has its default. Lengths are steps; nothing here names a device or a
+path.
+
+Some fields say more than this version can do (`Stage.beyond`): they are there so that what reads stages is ready for
+all forms, and a store that holds them is read; the worker refuses to train them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from typing import Literal
+
+import msgspec
+from msgspec.structs import replace
 
 from prunectl.spec.lr_schedule import Schedule, length, window
 from prunectl.spec.settings import DataSettings, NetworkSettings, PruneSettings, TrainSettings
+from prunectl.spec.task import DEFAULT_TASK
 
 
-@dataclass(frozen=True)
-class Weights:
+class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a stage's weights (and BatchNorm statistics) come from."""
 
     stage: str | None = None
@@ -25,26 +32,53 @@ class Weights:
     """Step of that stage's training; None for its end."""
 
 
-@dataclass(frozen=True)
-class Mask:
+class MaskChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A change of the mask inside the stage's own training."""
+
+    step: int
+    """Before this optimizer step."""
+    settings: PruneSettings
+
+
+class Mask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a stage's mask comes from: scored on the end weights of `parent`, under the parent's own mask."""
 
     parent: str
-    settings: PruneSettings = field(default_factory=PruneSettings)
+    settings: PruneSettings = PruneSettings()
+    program: tuple[MaskChange, ...] = ()
+    """How it changes while the stage trains."""
 
 
-@dataclass(frozen=True)
-class StageSpec:
+class RateRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Learning rates that are known only once the mask is: computed from facts of the pruning."""
+
+    rule: str
+    steps: int
+    """Optimizer steps that it is for."""
+    options: tuple[tuple[str, str | int | float], ...] = ()
+    """Sorted (name, value) pairs."""
+
+
+class Seeds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Seeds of single purposes, where they are not the stage's `seed`."""
+
+    init: int | None = None
+    order: int | None = None
+    augmentation: int | None = None
+
+
+class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The unit of work, caching and scheduling: train a dense network, or prune and retrain once."""
 
     network: NetworkSettings
     data: DataSettings
     train: TrainSettings
     lr: Schedule
+    """Empty where `lr_rule` makes it."""
     seed: int
     iteration: int = 0
     """0 trains the dense network; k ≥ 1 is the k-th prune-and-retrain. Randomness depends on it."""
-    weights: Weights = field(default_factory=Weights)
+    weights: Weights = Weights()
     mask: Mask | None = None
     optimizer_state: Literal["fresh", "carried"] = "fresh"
     """Momentum zero, or from the checkpoint the weights come from."""
@@ -53,19 +87,53 @@ class StageSpec:
     replay: bool = False
     """Only make a checkpoint: train the dense stage `weights.stage` again from its nearest earlier checkpoint up
     to `weights.step`. Everything else is the dense stage's own."""
+    task: str = DEFAULT_TASK
+    """A name `ml.tasks.registry` knows: what is minimised and measured."""
+    averaged_with: tuple[Weights, ...] = ()
+    """Further sources; the weights are the mean of all."""
+    lr_rule: RateRule | None = None
+    seeds: Seeds | None = None
+    code: str | None = None
+    """Hash of the user's own code that the names above refer to."""
 
     @property
     def steps(self) -> int:
         """Optimizer steps the stage trains."""
-        return length(self.lr)
+        return length(self.lr) if self.lr_rule is None else self.lr_rule.steps
 
+    @property
+    def checkpoint(self) -> tuple[str, int] | None:
+        """(stage, step) of the checkpoint inside another stage's training that it starts from; None without one."""
+        stage, step = self.weights.stage, self.weights.step
+        return None if stage is None or step is None else (stage, step)
+
+    @property
     def needs(self) -> frozenset[str]:
         """Keys of the stages that must be done before this one can start."""
-        keys = {self.weights.stage, self.mask.parent if self.mask else None}
-        return frozenset(key for key in keys if key)
+        keys = {source.stage for source in (self.weights, *self.averaged_with)}
+        if self.mask is not None:
+            keys.add(self.mask.parent)
+        return frozenset(key for key in keys if key is not None)
+
+    @property
+    def dense(self) -> bool:
+        """Whether it starts from nothing but its seed."""
+        return not self.needs
+
+    @property
+    def beyond(self) -> str | None:
+        """What of the stage this version cannot compute, in words; None where it can all of it."""
+        found = (
+            ("learning rates made by a rule", self.lr_rule is not None),
+            ("weights from several stages", self.averaged_with),
+            ("a mask that changes while it trains", self.mask is not None and self.mask.program),
+            ("seeds of single purposes", self.seeds is not None),
+            ("code of the user's own", self.code is not None),
+        )
+        return next((what for what, is_there in found if is_there), None)
 
 
-def replay_of(dense: StageSpec, key: str, step: int) -> StageSpec:
+def replay_of(dense: Stage, key: str, step: int) -> Stage:
     """The stage that trains the dense stage `key` again up to step number `step`, to make a rewind checkpoint of it.
 
     Both sides build the same value from the dense stage, so both know its key: the scheduler, which queues it, and
@@ -75,7 +143,7 @@ def replay_of(dense: StageSpec, key: str, step: int) -> StageSpec:
     Raises ValueError where the stage is no dense stage (only those start from nothing but their seed), and where it
     has no such step.
     """
-    if dense.weights.stage is not None or dense.mask is not None or dense.replay:
+    if not dense.dense or dense.replay:
         raise ValueError("only a dense stage can be replayed")
     return replace(
         dense,

@@ -2,27 +2,56 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
+
+from prunectl.spec.task import DEFAULT_TASK
+
+LABELS = (
+    "network",
+    "dataset",
+    "recipe",
+    "strategy",
+    "schedule",
+    "criterion",
+    "scope",
+    "granularity",
+    "retrain",
+)
+"""What tells trials apart besides their seed."""
 
 
-@dataclass(frozen=True)
-class Trial:
+class Trial(msgspec.Struct, frozen=True, omit_defaults=True):
     """One point of the grid with a seed: a path of stages, and the names its tables call it by."""
 
     trial: str
+    """16 hex digits."""
     cell: str
-    plan: str
-    network: str
-    dataset: str
-    recipe: str
-    strategy: str
-    schedule: str
-    criterion: str
-    scope: str
-    granularity: str
-    retrain: str
+    """The same for trials that differ only in their seed; 16 hex digits."""
     seed: int
     path: tuple[str, ...]
     """Keys of its stages: iteration 0, 1 …"""
     sparsities: tuple[str, ...]
     """What each iteration aims at, as decimals; "0" first. Exact, but for filter ratios: see `plan.levels`."""
+    plan: str = ""
+    """Name of the plan."""
+    network: str = ""
+    dataset: str = ""
+    recipe: str = ""
+    strategy: str = ""
+    schedule: str = ""
+    criterion: str = ""
+    scope: str = ""
+    granularity: str = ""
+    retrain: str = ""
+    task: str = DEFAULT_TASK
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The values of `LABELS`, by name."""
+        return {name: getattr(self, name) for name in LABELS}
+
+    def label(self, name: str) -> str:
+        """Return a label, or the seed, plan, cell or id as text; "" for any other name."""
+        return (
+            str(getattr(self, name)) if name in (*LABELS, "seed", "plan", "cell", "trial") else ""
+        )

@@ -1,59 +1,98 @@
 """Read and write append-only logs: one JSON record per line, the only way facts leave a worker.
 
-Every record has `seq` (0, 1, 2 … through the file), `attempt` (1, 2 … how often the stage was started), `time`
-(Unix seconds) and `type`. A crash can leave a torn last line: readers stop before it, and the next writer ends it
-and goes on, so that readers skip it as the one line that is not a record.
-
-The types of records and their fields are declared in `records.events` for stages, in `records.scheduler_log` for the
-scheduler.
+The records of a stage's log are declared in `records.events`, those of the scheduler's in `records.scheduler_log`. A
+crash can leave a torn last line: readers stop before it, and the next writer ends it and goes on, so that readers skip
+it as the one line that is not JSON.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeVar
 
-from prunectl.store.files import call_hook, cannot_write, dumps
+import msgspec
 
-Record = dict[str, Any]
+from prunectl.store.files import call_hook, cannot_write
+from prunectl.store.records.base import LogRecord, Measured, encode, read_old_metrics
+
+T = TypeVar("T")
+R = TypeVar("R", bound=LogRecord)
 
 
-def read(path: Path, offset: int = 0) -> tuple[list[Record], int]:
-    """Read complete records from byte `offset` on. Returns them and the offset to go on from.
+class _Header(msgspec.Struct):
+    """What every record has; also where its type is unknown."""
 
-    A missing file has no records. Lines that are not JSON objects (torn by a crash) are left out.
-    """
+    type: str
+    seq: int = -1
+    attempt: int = 0
+    time: float = 0.0
+
+
+_HEADERS = msgspec.json.Decoder(_Header)
+
+
+class Unknown(LogRecord, tag="?"):
+    """A record of a type that this version does not know; never written."""
+
+    kind: str
+
+
+@dataclass(frozen=True)
+class Log(Generic[T]):
+    """A part of a log."""
+
+    records: list[T | Unknown]
+    lines: list[bytes]
+    """The JSON of each record."""
+    bad: list[str]
+    """Why complete lines are no records, a sentence each; torn lines are not among them."""
+    end: int
+    """The offset in bytes to go on from."""
+
+
+def read(path: Path, decoder: msgspec.json.Decoder[T], offset: int = 0) -> Log[T]:
+    """Read complete records from byte `offset` on. A missing file has no records."""
     try:
         with path.open("rb") as file:
             file.seek(offset)
             data = file.read()
     except FileNotFoundError:
-        return [], offset
+        return Log([], [], [], offset)
     end = data.rfind(b"\n") + 1
-    return [record for record in _parsed(data[:end]) if isinstance(record, dict)], offset + end
-
-
-def _parsed(data: bytes) -> list[Any]:
-    """Parse all lines that are JSON."""
-    lines = data.splitlines()
-    try:
-        # As one array, which is twice as fast. A torn line cannot hide in it: what follows is a complete object,
-        # and no beginning of one turns into something complete by it.
-        return list(json.loads(b"[" + b",".join(lines) + b"]"))
-    except ValueError:
-        pass
-    out = []
-    for line in lines:
+    log: Log[T] = Log([], [], [], offset + end)
+    for line in data[:end].split(b"\n")[:-1]:
         try:
-            out.append(json.loads(line))
-        except ValueError:
-            continue
-    return out
+            record: T | Unknown = decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            found = _salvage(line, error)
+            if isinstance(found, Unknown):
+                record = found
+            else:
+                log.bad.extend([f"{path}: a line is malformed: {found}"] if found else [])
+                continue
+        if isinstance(record, Measured) and not record.metrics:
+            read_old_metrics(record, line)
+        log.records.append(record)
+        log.lines.append(line)
+    return log
+
+
+def _salvage(line: bytes, error: Exception) -> Unknown | str:
+    """Return a record of an unknown type as such; of a line that is none why, and "" for one that is torn."""
+    try:
+        header = msgspec.json.decode(line, type=_Header)
+    except msgspec.ValidationError as worse:
+        return str(worse)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""  # a torn line, ended by the next writer
+    if str(error).endswith("at `$.type`"):
+        return Unknown(kind=header.type, seq=header.seq, attempt=header.attempt, time=header.time)
+    return str(error)
 
 
 class Journal:
@@ -63,9 +102,9 @@ class Journal:
         """Open for appending; a torn last line is ended first. Raises StoreError where it cannot be written."""
         self.path = path
         self._clock = clock
-        records, _ = read(path)
-        self.seq = records[-1]["seq"] + 1 if records else 0
-        self.attempt = max((record["attempt"] for record in records), default=0) + 1
+        headers = read(path, _HEADERS).records
+        self.seq = headers[-1].seq + 1 if headers else 0
+        self.attempt = max((header.attempt for header in headers), default=0) + 1
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(
@@ -77,21 +116,17 @@ class Journal:
         except OSError as error:
             raise cannot_write(path, error) from error
 
-    def append(self, kind: str, *, durable: bool = False, **fields: Any) -> Record:
+    def append(self, record: R, *, durable: bool = False) -> R:
         """Append a record and return it; `durable` waits until it is on the disk.
 
-        Raises StoreError where it cannot be written; the log is then as it was before.
+        Its number and time are filled in, and its attempt where it has none of its own. Raises StoreError where it
+        cannot be written; the log is then as it was before.
         """
-        record: Record = {
-            "seq": self.seq,
-            "attempt": self.attempt,
-            "time": self._clock(),
-            "type": kind,
-            **fields,
-        }
+        record.seq, record.time = self.seq, self._clock()
+        record.attempt = record.attempt or self.attempt
         call_hook("write", self.path)
         try:
-            self._write(dumps(record).encode() + b"\n")
+            self._write(encode(record) + b"\n")
             if durable:
                 call_hook("fsync", self.path)
                 os.fsync(self._descriptor)

@@ -11,21 +11,46 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
+
+import msgspec
 
 from prunectl.errors import ControlError, StoreBusy
-from prunectl.store.files import read_json, write_json
-from prunectl.store.journal import Journal, Record
+from prunectl.spec.study import Study
+from prunectl.store.journal import Journal
 from prunectl.store.locks import Lock, is_held, process_name
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.plan import Study, current_studies
-from prunectl.store.records.requests import PAST, Request, TrialAction, make_request
-from prunectl.store.records.scheduler_log import History
+from prunectl.store.records.base import write_record
+from prunectl.store.records.plan import current_studies
+from prunectl.store.records.requests import (
+    AnyTrialRequest,
+    Cancel,
+    Hold,
+    Priority,
+    Release,
+    Request,
+    Retry,
+    TrialAction,
+    TrialRequest,
+    done_text,
+    sign,
+)
+from prunectl.store.records.scheduler_log import (
+    Answered,
+    Cancelled,
+    Held,
+    History,
+    PrioritySet,
+    Released,
+    Retried,
+)
 from prunectl.store.select import find_trials
 
 ANSWER_SECONDS = 15.0
+
+_DECODER = msgspec.json.Decoder(Request)
 
 
 @dataclass(frozen=True)
@@ -44,28 +69,36 @@ def alive(paths: StorePaths) -> bool:
     return is_held(paths.scheduler_lock)
 
 
-def send(paths: StorePaths, do: str, **fields: Any) -> str:
-    """Write a request. Returns its id. Raises StoreError where it cannot be written."""
-    request = make_request(do, **fields)
-    name: str = request["id"]
-    write_json(paths.requests / f"{name}.json", request)
+def send(paths: StorePaths, request: Request) -> str:
+    """Write a request of this user and moment. Returns its id. Raises StoreError where it cannot be written."""
+    name = sign(request).id
+    write_record(paths.requests / f"{name}.json", request)
     return name
 
 
-def pending(paths: StorePaths) -> list[Request]:
-    """Read the requests that have not been carried out, in their order. Files that are no requests are removed."""
+def pending(
+    paths: StorePaths, refused: Callable[[str], None] = lambda problem: None
+) -> list[Request]:
+    """Read the requests that have not been carried out, in their order.
+
+    Files that are no requests are removed; `refused` gets a sentence for each.
+    """
     found = []
     for path in sorted(paths.requests.glob("*.json")):
         try:
-            request = read_json(path)
-            if request["id"] == path.stem and isinstance(request["do"], str):
+            request = _DECODER.decode(path.read_bytes())
+            if request.id == path.stem:
                 found.append(request)
                 continue
+            problem = f"its id is {request.id!r}"
         except FileNotFoundError:
             continue
-        except Exception:  # a stray file must not stop a run
-            pass
-        path.unlink(missing_ok=True)
+        except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
+            problem = str(error)
+        refused(f"{path.name} is no request, and was removed: {problem}")
+        # A folder, or a file of somebody else, must not stop a run.
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
     return found
 
 
@@ -101,18 +134,24 @@ def wait(
         sleep(0.05)
 
 
-def _answer(record: Record) -> Answer:
-    trials = tuple(record["request"].get("trials", ()))
-    return Answer(bool(record["ok"]), str(record["answer"]), trials)
+def _answer(record: Answered) -> Answer:
+    trials = record.request.trials if isinstance(record.request, TrialRequest) else ()
+    return Answer(record.ok, record.answer, trials)
 
 
-def request(
-    paths: StorePaths, do: str, *, timeout: float = ANSWER_SECONDS, **fields: Any
-) -> Answer:
+def request(paths: StorePaths, request: Request, *, timeout: float = ANSWER_SECONDS) -> Answer:
     """Send a request to the live scheduler and wait for its answer. Raises ControlError where none is running."""
     if not alive(paths):
         raise ControlError(f"no scheduler is running on {paths.root}")
-    return wait(paths, send(paths, do, **fields), timeout)
+    return wait(paths, send(paths, request), timeout)
+
+
+ACTIONS: dict[TrialAction, type[Cancel | Hold | Release | Retry]] = {
+    "cancel": Cancel,
+    "hold": Hold,
+    "release": Release,
+    "retry": Retry,
+}
 
 
 def change_trials(
@@ -130,63 +169,57 @@ def change_trials(
     The trials are those of `select.find_trials`. For `priority`, `value` sets and `change` adds.
     Raises ControlError for selectors that name nothing.
     """
-    trials = [trial.trial for trial in find_trials(paths, selectors, where)]
-    fields: dict[str, Any] = {"trials": trials}
+    trials = tuple(trial.trial for trial in find_trials(paths, selectors, where))
     if do == "priority":
         if (value is None) == (change is None):
             raise ControlError("a priority needs either a value or a change")
-        fields |= {"value": value} if value is not None else {"change": change}
+        action: AnyTrialRequest = Priority(trials=trials, value=value, change=change)
+    else:
+        action = ACTIONS[do](trials=trials)
     while True:
         if alive(paths):
-            answer = wait(paths, send(paths, do, **fields), timeout)
+            answer = wait(paths, send(paths, action), timeout)
             if answer.by == "scheduler" or alive(paths):
                 return answer
         try:
-            return _record(paths, do, trials, fields)
+            return _record(paths, action)
         except StoreBusy:  # a scheduler has just started: ask it
             continue
 
 
-def _record(
-    paths: StorePaths, do: TrialAction, trials: list[str], fields: dict[str, Any]
-) -> Answer:
+def _record(paths: StorePaths, action: AnyTrialRequest) -> Answer:
     lock = Lock(paths.scheduler_lock)
     lock.acquire(process_name())
     with lock:
         history = History()
         history.catch_up(paths)
-        record = action_record(do, fields, history, current_studies(paths))
-        text = f"{done_text(do, len(trials))}; no scheduler is running, the next run carries it out"
+        text = f"{done_text(action)}; no scheduler is running, the next run carries it out"
         with contextlib.closing(Journal(paths.scheduler_log)) as journal:
-            journal.append(**record, durable=True)
-            journal.append("request", request=make_request(do, **fields), ok=True, answer=text)
-    return Answer(True, text, tuple(trials), by="store")
+            record = action_record(action, history, current_studies(paths))
+            journal.append(record, durable=True)
+            journal.append(Answered(request=sign(action), ok=True, answer=text))
+    return Answer(True, text, action.trials, by="store")
 
 
 def action_record(
-    do: str, fields: Mapping[str, Any], history: History, studies: Iterable[Study]
-) -> dict[str, Any]:
-    """Make the log record of an action on trials: its `kind` and its fields, as `Journal.append` takes them."""
-    trials = list(fields["trials"])
-    if do == "priority":
-        value, change = fields.get("value"), fields.get("change")
-        values = {
-            trial: int(value)
-            if value is not None
-            else history.priority.get(trial, 0) + int(change or 0)
-            for trial in trials
-        }
-        return {"kind": "priority", "values": values}
-    record: dict[str, Any] = {"kind": PAST[do], "trials": trials}
-    if do == "retry":
-        chosen = set(trials)
-        paths = (trial.path for study in studies for trial in study.trials if trial.trial in chosen)
-        keys = {key for path in paths for key in path}
-        record["keys"] = sorted(keys & set(history.failures))
-    return record
-
-
-def done_text(do: str, count: int) -> str:
-    """Return the action in words: "cancelled 3 trials"."""
-    word = PAST.get(do, "set the priority of")
-    return f"{word} {count} trial{'' if count == 1 else 's'}"
+    action: AnyTrialRequest, history: History, studies: Iterable[Study]
+) -> Cancelled | Held | Released | Retried | PrioritySet:
+    """Make the log record of an action on trials."""
+    trials = action.trials
+    match action:
+        case Cancel():
+            return Cancelled(trials=trials)
+        case Hold():
+            return Held(trials=trials)
+        case Release():
+            return Released(trials=trials)
+        case Retry():
+            chosen = set(trials)
+            each = (trial for study in studies for trial in study.trials if trial.trial in chosen)
+            keys = {key for trial in each for key in trial.path}
+            return Retried(trials=trials, keys=tuple(sorted(keys & set(history.failures))))
+        case Priority(value=None):
+            add, known = action.change or 0, history.priority
+            return PrioritySet(values={trial: known.get(trial, 0) + add for trial in trials})
+        case Priority(value=value):
+            return PrioritySet(values=dict.fromkeys(trials, value))

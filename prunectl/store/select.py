@@ -6,9 +6,10 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 
 from prunectl.errors import ControlError, QueryError, StoreError
+from prunectl.spec.trial import LABELS, Trial
 from prunectl.store.locks import is_held
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.plan import LABELS, Trial, current_studies, match_id
+from prunectl.store.records.plan import current_studies, match_id
 from prunectl.store.records.scheduler_log import History
 
 

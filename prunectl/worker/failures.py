@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import traceback
-from typing import Any
 
 import torch
 
 from prunectl.errors import DiskError
 from prunectl.ml.pruning.masks import NonFiniteWeights
+from prunectl.store.records.events import Failed
+from prunectl.store.records.messages import StageFailed
 
 
 class MissingInput(Exception):
@@ -39,14 +40,19 @@ def reason(error: Exception) -> str:
     return "exception"
 
 
-def describe(error: Exception, step: int) -> dict[str, Any]:
-    """Return the fields of a `failed` record and message."""
-    fields: dict[str, Any] = {
-        "reason": reason(error),
-        "message": f"{type(error).__name__}: {error}" if str(error) else type(error).__name__,
-        "traceback": "".join(traceback.format_exception(error)),
-        "step": step,
-    }
-    if isinstance(error, MissingInput):
-        fields["missing"] = error.key
-    return fields
+def failed_record(error: Exception, step: int) -> Failed:
+    """Return the record of an error that ended an attempt after so many steps."""
+    return Failed(
+        reason=reason(error),
+        message=f"{type(error).__name__}: {error}" if str(error) else type(error).__name__,
+        traceback="".join(traceback.format_exception(error)),
+        step=step,
+        missing=error.key if isinstance(error, MissingInput) else None,
+    )
+
+
+def failed_message(key: str, record: Failed) -> StageFailed:
+    """Return what the scheduler is told of it."""
+    return StageFailed(
+        key, record.reason, record.message, record.traceback, record.step, record.missing
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import queue
 import sys
@@ -11,11 +10,24 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import TextIO
 
-from prunectl.store.files import dumps
 from prunectl.store.paths import StorePaths
-from prunectl.worker.failures import describe
+from prunectl.store.records.base import encode
+from prunectl.store.records.messages import (
+    AnyCommand,
+    AnyMessage,
+    Beat,
+    CancelStage,
+    Ready,
+    RunStage,
+    StageDone,
+    StageInterrupted,
+    StageStarted,
+    StopWorker,
+    parse_command,
+)
+from prunectl.worker.failures import failed_message, failed_record
 from prunectl.worker.memory import peak_memory, restart_peak
 from prunectl.worker.run import GRACE_SECONDS, StageControl, run
 from prunectl.worker.trainer_cache import TrainerCache
@@ -43,29 +55,29 @@ class Worker:
         self.trainers = trainers
         self.checkpoint_every = checkpoint_every
         self.out = out
-        self.commands: queue.Queue[dict[str, Any]] = queue.Queue()
+        self.commands: queue.Queue[AnyCommand] = queue.Queue()
         self.slots: dict[str, _Slot] = {}
         self.stopping = False
         self.turns = 0
         self._sending = threading.Lock()
 
-    def send(self, message: dict[str, Any]) -> None:
+    def send(self, message: AnyMessage) -> None:
         """Write one line to the scheduler."""
         with self._sending:
-            self.out.write(dumps(message) + "\n")
+            self.out.write(encode(message).decode() + "\n")
             self.out.flush()
 
     def read_commands(self) -> None:
         """Read commands until the scheduler is gone; runs in a thread of its own."""
         for line in sys.stdin:
             if line.strip():
-                self.commands.put(json.loads(line))
+                self.commands.put(parse_command(line))
         os._exit(1)
 
     def serve(self) -> None:
         """Carry out commands and take turns among the slots, until `stop`."""
         threading.Thread(target=self.read_commands, daemon=True).start()
-        self.send({"is": "ready", "device_name": device_name(self.trainers.device)})
+        self.send(Ready(device_name(self.trainers.device)))
         threading.Thread(target=self.send_heartbeats, daemon=True).start()
         while self.slots or not self.stopping:
             self._carry_out_commands()
@@ -81,24 +93,25 @@ class Worker:
                 command = self.commands.get(timeout=0.0 if self.slots else HEARTBEAT_SECONDS)
             except queue.Empty:
                 return
-            if command["do"] == "run":
-                self._start(command)
-            elif command["do"] == "cancel" and command["key"] in self.slots:
-                self._interrupt(self.slots[command["key"]])
-            elif command["do"] == "stop":
-                self.stopping = True
-                for slot in self.slots.values():
-                    self._interrupt(slot)
-                if not self.slots:
-                    return
+            match command:
+                case RunStage():
+                    self._start(command)
+                case CancelStage(key=key) if key in self.slots:
+                    self._interrupt(self.slots[key])
+                case StopWorker():
+                    self.stopping = True
+                    for slot in self.slots.values():
+                        self._interrupt(slot)
+                    if not self.slots:
+                        return
 
-    def _start(self, command: dict[str, Any]) -> None:
-        key = command["key"]
+    def _start(self, command: RunStage) -> None:
+        key = command.key
         if not self.slots:
             restart_peak(self.trainers.device)
-        control = StageControl(frozenset(command.get("keep", ())), self.checkpoint_every)
+        control = StageControl(frozenset(command.keep), self.checkpoint_every)
         self.slots[key] = _Slot(key, control, run(key, self.paths, self.trainers, control))
-        self.send({"is": "started", "key": key})
+        self.send(StageStarted(key))
 
     def _interrupt(self, slot: _Slot) -> None:
         slot.control.stop_by = time.monotonic() + GRACE_SECONDS
@@ -111,14 +124,14 @@ class Worker:
         try:
             return next(slot.steps)
         except StopIteration:
-            ended = {"is": slot.control.outcome, "key": slot.key}
+            ended: AnyMessage = StageDone(slot.key)
             if slot.control.outcome == "interrupted":
-                ended["step"] = slot.control.progress.get("step", 0)
+                ended = StageInterrupted(slot.key, slot.control.progress.step or 0)
         except Exception as error:
-            failure = describe(error, slot.control.progress.get("step", 0))
+            failure = failed_record(error, slot.control.progress.step or 0)
             with contextlib.suppress(OSError):  # the log may lie on a disk that is full
-                sys.stderr.write(f"stage {slot.key}\n{failure['traceback']}")
-            ended = {"is": "failed", "key": slot.key, **failure}
+                sys.stderr.write(f"stage {slot.key}\n{failure.traceback}")
+            ended = failed_message(slot.key, failure)
         del self.slots[slot.key]
         self.send(ended)
         return True
@@ -127,14 +140,13 @@ class Worker:
         """Report the progress of all stages, forever; runs in a thread of its own."""
         while True:
             time.sleep(HEARTBEAT_SECONDS)
-            progress = {key: dict(slot.control.progress) for key, slot in list(self.slots.items())}
+            progress = {key: slot.control.progress for key, slot in list(self.slots.items())}
             self.send(
-                {
-                    "is": "beat",
-                    "running": progress,
-                    "turns": self.turns,
-                    "preparing": any("step" not in each for each in progress.values()),
-                    "memory": peak_memory(self.trainers.device),
-                    "lanes": self.trainers.sharing,
-                }
+                Beat(
+                    running=progress,
+                    turns=self.turns,
+                    preparing=any(each.step is None for each in progress.values()),
+                    memory=peak_memory(self.trainers.device),
+                    lanes=self.trainers.sharing,
+                )
             )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from prunectl.errors import StoreError
 from prunectl.ml.network_summary import summarise
@@ -14,33 +13,36 @@ from prunectl.ml.pruning.masks import Masks, dead_layers, next_masks
 from prunectl.ml.randomness import generator
 from prunectl.ml.training.state import State
 from prunectl.ml.training.trainer import Trainer
-from prunectl.spec.key import spec_from_dict, stage_key
-from prunectl.spec.stage import StageSpec, Weights, replay_of
-from prunectl.store.files import read_json
-from prunectl.store.journal import Journal, Record
+from prunectl.spec.key import Spec, spec_key, stage_key
+from prunectl.spec.stage import Stage, Weights, replay_of
+from prunectl.spec.task import Metric
+from prunectl.store.journal import Journal
 from prunectl.store.paths import StagePaths, StorePaths
+from prunectl.store.records.base import LogRecord, Metrics, read_record
+from prunectl.store.records.events import Begin, LayerCount, Note, Pruned
+from prunectl.store.records.result import Counts, Result
 from prunectl.worker.checkpoint import CorruptFile, load_masks, load_state, save_masks, set_aside
 from prunectl.worker.failures import MissingInput
 
 
-def read_spec(folder: StagePaths, key: str) -> StageSpec:
+def read_spec(folder: StagePaths, key: str) -> Stage:
     """Read what a stage is. Raises StoreError where that cannot be read, or is not what the key says."""
     try:
-        spec = spec_from_dict(read_json(folder.spec))
+        spec = read_record(folder.spec, Spec)
+        if spec_key(spec) != key:
+            raise StoreError(f"{folder.spec} describes another stage than its folder")
+        return spec.computable
     except (FileNotFoundError, ValueError) as error:
         raise StoreError(f"{folder.spec}: {error}") from error
-    if stage_key(spec) != key:
-        raise StoreError(f"{folder.spec} describes another stage than its folder")
-    return spec
 
 
 def resume(
-    spec: StageSpec,
+    spec: Stage,
     trainer: Trainer,
     folder: StagePaths,
-    history: Sequence[Record],
+    history: Sequence[LogRecord],
     journal: Journal,
-) -> dict[str, Any] | None:
+) -> Result | None:
     """Bring the trainer to the newest checkpoint of an earlier attempt.
 
     Returns what `prepare` returned then, and None where there is no checkpoint that can be trusted.
@@ -54,52 +56,60 @@ def resume(
         for path in (folder.latest, folder.mask):
             if path.exists():
                 set_aside(path)
-        journal.append("note", text=f"starting over: {error}")
+        journal.append(Note(text=f"starting over: {error}"))
         return None
     trainer.set_masks(None)
     trainer.load(state, optimizer=True)
     trainer.set_masks(masks)
+    result = Result()
     if spec.replay:
-        return {}
-    facts = counts(spec, masks)
+        return result
+    result.count_from(counts(spec, masks))
     for record in history:
-        for name in ("accuracy_pruned", "accuracy_start", "loss_start"):
-            if name in record:
-                facts[name] = record[name]
-    facts.setdefault("accuracy_pruned", None)
-    return facts
+        if isinstance(record, Pruned):
+            result.score_pruned = record.score_pruned
+            result.metrics = {**result.metrics, **record.metrics}
+        elif isinstance(record, Begin):
+            result.score_start, result.loss_start = record.score_start, record.loss_start
+            result.metrics = {**result.metrics, **record.metrics}
+    return result
 
 
 def prepare(
-    spec: StageSpec, key: str, trainer: Trainer, paths: StorePaths, journal: Journal
-) -> dict[str, Any]:
+    spec: Stage, key: str, trainer: Trainer, paths: StorePaths, journal: Journal, score: Metric
+) -> Result:
     """Bring the trainer to the stage's first step, record what was pruned and what it scores.
 
-    Returns counts and first accuracies, as they go into the result; nothing for a replay.
+    Returns the beginning of the result: counts and first scores; nothing for a replay.
     Raises MissingInput, and NonFiniteWeights where the parent diverged.
     """
+    result = Result()
     if spec.replay:
         _begin_replay(spec, trainer, paths)
-        return {}
+        return result
     if spec.mask:
-        masks, facts = _prune(spec, key, trainer, paths, journal)
+        masks, pruned = _prune(spec, key, trainer, paths, journal, score)
+        result.count_from(pruned)
+        result.score_pruned, result.metrics = pruned.score_pruned, pruned.metrics
         _load_weights(spec, masks, trainer, paths)
     else:
-        facts = counts(spec, None) | {"accuracy_pruned": None}
+        result.count_from(counts(spec, None))
         trainer.initialise(spec.seed, spec.iteration)
-    scores = trainer.evaluate("test")
-    assert scores is not None
-    first: dict[str, Any] = {"accuracy_start": scores.accuracy, "loss_start": scores.loss}
-    journal.append("begin", **first)
-    return facts | first
+    found = trainer.evaluate("test")
+    assert found is not None
+    metrics: Metrics = {f"{name}_start": value for name, value in found.metrics.items()}
+    result.score_start, result.loss_start = found.metrics[score.name], found.loss
+    result.metrics = {**result.metrics, **metrics}
+    journal.append(Begin(loss_start=found.loss, score_start=result.score_start, metrics=metrics))
+    return result
 
 
 def _prune(
-    spec: StageSpec, key: str, trainer: Trainer, paths: StorePaths, journal: Journal
-) -> tuple[Masks, dict[str, Any]]:
+    spec: Stage, key: str, trainer: Trainer, paths: StorePaths, journal: Journal, score: Metric
+) -> tuple[Masks, Pruned]:
     """Score the mask on the parent's end weights, and evaluate the parent under it.
 
-    Returns the masks, and counts and accuracy as they go into the result.
+    Returns the masks, and what was recorded of them.
     """
     assert spec.mask is not None
     parent = read_state(paths, Weights(spec.mask.parent))
@@ -113,35 +123,39 @@ def _prune(
     # The masks first: those of whichever stage had this trainer before would zero weights of this one.
     trainer.set_masks(masks)
     trainer.load(replace(parent, step=0, accumulators={}), optimizer=False)
-    scores = trainer.evaluate("test")
-    assert scores is not None
-    layers = [
-        {"name": layer_name(name), "total": mask.numel(), "kept": int(mask.sum())}
-        for name, mask in masks.items()
-        if mask.dim() > 1
-    ]
-    facts = counts(spec, masks) | {"accuracy_pruned": scores.accuracy}
-    journal.append("pruned", **facts, loss_pruned=scores.loss, layers=layers)
-    return masks, facts
+    found = trainer.evaluate("test")
+    assert found is not None
+    pruned = Pruned(
+        loss_pruned=found.loss,
+        score_pruned=found.metrics[score.name],
+        metrics={f"{name}_pruned": value for name, value in found.metrics.items()},
+        layers=tuple(
+            LayerCount(layer_name(name), mask.numel(), int(mask.sum()))
+            for name, mask in masks.items()
+            if mask.dim() > 1
+        ),
+    )
+    pruned.count_from(counts(spec, masks))
+    return masks, journal.append(pruned)
 
 
-def counts(spec: StageSpec, masks: Masks | None) -> dict[str, Any]:
+def counts(spec: Stage, masks: Masks | None) -> Counts:
     """Weights and multiply-adds, all and kept; `ml.network_summary` says what is counted."""
     exclude = spec.mask.settings.exclude if spec.mask else ()
     network = summarise(spec.network, exclude)
     kept = masks or {}
-    return {
-        "kept": network.weights_kept(kept),
-        "prunable": network.prunable,
-        "parameters": network.parameters,
-        "kept_parameters": network.parameters_kept(kept),
-        "macs": network.macs_kept(kept),
-        "macs_dense": network.macs,
-        "dead_layers": dead_layers(kept),
-    }
+    return Counts(
+        kept=network.weights_kept(kept),
+        prunable=network.prunable,
+        parameters=network.parameters,
+        kept_parameters=network.parameters_kept(kept),
+        macs=network.macs_kept(kept),
+        macs_dense=network.macs,
+        dead_layers=tuple(dead_layers(kept)),
+    )
 
 
-def _load_weights(spec: StageSpec, masks: Masks, trainer: Trainer, paths: StorePaths) -> None:
+def _load_weights(spec: Stage, masks: Masks, trainer: Trainer, paths: StorePaths) -> None:
     """Load weights, BatchNorm and optimizer state as the strategy says; step 0 of this stage."""
     if spec.weights.stage is None:
         trainer.initialise(spec.seed, spec.iteration)
@@ -169,9 +183,8 @@ def read_state(paths: StorePaths, source: Weights) -> State:
     else:
         candidates = [folder.rewind(source.step)]
         if folder.spec.exists():
-            dense = spec_from_dict(read_json(folder.spec))
-            replay = stage_key(replay_of(dense, source.stage, source.step))
-            candidates.append(paths.stage(replay).rewind(source.step))
+            replay = replay_of(_computable(folder), source.stage, source.step)
+            candidates.append(paths.stage(stage_key(replay)).rewind(source.step))
     for path in candidates:
         try:
             return load_state(path)
@@ -194,7 +207,7 @@ def _read_masks(paths: StorePaths, key: str) -> Masks | None:
     try:
         return load_masks(folder.mask)
     except FileNotFoundError as error:
-        if "mask" in read_json(folder.spec)["stage"]:
+        if _computable(folder).mask is not None:
             raise MissingInput(f"stage {key[:12]} has lost its mask", key) from error
         return None
     except CorruptFile as error:
@@ -202,7 +215,12 @@ def _read_masks(paths: StorePaths, key: str) -> Masks | None:
         raise MissingInput(f"{error}; it was set aside", key) from error
 
 
-def _begin_replay(spec: StageSpec, trainer: Trainer, paths: StorePaths) -> None:
+def _computable(folder: StagePaths) -> Stage:
+    """Read what a stage is. Raises ValueError where this version cannot compute it."""
+    return read_record(folder.spec, Spec).computable
+
+
+def _begin_replay(spec: Stage, trainer: Trainer, paths: StorePaths) -> None:
     """Start from the dense run's nearest checkpoint before the step wanted, or from its initialisation."""
     assert spec.weights.stage is not None
     folder = paths.stage(spec.weights.stage)

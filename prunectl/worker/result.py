@@ -4,58 +4,63 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
-from prunectl.spec.stage import StageSpec
-from prunectl.store.journal import Record
-from prunectl.store.records.events import latest_epochs
-from prunectl.store.records.result import FROM_LAST_EPOCH
+from prunectl.spec.stage import Stage
+from prunectl.spec.task import Metric
+from prunectl.store.records.base import LogRecord
+from prunectl.store.records.events import Epoch, latest_epochs
+from prunectl.store.records.result import Result
 from prunectl.worker.failures import ReplayDiffers
 
 
-def measurements(epochs: Sequence[Record]) -> dict[str, Any]:
-    """What the result says of the stage's epochs; null where a replay has none."""
-    last = epochs[-1] if epochs else {}
-    return {
-        **{name: last.get(name) for name in FROM_LAST_EPOCH},
-        "best_accuracy": max((record["accuracy"] for record in epochs), default=None),
-        "validation_accuracy": last.get("validation_accuracy"),
-        "validation_loss": last.get("validation_loss"),
-        "epochs": len(epochs),
-    }
+def add_epochs(result: Result, epochs: Sequence[Epoch], score: Metric) -> None:
+    """Fill in what the result says of the stage's epochs; a replay may have none."""
+    result.epochs = len(epochs)
+    if not epochs:
+        return
+    last = epochs[-1]
+    for name in FROM_LAST_EPOCH:
+        setattr(result, name, getattr(last, name))
+    scores = [epoch.score for epoch in epochs if epoch.score is not None]
+    result.best_score = max(scores, key=lambda value: score.sign * value, default=None)
+    result.metrics = {**result.metrics, **last.metrics, f"best_{score.name}": result.best_score}
 
 
-def flag(spec: StageSpec, epochs: Sequence[Record], test_images: int) -> str | None:
-    """``diverged``: a loss that is not finite. ``collapsed``: no better than guessing. None for a replay.
+FROM_LAST_EPOCH = (
+    "train_loss", "loss", "validation_loss", "train_score", "score", "validation_score",
+)  # fmt: skip
+"""Fields that are copied from the last epoch's record."""
 
-    Guessing is right p = 1/classes of the time; an accuracy within three standard errors √(p(1−p)/n) of that
-    cannot be told from it.
-    """
-    if spec.replay:
+
+def flag(stage: Stage, epochs: Sequence[Epoch], test_images: int, score: Metric) -> str | None:
+    """``diverged``: a loss that is not finite. ``collapsed``: no better than guessing. None for a replay."""
+    if stage.replay:
         return None
-    if is_diverged(epochs[-1]):
+    last = epochs[-1]
+    if is_diverged(last):
         return "diverged"
-    chance = 1 / spec.network.classes
-    error = math.sqrt(chance * (1 - chance) / test_images)
-    return "collapsed" if epochs[-1]["accuracy"] <= 100 * (chance + 3 * error) else None
+    assert last.score is not None
+    return "collapsed" if score.is_chance(last.score, stage.network.classes, test_images) else None
 
 
-def is_diverged(epoch: Record) -> bool:
-    """Whether a loss of the epoch is not finite."""
-    return not (math.isfinite(epoch["train_loss"]) and math.isfinite(epoch["loss"]))
+def is_diverged(epoch: Epoch) -> bool:
+    """Whether a loss of the epoch is not finite; None is what such a one is on the disk."""
+    losses = (epoch.train_loss, epoch.loss)
+    return not all(loss is not None and math.isfinite(loss) for loss in losses)
 
 
-def check_replay(record: Record, recorded: Sequence[Record], until: int) -> None:
+def check_replay(record: Epoch, recorded: Sequence[LogRecord], until: int) -> None:
     """Compare an epoch of a replay with the dense run's at the same step.
 
     Raises ReplayDiffers where they are not equal: `until` is the step that is replayed to.
     """
     for other in latest_epochs(recorded):
-        if other["step"] == record["step"]:
-            for name in ("train_loss", "loss", "accuracy"):
-                if other[name] != record[name]:
+        if other.step == record.step:
+            for name in ("train_loss", "loss", "score"):
+                ours, theirs = getattr(record, name), getattr(other, name)
+                if ours != theirs:
                     raise ReplayDiffers(
                         f"replaying the dense run to step {until} gave {name} "
-                        f"{record[name]} at step {record['step']}, where {other[name]} was recorded: "
+                        f"{ours} at step {record.step}, where {theirs} was recorded: "
                         "another device, library version or code computed it"
                     )

@@ -15,23 +15,34 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from prunectl.errors import StoreError
+from prunectl.ml.tasks import registry as tasks
 from prunectl.ml.training.torch_flags import emulation
 from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.lr_schedule import at
-from prunectl.spec.stage import StageSpec
-from prunectl.store.files import leftovers, write_json
-from prunectl.store.journal import Journal, read
+from prunectl.spec.stage import Stage
+from prunectl.store.files import leftovers
+from prunectl.store.journal import Journal
 from prunectl.store.locks import Lock
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.events import latest_epochs
+from prunectl.store.records.base import LogRecord, Metrics, write_record
+from prunectl.store.records.events import (
+    Checkpoint,
+    Epoch,
+    Interrupted,
+    Note,
+    Start,
+    latest_epochs,
+    read_events,
+)
+from prunectl.store.records.messages import Progress
+from prunectl.store.records.result import Result
 from prunectl.worker.checkpoint import save_state
-from prunectl.worker.failures import describe
+from prunectl.worker.failures import failed_record
 from prunectl.worker.memory import peak_memory
 from prunectl.worker.prepare import prepare, read_spec, resume
-from prunectl.worker.result import check_replay, flag, is_diverged, measurements
+from prunectl.worker.result import add_epochs, check_replay, flag, is_diverged
 from prunectl.worker.trainer_cache import TrainerCache
 from prunectl.worker.versions import device_name, versions
 
@@ -53,8 +64,7 @@ class StageControl:
     """Monotonic time by which to have stopped; the end of the epoch is soon enough. None to go on."""
     outcome: str = "running"
     """``running``, then ``done`` or ``interrupted``."""
-    progress: dict[str, Any] = field(default_factory=dict)
-    """step, steps, and the last evaluation's loss and accuracy."""
+    progress: Progress = field(default_factory=Progress)
 
 
 def run(
@@ -87,9 +97,9 @@ def run(
                 # A device that is broken for good must not hide why the stage failed.
                 with contextlib.suppress(Exception):
                     trainers.discard(trainer)
-            failed = describe(error, control.progress.get("step", 0))
+            failed = failed_record(error, control.progress.step or 0)
             with contextlib.suppress(StoreError):  # on a full disk there is no room for it, either
-                journal.append("failed", durable=True, **failed)
+                journal.append(failed, durable=True)
             raise
         finally:
             journal.close()
@@ -100,7 +110,7 @@ class Attempt:
     """One attempt at one stage."""
 
     key: str
-    spec: StageSpec
+    spec: Stage
     paths: StorePaths
     trainer: Trainer
     journal: Journal
@@ -114,7 +124,8 @@ class Attempt:
 
     def __post_init__(self) -> None:
         self.folder = self.paths.stage(self.key)
-        self.history, _ = read(self.folder.events)
+        self.history: list[LogRecord] = [*read_events(self.folder.events).records]
+        self.score = tasks.find(self.spec.task).measures.score
         self.keep = self.control.keep
         if self.spec.replay:
             assert self.spec.weights.step is not None
@@ -122,10 +133,12 @@ class Attempt:
 
     def steps(self) -> Iterator[bool]:
         """Resume or prepare, train, finish; yields as `run` does."""
-        facts = resume(self.spec, self.trainer, self.folder, self.history, self.journal)
-        self._record_start(resumed=facts is not None)
-        if facts is None:
-            facts = prepare(self.spec, self.key, self.trainer, self.paths, self.journal)
+        result = resume(self.spec, self.trainer, self.folder, self.history, self.journal)
+        self._record_start(resumed=result is not None)
+        if result is None:
+            result = prepare(
+                self.spec, self.key, self.trainer, self.paths, self.journal, self.score
+            )
         yield True
         self.epoch_started = time.monotonic()
         while True:
@@ -140,7 +153,7 @@ class Attempt:
                 yield True
                 if self._checkpoint_or_stop():
                     return
-        self._finish(facts)
+        self._finish(result)
 
     def _train(self, boundary: int) -> Iterator[bool]:
         """Train up to step number `boundary`, or to an interruption, and wait for the device."""
@@ -148,7 +161,7 @@ class Attempt:
         for worked in trainer.train(
             spec.lr, spec.seed, spec.iteration, boundary, self.control.yield_every
         ):
-            self.control.progress |= {"step": trainer.step, "steps": spec.steps}
+            self.control.progress.step, self.control.progress.steps = trainer.step, spec.steps
             yield worked
             stop_by = self.control.stop_by
             if trainer.step < boundary and stop_by is not None and time.monotonic() > stop_by:
@@ -178,20 +191,21 @@ class Attempt:
 
     def _record_start(self, *, resumed: bool) -> None:
         self.journal.append(
-            "start",
-            step=self.trainer.step if resumed else 0,
-            resumed=resumed,
-            device=self.device,
-            device_name=device_name(self.device),
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            versions=versions(),
+            Start(
+                step=self.trainer.step if resumed else 0,
+                resumed=resumed,
+                device=self.device,
+                device_name=device_name(self.device),
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                versions=versions(),
+            )
         )
         if (text := emulation(self.device, self.spec.train)) is not None:
             self._note(text)
 
     def _note(self, text: str) -> None:
-        self.journal.append("note", text=text)
+        self.journal.append(Note(text=text))
         sys.stderr.write(f"stage {self.key}: {text}\n")
 
     def _keep_rewind_point(self) -> None:
@@ -199,7 +213,7 @@ class Attempt:
         path = self.folder.rewind(step)
         if step in self.keep and not path.exists():
             save_state(path, self.trainer.state(), self.key)
-            self.journal.append("checkpoint", step=step, file=path.name)
+            self.journal.append(Checkpoint(step=step, file=path.name))
 
     def _record_epoch(self) -> None:
         seconds = time.monotonic() - self.epoch_started
@@ -209,27 +223,36 @@ class Attempt:
         validation = self.trainer.evaluate("validation")
         step = self.trainer.step
         every = self.spec.train.evaluate_every or self.spec.steps
+        splits = {"": test, "train_": train} | ({"validation_": validation} if validation else {})
+        metrics: Metrics = {
+            f"{prefix}{name}": value
+            for prefix, split in splits.items()
+            for name, value in split.metrics.items()
+        }
+        score = self.score.name
         record = self.journal.append(
-            "epoch",
-            epoch=math.ceil(step / every),
-            step=step,
-            lr=at(self.spec.lr, step - 1),
-            rates=[list(run) for run in self.trainer.lrs_applied()],
-            train_loss=train.loss,
-            train_accuracy=train.accuracy,
-            loss=test.loss,
-            accuracy=test.accuracy,
-            top5=test.top5,
-            validation_loss=validation.loss if validation else None,
-            validation_accuracy=validation.accuracy if validation else None,
-            seconds=round(seconds, 6),
+            Epoch(
+                epoch=math.ceil(step / every),
+                step=step,
+                lr=at(self.spec.lr, step - 1),
+                rates=tuple(self.trainer.lrs_applied()),
+                train_loss=train.loss,
+                loss=test.loss,
+                validation_loss=validation.loss if validation else None,
+                train_score=metrics.get(f"train_{score}"),
+                score=metrics[score],
+                validation_score=metrics.get(f"validation_{score}"),
+                metrics=metrics,
+                seconds=round(seconds, 6),
+            )
         )
         self.history.append(record)
         self.diverged = is_diverged(record)
-        self.control.progress |= {"step": step, "loss": test.loss, "accuracy": test.accuracy}
+        progress = self.control.progress
+        progress.step, progress.loss, progress.score = step, record.loss, record.score
         if self.spec.replay:
             assert self.spec.weights.stage is not None
-            recorded, _ = read(self.paths.stage(self.spec.weights.stage).events)
+            recorded = read_events(self.paths.stage(self.spec.weights.stage).events).records
             check_replay(record, recorded, self.spec.steps)
         self.epoch_started = time.monotonic()
 
@@ -246,52 +269,47 @@ class Attempt:
 
     def _save_latest(self) -> None:
         # The records up to here must not be lost when the checkpoint that skips them survives.
-        self.journal.append(
-            "checkpoint", durable=True, step=self.trainer.step, file=self.folder.latest.name
-        )
+        checkpoint = Checkpoint(step=self.trainer.step, file=self.folder.latest.name)
+        self.journal.append(checkpoint, durable=True)
         save_state(self.folder.latest, self.trainer.state(), self.key)
         self.saved_at = time.monotonic()
 
     def _interrupt(self) -> None:
         self._save_latest()
-        self.journal.append("interrupted", step=self.trainer.step)
+        self.journal.append(Interrupted(step=self.trainer.step))
         self.control.outcome = "interrupted"
 
     # -- the end
 
-    def _finish(self, facts: dict[str, Any]) -> None:
+    def _finish(self, result: Result) -> None:
         if not self.spec.replay:
             save_state(self.folder.final, self.trainer.state(), self.key)
-        result = self._result(facts)
-        self.journal.append("done", durable=True, **result)
-        write_json(self.folder.result, result)
+        self._complete(result)
+        self.journal.append(result, durable=True)
+        write_record(self.folder.result, result)
         self.folder.latest.unlink(missing_ok=True)
         self.control.outcome = "done"
 
-    def _result(self, facts: dict[str, Any]) -> dict[str, Any]:
+    def _complete(self, result: Result) -> None:
+        """Fill in what is known at the end."""
         epochs = latest_epochs(self.history)
-        return {
-            "key": self.key,
-            "replay": self.spec.replay,
-            "seed": self.spec.seed,
-            "iteration": self.spec.iteration,
-            "steps": self.trainer.step,
-            "flag": flag(self.spec, epochs, len(self.trainer.images.test_labels)),
-            **facts,
-            **measurements(epochs),
-            "retrain_epochs": float(self.trainer.step / self.trainer.layout.per_epoch),
-            "seconds": round(sum(record["seconds"] for record in epochs), 3),
-            "peak_memory": peak_memory(self.device),
-            "device": self.device,
-            "device_name": device_name(self.device),
-            "mode": self.trainer.mode,
-            "attempt": self.journal.attempt,
-            "versions": versions(),
-            "started": self.started,
-            "ended": time.time(),
-            "files": {
-                path.name: path.stat().st_size
-                for path in sorted(self.folder.folder.glob("*.safetensors"))
-                if path != self.folder.latest
-            },
+        add_epochs(result, epochs, self.score)
+        result.key = self.key
+        result.replay = self.spec.replay
+        result.seed, result.iteration = self.spec.seed, self.spec.iteration
+        result.steps = self.trainer.step
+        test_images = len(self.trainer.images.test_labels)
+        result.flag = flag(self.spec, epochs, test_images, self.score)
+        result.retrain_epochs = float(self.trainer.step / self.trainer.layout.per_epoch)
+        result.seconds = round(sum(epoch.seconds or 0.0 for epoch in epochs), 3)
+        result.peak_memory = peak_memory(self.device)
+        result.device, result.device_name = self.device, device_name(self.device)
+        result.mode = self.trainer.mode
+        result.attempt = self.journal.attempt
+        result.versions = versions()
+        result.started, result.ended = self.started, time.time()
+        result.files = {
+            path.name: path.stat().st_size
+            for path in sorted(self.folder.folder.glob("*.safetensors"))
+            if path != self.folder.latest
         }

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import gc
 from collections import OrderedDict
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from prunectl.ml.datasets.images import Images, Streamed, load
 from prunectl.ml.training.torch_flags import configure
 from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.settings import DataSettings, NetworkSettings, TrainSettings
-from prunectl.spec.stage import StageSpec
+from prunectl.spec.stage import Stage
 
-Workload = tuple[NetworkSettings, TrainSettings, DataSettings]
+Workload = tuple[NetworkSettings, TrainSettings, DataSettings, str]
 """What a trainer is built for."""
 
 
@@ -37,7 +38,7 @@ class TrainerCache:
         workloads = list(self._alive.values())
         return len(workloads) if len(set(workloads)) == 1 else None
 
-    def borrow(self, spec: StageSpec) -> Trainer:
+    def borrow(self, spec: Stage) -> Trainer:
         """Return a trainer for the stage, in the state that its last user left it in.
 
         Raises DataError where the data set is not there.
@@ -48,11 +49,11 @@ class TrainerCache:
         if idle:
             return idle.pop()
         images = self._load(spec.data)
-        trainer = Trainer(spec.network, spec.train, images, self.device, fuse=self.fuse)
+        trainer = Trainer(spec.network, spec.train, images, self.device, spec.task, fuse=self.fuse)
         self._alive[id(trainer)] = workload
         return trainer
 
-    def give_back(self, spec: StageSpec, trainer: Trainer) -> None:
+    def give_back(self, spec: Stage, trainer: Trainer) -> None:
         """Keep the trainer for the next stage of its workload; drop the workload used longest ago."""
         workload = _workload(spec)
         self._idle.setdefault(workload, []).append(trainer)
@@ -79,6 +80,6 @@ class TrainerCache:
         return self._images[settings]
 
 
-def _workload(spec: StageSpec) -> Workload:
+def _workload(spec: Stage) -> Workload:
     # How often a stage is evaluated changes nothing of the trainer.
-    return spec.network, replace(spec.train, evaluate_every=0), spec.data
+    return spec.network, replace(spec.train, evaluate_every=0), spec.data, spec.task

@@ -390,7 +390,7 @@ def test_a_worker_process_uses_graphs_in_stages(tmp_path: Path) -> None:
     from prunectl.ml.datasets.registry import describe
     from prunectl.spec.key import spec_to_dict, stage_key
     from prunectl.spec.settings import DataSettings
-    from prunectl.spec.stage import StageSpec
+    from prunectl.spec.stage import Stage
     from prunectl.store.files import write_json
     from prunectl.store.paths import StorePaths
 
@@ -404,7 +404,7 @@ def test_a_worker_process_uses_graphs_in_stages(tmp_path: Path) -> None:
     paths = StorePaths(tmp_path / "store")
     keys = []
     for seed in (0, 1):
-        spec = StageSpec(
+        spec = Stage(
             NetworkSettings("convnet", (1, 8, 8), 10),
             DataSettings("digits", about.fingerprint),
             train,

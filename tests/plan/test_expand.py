@@ -10,7 +10,7 @@ from prunectl.plan.expand import Expansion, expand
 from prunectl.plan.load import loads
 from prunectl.spec.key import spec_from_dict, spec_to_dict, stage_key
 from prunectl.spec.lr_schedule import constant, window
-from prunectl.spec.stage import StageSpec
+from prunectl.spec.stage import Stage
 from tests.support.tiny_plans import tiny_plan
 
 TINY = tiny_plan(
@@ -28,7 +28,7 @@ def tiny(old: str = "", new: str = "", *, overrides: tuple[str, ...] = ()) -> Ex
     return expand(loads(TINY.replace(old, new) if old else TINY, overrides=overrides), None)
 
 
-def path(expansion: Expansion, strategy: str, seed: int = 0) -> list[StageSpec]:
+def path(expansion: Expansion, strategy: str, seed: int = 0) -> list[Stage]:
     trial = next(t for t in expansion.trials if t.strategy == strategy and t.seed == seed)
     return [expansion.stages[key] for key in trial.path]
 

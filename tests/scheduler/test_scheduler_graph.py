@@ -9,13 +9,13 @@ import pytest
 from prunectl.errors import StoreError
 from prunectl.scheduler.graph import StageGraph, preview
 from prunectl.spec.key import spec_from_dict, stage_key
-from prunectl.spec.stage import StageSpec, replay_of
+from prunectl.spec.stage import Stage, replay_of
 from prunectl.store.files import write_json, write_text
 from prunectl.store.records.plan import current_studies, read_study
 from tests.support.scheduler_lab import Plan, Store, dense, retrain
 
 
-def rewinding(start: StageSpec, step: int, density: str = "0.5") -> StageSpec:
+def rewinding(start: Stage, step: int, density: str = "0.5") -> Stage:
     return retrain(start, density, rewind=(stage_key(start), step))
 
 
@@ -25,7 +25,7 @@ def graph_of(store: Store, plan: Plan) -> StageGraph:
     return graph
 
 
-def finish(store: Store, spec: StageSpec, *rewinds: int) -> None:
+def finish(store: Store, spec: Stage, *rewinds: int) -> None:
     files = store.paths.stage(stage_key(spec))
     for step in rewinds:
         write_text(files.rewind(step), "state")

@@ -14,7 +14,7 @@ import pytest
 from prunectl.errors import StoreBusy
 from prunectl.scheduler.signals import Signals
 from prunectl.spec.key import stage_key
-from prunectl.spec.stage import StageSpec
+from prunectl.spec.stage import Stage
 from prunectl.store.journal import read
 from prunectl.store.locks import is_held
 from tests.support.scheduler_lab import Plan, Store, dense, eventually, exists, retrain
@@ -23,7 +23,7 @@ Processes = list[subprocess.Popen[str]]
 
 
 def begin(
-    store: Store, processes: Processes, *specs: StageSpec, mode: str = "slow"
+    store: Store, processes: Processes, *specs: Stage, mode: str = "slow"
 ) -> subprocess.Popen[str]:
     """A scheduler process whose dense stages stand still half-way; returns when they do."""
     plan = Plan()

@@ -28,10 +28,10 @@ from prunectl.spec.settings import (
     PruneSettings,
     TrainSettings,
 )
-from prunectl.spec.stage import Mask, StageSpec, Weights, replay_of
+from prunectl.spec.stage import Mask, Stage, Weights, replay_of
 
 CIFAR = DataSettings("cifar10", "md5-c58f30108f718f92721af3b95e74349a", (), "test", 2000)
-DENSE = StageSpec(
+DENSE = Stage(
     network=NetworkSettings(
         "resnet-20", (3, 32, 32), 10, "projection-everywhere", 0.003, 1e-5, "renda2020"
     ),
@@ -51,7 +51,7 @@ KEY = stage_key(DENSE)
 
 def retrained(
     prune: PruneSettings, *, parent: str = KEY, iteration: int = 1, **changes: Any
-) -> StageSpec:
+) -> Stage:
     fields: dict[str, Any] = {
         "iteration": iteration,
         "weights": Weights(parent),
@@ -70,7 +70,7 @@ PINNED = {
         "fd6b0530aefc31029a98ac0168f80e7740cf91ec9dba4d99957b748e6fafcc16",
     ),
     "small": (
-        StageSpec(
+        Stage(
             NetworkSettings("lenet-5", (1, 28, 28), 10),
             DataSettings("mnist", "f", (("a", 1), ("b", "x"))),
             TrainSettings(),
@@ -204,8 +204,8 @@ FULL = retrained(
 
 
 @pytest.mark.parametrize("spec", [DENSE, FULL], ids=["dense", "pruned"])
-def test_every_field_moves_the_key(spec: StageSpec) -> None:
-    variants = dict(_variants(spec, StageSpec))
+def test_every_field_moves_the_key(spec: Stage) -> None:
+    variants = dict(_variants(spec, Stage))
     keys = {place: stage_key(variant) for place, variant in variants.items()}
     assert len(keys) > 35
     assert len(set(keys.values())) == len(keys)

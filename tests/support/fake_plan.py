@@ -9,12 +9,12 @@ from typing import Any
 from prunectl.spec.key import spec_to_dict, stage_key
 from prunectl.spec.lr_schedule import constant, stepwise
 from prunectl.spec.settings import DataSettings, NetworkSettings, PruneSettings, TrainSettings
-from prunectl.spec.stage import Mask, StageSpec, Weights
+from prunectl.spec.stage import Mask, Stage, Weights
 
 
-def dense(seed: int = 0, steps: int = 10, name: str = "fake-net") -> StageSpec:
+def dense(seed: int = 0, steps: int = 10, name: str = "fake-net") -> Stage:
     """The dense training of a network that no registry holds."""
-    return StageSpec(
+    return Stage(
         NetworkSettings(name, (1, 8, 8), 10),
         DataSettings("fake-data", "f"),
         TrainSettings(),
@@ -24,8 +24,8 @@ def dense(seed: int = 0, steps: int = 10, name: str = "fake-net") -> StageSpec:
 
 
 def retrain(
-    parent: StageSpec, density: str, iteration: int = 1, rewind: tuple[str, int] | None = None
-) -> StageSpec:
+    parent: Stage, density: str, iteration: int = 1, rewind: tuple[str, int] | None = None
+) -> Stage:
     """Prune the parent and retrain: fine-tuning, or rewinding to a (dense stage, step)."""
     key = stage_key(parent)
     return replace(
@@ -50,7 +50,7 @@ class Plan:
     def __post_init__(self) -> None:
         self.digest = self.digest or f"{self.name}-1"
 
-    def trial(self, *path: StageSpec, **labels: Any) -> str:
+    def trial(self, *path: Stage, **labels: Any) -> str:
         """Add a trial of these stages; its id."""
         stages = {
             stage_key(spec): {"spec": spec_to_dict(spec), "steps": spec.steps, "epoch_steps": 5}

@@ -15,7 +15,7 @@ from prunectl.scheduler.outcome import Outcome
 from prunectl.scheduler.scheduler import Scheduler
 from prunectl.scheduler.timeouts import Timeouts
 from prunectl.spec.key import stage_key
-from prunectl.spec.stage import StageSpec
+from prunectl.spec.stage import Stage
 from prunectl.store.files import write_json
 from prunectl.store.journal import Record, read
 from prunectl.store.paths import StorePaths
@@ -65,7 +65,7 @@ class Store:
         records, _ = read(self.paths.scheduler_log)
         return [record for record in records if kind in (None, record["type"])]
 
-    def done(self, spec: StageSpec) -> bool:
+    def done(self, spec: Stage) -> bool:
         return self.paths.stage(stage_key(spec)).result.exists()
 
     def scheduler(self, *plans: str, slots: int = 2, **options: Any) -> Scheduler:

@@ -13,7 +13,7 @@ from prunectl.ml.network_summary import check
 from prunectl.plan.expand import Expansion, expand
 from prunectl.plan.load import loads
 from prunectl.spec.key import spec_to_dict
-from prunectl.spec.stage import StageSpec
+from prunectl.spec.stage import Stage
 from prunectl.store.files import write_json
 from prunectl.store.journal import Record, read
 from prunectl.store.paths import StorePaths
@@ -45,18 +45,18 @@ class Laboratory:
         self.plan: Expansion = expand(loads(text, overrides=overrides), check)
         self.trainers = TrainerCache(root / "data", "cpu")
 
-    def spec(self, key: str) -> StageSpec:
+    def spec(self, key: str) -> Stage:
         return self.plan.stages[key]
 
     def path(self, strategy: str, seed: int = 0) -> tuple[str, ...]:
         """Keys of a trial's stages."""
         return next(t.path for t in self.plan.trials if t.strategy == strategy and t.seed == seed)
 
-    def write(self, key: str, spec: StageSpec | None = None) -> None:
+    def write(self, key: str, spec: Stage | None = None) -> None:
         write_json(self.paths.stage(key).spec, spec_to_dict(spec or self.spec(key)))
 
     def run(
-        self, key: str, spec: StageSpec | None = None, *, keep: tuple[int, ...] = (0, 7)
+        self, key: str, spec: Stage | None = None, *, keep: tuple[int, ...] = (0, 7)
     ) -> dict[str, Any]:
         """Run one stage to its end; its result."""
         self.write(key, spec)

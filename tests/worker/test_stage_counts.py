@@ -22,7 +22,7 @@ from prunectl.spec.settings import (
     PruneSettings,
     TrainSettings,
 )
-from prunectl.spec.stage import Mask, StageSpec, Weights
+from prunectl.spec.stage import Mask, Stage, Weights
 from prunectl.store.files import write_json
 from prunectl.store.journal import read
 from prunectl.store.paths import StorePaths
@@ -34,7 +34,7 @@ OPTIONS = (("classes", 4), ("height", 8), ("test", 40), ("train", 96), ("width",
 EPOCH = 3
 
 
-def dense(seed: int, epochs: int = 2, precision: str = "fp32") -> StageSpec:
+def dense(seed: int, epochs: int = 2, precision: str = "fp32") -> Stage:
     about = describe("synthetic", OPTIONS)
     training = TrainSettings(
         batch=32,
@@ -44,7 +44,7 @@ def dense(seed: int, epochs: int = 2, precision: str = "fp32") -> StageSpec:
         normalize=NormalizeSettings("channel", about.mean, about.std),
         precision=precision,  # type: ignore[arg-type]
     )
-    return StageSpec(
+    return Stage(
         NetworkSettings("convnet", about.shape, about.classes),
         DataSettings("synthetic", about.fingerprint, OPTIONS),
         training,
@@ -53,9 +53,9 @@ def dense(seed: int, epochs: int = 2, precision: str = "fp32") -> StageSpec:
     )
 
 
-def retrain(parent: StageSpec) -> StageSpec:
+def retrain(parent: Stage) -> Stage:
     key = stage_key(parent)
-    return StageSpec(
+    return Stage(
         parent.network,
         parent.data,
         parent.train,
@@ -68,7 +68,7 @@ def retrain(parent: StageSpec) -> StageSpec:
 
 
 def begin(
-    paths: StorePaths, trainers: TrainerCache, spec: StageSpec, control: StageControl | None = None
+    paths: StorePaths, trainers: TrainerCache, spec: Stage, control: StageControl | None = None
 ) -> Iterator[bool]:
     folder = paths.stage(stage_key(spec))
     folder.folder.mkdir(parents=True, exist_ok=True)

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Metrics:
+class Measured:
     """Averages over images."""
 
     loss: float
-    accuracy: float
-    """Percent."""
     count: int
     """Images averaged over."""
-    top5: float | None = None
-    """Percent with the right class among the five most likely; None where it was not measured."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """In the units that the task declares, by name; without those that were not measured."""
 
 
 class Task(Protocol):
@@ -42,6 +40,6 @@ class Task(Protocol):
         """Return ``loss`` and others, sums over the batch; computed when evaluating."""
         ...
 
-    def metrics(self, sums: Mapping[str, float], count: int) -> Metrics:
+    def metrics(self, sums: Mapping[str, float], count: int) -> Measured:
         """Compute averages from sums over `count` images; what is not among the sums was not measured."""
         ...

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from prunectl.ml.tasks.base import Metrics
+from prunectl.ml.tasks.base import Measured
 from prunectl.spec.settings import TrainSettings
 
 
@@ -39,11 +39,12 @@ class Classification:
             sums["top5"] = (logits.topk(5, dim=1).indices == labels[:, None]).sum()
         return sums
 
-    def metrics(self, sums: Mapping[str, float], count: int) -> Metrics:
+    def metrics(self, sums: Mapping[str, float], count: int) -> Measured:
         """Averages; accuracies in percent of the true number of images."""
-        return Metrics(
-            loss=sums["loss"] / count,
-            accuracy=100 * sums["correct"] / count,
-            count=count,
-            top5=100 * sums["top5"] / count if "top5" in sums else None,
-        )
+        measured = {"accuracy": "correct", "top5": "top5"}
+        percent = {
+            name: 100 * sums[counted] / count
+            for name, counted in measured.items()
+            if counted in sums
+        }
+        return Measured(sums["loss"] / count, count, percent)

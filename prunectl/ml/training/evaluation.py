@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from prunectl.ml.datasets.images import Images, Streamed
-from prunectl.ml.tasks.base import Metrics, Task
+from prunectl.ml.tasks.base import Measured, Task
 from prunectl.ml.training.augment import Normalizer
 from prunectl.ml.training.cuda_graphs import CaptureFailed, Graphs, Recorder
 from prunectl.ml.training.torch_flags import autocast
@@ -53,7 +53,7 @@ class Evaluator:
 
     def evaluate(
         self, images: Images | Streamed, split: Literal["test", "validation"], notes: list[str]
-    ) -> Metrics | None:
+    ) -> Measured | None:
         """Metrics over a split, in evaluation mode; None where there is no such split. Waits for the device once.
 
         What has to be said about graphs goes into `notes`.

@@ -19,7 +19,7 @@ from prunectl.ml.datasets.images import Images, Streamed
 from prunectl.ml.randomness import generator
 from prunectl.ml.resolve import resolve
 from prunectl.ml.tasks import registry as tasks
-from prunectl.ml.tasks.base import Metrics, Task
+from prunectl.ml.tasks.base import Measured, Task
 from prunectl.ml.training.augment import Normalizer
 from prunectl.ml.training.batches import open_source
 from prunectl.ml.training.cuda_graphs import AHEAD, CaptureFailed, DeviceSlot, Graphs
@@ -83,7 +83,7 @@ class Trainer:
         """Make everything a step reads and writes, where it will stay."""
         settings, images = self.settings, self.images
         self.module = placed(self._build(None), self.device)
-        self.task: Task = resolve(tasks.find(task))(settings, images.classes)
+        self.task: Task = resolve(tasks.find(task).reference)(settings, images.classes)
         self.batches = open_source(self.images, settings)
         self.normalize = Normalizer(settings.normalize, self.images.shape, self.device)
         self.parameters = {n: p for n, p in self.module.named_parameters() if p.requires_grad}
@@ -294,7 +294,7 @@ class Trainer:
     # --- measuring ------------------------------------------------------------------------------
 
     @_queued
-    def metrics(self, reset: bool = True) -> Metrics:
+    def metrics(self, reset: bool = True) -> Measured:
         """Return averages over the training batches since the last reset, each under the weights of its step.
 
         The loss is the one minimised. NaN where there were no batches. Waits for the device once.
@@ -305,12 +305,12 @@ class Trainer:
                 total.zero_()
             self._count = 0
         if count == 0:
-            return Metrics(loss=float("nan"), accuracy=float("nan"), count=0)
+            return Measured(float("nan"), 0)
         return self.task.metrics(sums, count)
 
     @_queued
     @torch.no_grad()
-    def evaluate(self, split: Literal["test", "validation"]) -> Metrics | None:
+    def evaluate(self, split: Literal["test", "validation"]) -> Measured | None:
         """Return metrics of the present weights over a whole split; None where there is no such split.
 
         Changes nothing that training depends on. Waits for the device once.

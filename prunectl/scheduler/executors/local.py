@@ -11,7 +11,7 @@ from pathlib import Path
 from prunectl.scheduler.devices.base import Device
 from prunectl.scheduler.executors.worker_process import WorkerProcess
 from prunectl.scheduler.timeouts import Timeouts
-from prunectl.store.records.messages import Message
+from prunectl.store.records.messages import AnyMessage, RunStage, StopWorker, WorkerEnded
 
 POLL_SECONDS = 0.5
 """Between looks for workers that ended with their output still open in a process of theirs; the others are noticed
@@ -59,7 +59,7 @@ class WorkerPool:
         worker.workload = workload
         worker.running.add(key)
         worker.heard = worker.progressed = self.clock()
-        worker.send({"do": "run", "key": key, "keep": list(keep)})
+        worker.send(RunStage(key, tuple(keep)))
         return worker
 
     def _on(self, device: str) -> list[WorkerProcess]:
@@ -101,9 +101,9 @@ class WorkerPool:
                 worker.retire()
         return bool(mine)
 
-    def wait(self, timeout: float) -> list[tuple[WorkerProcess, Message]]:
+    def wait(self, timeout: float) -> list[tuple[WorkerProcess, AnyMessage]]:
         """Return what workers have said, waiting at most `timeout` seconds for the first of it."""
-        heard: list[tuple[WorkerProcess, Message]] = []
+        heard: list[tuple[WorkerProcess, AnyMessage]] = []
         for key, _ in self._selector.select(timeout):
             if key.data is not None:
                 heard += self._listen(key.data)
@@ -114,14 +114,14 @@ class WorkerPool:
                     heard += self._listen(worker)
         return heard
 
-    def _listen(self, worker: WorkerProcess) -> list[tuple[WorkerProcess, Message]]:
+    def _listen(self, worker: WorkerProcess) -> list[tuple[WorkerProcess, AnyMessage]]:
         messages, closed = worker.read(self.clock())
-        heard = [(worker, message) for message in messages]
+        heard: list[tuple[WorkerProcess, AnyMessage]] = [(worker, each) for each in messages]
         if closed or worker.process.returncode is not None:
             heard.append((worker, self._bury(worker)))
         return heard
 
-    def _bury(self, worker: WorkerProcess) -> Message:
+    def _bury(self, worker: WorkerProcess) -> WorkerEnded:
         self._selector.unregister(worker.stdout)
         self.workers.remove(worker)
         return worker.reap()
@@ -144,7 +144,7 @@ class WorkerPool:
         for worker in self.workers:
             worker.retiring = True
             if worker.ready:
-                worker.send({"do": "stop"})
+                worker.send(StopWorker())
             else:
                 worker.kill("stopped before it was ready")  # it has done nothing yet
             if not worker.running:

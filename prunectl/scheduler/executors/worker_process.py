@@ -8,7 +8,6 @@ writes to stderr goes to a log, whose end explains a crash.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -20,7 +19,15 @@ from typing import IO
 
 from prunectl.scheduler.devices.base import Device
 from prunectl.scheduler.executors import parent_death
-from prunectl.store.records.messages import Message, parse
+from prunectl.store.records.base import encode
+from prunectl.store.records.messages import (
+    AnyCommand,
+    AnyMessage,
+    Beat,
+    Ready,
+    WorkerEnded,
+    parse_message,
+)
 
 LOG_BYTES = 4 << 20
 """A worker's log longer than this is set aside when a worker starts."""
@@ -60,7 +67,7 @@ class WorkerProcess:
     """Takes no more stages and ends when it has none."""
     cause: str | None = None
     """Why the scheduler ended it."""
-    _unsent: list[Message] = field(default_factory=list)
+    _unsent: list[AnyCommand] = field(default_factory=list)
     _buffer: bytes = b""
 
     @classmethod
@@ -102,17 +109,17 @@ class WorkerProcess:
         """Return the slots without a stage."""
         return 0 if self.retiring else self.device.slots_per_worker - len(self.running)
 
-    def send(self, message: Message) -> None:
+    def send(self, message: AnyCommand) -> None:
         """Send a line; kept until the worker is ready to read it."""
         if not self.ready:
             self._unsent.append(message)
             return
         # A pipe that is full or broken belongs to a worker that hangs or is dead: found out elsewhere.
         with contextlib.suppress(OSError, ValueError):
-            self.stdin.write(json.dumps(message).encode() + b"\n")
+            self.stdin.write(encode(message) + b"\n")
             self.stdin.flush()
 
-    def read(self, now: float) -> tuple[list[Message], bool]:
+    def read(self, now: float) -> tuple[list[AnyMessage], bool]:
         """Return the complete messages that have come, and whether the worker closed its output."""
         try:
             data = os.read(self.stdout.fileno(), READ_BYTES)
@@ -121,25 +128,25 @@ class WorkerProcess:
         except OSError:
             data = b""
         *lines, self._buffer = (self._buffer + data).split(b"\n")
-        messages = [message for line in lines if (message := parse(line)) is not None]
+        messages = [message for line in lines if (message := parse_message(line))]
         for message in messages:
             self.note_life(message, now)
-            if message["is"] == "ready":
+            if isinstance(message, Ready):
                 self.ready = True
                 unsent, self._unsent = self._unsent, []
                 for each in unsent:
                     self.send(each)
         return messages, not data
 
-    def note_life(self, message: Message, now: float) -> None:
+    def note_life(self, message: AnyMessage, now: float) -> None:
         """Take a message as a sign of life; a beat only where stages get on, or load what they need before their first
         step."""
-        turns = message.get("turns")
-        if message["is"] != "beat" or turns is None or turns != self.turns:
+        beat = message if isinstance(message, Beat) else Beat()
+        if beat.turns is None or beat.turns != self.turns:
             self.heard = self.progressed = now
-        elif message.get("preparing"):
+        elif beat.preparing:
             self.heard = now
-        self.turns = turns
+        self.turns = beat.turns
 
     def retire(self) -> None:
         """Let the worker end as soon as it has no stage."""
@@ -163,7 +170,7 @@ class WorkerProcess:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
-    def reap(self) -> Message:
+    def reap(self) -> WorkerEnded:
         """Wait for the end of a worker that is ending; kill one that closed its output and lives on."""
         try:
             code = self.process.wait(timeout=0.5)
@@ -173,7 +180,7 @@ class WorkerProcess:
         self.kill()  # what it may have started lives in its process group
         self.stdout.close()
         self.end_input()
-        return {"is": "ended", "code": code, "how": describe_exit(code), "log": self.log_tail()}
+        return WorkerEnded(code, describe_exit(code), self.log_tail())
 
     def log_tail(self) -> str:
         """Return the end of what this process wrote to its log."""

@@ -1,51 +1,151 @@
 """Records of a stage's log, `stages/<key>/events.jsonl`: what its worker did, as it happened.
 
-`store.journal` writes and reads them, and describes the fields that every record has: seq, attempt, time, type. In the
-order they come (accuracies in percent, losses in nats and null where they are not finite, `seconds` in seconds, steps
-and epochs counted from the start of the stage):
+Losses are in nats or whatever the task minimises; scores and metrics in the unit that the task declares; steps and
+epochs are counted from the start of the stage. They come in the order of their declaration here; `notes`, checkpoints
+and epochs any number of times.
 
-    start       step (0, or where a checkpoint resumed), resumed (bool), device (id), device_name, host, pid,
-                versions {package: version}
-    pruned      what the new mask leaves, as in `result`: kept, prunable, parameters, kept_parameters, macs, macs_dense,
-                dead_layers; layers [{name, total, kept}] (weights, a layer each, in the network's order);
-                accuracy_pruned, loss_pruned (the parent's end weights under the new mask)
-    begin       accuracy_start, loss_start (before the first step, after any rewinding)
-    epoch       epoch (1, 2 …: evaluations of this stage), step (steps done), lr (of the last step),
-                rates [[first step, lr] …] (runs applied since the last record), train_loss, train_accuracy,
-                loss, accuracy, top5 (of the test set), validation_loss, validation_accuracy (null without a split),
-                seconds (since the epoch before)
-    checkpoint  step, file (its name in the stage's folder)
-    note        text (for people)
-    interrupted step
-    failed      reason, message, traceback (or the last lines of a worker that is gone), and from the worker itself
-                step; missing (with this reason only: key of the stage that lacks a file)
-    done        what result.json holds (`result`)
-
-The reasons of failures, here, in messages and in the scheduler's log:
-
-    oom         memory of the device or the host ran out
-    nonfinite   the parent's weights are not finite: they cannot be scored
-    missing     a stage that this one builds on lacks the file it needs
-    disk        the disk is full or read-only: no fault of the stage, the run ends (never in the scheduler's log)
-    exception   any other exception
-    lost        the worker is gone, or said done and there is no result
-    hung        the worker gave no sign of progress for too long, and was killed
+The reasons of failures, here, in messages and in the scheduler's log, are `REASONS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, TypeVar
 
-from prunectl.store.journal import Record
+import msgspec
+from msgspec import Meta
+
+from prunectl.store import journal
+from prunectl.store.records.base import Amount, Count, Finite, LogRecord, Measured, Steps
+from prunectl.store.records.result import Counts, Result, Versions
+
+REASONS = {
+    "oom": "memory of the device or the host ran out",
+    "nonfinite": "the parent's weights are not finite: they cannot be scored",
+    "missing": "a stage that this one builds on lacks the file it needs",
+    "disk": "the disk is full or read-only: no fault of the stage, the run ends (never in the scheduler's log)",
+    "exception": "any other exception",
+    "lost": "the worker is gone, or said done and there is no result",
+    "hung": "the worker gave no sign of progress for too long, and was killed",
+}
 
 
-def latest_epochs(records: Iterable[Record]) -> list[Record]:
+class Start(LogRecord, tag="start"):
+    """An attempt begins."""
+
+    step: Annotated[Steps, Meta(description="0, or where a checkpoint resumed")] = 0
+    resumed: Annotated[bool, Meta(description="from a checkpoint of an earlier attempt")] = False
+    device: Annotated[str, Meta(description="id of the device")] = ""
+    device_name: Annotated[str, Meta(description="its model")] = ""
+    host: Annotated[str, Meta(description="name of the machine")] = ""
+    pid: Annotated[Count, Meta(description="the worker's process id")] = 0
+    versions: Versions = {}
+
+
+class LayerCount(msgspec.Struct, frozen=True):
+    """Weights of one layer."""
+
+    name: Annotated[str, Meta(description="of the layer")]
+    total: Annotated[Count, Meta(description="its weights")]
+    kept: Annotated[Count, Meta(description="those that the mask keeps")]
+
+
+class Pruned(Counts, tag="pruned"):
+    """A new mask was scored; the scores are those of the parent's end weights under it."""
+
+    loss_pruned: Annotated[Finite, Meta(description="of the test set")] = None
+    score_pruned: Annotated[Finite, Meta(description="the task's score on the test set")] = None
+    layers: Annotated[tuple[LayerCount, ...], Meta(description="in the network's order")] = ()
+
+
+class Begin(Measured, tag="begin"):
+    """The first step is about to be done, after any rewinding."""
+
+    loss_start: Annotated[Finite, Meta(description="of the test set")] = None
+    score_start: Annotated[Finite, Meta(description="the task's score on the test set")] = None
+
+
+class Epoch(Measured, tag="epoch"):
+    """An evaluation. Of epochs logged again after a crash the latest attempt's count."""
+
+    epoch: Annotated[Count, Meta(description="1, 2 …: evaluations of this stage")] = 0
+    step: Annotated[Steps, Meta(description="optimizer steps done")] = 0
+    lr: Annotated[Finite, Meta(description="learning rate of the last step")] = None
+    rates: Annotated[
+        tuple[tuple[int, Finite], ...],
+        Meta(description="[first step, learning rate] of the runs applied since the last record"),
+    ] = ()
+    train_loss: Annotated[
+        Finite, Meta(description="mean over the training batches since the last record")
+    ] = None
+    loss: Annotated[Finite, Meta(description="of the test set")] = None
+    validation_loss: Annotated[
+        Finite, Meta(description="of the validation split; null without one")
+    ] = None
+    train_score: Annotated[Finite, Meta(description="the task's score, as `train_loss`")] = None
+    score: Annotated[Finite, Meta(description="the task's score on the test set")] = None
+    validation_score: Annotated[Finite, Meta(description="the same on the validation split")] = None
+    seconds: Annotated[Amount | None, Meta(description="since the epoch before, s")] = None
+
+
+class Checkpoint(LogRecord, tag="checkpoint"):
+    """The training state is being written."""
+
+    step: Annotated[Steps, Meta(description="before which")] = 0
+    file: Annotated[str, Meta(description="its name in the stage's folder")] = ""
+
+
+class Note(LogRecord, tag="note"):
+    """Something for people to read."""
+
+    text: Annotated[str, Meta(description="a sentence")] = ""
+
+
+class Interrupted(LogRecord, tag="interrupted"):
+    """The attempt was asked to stop, and has left a checkpoint."""
+
+    step: Annotated[Steps, Meta(description="of the checkpoint")] = 0
+
+
+class Failed(LogRecord, tag="failed"):
+    """The attempt ended in an error."""
+
+    reason: Annotated[str, Meta(description="one of `REASONS`")] = "exception"
+    message: Annotated[str, Meta(description="the error in one line")] = ""
+    traceback: Annotated[str, Meta(description="or the last lines of a worker that is gone")] = ""
+    step: Annotated[Count | None, Meta(description="steps done; null where nobody knows")] = None
+    missing: Annotated[str | None, Meta(description="key of the stage that lacks a file")] = None
+    log: Annotated[str, Meta(description="the last lines of the worker's log")] = ""
+    memory: Annotated[str, Meta(description="what of the device's memory was in use, in words")] = (
+        ""
+    )
+
+
+Event = Start | Pruned | Begin | Epoch | Checkpoint | Note | Interrupted | Failed | Result
+
+_DECODER = msgspec.json.Decoder(Event)
+
+
+def read_events(path: Path, offset: int = 0) -> journal.Log[Event]:
+    """Read a stage's log from byte `offset` on."""
+    return journal.read(path, _DECODER, offset)
+
+
+E = TypeVar("E", bound=LogRecord)
+
+
+def latest_epochs(records: Iterable[LogRecord]) -> list[Epoch]:
     """Return the epoch records that count, in order: of epochs logged again after a crash the latest attempt's."""
     # A later attempt's records come later in the log.
-    found = {record.get("epoch", 0): record for record in records if record.get("type") == "epoch"}
+    found = {record.epoch: record for record in records if isinstance(record, Epoch)}
     return [found[epoch] for epoch in sorted(found)]
 
 
-def last(records: Sequence[Record], kind: str) -> Record | None:
+def last(records: Iterable[LogRecord], kind: type[E]) -> E | None:
     """Return the last record of a type, None where there is none."""
-    return next((record for record in reversed(records) if record.get("type") == kind), None)
+    found = None
+    for record in records:
+        if isinstance(record, kind):
+            found = record
+    return found

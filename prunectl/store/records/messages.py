@@ -1,44 +1,141 @@
 """Messages between the scheduler and its workers: a JSON object a line, on the worker's stdin and stdout.
 
-To a worker (`do`):
-
-    run          key, keep [steps before which the state is kept as a rewind checkpoint]
-    cancel       key: checkpoint at the end of the epoch, or after 30 s, and give the stage back
-    stop         the same with all its stages, then exit
-
-From a worker (`is`), where K is a stage's key:
-
-    ready        device_name
-    started      key
-    done         key
-    interrupted  key, step
-    failed       key, and what the log's record `failed` has (`events`)
-    beat         running {K: {step, steps, loss, accuracy}} (each absent until known; of the last evaluation),
-                 turns, preparing, memory, lanes; about once a second
-
-Beats come from a thread, also while data are loaded or a step is compiled. `turns` grows with every few steps of any
-stage: where it stands still, and no stage is `preparing` (has yet to take its first steps), the worker hangs. `memory`
-is the most bytes that the process has used since it last was without a stage, and `lanes` how many trainers shared it
-(null where they are of several workloads).
-
-The end of its input means to a worker that the scheduler is gone: it exits at once, and nothing is lost by it. The
-scheduler itself makes one more message, when a worker is gone:
-
-    ended        code (exit status), how (in words), log (its last lines)
+Beats come from a thread, also while data are loaded or a step is compiled. The end of its input means to a worker that
+the scheduler is gone: it exits at once, and nothing is lost by it.
 """
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from typing import Annotated
 
-Message = dict[str, Any]
+import msgspec
+from msgspec import Meta
+
+from prunectl.store.records.base import Count, Finite, Key
 
 
-def parse(line: bytes) -> Message | None:
+class Command(msgspec.Struct, tag_field="do", omit_defaults=True, frozen=True):
+    """To a worker."""
+
+
+class RunStage(Command, tag="run", frozen=True):
+    """Run a stage."""
+
+    key: Key
+    keep: Annotated[
+        tuple[int, ...],
+        Meta(description="steps before which the state is kept as a rewind checkpoint"),
+    ] = ()
+
+
+class CancelStage(Command, tag="cancel", frozen=True):
+    """Checkpoint at the end of the epoch, or after 30 s, and give the stage back."""
+
+    key: Key
+
+
+class StopWorker(Command, tag="stop", frozen=True):
+    """The same with all its stages, then exit."""
+
+
+class Message(msgspec.Struct, tag_field="is", omit_defaults=True):
+    """From a worker."""
+
+
+class Ready(Message, tag="ready"):
+    """The worker takes commands."""
+
+    device_name: Annotated[str, Meta(description="model of its device")] = ""
+
+
+class StageStarted(Message, tag="started"):
+    """The stage was taken up."""
+
+    key: Key
+
+
+class StageDone(Message, tag="done"):
+    """Its result is written."""
+
+    key: Key
+
+
+class StageInterrupted(Message, tag="interrupted"):
+    """It has left a checkpoint, as it was asked to."""
+
+    key: Key
+    step: Annotated[Count | None, Meta(description="of the checkpoint")] = None
+
+
+class StageFailed(Message, tag="failed"):
+    """It ended in an error; the fields are those of the log's record `failed`."""
+
+    key: Key
+    reason: Annotated[str, Meta(description="one of `events.REASONS`")] = "exception"
+    message: Annotated[str, Meta(description="the error in one line")] = ""
+    traceback: Annotated[str, Meta(description="of the exception")] = ""
+    step: Annotated[Count | None, Meta(description="steps done")] = None
+    missing: Annotated[str | None, Meta(description="key of the stage that lacks a file")] = None
+
+
+class Progress(msgspec.Struct, omit_defaults=True):
+    """How far a stage is; each is absent until it is known."""
+
+    step: Annotated[Count | None, Meta(description="steps done")] = None
+    steps: Annotated[Count | None, Meta(description="of the whole stage")] = None
+    loss: Annotated[Finite, Meta(description="of the last evaluation, test set")] = None
+    score: Annotated[
+        Finite, Meta(description="the task's score of the last evaluation, test set")
+    ] = None
+
+
+class Beat(Message, tag="beat"):
+    """About once a second."""
+
+    running: Annotated[dict[str, Progress], Meta(description="the worker's stages, by key")] = {}
+    turns: Annotated[
+        int | None,
+        Meta(
+            description="grows with every few steps of any stage: where it stands still, and no stage is "
+            "`preparing`, the worker hangs"
+        ),
+    ] = None
+    preparing: Annotated[bool, Meta(description="a stage has yet to take its first steps")] = False
+    memory: Annotated[
+        Count | None,
+        Meta(description="most bytes that the process has used since it last was without a stage"),
+    ] = None
+    lanes: Annotated[
+        Count | None,
+        Meta(
+            description="trainers that share that memory; null where they are of several workloads"
+        ),
+    ] = None
+
+
+class WorkerEnded(Message, tag="ended"):
+    """Made by the scheduler itself, when a worker is gone."""
+
+    code: Annotated[int, Meta(description="exit status")] = 0
+    how: Annotated[str, Meta(description="the same in words")] = ""
+    log: Annotated[str, Meta(description="the last lines of its log")] = ""
+
+
+AnyCommand = RunStage | CancelStage | StopWorker
+AnyMessage = Ready | StageStarted | StageDone | StageInterrupted | StageFailed | Beat | WorkerEnded
+
+_MESSAGES = msgspec.json.Decoder(AnyMessage)
+_COMMANDS = msgspec.json.Decoder(AnyCommand)
+
+
+def parse_message(line: bytes) -> AnyMessage | None:
     """Return a worker's message; None for a line that is none, such as what a library printed."""
     try:
-        message = json.loads(line)
-    except ValueError:
+        return _MESSAGES.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    return message if isinstance(message, dict) and "is" in message else None
+
+
+def parse_command(line: bytes | str) -> AnyCommand:
+    """Return a command. Raises msgspec.DecodeError for a line that is none."""
+    return _COMMANDS.decode(line)

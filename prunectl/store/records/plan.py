@@ -1,162 +1,60 @@
-"""Plan records (`plans/<digest>.json`) as frozen values: which trials there are and which stages they share.
+"""Plan records (`plans/<digest>.json`): which trials there are and which stages they share.
 
-A plan has a name and, as it is edited, versions: one record per digest. The version recorded last is the current
-one. Stage specs stay raw JSON here, so that reading ten thousand of them costs no validation.
+A plan has a name and, as it is edited, versions: one record per digest. The version recorded last is the current one.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec.structs import replace
 
 from prunectl.errors import ControlError, StoreError
-from prunectl.store.files import read_head, read_json, write_json
+from prunectl.spec.study import Study
+from prunectl.spec.task import TaskMetrics
+from prunectl.spec.trial import Trial
 from prunectl.store.paths import StorePaths
-
-LABELS = (
-    "network",
-    "dataset",
-    "recipe",
-    "strategy",
-    "schedule",
-    "criterion",
-    "scope",
-    "granularity",
-    "retrain",
-)
-"""What tells trials apart besides their seed; the values are strings that the plan makes."""
+from prunectl.store.records.base import read_record, write_record
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One point of the grid: a path of stages from the dense network (iteration 0) on."""
-
-    trial: str
-    """16 hex digits."""
-    cell: str
-    """The same for trials that differ only in their seed; 16 hex digits."""
-    plan: str
-    """Name of the plan."""
-    seed: int
-    path: tuple[str, ...]
-    """Stage keys of iterations 0, 1, …"""
-    sparsities: tuple[str, ...]
-    """Target sparsity of each iteration as an exact decimal, "0" first."""
-    labels: dict[str, str] = field(default_factory=dict, hash=False)
-    """By the names in `LABELS`."""
-
-    def label(self, name: str) -> str:
-        """Return a label, or the seed, plan, cell or id as text; "" for any other name."""
-        if name in ("seed", "plan", "cell", "trial"):
-            return str(getattr(self, name))
-        return self.labels.get(name, "")
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A stage as its plan recorded it."""
-
-    key: str
-    spec: dict[str, Any] = field(hash=False)
-    """As `spec.key.spec_to_dict` writes it: {"numerics": n, "stage": {…}}, defaults left out."""
-    steps: int
-    """Optimizer steps it trains."""
-    epoch_steps: int
-    """Steps per epoch."""
-
-    @property
-    def body(self) -> dict[str, Any]:
-        """The fields of the stage itself, as JSON."""
-        stage: dict[str, Any] = self.spec["stage"]
-        return stage
-
-    @property
-    def weights(self) -> tuple[str | None, int | None]:
-        """(stage, step) the weights come from; (None, None) for a fresh initialisation."""
-        weights = self.body.get("weights", {})
-        return weights.get("stage"), weights.get("step")
-
-    @property
-    def parent(self) -> str | None:
-        """Key of the stage whose end weights the mask is scored on."""
-        parent: str | None = self.body.get("mask", {}).get("parent")
-        return parent
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """Keys of the stages that must be done before this one can start."""
-        return frozenset(key for key in (self.weights[0], self.parent) if key)
-
-    @property
-    def dense(self) -> bool:
-        """Whether it starts from nothing but its seed."""
-        return not self.needs
-
-
-@dataclass(frozen=True)
-class Study:
-    """One version of a plan."""
+class _Outline(msgspec.Struct):
+    """What is read of a plan record to save the time for its stages, which are most of its bytes."""
 
     digest: str
     name: str
-    created: float | str
     trials: tuple[Trial, ...]
-    stages: dict[str, Stage] = field(hash=False)
-
-    @cached_property
-    def steps(self) -> int:
-        """Steps of all its stages, each counted once."""
-        return sum(stage.steps for stage in self.stages.values())
-
-
-def study_from(data: dict[str, Any]) -> Study:
-    """Convert the JSON of a plan record. Raises KeyError, TypeError or ValueError where it is not one."""
-    trials = tuple(
-        Trial(
-            trial=str(row["trial"]),
-            cell=str(row["cell"]),
-            plan=str(row.get("plan", data["name"])),
-            seed=int(row["seed"]),
-            path=tuple(row["path"]),
-            sparsities=tuple(str(value) for value in row["sparsities"]),
-            labels={name: str(row.get(name, "")) for name in LABELS},
-        )
-        for row in data["trials"]
-    )
-    stages = {
-        key: Stage(key, row["spec"], int(row["steps"]), int(row.get("epoch_steps") or 0))
-        for key, row in data["stages"].items()
-    }
-    return Study(str(data["digest"]), str(data["name"]), data["created"], trials, stages)
+    created: float | str | None = None
+    tasks: dict[str, TaskMetrics] = {}
 
 
 def read_study(paths: StorePaths, digest: str) -> Study:
     """Read the plan record with this digest. Raises StoreError where there is none, or it is not a plan record."""
     path = paths.plan(digest)
     try:
-        return study_from(read_json(path))
+        return _complete(read_record(path, Study))
     except FileNotFoundError as error:
         raise StoreError(f"the store has no plan {digest} ({path})") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{path} is not a plan record: {error!r}") from error
 
 
 def read_outline(paths: StorePaths, digest: str) -> Study:
-    """Read a plan record's trials with their paths, in a fifth of the time: without its stages, most of its bytes.
-
-    Of a record in which the stages do not come last, the whole study is read. Raises StoreError as `read_study`.
-    """
+    """Read a plan record's trials with their paths, without its stages. Raises StoreError as `read_study`."""
     path = paths.plan(digest)
     try:
-        head = read_head(path, "stages")
-        if "created" in head and "trials" in head:
-            return study_from(head if "stages" in head else head | {"stages": {}})
-    except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{path} is not a plan record: {error!r}") from error
-    return read_study(paths, digest)
+        found = read_record(path, _Outline)
+    except FileNotFoundError as error:
+        raise StoreError(f"the store has no plan {digest} ({path})") from error
+    return _complete(Study(**msgspec.structs.asdict(found), stages={}))
+
+
+def _complete(study: Study) -> Study:
+    """Name the plan in trials that were recorded without it."""
+    if all(trial.plan for trial in study.trials):
+        return study
+    trials = (trial if trial.plan else replace(trial, plan=study.name) for trial in study.trials)
+    return replace(study, trials=tuple(trials))
 
 
 Read = Callable[[StorePaths, str], Study]
@@ -186,13 +84,11 @@ def _age(study: Study) -> tuple[float, str]:
     return (created, "") if isinstance(created, int | float) else (0.0, str(created))
 
 
-@dataclass(frozen=True)
-class FoundTrial:
-    """A trial, the newest version of a plan that asks for it, and that version's record as JSON."""
+class FoundTrial(NamedTuple):
+    """A trial, and the newest version of a plan that asks for it."""
 
     trial: Trial
     study: Study
-    record: dict[str, Any]
 
 
 def find_trial(paths: StorePaths, beginning: str) -> FoundTrial:
@@ -211,14 +107,8 @@ def find_trial(paths: StorePaths, beginning: str) -> FoundTrial:
             f"no trial {beginning!r} in {paths.root}; "
             "`prunectl sql 'SELECT trial, plan, strategy, seed FROM trials'` lists them"
         )
-    path = paths.plan(digests[name])
-    try:
-        record = read_json(path)
-        study = study_from(record)
-    # An outline leaves out the stages, so that only this reads them.
-    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{path} is not a readable plan record: {error!r}") from error
-    return FoundTrial(next(each for each in study.trials if each.trial == name), study, record)
+    study = read_study(paths, digests[name])
+    return FoundTrial(next(each for each in study.trials if each.trial == name), study)
 
 
 def match_id(trials: Iterable[str], beginning: str) -> str | None:
@@ -229,25 +119,51 @@ def match_id(trials: Iterable[str], beginning: str) -> str | None:
     return found[0] if found else None
 
 
-def write_plans(paths: StorePaths, records: Sequence[dict[str, Any]]) -> None:
-    """Write plan records, given without `created`: they become the current versions of their plans.
+def write_plans(paths: StorePaths, studies: Sequence[Study]) -> None:
+    """Write plan records, which become the current versions of their plans.
 
     Raises StoreError where one cannot be written.
     """
     # Written anew each time: the version of a plan that was used last is the current one, whatever the clock says.
     created = max(time.time(), last_use(paths) + 1e-3)
-    for record in records:
-        write_json(paths.plan(record["digest"]), {"created": created, **record})
+    for study in studies:
+        write_study(paths, replace(study, created=created))
+
+
+def write_study(paths: StorePaths, study: Study) -> None:
+    """Write one plan record as it is. Raises StoreError where it cannot be written."""
+    write_record(paths.plan(study.digest), on_disk(study))
+
+
+def on_disk(study: Study) -> dict[str, Any]:
+    """Return the content of the study's record, ready to encode: of stages only what has not its default."""
+    data: dict[str, Any] = msgspec.to_builtins(replace(study, stages={}))
+    data["stages"] = {
+        key: {
+            "spec": msgspec.Raw(stage.spec.to_json().encode()),
+            "steps": stage.steps,
+            "epoch_steps": stage.epoch_steps,
+        }
+        for key, stage in study.stages.items()
+    }
+    return data
+
+
+class _Use(msgspec.Struct):
+    """When a plan was recorded, or a run started."""
+
+    created: float | str | None = None
+    started: float | str | None = None
 
 
 def last_use(paths: StorePaths) -> float:
     """Return when a plan was recorded or run last, Unix seconds: later than now where the clock was set back."""
     last = 0.0
-    for folder, name in ((paths.plans, "created"), (paths.runs, "started")):
-        for path in folder.glob("*.json"):
-            try:
-                when = read_head(path, "trials")[name]
-            except (OSError, StoreError, KeyError, TypeError):
-                continue
-            last = max(last, when) if isinstance(when, int | float) else last
+    for path in (*paths.plans.glob("*.json"), *paths.runs.glob("*.json")):
+        try:
+            use = read_record(path, _Use)
+        except (OSError, StoreError):
+            continue
+        times = [when for when in (use.created, use.started) if isinstance(when, float)]
+        last = max(last, *times, 0.0)
     return last

@@ -15,13 +15,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
 
 from prunectl.errors import StoreError
-from prunectl.store.files import read_json, write_json
-from prunectl.store.journal import read
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.events import last
+from prunectl.store.records.base import read_record, write_record
+from prunectl.store.records.events import Start, last, read_events
+from prunectl.store.records.result import Result
 from prunectl.version import __version__
 
 PACKAGES = ("torch", "torchvision", "numpy", "duckdb", "pydantic", "safetensors", "scipy")
@@ -29,6 +32,35 @@ PACKAGES = ("torch", "torchvision", "numpy", "duckdb", "pydantic", "safetensors"
 
 Versions = tuple[str, str]
 """Versions of prunectl and torch, builds (+cu130) left out."""
+
+
+class Git(msgspec.Struct):
+    """The repository around the folder that a run was started in; nulls outside of one."""
+
+    commit: Annotated[str | None, Meta(description="sha of HEAD")] = None
+    dirty: Annotated[bool | None, Meta(description="tracked files differ from it")] = None
+
+
+class RunRecord(msgspec.Struct, kw_only=True):
+    """What a run was started with; nothing in it is needed to repeat results but all of it to explain them."""
+
+    run: Annotated[str, Meta(description="its id")] = ""
+    plans: Annotated[tuple[str, ...], Meta(description="digests of what it runs")] = ()
+    started: Annotated[float | None, Meta(description="Unix seconds")] = None
+    argv: Annotated[tuple[str, ...], Meta(description="the command")] = ()
+    cwd: Annotated[str | None, Meta(description="folder it was started in")] = None
+    git: Git = msgspec.field(default_factory=Git)
+    packages: Annotated[
+        dict[str, str | None], Meta(description="versions of what numbers or records depend on")
+    ] = {}
+    prunectl: Annotated[str | None, Meta(description="version")] = None
+    python: Annotated[str | None, Meta(description="version")] = None
+    platform: Annotated[str | None, Meta(description="operating system and machine")] = None
+    host: Annotated[str | None, Meta(description="name of the machine")] = None
+    devices: Annotated[tuple[str, ...], Meta(description="ids")] = ()
+    driver: Annotated[
+        str | None, Meta(description="version of NVIDIA's driver; null without CUDA devices")
+    ] = None
 
 
 def write_run(paths: StorePaths, plans: Sequence[str], devices: Sequence[str]) -> str:
@@ -42,27 +74,27 @@ def write_run(paths: StorePaths, plans: Sequence[str], devices: Sequence[str]) -
     """
     # Sortable by time, unique among the runs of one second.
     run = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
-    write_json(paths.run(run), run_record(run, plans, devices))
+    write_record(paths.run(run), run_record(run, plans, devices))
     return run
 
 
-def run_record(run: str, plans: Sequence[str], devices: Sequence[str]) -> dict[str, Any]:
-    """Collect the record of a run; nothing in it is needed to repeat results but all of it to explain them."""
-    return {
-        "run": run,
-        "plans": list(plans),
-        "started": time.time(),
-        "argv": sys.argv,
-        "cwd": os.getcwd(),
-        "git": _git(Path.cwd()),
-        "packages": {name: _version(name) for name in PACKAGES},
-        "prunectl": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "host": socket.gethostname(),
-        "devices": list(devices),
-        "driver": _driver() if any(device.startswith("cuda") for device in devices) else None,
-    }
+def run_record(run: str, plans: Sequence[str], devices: Sequence[str]) -> RunRecord:
+    """Collect the record of a run."""
+    return RunRecord(
+        run=run,
+        plans=tuple(plans),
+        started=time.time(),
+        argv=tuple(sys.argv),
+        cwd=os.getcwd(),
+        git=_git(Path.cwd()),
+        packages={name: _version(name) for name in PACKAGES},
+        prunectl=__version__,
+        python=platform.python_version(),
+        platform=platform.platform(),
+        host=socket.gethostname(),
+        devices=tuple(devices),
+        driver=_driver() if any(device.startswith("cuda") for device in devices) else None,
+    )
 
 
 def _driver() -> str | None:
@@ -87,11 +119,10 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _git(folder: Path) -> dict[str, Any]:
-    """Return commit and dirtiness of the repository around `folder`; nulls outside of one."""
+def _git(folder: Path) -> Git:
     commit = _output(["git", "rev-parse", "HEAD"], folder)
     changes = _output(["git", "status", "--porcelain", "--untracked-files=no"], folder)
-    return {"commit": commit, "dirty": None if commit is None else bool(changes)}
+    return Git(commit, None if commit is None else bool(changes))
 
 
 def _output(command: list[str], folder: Path) -> str | None:
@@ -122,12 +153,12 @@ def count_versions(
         files = paths.stage(key)
         try:
             if files.result.exists():
-                done[_versions(read_json(files.result).get("versions") or {})] += 1
+                done[_versions(read_record(files.result, Result).versions)] += 1
             elif files.latest.exists():
-                start = last(read(files.events)[0], "start")
+                start = last(read_events(files.events).records, Start)
                 if start is not None:
-                    begun[_versions(start.get("versions") or {})] += 1
-        except (OSError, StoreError, AttributeError):
+                    begun[_versions(start.versions)] += 1
+        except (OSError, StoreError):
             continue  # `store verify` reports it
     return done, begun
 

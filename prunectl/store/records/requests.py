@@ -1,30 +1,107 @@
-"""Requests to a scheduler, `control/requests/<id>.json`, and in its log with their answers (`scheduler_log`).
-
-All have id (the file's name, in the order of time), time (Unix seconds), by (who asks, in words), and do:
-
-    cancel | hold | release | retry   trials [id …]
-    priority         trials, and value (to set) or change (to add)
-    stop             now (bool: do not wait for checkpoints)
-    add-plan         plan (digest)
-    drain | undrain  device (id)
-"""
+"""Requests to a scheduler, `control/requests/<id>.json`, and in its log with their answers (`scheduler_log`)."""
 
 from __future__ import annotations
 
 import secrets
 import time
-from typing import Any, Literal
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
 
 from prunectl.store.locks import process_name
 
-Request = dict[str, Any]
+Trials = Annotated[tuple[str, ...], Meta(description="ids of the trials")]
+
+
+class Asked(msgspec.Struct, tag_field="do", omit_defaults=True, kw_only=True):
+    """What every request has; `sign` fills it in."""
+
+    id: Annotated[str, Meta(description="the file's name, in the order of time")] = ""
+    time: Annotated[float, Meta(description="Unix seconds")] = 0.0
+    by: Annotated[str, Meta(description="who asks, in words")] = ""
+
+
+class TrialRequest(Asked):
+    """An action on trials."""
+
+    trials: Trials = ()
+
+
+class Cancel(TrialRequest, tag="cancel"):
+    """Take trials out until they are retried."""
+
+
+class Hold(TrialRequest, tag="hold"):
+    """Let trials rest until they are released."""
+
+
+class Release(TrialRequest, tag="release"):
+    """End a hold."""
+
+
+class Retry(TrialRequest, tag="retry"):
+    """Give cancelled and failed trials a fresh start."""
+
+
+class Priority(TrialRequest, tag="priority"):
+    """Set or change the priority of trials; higher runs first, 0 is usual."""
+
+    value: Annotated[int | None, Meta(description="to set")] = None
+    change: Annotated[int | None, Meta(description="to add")] = None
+
+
+class Stop(Asked, tag="stop"):
+    """End the run."""
+
+    now: Annotated[bool, Meta(description="do not wait for checkpoints")] = False
+
+
+class AddPlan(Asked, tag="add-plan"):
+    """Queue a plan of the store."""
+
+    plan: Annotated[str, Meta(description="digest of its record")]
+
+
+class Drain(Asked, tag="drain"):
+    """Take no more stages on a device."""
+
+    device: Annotated[str, Meta(description="id")]
+
+
+class Undrain(Asked, tag="undrain"):
+    """Use a device again."""
+
+    device: Annotated[str, Meta(description="id")]
+
 
 TrialAction = Literal["cancel", "hold", "release", "retry", "priority"]
+AnyTrialRequest = Cancel | Hold | Release | Retry | Priority
+Request = AnyTrialRequest | Stop | AddPlan | Drain | Undrain
+
 PAST = {"cancel": "cancelled", "hold": "held", "release": "released", "retry": "retried"}
-"""Types of the log records that actions on trials leave."""
+"""What was done to trials, in words."""
+
+R = TypeVar("R", bound=Asked)
 
 
-def make_request(do: str, **fields: Any) -> Request:
-    """Make a request of this user and moment."""
-    name = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
-    return {"id": name, "do": do, "time": time.time(), "by": process_name(), **fields}
+def sign(request: R) -> R:
+    """Fill in a request's id, time and author: this user and moment."""
+    request.id = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
+    request.time = time.time()
+    request.by = process_name()
+    return request
+
+
+def done_text(request: AnyTrialRequest) -> str:
+    """Return the action in words: "cancelled 3 trials"."""
+    word = PAST.get(kind(request), "set the priority of")
+    count = len(request.trials)
+    return f"{word} {count} trial{'' if count == 1 else 's'}"
+
+
+def kind(request: Asked) -> str:
+    """Return a request's name on the disk, such as ``add-plan``."""
+    tag = request.__struct_config__.tag
+    assert isinstance(tag, str)
+    return tag

@@ -1,37 +1,228 @@
-"""What the records of `scheduler.jsonl` add up to: trials cancelled or held, their priorities, stages that failed.
+"""Records of `scheduler.jsonl`, and what they add up to: trials cancelled or held, their priorities, stages that failed.
 
 The log is the only memory between runs of the scheduler. `History` is a fold of it: feed it records in their order,
-in as many pieces as they come. Records and their fields, beside those that `store.journal` describes:
-
-    run_started   run, plans [digest …], devices [id …], pid, host
-    queued        plan (digest), name, trials (count), stages (count), done (count)
-    dispatched    key, device, worker, attempt (1, 2 … in this run)
-    stage_done    key, seconds, accuracy, flag
-    stage_interrupted  key, step
-    stage_failed  key, reason (`events`), message, traceback, attempt, final (false where it will be tried again),
-                  log (the worker's last lines), memory (in words)
-    reopened      key (was done, and its end or mask is gone: computed again), by (the stage that needs it)
-    blocked       key (the one that failed), keys [dependants …], reason
-    cancelled | held | released  trials [id …]
-    retried       trials [id …], keys [stage keys whose failures are forgotten …]
-    priority      values {trial: priority}
-    drained | undrained | leased  device, reason
-    lanes         device, device_name, of [network, data set, batch, precision], lanes (how many stages of this
-                  workload run side by side from now on), settled (no more will be tried), memory (bytes of each, or
-                  null), reason
-    worker_started | worker_ended  worker, device, pid, reason
-    study_stopped plan (digest), reason
-    request       request (`requests`), ok, answer
-    run_ended     run, reason (finished | stopped | disk | error), trials {state: count}
+in as many pieces as they come.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
 
-from prunectl.store.journal import Record, read
+import msgspec
+from msgspec import Meta
+
+from prunectl.spec.task import CLASSIFICATION, Metric
+from prunectl.store import journal
+from prunectl.store.journal import Unknown
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.base import Amount, Count, Finite, Key, LogRecord, Measured
+from prunectl.store.records.requests import Request, Trials
+
+Device = Annotated[str, Meta(description="id of the device")]
+Digest = Annotated[str, Meta(description="digest of the plan's record")]
+Reason = Annotated[str, Meta(description="why, in words")]
+Workload = Annotated[
+    tuple[str, str, int, str], Meta(description="[network, data set, batch, precision]")
+]
+
+
+class RunStarted(LogRecord, tag="run_started"):
+    """A scheduler has taken the store."""
+
+    run: Annotated[str, Meta(description="the run's id")] = ""
+    plans: Annotated[tuple[str, ...], Meta(description="digests of what it runs")] = ()
+    devices: Annotated[tuple[str, ...], Meta(description="ids")] = ()
+    pid: Annotated[int | None, Meta(description="of the scheduler")] = None
+    host: Annotated[str, Meta(description="name of the machine")] = ""
+
+
+class Queued(LogRecord, tag="queued"):
+    """A plan was queued."""
+
+    plan: Digest
+    name: Annotated[str, Meta(description="of the plan")] = ""
+    trials: Annotated[Count, Meta(description="how many it has")] = 0
+    stages: Annotated[Count, Meta(description="how many it has")] = 0
+    done: Annotated[Count, Meta(description="stages that were done before")] = 0
+
+
+class Dispatched(LogRecord, tag="dispatched"):
+    """A stage was given to a worker; `attempt` is the stage's in this run."""
+
+    key: Key
+    device: Device = ""
+    worker: Annotated[int, Meta(description="its number")] = 0
+
+
+class StageDone(Measured, tag="stage_done"):
+    """A stage is done."""
+
+    key: Key
+    seconds: Annotated[Amount | None, Meta(description="of training, s")] = None
+    score: Annotated[Finite, Meta(description="the task's score, test set")] = None
+    metric: Annotated[Metric, Meta(description="what the score is")] = CLASSIFICATION.score
+    flag: Annotated[str | None, Meta(description="as in the result")] = None
+
+
+class StageInterrupted(LogRecord, tag="stage_interrupted"):
+    """A stage left its worker before its end, and goes on later."""
+
+    key: Key
+    step: Annotated[Count | None, Meta(description="of its checkpoint")] = None
+
+
+class StageFailed(LogRecord, tag="stage_failed"):
+    """An attempt ended in failure; `attempt` is the stage's in this run."""
+
+    key: Key
+    reason: Annotated[str, Meta(description="one of `events.REASONS`")] = "exception"
+    message: Annotated[str, Meta(description="the error in one line")] = ""
+    traceback: Annotated[str, Meta(description="of the exception")] = ""
+    final: Annotated[bool, Meta(description="false where it will be tried again")] = False
+    log: Annotated[str, Meta(description="the last lines of the worker's log")] = ""
+    memory: Annotated[str, Meta(description="what of the device's memory was in use, in words")] = (
+        ""
+    )
+
+
+class Reopened(LogRecord, tag="reopened"):
+    """A stage was done, and its end or mask is gone: it is computed again."""
+
+    key: Key
+    by: Annotated[str, Meta(description="key of the stage that needs it")] = ""
+
+
+class Blocked(LogRecord, tag="blocked"):
+    """Stages cannot run because one that they need has failed."""
+
+    key: Key
+    keys: Annotated[tuple[str, ...], Meta(description="keys of the dependants")] = ()
+    reason: Annotated[str, Meta(description="one of `events.REASONS`")] = ""
+
+
+class Cancelled(LogRecord, tag="cancelled"):
+    """Trials were cancelled."""
+
+    trials: Trials = ()
+
+
+class Held(LogRecord, tag="held"):
+    """Trials rest."""
+
+    trials: Trials = ()
+
+
+class Released(LogRecord, tag="released"):
+    """Trials no longer rest."""
+
+    trials: Trials = ()
+
+
+class Retried(LogRecord, tag="retried"):
+    """Cancelled and failed trials start afresh."""
+
+    trials: Trials = ()
+    keys: Annotated[
+        tuple[str, ...], Meta(description="keys of stages whose failures are forgotten")
+    ] = ()
+
+
+class PrioritySet(LogRecord, tag="priority"):
+    """Priorities of trials were set."""
+
+    values: Annotated[dict[str, int], Meta(description="priority by trial")] = {}
+
+
+class Drained(LogRecord, tag="drained"):
+    """A device takes no more stages."""
+
+    device: Device
+    reason: Reason = ""
+
+
+class Undrained(LogRecord, tag="undrained"):
+    """A device is used again."""
+
+    device: Device
+    reason: Reason = ""
+
+
+class Leased(LogRecord, tag="leased"):
+    """A device belongs to another scheduler."""
+
+    device: Device
+    reason: Reason = ""
+
+
+class SlotsSet(LogRecord, tag="lanes"):
+    """How many stages of a workload run side by side on a device from now on."""
+
+    device: Device
+    device_name: Annotated[str, Meta(description="its model")]
+    of: Workload
+    lanes: Annotated[Count, Meta(description="so many stages")]
+    settled: Annotated[bool, Meta(description="no more will be tried")] = False
+    memory: Annotated[Count | None, Meta(description="bytes of each, or null")] = None
+    reason: Reason = ""
+
+
+class WorkerStarted(LogRecord, tag="worker_started"):
+    """A worker takes stages."""
+
+    worker: Annotated[int, Meta(description="its number")]
+    device: Device = ""
+    pid: Annotated[int | None, Meta(description="process id")] = None
+    reason: Reason = ""
+
+
+class WorkerEnded(LogRecord, tag="worker_ended"):
+    """A worker is gone."""
+
+    worker: Annotated[int, Meta(description="its number")]
+    device: Device = ""
+    pid: Annotated[int | None, Meta(description="process id")] = None
+    reason: Reason = ""
+
+
+class StudyStopped(LogRecord, tag="study_stopped"):
+    """A plan was stopped early."""
+
+    plan: Digest
+    name: Annotated[str, Meta(description="of the plan")] = ""
+    reason: Reason = ""
+
+
+class Answered(LogRecord, tag="request"):
+    """A request was carried out, or refused."""
+
+    request: Request
+    ok: Annotated[bool, Meta(description="carried out")] = False
+    answer: Annotated[str, Meta(description="in words")] = ""
+
+
+class RunEnded(LogRecord, tag="run_ended"):
+    """The scheduler has left the store."""
+
+    run: Annotated[str, Meta(description="the run's id")] = ""
+    reason: Annotated[str, Meta(description="finished, stopped, disk or error")] = ""
+    trials: Annotated[dict[str, int], Meta(description="trials by state")] = {}
+
+
+SchedulerRecord = (
+    RunStarted | Queued | Dispatched | StageDone | StageInterrupted | StageFailed | Reopened
+    | Blocked | Cancelled | Held | Released | Retried | PrioritySet | Drained | Undrained | Leased
+    | SlotsSet | WorkerStarted | WorkerEnded | StudyStopped | Answered | RunEnded
+)  # fmt: skip
+
+_DECODER = msgspec.json.Decoder(SchedulerRecord)
+
+
+def read_scheduler_log(path: Path, offset: int = 0) -> journal.Log[SchedulerRecord]:
+    """Read the log's records from byte `offset` on."""
+    return journal.read(path, _DECODER, offset)
 
 
 @dataclass
@@ -44,124 +235,120 @@ class History:
     """Trials."""
     priority: dict[str, int] = field(default_factory=dict)
     """Trials whose priority is not 0; higher runs first."""
-    failures: dict[str, Record] = field(default_factory=dict)
-    """The last `stage_failed` record with `final` of each stage that has not been done or retried since."""
-    setbacks: dict[str, Record] = field(default_factory=dict)
-    """The last `stage_failed` record of stages that wait to be tried again."""
+    failures: dict[str, StageFailed] = field(default_factory=dict)
+    """The last record with `final` of each stage that has not been done or retried since."""
+    setbacks: dict[str, StageFailed] = field(default_factory=dict)
+    """The last record of stages that wait to be tried again."""
     dispatched: set[str] = field(default_factory=set)
     """Stages given to a worker with no record of their end: running, or cut off with their scheduler."""
-    answered: dict[str, Record] = field(default_factory=dict)
-    """`request` records by the request's id."""
+    answered: dict[str, Answered] = field(default_factory=dict)
+    """By the request's id."""
     stopped: dict[str, str] = field(default_factory=dict)
     """Plans (digests) whose last run was stopped early, and why."""
-    settled: dict[tuple[str, ...], Record] = field(default_factory=dict)
-    """The last `lanes` record by model of device and workload."""
+    settled: dict[tuple[str, ...], SlotsSet] = field(default_factory=dict)
+    """The last one by model of device and workload."""
     offset: int = 0
     """Bytes of the log that have been folded in by `catch_up`."""
 
-    def feed(self, records: Iterable[Record]) -> None:
+    def feed(self, records: Iterable[LogRecord]) -> None:
         """Fold in the next records."""
         for record in records:
             self._feed(record)
 
-    def catch_up(self, paths: StorePaths) -> list[Record]:
+    def catch_up(self, paths: StorePaths) -> list[SchedulerRecord | Unknown]:
         """Read and fold in what was appended to the log. Returns the new records."""
-        records, self.offset = read(paths.scheduler_log, self.offset)
-        self.feed(records)
-        return records
+        log = read_scheduler_log(paths.scheduler_log, self.offset)
+        self.offset = log.end
+        self.feed(log.records)
+        return log.records
 
-    def _feed(self, record: Record) -> None:
-        trials = record.get("trials")
-        match record["type"]:
-            case "cancelled":
-                self.cancelled.update(trials or ())
-            case "held":
-                self.held.update(trials or ())
-            case "released":
-                self.held.difference_update(trials or ())
-            case "retried":
-                self.cancelled.difference_update(trials or ())
-                for key in record.get("keys", ()):
+    def _feed(self, record: LogRecord) -> None:
+        match record:
+            case Cancelled():
+                self.cancelled.update(record.trials)
+            case Held():
+                self.held.update(record.trials)
+            case Released():
+                self.held.difference_update(record.trials)
+            case Retried():
+                self.cancelled.difference_update(record.trials)
+                for key in record.keys:
                     self.failures.pop(key, None)
-            case "priority":
-                self.priority.update(record["values"])
+            case PrioritySet():
+                self.priority.update(record.values)
                 self.priority = {trial: value for trial, value in self.priority.items() if value}
-            case "dispatched":
-                self.dispatched.add(record["key"])
-                self.setbacks.pop(record["key"], None)
-            case "stage_failed":
-                self.dispatched.discard(record["key"])
-                kept = self.failures if record.get("final") else self.setbacks
-                kept[record["key"]] = record
-            case "stage_done" | "stage_interrupted":
-                self.dispatched.discard(record["key"])
-                self.failures.pop(record["key"], None)
-                self.setbacks.pop(record["key"], None)
-            case "lanes" if record["settled"]:
-                self.settled[record["device_name"], *map(str, record["of"])] = record
-            case "queued":
-                self.stopped.pop(record["plan"], None)
-            case "study_stopped":
-                self.stopped[record["plan"]] = record["reason"]
-            case "request":
-                self.answered[record["request"]["id"]] = record
-            case "run_started":
+            case Dispatched():
+                self.dispatched.add(record.key)
+                self.setbacks.pop(record.key, None)
+            case StageFailed():
+                self.dispatched.discard(record.key)
+                kept = self.failures if record.final else self.setbacks
+                kept[record.key] = record
+            case StageDone() | StageInterrupted():
+                self.dispatched.discard(record.key)
+                self.failures.pop(record.key, None)
+                self.setbacks.pop(record.key, None)
+            case SlotsSet(settled=True):
+                self.settled[record.device_name, *map(str, record.of)] = record
+            case Queued():
+                self.stopped.pop(record.plan, None)
+            case StudyStopped():
+                self.stopped[record.plan] = record.reason
+            case Answered():
+                self.answered[record.request.id] = record
+            case RunStarted():
                 self.dispatched.clear()
                 self.setbacks.clear()
 
 
-QUIET = frozenset({"worker_started", "request"})
+QUIET = (WorkerStarted, Answered)
 """Types of records that are not worth a line: others say the same."""
 
 
-def describe(record: Record) -> str:
+def describe(record: LogRecord) -> str:
     """Describe a record of the scheduler's log in words, without the trials it is about."""
-    try:
-        return _describe(record)
-    except (KeyError, TypeError):  # of another version
-        return str(record["type"])
-
-
-def _describe(record: Record) -> str:
-    match record["type"]:
-        case "run_started":
-            return f"run {record['run']} started on {', '.join(record['devices'])}"
-        case "run_ended":
-            return f"run {record['run']} {record['reason']}"
-        case "queued":
-            done = f"{record['done']} of {_count(record['stages'], 'stage')} done"
-            return f"{record['name']} queued: {done}"
-        case "dispatched":
-            attempt = f", attempt {record['attempt']}" if record["attempt"] > 1 else ""
-            return f"started on {record['device']}{attempt}"
-        case "stage_done":
-            accuracy = record.get("accuracy")
-            text = "done" if accuracy is None else f"done, {accuracy:.2f} %"
-            return f"{text} ({record['flag']})" if record.get("flag") else text
-        case "stage_interrupted":
+    match record:
+        case RunStarted():
+            return f"run {record.run} started on {', '.join(record.devices)}"
+        case RunEnded():
+            return f"run {record.run} {record.reason}"
+        case Queued():
+            return f"{record.name} queued: {record.done} of {_count(record.stages, 'stage')} done"
+        case Dispatched():
+            attempt = f", attempt {record.attempt}" if record.attempt > 1 else ""
+            return f"started on {record.device}{attempt}"
+        case StageDone():
+            text = "done" if record.score is None else f"done, {record.metric.text(record.score)}"
+            return f"{text} ({record.flag})" if record.flag else text
+        case StageInterrupted():
             return "interrupted"
-        case "stage_failed":
-            what = f"{record['reason']}: {record.get('message') or ''}".rstrip(": ")
-            return f"failed, {what}" if record.get("final") else f"to be tried again, {what}"
-        case "blocked":
-            return f"{_count(len(record['keys']), 'stage')} blocked ({record['reason']})"
-        case "cancelled" | "held" | "released" | "retried" as kind:
-            if record["trials"]:
-                return f"{kind} {_count(len(record['trials']), 'trial')}"
-            return f"{kind} {_count(len(record['keys']), 'stage')}"
-        case "priority":
-            return f"priority of {_count(len(record['values']), 'trial')} set"
-        case "drained" | "undrained" | "leased" as kind:
-            return f"{record['device']} {kind} {record.get('reason', '')}".rstrip()
-        case "lanes":
-            many = "1 at a time" if record["lanes"] == 1 else f"{record['lanes']} side by side"
-            return f"{record['device']}: {many} of {' on '.join(record['of'][:2])} ({record['reason']})"
-        case "worker_ended":
-            return f"worker {record['worker']} on {record['device']}: {record['reason']}"
-        case "study_stopped":
-            return f"{record['name']} {record['reason']}"
-        case kind:
-            return str(kind)
+        case StageFailed():
+            what = f"{record.reason}: {record.message}".rstrip(": ")
+            return f"failed, {what}" if record.final else f"to be tried again, {what}"
+        case Blocked():
+            return f"{_count(len(record.keys), 'stage')} blocked ({record.reason})"
+        case Retried(trials=()):
+            return f"retried {_count(len(record.keys), 'stage')}"
+        case Cancelled() | Held() | Released() | Retried():
+            return f"{kind(record)} {_count(len(record.trials), 'trial')}"
+        case PrioritySet():
+            return f"priority of {_count(len(record.values), 'trial')} set"
+        case Drained() | Undrained() | Leased():
+            return f"{record.device} {kind(record)} {record.reason}".rstrip()
+        case SlotsSet():
+            many = "1 at a time" if record.lanes == 1 else f"{record.lanes} side by side"
+            return f"{record.device}: {many} of {' on '.join(record.of[:2])} ({record.reason})"
+        case WorkerEnded():
+            return f"worker {record.worker} on {record.device}: {record.reason}"
+        case StudyStopped():
+            return f"{record.name} {record.reason}"
+        case _:
+            return kind(record)
+
+
+def kind(record: LogRecord) -> str:
+    """Return a record's type as it stands in the log, such as ``stage_done``."""
+    return record.kind if isinstance(record, Unknown) else str(record.__struct_config__.tag)
 
 
 def _count(number: int, noun: str) -> str:

@@ -1,0 +1,61 @@
+"""What a study is: one version of a plan, with all its trials and the stages that they share."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from prunectl.spec.key import Spec
+from prunectl.spec.stage import Stage
+from prunectl.spec.task import CLASSIFICATION, DEFAULT_TASK, Metric, TaskMetrics
+from prunectl.spec.trial import Trial
+
+
+class PlannedStage(msgspec.Struct, frozen=True):
+    """A stage as its plan recorded it."""
+
+    spec: Annotated[Spec, Meta(description="as in spec.json; what has its default is left out")]
+    steps: Annotated[int, Meta(description="optimizer steps it trains")]
+    epoch_steps: Annotated[float | None, Meta(description="steps per epoch")] = None
+
+    @property
+    def stage(self) -> Stage:
+        """The stage."""
+        return self.spec.stage
+
+
+class Study(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """One version of a plan."""
+
+    created: Annotated[
+        float | str | None, Meta(description="Unix seconds of its recording, or ISO 8601")
+    ] = None
+    digest: Annotated[
+        str, Meta(description="identifies this version: its text, overrides, trials and stages")
+    ]
+    name: Annotated[str, Meta(description="of the plan")]
+    file: Annotated[str, Meta(description="that the plan was read from")] = ""
+    text: Annotated[str, Meta(description="of that file")] = ""
+    overrides: Annotated[tuple[str, ...], Meta(description="what `--set` changed")] = ()
+    question: Annotated[str, Meta(description="that the plan says it answers")] = ""
+    axes: Annotated[tuple[str, ...], Meta(description="keys that the grid varies, dotted")] = ()
+    tasks: Annotated[
+        dict[str, TaskMetrics],
+        Meta(description="what the tasks of its trials measure, without classification"),
+    ] = {}
+    trials: Annotated[tuple[Trial, ...], Meta(description="in the order of the grid")]
+    stages: Annotated[dict[str, PlannedStage], Meta(description="by key; of a shared one once")]
+
+    @cached_property
+    def steps(self) -> int:
+        """Steps of all its stages, each counted once."""
+        return sum(stage.steps for stage in self.stages.values())
+
+    def score_of(self, task: str) -> Metric:
+        """Return what networks of a task are ranked by; of a task that the record does not declare a bare number."""
+        if task in self.tasks:
+            return self.tasks[task].score
+        return CLASSIFICATION.score if task == DEFAULT_TASK else Metric("score")
