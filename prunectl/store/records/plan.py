@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -30,11 +31,16 @@ class _Outline(msgspec.Struct):
     tasks: dict[str, TaskMetrics] = {}
 
 
+def read_plan(path: Path) -> Study:
+    """Read a file of plans/. Raises FileNotFoundError as is, BadRecord where it is no plan record."""
+    return _complete(read_record(path, Study))
+
+
 def read_study(paths: StorePaths, digest: str) -> Study:
     """Read the plan record with this digest. Raises StoreError where there is none, or it is not a plan record."""
     path = paths.plan(digest)
     try:
-        return _complete(read_record(path, Study))
+        return read_plan(path)
     except FileNotFoundError as error:
         raise StoreError(f"the store has no plan {digest} ({path})") from error
 
