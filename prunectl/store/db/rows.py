@@ -13,29 +13,32 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from prunectl.spec.stage import Mask
+from prunectl.spec.task import DEFAULT_TASK, TaskMetrics
 from prunectl.store.db.database import Row
 from prunectl.store.files import dumps
 
 Data = Mapping[str, Any]
 
 SPEC = (
-    "stage", "network", "dataset", "seed", "iteration", "replay", "parent", "weights_stage", "weights_step",
-    "criterion", "scope", "granularity", "density", "steps", "spec",
+    "stage", "network", "dataset", "task", "seed", "iteration", "replay", "parent", "weights_stage",
+    "weights_step", "criterion", "scope", "granularity", "density", "steps", "spec",
 )  # fmt: skip
 RESULT = (
     "stage", "done", "flag", "kept", "prunable", "parameters", "kept_parameters", "macs", "macs_dense",
-    "dead_layers", "accuracy_pruned", "accuracy_start", "accuracy", "top5", "loss", "best_accuracy",
-    "validation_accuracy", "train_accuracy", "train_loss", "train_epochs", "seconds", "peak_memory", "device",
-    "device_name", "attempts", "versions", "started", "ended", "bytes",
+    "dead_layers", "score_pruned", "score_start", "score", "best_score", "validation_score", "train_score", "metrics",
+    "accuracy_pruned", "accuracy_start", "accuracy", "top5", "loss", "best_accuracy", "validation_accuracy",
+    "train_accuracy", "train_loss", "train_epochs", "seconds", "peak_memory", "device", "device_name", "attempts",
+    "versions", "started", "ended", "bytes",
 )  # fmt: skip
 EPOCH = (
     "step", "lr", "train_loss", "train_accuracy", "loss", "accuracy", "top5", "validation_loss",
-    "validation_accuracy", "seconds", "attempt",
+    "validation_accuracy", "score", "train_score", "validation_score", "metrics", "seconds", "attempt",
 )  # fmt: skip
 TRIAL = (
-    "trial", "cell", "plan", "network", "dataset", "recipe", "strategy", "schedule", "criterion", "scope",
+    "trial", "cell", "plan", "network", "dataset", "task", "recipe", "strategy", "schedule", "criterion", "scope",
     "granularity", "retrain", "seed",
 )  # fmt: skip
+TASK = ("task", "position", "metric", "unit", "higher_is_better", "digits", "per_item", "guesses")
 PLAN = ("digest", "plan", "file", "question", "axes", "overrides", "created", "text")
 RUN = (
     "run", "plans", "started", "argv", "cwd", "git_commit", "git_dirty", "host", "devices", "driver", "packages",
@@ -68,6 +71,28 @@ def _row(columns: Sequence[str], data: Data, made: Data) -> Row:
     return tuple(made[name] if name in made else data.get(name) for name in columns)
 
 
+def task_rows(task: str, measured: TaskMetrics) -> list[Row]:
+    """Return the metrics of a task as `TASK`, the score first."""
+    names = TASK[3:]
+    return [
+        (task, position, metric.name, *(getattr(metric, name) for name in names))
+        for position, metric in enumerate(measured.metrics)
+    ]
+
+
+MEASURED = (
+    "accuracy", "top5", "train_accuracy", "validation_accuracy", "best_accuracy", "accuracy_start", "accuracy_pruned",
+)  # fmt: skip
+"""What records hold of classification."""
+
+
+def _scores(record: Data) -> dict[str, Any]:
+    """Return the scores of a record, and its metrics by name."""
+    found = {name: record[name] for name in MEASURED if name in record}
+    scores = {name.replace("accuracy", "score"): value for name, value in found.items()}
+    return {**scores, "metrics": dumps(found)}
+
+
 def spec_row(key: str, spec: Data) -> Row:
     """Return a stage's description, from spec.json or a plan, as `SPEC`."""
     stage = spec.get("stage", {})
@@ -85,6 +110,7 @@ def spec_row(key: str, spec: Data) -> Row:
         "stage": key,
         "network": stage.get("network", {}).get("name"),
         "dataset": stage.get("data", {}).get("name"),
+        "task": stage.get("task", DEFAULT_TASK),
         "iteration": stage.get("iteration", 0),
         "replay": stage.get("replay", False),
         "parent": mask.get("parent") if mask else None,
@@ -102,6 +128,7 @@ def result_row(key: str, result: Data | None) -> Row:
     if result is None:
         return _row(RESULT, {}, {"stage": key, "done": False})
     made = {
+        **_scores(result),
         "stage": key,
         "done": True,
         "attempts": result.get("attempt"),
@@ -145,7 +172,8 @@ def run_row(run_id: str, run: Data) -> Row:
 
 def trial_row(trial: Data) -> Row:
     """Return a trial as `TRIAL`, then its number of iterations."""
-    return (*(trial.get(name) for name in TRIAL), len(trial["path"]) - 1)
+    made = {"task": trial.get("task", DEFAULT_TASK)}
+    return (*_row(TRIAL, trial, made), len(trial["path"]) - 1)
 
 
 def path_rows(trial: Data) -> list[Row]:
@@ -230,7 +258,7 @@ class LogRows:
         epoch = record.get("epoch")
         if not isinstance(epoch, int):
             return
-        row = (stage, epoch, *map(record.get, EPOCH), moment(record.get("time")))
+        row = (stage, epoch, *_row(EPOCH, record, _scores(record)), moment(record.get("time")))
         self.epochs[stage, epoch] = row
         for first_step, lr in record.get("rates") or []:
             last_step, last = self.last_rate.get(stage, (-1, None))
