@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # the plan's models and the scheduler take 0.5 s to import
     from prunectl.scheduler.devices.base import Device
     from prunectl.scheduler.eta import Cost
     from prunectl.scheduler.graph import Preview
+    from prunectl.spec.task import Metric
 
 HEADINGS = (
     *("network", "data set", "recipe", "strategy", "retrain"),
@@ -34,9 +35,10 @@ RUN_HEADINGS = (
     *("prunectl", "torch", "commit", "command"),
 )
 STAGE_HEADINGS = (
-    *("iteration", "sparsity", "state", "accuracy", "attempts"),
+    *("iteration", "sparsity", "state", "score", "attempts"),
     *("seconds", "device", "torch", "stage"),
 )
+"""Of which the score has the name of its metric."""
 
 
 def show(
@@ -229,8 +231,9 @@ def _print_trial(facts: TrialFacts) -> None:
         out.print(f"{name:12}{value}", markup=False, soft_wrap=True)
     runs = [_run_row(record) for record in facts.runs]
     out.print(table(RUN_HEADINGS, runs, left=range(len(RUN_HEADINGS))))
-    stages = [_stage_row(stage) for stage in facts.stages]
-    out.print(table(STAGE_HEADINGS, stages, left=(2, 6, 7, 8)))
+    stages = [_stage_row(stage, facts.metric) for stage in facts.stages]
+    headings = [facts.metric.name if name == "score" else name for name in STAGE_HEADINGS]
+    out.print(table(headings, stages, left=(2, 6, 7, 8)))
 
 
 def _run_row(record: dict[str, Any]) -> list[str]:
@@ -253,7 +256,7 @@ def _run_row(record: dict[str, Any]) -> list[str]:
     ]
 
 
-def _stage_row(stage: StageFacts) -> list[str]:
+def _stage_row(stage: StageFacts, metric: Metric) -> list[str]:
     result = stage.result or {}
 
     def number(name: str, form: str) -> str:
@@ -264,7 +267,7 @@ def _stage_row(stage: StageFacts) -> list[str]:
         str(stage.iteration),
         f"{float(stage.target_sparsity):.4g}",
         stage.state + (f", {result['flag']}" if result.get("flag") else ""),
-        number("accuracy", ".2f"),
+        number(metric.name, f".{metric.digits}f"),
         number("attempt", "d"),
         number("seconds", ".1f"),
         str(result.get("device_name") or DASH),

@@ -4,7 +4,7 @@ An exported network is two safetensors files, `NAME.safetensors` with its parame
 the dense iteration, `NAME.mask.safetensors` with a boolean tensor for each prunable layer: True where a weight is
 kept. Pruned weights are zero in the first. Both carry as metadata, all text: network (settings, JSON), data,
 normalize (JSON), plan, trial, cell, strategy and the other labels, seed, iteration, stage, target_sparsity,
-sparsity, accuracy and top5 (percent), flag. To load one, with prunectl and torch:
+sparsity, flag, and what the task measured under the names of its metrics. To load one, with prunectl and torch:
 
     with safe_open("NAME.safetensors", "pt") as file:
         settings = NetworkSettings(**json.loads(file.metadata()["network"]))
@@ -19,6 +19,7 @@ from typing import Any
 
 from prunectl.errors import ControlError, StoreError
 from prunectl.results.formats import save
+from prunectl.results.metrics import trial_metrics
 from prunectl.store.db import query
 from prunectl.store.files import dumps, read_json
 from prunectl.store.paths import StorePaths
@@ -117,8 +118,7 @@ def _metadata(found: FoundTrial, iteration: int, result: dict[str, Any]) -> dict
         "sparsity": repr(1 - kept / prunable),
         "kept": kept,
         "prunable": prunable,
-        "accuracy": result.get("accuracy"),
-        "top5": result.get("top5"),
+        **{metric.name: result.get(metric.name) for metric in trial_metrics(found).metrics},
         "flag": result.get("flag"),
     }
     return {name: str(value) for name, value in values.items() if value is not None}

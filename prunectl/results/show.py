@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from prunectl.errors import StoreError
+from prunectl.results.metrics import trial_metrics
+from prunectl.spec.task import Metric
 from prunectl.store.files import read_json
 from prunectl.store.paths import StageState, StorePaths, stage_state
 from prunectl.store.records.plan import FoundTrial, find_trial
@@ -47,6 +49,8 @@ class TrialFacts:
     runs: list[dict[str, Any]]
     """Records of the runs that were started with this version of the plan, oldest first."""
     stages: list[StageFacts]
+    metric: Metric
+    """The score of its task."""
 
     @property
     def plan_text(self) -> str:
@@ -92,6 +96,7 @@ def trial_facts(paths: StorePaths, trial: str) -> TrialFacts:
         command=("prunectl", "run", file, *changes, "--store", str(paths.root)),
         runs=_runs(paths, found.study.digest),
         stages=_stages(paths, found),
+        metric=trial_metrics(found).score,
     )
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from prunectl.errors import StoreError
 from prunectl.monitor.snapshot import TrialView
+from prunectl.results.metrics import KNOWN, task_metrics
+from prunectl.spec.task import DEFAULT_TASK, TaskMetrics
 from prunectl.store.files import read_json
 from prunectl.store.journal import Record, read
 from prunectl.store.paths import StorePaths
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from prunectl.store.db.replica import Replica
 
 SEEDS = """
-SELECT seed, accuracy, flag, done FROM points
+SELECT seed, score, flag, done FROM points
 WHERE plan = $plan AND cell = $cell AND iteration = $iteration ORDER BY seed
 """
 
@@ -45,7 +47,7 @@ class SeedPoint:
     """One seed of a cell."""
 
     seed: int
-    accuracy: float | None
+    score: float | None
     flag: str | None
     done: bool
 
@@ -104,6 +106,7 @@ class TrialLogs:
         self._paths = paths
         self._records: dict[str, tuple[list[Record], int]] = {}
         self._specs: dict[str, dict[str, Any]] = {}
+        self._tasks: Mapping[str, TaskMetrics] = KNOWN
 
     def detail(
         self, view: TrialView, varied: tuple[str, ...] = (), replay: str | None = None
@@ -123,7 +126,14 @@ class TrialLogs:
                 self._read_spec(key)
         records_of = {key: self._records[key][0] for key in view.path if key in self._records}
         again = self._records[replay][0] if replay else ()
-        return detail_of(view, records_of, self._specs, varied, again)
+        self._read_task(view.path[0])
+        return detail_of(view, records_of, self._specs, varied, again, self._tasks)
+
+    def _read_task(self, key: str) -> None:
+        """Read what the stage's task measures, unless that is known: most screens need no database for it."""
+        task = self._specs.get(key, {}).get("task", DEFAULT_TASK)
+        if task not in self._tasks and self._paths.database.exists():
+            self._tasks = task_metrics(self._paths)
 
     def _read_spec(self, key: str) -> None:
         try:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from prunectl.monitor.snapshot import TrialView
+from prunectl.results.metrics import KNOWN, metrics_of, title
+from prunectl.spec.task import CLASSIFICATION, Metric, TaskMetrics
 from prunectl.store.journal import Record
 from prunectl.store.records.events import last, latest_epochs
 from prunectl.tui import text as t
@@ -17,11 +19,11 @@ Records = Sequence[Record]
 
 @dataclass(frozen=True)
 class Pruning:
-    """Where an iteration began: at `x`, with this accuracy right after the weights were removed, in percent."""
+    """Where an iteration began: at `x`, with this score right after the weights were removed."""
 
     x: float
     sparsity: str
-    accuracy: float | None
+    score: float | None
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,29 @@ class Detail:
     settings: tuple[Setting, ...] = ()
     log: tuple[LogLine, ...] = ()
     dense: float | None = None
-    """Accuracy of the dense network at its end, percent."""
+    """Score of the dense network at its end."""
+    measured: TaskMetrics = CLASSIFICATION
+    """What its task measures."""
+
+    @property
+    def metric(self) -> Metric:
+        """The score."""
+        return self.measured.score
+
+    @property
+    def last(self) -> float | None:
+        """The score of the last epoch."""
+        return t.finite(self.epochs[-1][1].get(self.metric.name)) if self.epochs else None
+
+    @property
+    def curves(self) -> dict[str, str]:
+        """What can be drawn: fields of `epoch` records, and their names; the score first."""
+        score, *others = (
+            (metric.name, f"test {title(metric)}") for metric in self.measured.metrics
+        )
+        return dict(
+            [score, ("loss", "test loss"), ("train_loss", "training loss"), ("lr", "rate"), *others]
+        )
 
 
 def detail_of(
@@ -80,6 +104,7 @@ def detail_of(
     specs: Mapping[str, Mapping[str, Any]],
     varied: Sequence[str] = (),
     replay: Records = (),
+    tasks: Mapping[str, TaskMetrics] = KNOWN,
 ) -> Detail:
     """Join the logs of a trial's stages.
 
@@ -90,7 +115,10 @@ def detail_of(
         varied: labels that the plan varies.
         replay: the log of a stage that trains the dense network again. It is in the log only: on the curve it is what
             the dense network did before.
+        tasks: what is measured of each task.
     """
+    measured = metrics_of(tasks, specs.get(view.path[0], {}).get("task"))
+    metric = measured.score
     points: list[tuple[float, Record]] = []
     prunings: list[Pruning] = []
     layers: tuple[Layer, ...] = ()
@@ -99,21 +127,21 @@ def detail_of(
     start = 0.0
     for iteration, key in enumerate(view.path):
         found, goal = records.get(key, ()), view.sparsities[iteration]
-        log += _log(found, key, iteration, goal)
+        log += _log(found, key, iteration, goal, metric)
         epochs = latest_epochs(found)
         points += [(start + (t.finite(record.get("step")) or 0.0), record) for record in epochs]
         if pruned := last(found, "pruned"):
-            prunings.append(Pruning(start, goal, t.finite(pruned.get("accuracy_pruned"))))
+            prunings.append(Pruning(start, goal, t.finite(pruned.get(f"{metric.name}_pruned"))))
             rows = pruned.get("layers") or ()
             layers = tuple(Layer(str(x["name"]), int(x["total"]), int(x["kept"])) for x in rows)
         done = last(found, "done")
         if done is None:
             break
         if iteration == 0:
-            dense = t.finite(done.get("accuracy"))
+            dense = t.finite(done.get(metric.name))
         start += t.finite(done.get("steps")) or (epochs[-1].get("step", 0) if epochs else 0)
     if replay:
-        log += _log(replay, "replay", 0, "0", "replay: ")
+        log += _log(replay, "replay", 0, "0", metric, "replay: ")
         log.sort(key=lambda line: line.time)
     return Detail(
         tuple(points),
@@ -122,6 +150,7 @@ def detail_of(
         tuple(settings(view, specs, varied)),
         tuple(log),
         dense,
+        measured,
     )
 
 
@@ -129,19 +158,23 @@ def detail_of(
 
 
 def _log(
-    records: Records, key: str, iteration: int, goal: str, prefix: str = ""
+    records: Records, key: str, iteration: int, goal: str, metric: Metric, prefix: str = ""
 ) -> Iterator[LogLine]:
     for record in records:
-        line = log_line(record, iteration, goal)
+        line = log_line(record, iteration, goal, metric)
         if line is not None:
             text, style = line
             name = f"{key}/{record.get('seq')}"
             yield LogLine(name, record.get("time", 0.0), prefix + text, style)
 
 
-def log_line(record: Record, iteration: int, goal: str) -> tuple[str, str] | None:
-    """Return a record as text and style; None for what says nothing to a reader."""
+def log_line(record: Record, iteration: int, goal: str, metric: Metric) -> tuple[str, str] | None:
+    """Return a record as text and style; None for what says nothing to a reader. `metric` is the task's score."""
     get, number = record.get, t.number
+
+    def score(suffix: str = "") -> str:
+        return f"{metric.name} {number(get(metric.name + suffix), metric.digits)}"
+
     match get("type"):
         case "start":
             return _started(record, iteration, goal), "accent"
@@ -149,15 +182,13 @@ def log_line(record: Record, iteration: int, goal: str) -> tuple[str, str] | Non
             dead = get("dead_layers") or ()
             lost = f", dead layers: {', '.join(map(str, dead))}" if dead else ""
             kept = f"{t.short(get('kept'))} of {t.short(get('prunable'))} weights kept"
-            accuracy = number(get("accuracy_pruned"))
-            return f"pruned: {kept}, accuracy {accuracy}{lost}", "bad" if dead else "warn"
+            return f"pruned: {kept}, {score('_pruned')}{lost}", "bad" if dead else "warn"
         case "begin":
             what = "retraining" if iteration else "training"
-            return f"{what} starts from accuracy {number(get('accuracy_start'))}", ""
+            return f"{what} starts from {score('_start')}", ""
         case "epoch":
             losses = f"loss {number(get('loss'), 4)}  train {number(get('train_loss'), 4)}"
-            accuracy = f"epoch {get('epoch')}  accuracy {number(get('accuracy'))}"
-            return f"{accuracy}  {losses}  lr {t.short(get('lr'))}", ""
+            return f"epoch {get('epoch')}  {score()}  {losses}  lr {t.short(get('lr'))}", ""
         case "checkpoint":
             return f"checkpoint at step {get('step')}", "dim"
         case "note":
@@ -169,10 +200,7 @@ def log_line(record: Record, iteration: int, goal: str) -> tuple[str, str] | Non
         case "done":
             flag = f", {get('flag')}" if get("flag") else ""
             took = t.duration(get("seconds"))
-            return (
-                f"done: accuracy {number(get('accuracy'))}{flag} ({took})",
-                "bad" if flag else "good",
-            )
+            return f"done: {score()}{flag} ({took})", "bad" if flag else "good"
     return None
 
 
