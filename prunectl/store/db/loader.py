@@ -21,10 +21,10 @@ from prunectl.store.db.ingest_offsets import (
     write_offsets,
 )
 from prunectl.store.db.rows import LogRows, PlanRows
-from prunectl.store.journal import Log
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.base import Found, read_record
 from prunectl.store.records.events import read_events
+from prunectl.store.records.journal import Log
 from prunectl.store.records.plan import read_plan
 from prunectl.store.records.provenance import RunRecord
 from prunectl.store.records.result import Result

@@ -21,9 +21,9 @@ from prunectl.spec.study import Study
 from prunectl.spec.task import TaskMetrics
 from prunectl.spec.trial import Trial
 from prunectl.store.db.database import Row
-from prunectl.store.journal import Log
 from prunectl.store.records.base import encode
 from prunectl.store.records.events import Epoch, Pruned
+from prunectl.store.records.journal import Log
 from prunectl.store.records.provenance import RunRecord
 from prunectl.store.records.result import Result
 from prunectl.store.records.scheduler_log import kind
@@ -166,7 +166,7 @@ def run_row(run_id: str, run: RunRecord) -> Row:
     )
 
 
-_trial_fields: Callable[[Trial], tuple[Any, ...]] = attrgetter(*TRIAL)
+_trial_fields: Callable[[Trial], tuple[Any, ...]] = attrgetter("id", *TRIAL[1:])
 
 
 def trial_row(trial: Trial) -> Row:
@@ -177,7 +177,7 @@ def trial_row(trial: Trial) -> Row:
 def path_rows(trial: Trial) -> list[Row]:
     """Return (trial, iteration, stage, target sparsity) of each iteration."""
     steps = zip(trial.path, trial.sparsities, strict=True)
-    return [(trial.trial, k, stage, float(aim)) for k, (stage, aim) in enumerate(steps)]
+    return [(trial.id, k, stage, float(aim)) for k, (stage, aim) in enumerate(steps)]
 
 
 def task_rows(task: str, measures: TaskMetrics) -> list[Row]:
@@ -209,9 +209,12 @@ class PlanRows:
             digest,
             row[PLAN.index("created")],
             row,
-            {trial.trial: trial_row(trial) for trial in study.trials},
-            {trial.trial: path_rows(trial) for trial in study.trials},
-            [(*spec_row(key, stage.spec), stage.epoch_steps) for key, stage in study.stages.items()],
+            {trial.id: trial_row(trial) for trial in study.trials},
+            {trial.id: path_rows(trial) for trial in study.trials},
+            [
+                (*spec_row(key, stage.spec), stage.epoch_steps)
+                for key, stage in study.stages.items()
+            ],
             [row for task, measures in study.tasks.items() for row in task_rows(task, measures)],
         )
 
@@ -275,5 +278,3 @@ def _rest(line: bytes) -> str:
     """Return the members of a record that are no columns of `events`, as they stand in the log."""
     members: dict[str, msgspec.Raw] = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
     return _text({name: raw for name, raw in members.items() if name not in _OWN_COLUMNS})
-
-

@@ -106,7 +106,7 @@ def find_trial(paths: StorePaths, beginning: str) -> FoundTrial:
     versions = all_versions(paths, read_outline)
     if not versions:
         raise StoreError(f"{paths.root} holds no plans; `prunectl run PLAN` makes some")
-    digests = {trial.trial: study.digest for study in versions for trial in study.trials}
+    digests = {trial.id: study.digest for study in versions for trial in study.trials}
     name = match_id(digests, beginning) if beginning else None
     if name is None:
         raise ControlError(
@@ -114,7 +114,7 @@ def find_trial(paths: StorePaths, beginning: str) -> FoundTrial:
             "`prunectl sql 'SELECT trial, plan, strategy, seed FROM trials'` lists them"
         )
     study = read_study(paths, digests[name])
-    return FoundTrial(next(each for each in study.trials if each.trial == name), study)
+    return FoundTrial(next(each for each in study.trials if each.id == name), study)
 
 
 def match_id(trials: Iterable[str], beginning: str) -> str | None:
