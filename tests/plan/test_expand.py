@@ -8,9 +8,10 @@ import pytest
 
 from prunectl.plan.expand import Expansion, expand
 from prunectl.plan.load import loads
-from prunectl.spec.key import spec_from_dict, spec_to_dict, stage_key
+from prunectl.spec.key import Spec, stage_key
 from prunectl.spec.lr_schedule import constant, window
 from prunectl.spec.stage import Stage
+from prunectl.store.records.base import decode
 from tests.support.tiny_plans import tiny_plan
 
 TINY = tiny_plan(
@@ -111,7 +112,7 @@ def test_rewinding_inside_the_last_phase_is_fine_tuning() -> None:
     """Both come to the same stage, so it is trained once."""
     expansion = tiny(overrides=('recipe.retrain.lr-rewind="2ep"', 'recipe.retrain.fine-tune="2ep"'))
     assert path(expansion, "fine-tune") == path(expansion, "lr-rewind")
-    trials = {trial.strategy: trial.trial for trial in expansion.trials if trial.seed == 0}
+    trials = {trial.strategy: trial.id for trial in expansion.trials if trial.seed == 0}
     assert trials["fine-tune"] != trials["lr-rewind"]
 
 
@@ -159,7 +160,7 @@ scope = ["global", "layerwise"]
     )
     assert len(expansion.trials) == 6 * 4
     assert len({trial.cell for trial in expansion.trials}) == 3 * 4
-    assert expansion.record()["axes"] == [
+    assert list(expansion.study().axes) == [
         "strategy",
         "recipe.optimizer.weight_decay",
         "pruning.scope",
@@ -194,6 +195,6 @@ def test_how_it_runs_never_enters_a_key() -> None:
 
 def test_specs_survive_json() -> None:
     for key, spec in tiny().stages.items():
-        again = spec_from_dict(spec_to_dict(spec))
+        again = decode(Spec(1, spec).to_json(), Spec, "a test").stage
         assert again == spec
         assert stage_key(again) == key

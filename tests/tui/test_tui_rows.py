@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
+import msgspec
 import pytest
 
 from prunectl.monitor.snapshot import SchedulerView, Snapshot
 from prunectl.results.leaderboard import boards
-from prunectl.results.metrics import KNOWN
-from prunectl.spec.task import CLASSIFICATION
+from prunectl.spec.task import CLASSIFICATION, KNOWN
+from prunectl.store.records.events import Epoch, Event
 from prunectl.tui import sql_view
 from prunectl.tui import status_lines as status
 from prunectl.tui import text as t
@@ -92,24 +93,23 @@ def test_what_all_trials_share_is_not_named() -> None:
     snapshot = made.busy()
     study = study_of(snapshot.trials)
     assert study == Study()
-    assert method(snapshot.trials[0].labels, study) == "fine-tune"
-    other = replace(
-        snapshot.trials[0],
-        cell="z",
-        labels=made.labels("fine-tune") | {"network": "vgg-16", "scope": "uniform"},
-    )
+    assert method(snapshot.trials[0].trial.labels, study) == "fine-tune"
+    first = snapshot.trials[0]
+    changed = msgspec.structs.replace(first.trial, cell="z", network="vgg-16", scope="uniform")
+    other = replace(first, trial=changed)
     varied = study_of((*snapshot.trials, other))
     assert varied.varied == ("scope",)
     assert varied.places == ("network",)
-    assert method(other.labels, varied) == "fine-tune uniform"
+    assert method(other.trial.labels, varied) == "fine-tune uniform"
 
 
 def test_a_length_that_follows_from_the_strategy_tells_nothing() -> None:
     trials = [
         replace(
             view,
-            cell=view.labels["strategy"],
-            labels={**view.labels, "retrain": view.labels["strategy"]},
+            trial=msgspec.structs.replace(
+                view.trial, cell=view.trial.strategy, retrain=view.trial.strategy
+            ),
         )
         for view in made.busy().trials
     ]
@@ -120,7 +120,7 @@ def test_running_rows_mark_what_goes_wrong() -> None:
     snapshot = made.busy()
     found = snapshot.running
     assert [trouble(view) for view in found] == ["", "diverged"]
-    assert trouble(made.running(snapshot.trials[0], accuracies=(90.0, 10.0))) == "collapsing"
+    assert trouble(made.running(snapshot.trials[0], scores=(90.0, 10.0))) == "collapsing"
     assert [phase(view) for view in found] == ["it 1/3", "it 1/3"]
     assert phase(replace(found[0], replay=True)) == "replay"
     for column in running_columns(Study(places=("network",))):
@@ -205,7 +205,7 @@ def test_never_a_hundred_percent_before_the_end() -> None:
 
 def test_a_trial_from_its_logs() -> None:
     view = made.trial("lr-rewind", 0, "running", 2)
-    found = {key: made.records(k) for k, key in enumerate(view.path[:3])}
+    found = {key: made.records(k) for k, key in enumerate(view.trial.path[:3])}
     detail = detail_of(view, found, {}, ("strategy",))
     assert [step for step, _ in detail.epochs[:5]] == [250, 500, 750, 1000, 1250]
     assert [(p.x, p.sparsity, p.score) for p in detail.prunings] == [
@@ -220,27 +220,17 @@ def test_a_trial_from_its_logs() -> None:
 def test_epochs_logged_again_after_a_crash_count_once() -> None:
     view = made.trial("lr-rewind", 0, "running", 0)
     epochs = [
-        {"type": "epoch", "epoch": 1, "step": 250, "accuracy": 80.0, "attempt": 1},
-        {"type": "epoch", "epoch": 2, "step": 500, "accuracy": 81.0, "attempt": 1},
-        {"type": "epoch", "epoch": 2, "step": 500, "accuracy": 82.0, "attempt": 2},
+        Epoch(epoch=1, step=250, score=80.0, attempt=1),
+        Epoch(epoch=2, step=500, score=81.0, attempt=1),
+        Epoch(epoch=2, step=500, score=82.0, attempt=2),
     ]
-    detail = detail_of(view, {view.path[0]: epochs}, {})
-    assert [record["accuracy"] for _, record in detail.epochs] == [80.0, 82.0]
+    detail = detail_of(view, {view.trial.path[0]: epochs}, {})
+    assert [record.score for _, record in detail.epochs] == [80.0, 82.0]
 
 
 def test_log_lines_take_anything() -> None:
-    for kind in (
-        "start",
-        "pruned",
-        "begin",
-        "epoch",
-        "checkpoint",
-        "note",
-        "interrupted",
-        "failed",
-        "done",
-    ):
-        line = log_line({"type": kind}, 1, "0.5", CLASSIFICATION.score)
+    for kind in get_args(Event):
+        line = log_line(kind(), 1, "0.5", CLASSIFICATION.score)
         assert line is not None
         assert isinstance(line[0], str)
     assert log_line({"type": "unheard of"}, 1, "0.5", CLASSIFICATION.score) is None
