@@ -26,6 +26,7 @@ from prunectl.tui.rows.trials import TrialList
 from prunectl.tui.trial_detail import detail_of, log_line
 from prunectl.tui.widgets.curve import Picture
 from tests.support import fake_snapshot as made
+from tests.support.other_task import REGRESSION, TASK_NAME
 
 NAN, INF = float("nan"), float("inf")
 
@@ -294,3 +295,44 @@ def test_the_list_of_questions() -> None:
     listed = sql_view.entries({"best": "SELECT 1"}, ["SELECT 2"], replica.tables())
     assert [entry.kind for entry in listed][:4] == ["heading", "recipe", "heading", "history"]
     assert next(entry for entry in listed if entry.key == "t/epochs").text == "  epochs  61,204"
+
+
+# another task than classification
+
+
+def test_a_board_of_another_task_has_its_names_digits_and_direction() -> None:
+    rows = [
+        {name: value / 100 if name in ("mean", "std", "ci", "delta", "delta_ci") and value else value
+         for name, value in (row | {"task": TASK_NAME}).items()}
+        for row in made.board_rows()
+    ]  # fmt: skip
+    board = boards(rows, {TASK_NAME: REGRESSION})[0]
+    assert b.title(board, 0, 1, False).endswith("test rmse, mean±std (n) (lower is better)")
+    lines = b.method_rows(board, Boards((board,)))
+    wide = b.board_columns(board, wide=True, delta=False)
+    assert wide[1].cell(lines[1]) == Cell("0.9290±0.0021 (3)★", "good", "+0.0040")
+    assert wide[1].width >= len("0.9290±0.0021 (2/3)≈!")
+    narrow = b.board_columns(board, wide=False, delta=True)
+    assert narrow[1].cell(lines[1]).text == "+0.0040★"
+    said = " ".join(b.cell_text(lines[1], 0.5, lines[1].cells[0.5], ()))
+    assert "0.9290 ± 0.0021 (n 3)" in said
+    assert "95 % [0.9238, 0.9342]" in said
+
+
+def test_a_trial_of_another_task_shows_what_that_measures() -> None:
+    view = made.trial("lr-rewind", 0)
+    spec = {view.path[0]: {"task": TASK_NAME}}
+    log = [
+        {"type": "begin", "rmse_start": 0.5},
+        {"type": "epoch", "epoch": 1, "step": 250, "rmse": 0.25, "r2": 0.5, "attempt": 1},
+        {"type": "done", "rmse": 0.2, "steps": 250, "seconds": 1.0, "flag": None},
+    ]
+    detail = detail_of(view, {view.path[0]: log}, spec, tasks={TASK_NAME: REGRESSION})
+    assert (detail.last, detail.dense) == (0.25, 0.2)
+    assert list(detail.curves.values()) == [
+        "test rmse", "test loss", "training loss", "rate", "test r2",
+    ]  # fmt: skip
+    texts = [line.text for line in detail.log]
+    assert texts[0].endswith("starts from rmse 0.5000")
+    assert texts[1].startswith("epoch 1  rmse 0.2500")
+    assert texts[2].startswith("done: rmse 0.2000")
