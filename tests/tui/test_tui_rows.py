@@ -11,7 +11,8 @@ import pytest
 from prunectl.monitor.snapshot import SchedulerView, Snapshot
 from prunectl.results.leaderboard import boards
 from prunectl.spec.task import CLASSIFICATION, KNOWN
-from prunectl.store.records.events import Epoch, Event
+from prunectl.store.records.events import Begin, Epoch, Event
+from prunectl.store.records.result import Result
 from prunectl.tui import sql_view
 from prunectl.tui import status_lines as status
 from prunectl.tui import text as t
@@ -321,13 +322,13 @@ def test_a_board_of_another_task_has_its_names_digits_and_direction() -> None:
 
 def test_a_trial_of_another_task_shows_what_that_measures() -> None:
     view = made.trial("lr-rewind", 0)
-    spec = {view.path[0]: {"task": TASK_NAME}}
+    view = replace(view, trial=msgspec.structs.replace(view.trial, task=TASK_NAME))
     log = [
-        {"type": "begin", "rmse_start": 0.5},
-        {"type": "epoch", "epoch": 1, "step": 250, "rmse": 0.25, "r2": 0.5, "attempt": 1},
-        {"type": "done", "rmse": 0.2, "steps": 250, "seconds": 1.0, "flag": None},
+        Begin(score_start=0.5, metrics={"rmse_start": 0.5}),
+        Epoch(epoch=1, step=250, score=0.25, metrics={"rmse": 0.25, "r2": 0.5}),
+        Result(score=0.2, metrics={"rmse": 0.2}, steps=250, seconds=1.0),
     ]
-    detail = detail_of(view, {view.path[0]: log}, spec, tasks={TASK_NAME: REGRESSION})
+    detail = detail_of(view, {view.trial.path[0]: log}, {}, tasks={TASK_NAME: REGRESSION})
     assert (detail.last, detail.dense) == (0.25, 0.2)
     assert list(detail.curves.values()) == [
         "test rmse", "test loss", "training loss", "rate", "test r2",
