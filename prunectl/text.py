@@ -1,4 +1,4 @@
-"""How numbers are written for people, on the terminal, in the terminal UI and in tables alike."""
+"""How numbers are written for people: in logs, on the terminal, in the terminal UI and in tables alike."""
 
 from __future__ import annotations
 

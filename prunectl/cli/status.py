@@ -12,8 +12,8 @@ import typer
 from prunectl.cli.support.options import StoreOption
 from prunectl.cli.support.tables import console, table
 from prunectl.errors import StoreError
-from prunectl.results.text import DASH, duration
 from prunectl.store.paths import StorePaths
+from prunectl.text import DASH, duration
 
 if TYPE_CHECKING:  # reading a store takes 0.1 s to import, which `--help` must not pay
     from prunectl.monitor.snapshot import RunningView, SchedulerView, Snapshot

@@ -11,11 +11,11 @@ from dataclasses import astuple, dataclass
 from prunectl.results.formats import text_table, typed_table
 from prunectl.results.leaderboard import BOARD_LABELS, Board, BoardRow
 from prunectl.results.statistics import LOSSES, largest_compression
-from prunectl.results.text import DASH
 from prunectl.results.ties import BySeed, Record, record
 from prunectl.store.db import query
 from prunectl.store.db.query import Result
 from prunectl.store.paths import StorePaths
+from prunectl.text import DASH
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from prunectl.store.records.plan import Study, current_studies
 from prunectl.store.records.requests import PAST, Request, TrialAction, make_request
 from prunectl.store.records.scheduler_log import History
 from prunectl.store.select import find_trials
+from prunectl.text import plural
 
 ANSWER_SECONDS = 15.0
 
@@ -189,4 +190,4 @@ def action_record(
 def done_text(do: str, count: int) -> str:
     """Return the action in words: "cancelled 3 trials"."""
     word = PAST.get(do, "set the priority of")
-    return f"{word} {count} trial{'' if count == 1 else 's'}"
+    return f"{word} {plural(count, 'trial')}"

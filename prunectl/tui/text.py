@@ -6,11 +6,11 @@ import math
 import time
 from collections.abc import Iterable
 
-from prunectl.results.text import DASH as DASH
-from prunectl.results.text import duration as duration
-from prunectl.results.text import finite as finite
-from prunectl.results.text import plural as plural
-from prunectl.results.text import signed as signed
+from prunectl.text import DASH as DASH
+from prunectl.text import duration as duration
+from prunectl.text import finite as finite
+from prunectl.text import plural as plural
+from prunectl.text import signed as signed
 
 STATES = {
     "running": ("▶", "accent"),

@@ -32,6 +32,7 @@ from dataclasses import dataclass, field
 
 from prunectl.store.journal import Record, read
 from prunectl.store.paths import StorePaths
+from prunectl.text import plural
 
 
 @dataclass
@@ -129,7 +130,7 @@ def _describe(record: Record) -> str:
         case "run_ended":
             return f"run {record['run']} {record['reason']}"
         case "queued":
-            done = f"{record['done']} of {_count(record['stages'], 'stage')} done"
+            done = f"{record['done']} of {plural(record['stages'], 'stage')} done"
             return f"{record['name']} queued: {done}"
         case "dispatched":
             attempt = f", attempt {record['attempt']}" if record["attempt"] > 1 else ""
@@ -144,13 +145,13 @@ def _describe(record: Record) -> str:
             what = f"{record['reason']}: {record.get('message') or ''}".rstrip(": ")
             return f"failed, {what}" if record.get("final") else f"to be tried again, {what}"
         case "blocked":
-            return f"{_count(len(record['keys']), 'stage')} blocked ({record['reason']})"
+            return f"{plural(len(record['keys']), 'stage')} blocked ({record['reason']})"
         case "cancelled" | "held" | "released" | "retried" as kind:
             if record["trials"]:
-                return f"{kind} {_count(len(record['trials']), 'trial')}"
-            return f"{kind} {_count(len(record['keys']), 'stage')}"
+                return f"{kind} {plural(len(record['trials']), 'trial')}"
+            return f"{kind} {plural(len(record['keys']), 'stage')}"
         case "priority":
-            return f"priority of {_count(len(record['values']), 'trial')} set"
+            return f"priority of {plural(len(record['values']), 'trial')} set"
         case "drained" | "undrained" | "leased" as kind:
             return f"{record['device']} {kind} {record.get('reason', '')}".rstrip()
         case "lanes":
@@ -162,7 +163,3 @@ def _describe(record: Record) -> str:
             return f"{record['name']} {record['reason']}"
         case kind:
             return str(kind)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
