@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prunectl.cli.support.background import background, on_terminal
+from prunectl.cli.support.fresh_results import bring_up_to_date
 from prunectl.cli.support.options import DataOption, SetOption, SlotsOption, StoreOption
 from prunectl.cli.support.terminal import leave_if_closed, narrate
-from prunectl.errors import ExitCode, PrunectlError, StoreError
+from prunectl.errors import ExitCode, PrunectlError
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.plan import write_plans
 from prunectl.store.records.provenance import write_run
@@ -203,9 +204,7 @@ def _watch(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
 
 
 def _report_all_done(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
-    from prunectl.store.db.ingest import ingest
-
-    ingest(paths)
+    bring_up_to_date(paths)
     for expansion in expansions:
         narrate(
             f"{expansion.plan.content.name}: all {len(expansion.trials)} trials are done "
@@ -251,14 +250,8 @@ def _schedule(
 
 def _report(paths: StorePaths, expansions: Sequence[Expansion], outcome: Outcome) -> None:
     """Print the ranked table and what went wrong, and exit with the code that says so."""
-    from prunectl.store.db.ingest import ingest
-
     leave_if_closed()
-    try:
-        if ingest(paths).busy:
-            narrate("results.duckdb is held by another program: it may be behind")
-    except StoreError as error:
-        narrate(f"results.duckdb is behind: {error}")
+    bring_up_to_date(paths)
     _print_rank(paths, expansions)
     counts = ", ".join(f"{count} {state}" for state, count in outcome.trials.items() if count)
     narrate(f"trials: {counts}")

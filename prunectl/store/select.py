@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 
-from prunectl.errors import ControlError, QueryError, StoreError
-from prunectl.store.locks import is_held
+from prunectl.errors import ControlError, QueryError
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.plan import LABELS, Trial, current_studies, match_id
 from prunectl.store.records.scheduler_log import History
@@ -74,11 +72,8 @@ def _condition(name: str, value: str, history: History) -> Callable[[Trial], boo
 
 def _where(paths: StorePaths, condition: str) -> set[str]:
     from prunectl.store.db import query  # DuckDB takes 0.1 s to import: only where it is asked
-    from prunectl.store.db.ingest import ingest
 
-    # A live scheduler loads stages itself; a plan that it was given just now may still be missing.
-    with contextlib.suppress(StoreError):
-        ingest(paths, () if is_held(paths.scheduler_lock) else None)
+    query.bring_up_to_date(paths, plans=True)
     refused: list[QueryError] = []
     for table in ("trials", "iterations"):
         try:

@@ -29,7 +29,10 @@ AGAINST = {
         "plan/grid.py",
         "prunectl.ml.network_summary",
     ),
-    "Only ml and worker import torch, and bench, which measures them": ("results/statistics.py", "torch"),
+    "Only ml and worker import torch, and bench, which measures them": (
+        "results/statistics.py",
+        "torch",
+    ),
     "Only store.db imports duckdb": ("store/archive.py", "duckdb"),
     "Only tui imports textual": ("cli/stop.py", "textual"),
     "Only results imports matplotlib": ("cli/drain.py", "matplotlib"),
