@@ -31,7 +31,7 @@ def find_trials(
     history.catch_up(paths)
     chosen: set[str] = set()
     for selector in selectors if where is None else (selectors or ["all"]):
-        chosen |= _select(selector, trials, history)
+        chosen |= _select(paths, selector, trials, history)
     if where is not None:
         chosen &= _where(paths, where)
         if not chosen:
@@ -39,7 +39,9 @@ def find_trials(
     return [trial for name, trial in trials.items() if name in chosen]
 
 
-def _select(selector: str, trials: Mapping[str, Trial], history: History) -> set[str]:
+def _select(
+    paths: StorePaths, selector: str, trials: Mapping[str, Trial], history: History
+) -> set[str]:
     if selector == "all":
         found = set(trials)
     elif "=" in selector:
@@ -47,9 +49,8 @@ def _select(selector: str, trials: Mapping[str, Trial], history: History) -> set
         tests = [_condition(name.strip(), value.strip(), history) for name, value in conditions]
         found = {name for name, trial in trials.items() if all(test(trial) for test in tests)}
     else:
-        name = match_id(trials, selector)
-        found = {name} if name else set()
-    if not found or not selector:
+        found = {match_id(paths, trials, selector)}
+    if not found:
         raise ControlError(f"no trial matches {selector!r}")
     return found
 
