@@ -16,6 +16,7 @@ from prunectl.cli.support.fresh_results import bring_up_to_date
 from prunectl.cli.support.options import DataOption, SetOption, SlotsOption, StoreOption
 from prunectl.cli.support.terminal import leave_if_closed, narrate
 from prunectl.errors import ExitCode, PrunectlError
+from prunectl.spec.state import State
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.plan import write_plans
 from prunectl.store.records.provenance import write_run
@@ -199,17 +200,17 @@ def _watch(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
         return
     _print_rank(paths, expansions)
     counts = Watcher(paths).snapshot().counts
-    if counts.get("failed") or counts.get("blocked"):
+    if counts.get(State.FAILED) or counts.get(State.BLOCKED):
         raise typer.Exit(ExitCode.TRIAL_FAILED)
 
 
 def _report_all_done(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
-    bring_up_to_date(paths)
     for expansion in expansions:
         narrate(
             f"{expansion.plan.content.name}: all {len(expansion.trials)} trials are done "
             f"({len(expansion.stages)} stages in {paths.root})"
         )
+    bring_up_to_date(paths)
     _print_rank(paths, expansions)
 
 

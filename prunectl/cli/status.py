@@ -12,6 +12,7 @@ import typer
 from prunectl.cli.support.options import StoreOption
 from prunectl.cli.support.tables import console, table
 from prunectl.errors import StoreError
+from prunectl.spec.state import State
 from prunectl.store.paths import StorePaths
 from prunectl.text import DASH, duration
 
@@ -64,7 +65,7 @@ def _print(snapshot: Snapshot) -> None:
     for plan in snapshot.plans:
         if plan.stopped:
             out.print(f"{plan.name}: {plan.stopped}", markup=False)
-    unfinished = snapshot.counts.get("interrupted", 0) + snapshot.counts.get("waiting", 0)
+    unfinished = sum(snapshot.counts.get(s, 0) for s in (State.INTERRUPTED, State.WAITING))
     if not snapshot.scheduler.alive and unfinished:
         out.print("to go on: prunectl run PLAN, with the same --store")
 

@@ -1,8 +1,6 @@
 """Frozen values that describe a store at one moment, for viewers.
 
-Times are Unix seconds, durations seconds, accuracies percent, memory bytes. States are the words `waiting`,
-`held`, `running`, `done`, `failed`, `blocked`, `cancelled`, and `interrupted`: begun, not done, and no worker
-is running it.
+Times are Unix seconds, durations seconds, accuracies percent, memory bytes. States are those of `spec.state`.
 """
 
 from __future__ import annotations
@@ -11,18 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from prunectl.spec.state import State
 from prunectl.store.records.plan import Trial
-
-STATES = (
-    "waiting",
-    "held",
-    "running",
-    "done",
-    "failed",
-    "blocked",
-    "cancelled",
-    "interrupted",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +95,7 @@ class RunningView:
 class TrialView(Trial):
     """A trial of a plan, and how far it is."""
 
-    state: str
+    state: State
     iteration: int
     """Of the first stage that is not done; the last one where all are."""
     steps: int
@@ -179,7 +167,7 @@ class PlanView:
     digest: str
     active: bool
     """The live scheduler runs it."""
-    counts: Mapping[str, int]
+    counts: Mapping[State, int]
     """Trials by state."""
     stages: int
     stages_done: int
@@ -197,7 +185,7 @@ class Snapshot:
     store: str
     scheduler: SchedulerView
     plans: tuple[PlanView, ...] = ()
-    counts: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[State, int] = field(default_factory=dict)
     """Trials by state: of the plans that the live scheduler runs, or of all where none is running."""
     devices: tuple[DeviceView, ...] = ()
     running: tuple[RunningView, ...] = ()

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from prunectl.errors import StoreError
+from prunectl.spec.state import State
 from prunectl.store.files import read_json
-from prunectl.store.paths import StageState, StorePaths, stage_state
+from prunectl.store.paths import StorePaths, stage_state
 from prunectl.store.records.plan import FoundTrial, find_trial
 
 
@@ -24,7 +25,7 @@ class StageFacts:
     iteration: int
     stage: str
     target_sparsity: str
-    state: StageState
+    state: State
     result: dict[str, Any] | None
     """result.json; None where the stage is not done."""
 

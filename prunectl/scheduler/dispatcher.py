@@ -13,11 +13,12 @@ from prunectl.scheduler.device_pool import DevicePool
 from prunectl.scheduler.executors.local import WorkerPool
 from prunectl.scheduler.executors.worker_process import WorkerProcess
 from prunectl.scheduler.failures import Failures, circumstances, worker_loss, write_failure
-from prunectl.scheduler.items import Item, State
+from prunectl.scheduler.items import Item
 from prunectl.scheduler.log import SchedulerLog
 from prunectl.scheduler.plans import Plans
 from prunectl.scheduler.queue import Queue
 from prunectl.scheduler.timeouts import Timeouts
+from prunectl.spec.state import State
 from prunectl.store.files import DISK_ERRNOS, read_json, write_json
 from prunectl.store.locks import is_held
 from prunectl.store.paths import StorePaths
@@ -275,7 +276,7 @@ class Dispatcher:
         """Count the stages by state, those that a stop cut off as `interrupted`."""
         counts = self.queue.counts()
         cut = sum(self.queue.state(key) is State.WAITING for key in self._interrupted)
-        return {**counts, "waiting": counts["waiting"] - cut, "interrupted": cut}
+        return {**counts, State.WAITING: counts[State.WAITING] - cut, State.INTERRUPTED: cut}
 
 
 def _write_spec(path: Path, spec: dict[str, Any]) -> None:

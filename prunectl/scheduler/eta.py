@@ -13,9 +13,10 @@ from typing import Any
 from prunectl.errors import StoreError
 from prunectl.scheduler.devices.base import Device
 from prunectl.scheduler.graph import Node, StageGraph, workload_of
-from prunectl.scheduler.items import State, Workload
+from prunectl.scheduler.items import Workload
 from prunectl.scheduler.queue import Queue
 from prunectl.scheduler.slots import recorded_changes
+from prunectl.spec.state import State
 from prunectl.store.files import read_json
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.scheduler_log import History

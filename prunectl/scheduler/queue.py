@@ -12,9 +12,10 @@ import heapq
 import math
 from collections.abc import Callable, Iterable
 
-from prunectl.scheduler.items import Item, State, Workload, measure_chains
+from prunectl.scheduler.items import Item, Workload, measure_chains
 from prunectl.scheduler.queue_state import QueueState
 from prunectl.scheduler.slots import DeviceSlots
+from prunectl.spec.state import State
 
 RETRY_AFTER = 3
 """Dispatches that go before a failed stage is tried again, or one for each slot if those are more: so three

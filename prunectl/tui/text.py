@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterable
 
+from prunectl.spec.state import State
 from prunectl.text import DASH as DASH
 from prunectl.text import duration as duration
 from prunectl.text import finite as finite
@@ -13,14 +14,14 @@ from prunectl.text import plural as plural
 from prunectl.text import signed as signed
 
 STATES = {
-    "running": ("▶", "accent"),
-    "waiting": ("·", ""),
-    "held": ("∥", "warn"),
-    "done": ("✓", "good"),
-    "failed": ("✗", "bad"),
-    "blocked": ("!", "bad"),
-    "cancelled": ("⊘", "dim"),
-    "interrupted": ("!", "warn"),
+    State.RUNNING: ("▶", "accent"),
+    State.WAITING: ("·", ""),
+    State.HELD: ("∥", "warn"),
+    State.DONE: ("✓", "good"),
+    State.FAILED: ("✗", "bad"),
+    State.BLOCKED: ("!", "bad"),
+    State.CANCELLED: ("⊘", "dim"),
+    State.INTERRUPTED: ("!", "warn"),
 }
 """Glyph and style of each state of a trial: the glyph tells states apart where colours do not."""
 

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunectl.scheduler.eta import StepTimes, simulate
-from prunectl.scheduler.items import State, Workload
+from prunectl.scheduler.items import Workload
 from prunectl.scheduler.queue import Queue
+from prunectl.spec.state import State
 
 
 def chain(queue: Queue, trial: str, *keys: str, cost: float = 1.0) -> None:

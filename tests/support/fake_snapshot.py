@@ -26,6 +26,7 @@ from prunectl.monitor.snapshot import (
 )
 from prunectl.results.leaderboard import BOARD_LABELS, ROW_LABELS, boards
 from prunectl.results.samples import Sample
+from prunectl.spec.state import State
 from prunectl.store.db.query import Result
 from prunectl.store.db.replica import Table
 from prunectl.store.paths import StorePaths
@@ -74,7 +75,7 @@ def trial(
         "labels": labels(strategy),
         "path": path,
         "sparsities": SPARSITIES,
-        "state": state,
+        "state": State(state),
         "iteration": iteration,
         "steps": 4000,
         "steps_done": 4000 if state == "done" else 1000 * iteration,

@@ -55,6 +55,8 @@ class History:
     """`request` records by the request's id."""
     stopped: dict[str, str] = field(default_factory=dict)
     """Plans (digests) whose last run was stopped early, and why."""
+    _retried: dict[str, set[str]] = field(default_factory=dict)
+    """Trials that were retried since, by such a plan."""
     settled: dict[tuple[str, ...], Record] = field(default_factory=dict)
     """The last `lanes` record by model of device and workload."""
     offset: int = 0
@@ -71,6 +73,10 @@ class History:
         self.feed(records)
         return records
 
+    def is_stopped(self, plan: str, trial: str) -> bool:
+        """Return whether the trial rests because its plan (digest) was stopped early."""
+        return plan in self.stopped and trial not in self._retried[plan]
+
     def _feed(self, record: Record) -> None:
         trials = record.get("trials")
         match record["type"]:
@@ -82,6 +88,8 @@ class History:
                 self.held.difference_update(trials or ())
             case "retried":
                 self.cancelled.difference_update(trials or ())
+                for retried in self._retried.values():
+                    retried.update(trials or ())
                 for key in record.get("keys", ()):
                     self.failures.pop(key, None)
             case "priority":
@@ -104,6 +112,7 @@ class History:
                 self.stopped.pop(record["plan"], None)
             case "study_stopped":
                 self.stopped[record["plan"]] = record["reason"]
+                self._retried[record["plan"]] = set()
             case "request":
                 self.answered[record["request"]["id"]] = record
             case "run_started":
