@@ -10,6 +10,7 @@ from typing import Any
 
 from prunectl.errors import DiskError, StoreError
 from prunectl.scheduler.device_pool import DevicePool
+from prunectl.scheduler.eta import Pace
 from prunectl.scheduler.executors.local import WorkerPool
 from prunectl.scheduler.executors.worker_process import WorkerProcess
 from prunectl.scheduler.failures import Failures, circumstances, worker_loss, write_failure
@@ -33,31 +34,20 @@ class RunningStage:
     attempt: int
     since: float
     """Unix seconds."""
-    steps: int
-    step: int = 0
+    pace: Pace
     loss: float | None = None
     accuracy: float | None = None
     recall_deadline: float | None = None
     """Monotonic time at which a worker that was asked to leave the stage is killed."""
-    first_beat: tuple[float, int] | None = None
-    """(monotonic time, step) of the first beat: its speed is measured from there."""
     log_size: int = 0
     """Bytes of its event log that the database was told of."""
 
     def beat(self, progress: Message) -> None:
         """Take over what the worker reports."""
-        self.step = int(progress.get("step") or 0)
-        self.steps = int(progress.get("steps") or self.steps)
+        steps = int(progress.get("steps") or self.pace.steps)
+        self.pace.beat(time.monotonic(), int(progress.get("step") or 0), steps)
         self.loss = progress.get("loss")
         self.accuracy = progress.get("accuracy")
-        if self.first_beat is None:
-            self.first_beat = time.monotonic(), self.step
-
-    def seconds_left(self, per_step: float | None) -> float | None:
-        """Return the seconds left, by its own speed once that is known, else by that of its workload."""
-        if self.first_beat is not None and self.step > self.first_beat[1]:
-            per_step = (time.monotonic() - self.first_beat[0]) / (self.step - self.first_beat[1])
-        return None if per_step is None else max(0, self.steps - self.step) * per_step
 
 
 @dataclass(eq=False)
@@ -125,7 +115,7 @@ class Dispatcher:
             self.failures.failed(key, failure)
             return
         steps = sum(segment["steps"] for segment in node.spec["stage"]["lr"])
-        self.running[key] = RunningStage(worker, item.attempt, self.clock(), steps)
+        self.running[key] = RunningStage(worker, item.attempt, self.clock(), Pace(steps))
         self.log.append(
             "dispatched", key=key, device=device.id, worker=worker.number, attempt=item.attempt
         )

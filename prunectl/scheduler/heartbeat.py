@@ -18,7 +18,7 @@ MOST_STAGES = 100
 MOST_TRIALS = 200
 TIME_PART = 200
 """Forecasts may take a two-hundredth of the time."""
-STAGE_FACTS = ("attempt", "since", "step", "steps", "loss", "accuracy")
+STAGE_FACTS = ("attempt", "since", "loss", "accuracy")
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,8 @@ class Heartbeat:
             "worker": stage.worker.number,
             "pid": stage.worker.pid,
             **{name: getattr(stage, name) for name in STAGE_FACTS},
+            "step": stage.pace.step,
+            "steps": stage.pace.steps,
             "eta": self._seconds_left(self._queue.items[key]),
             "trials": len(self._queue.items[key].trials),
         }
@@ -104,7 +106,7 @@ class Heartbeat:
         stage = self._dispatcher.running.get(item.key)
         if stage is None:
             return plans.step_times.seconds(node)
-        return stage.seconds_left(plans.step_times.per_step(node.workload))
+        return plans.step_times.seconds_left(node, stage.pace, time.monotonic())
 
     def _eta(self, now: float, upcoming: list[str]) -> dict[str, Any]:
         started = time.monotonic()
