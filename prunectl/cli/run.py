@@ -17,6 +17,7 @@ from prunectl.cli.support.options import DataOption, SetOption, SlotsOption, Sto
 from prunectl.cli.support.terminal import leave_if_closed, narrate
 from prunectl.errors import ExitCode, PrunectlError
 from prunectl.spec.state import State
+from prunectl.store import narration
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.plan import write_plans
 from prunectl.store.records.provenance import write_run
@@ -274,7 +275,7 @@ def _report(paths: StorePaths, expansions: Sequence[Expansion], outcome: Outcome
 
 def _report_failure(paths: StorePaths, failure: Failure) -> None:
     """Print the first failure: its traceback, the end of its worker's log, and how full its device was."""
-    narrate(f"first failure: {failure.reason}: {failure.message}")
+    narrate(f"first failure: {narration.failure(failure.reason, failure.message)}")
     if failure.log:
         narrate("the last lines of its worker's log:")
         for line in failure.log.splitlines()[-LOG_LINES:]:

@@ -13,6 +13,7 @@ from prunectl.cli.support.options import StoreOption
 from prunectl.cli.support.tables import console, table
 from prunectl.errors import StoreError
 from prunectl.spec.state import State
+from prunectl.store import narration
 from prunectl.store.paths import StorePaths
 from prunectl.text import DASH, duration
 
@@ -61,7 +62,8 @@ def _print(snapshot: Snapshot) -> None:
         headings = ("running", "progress", "accuracy", "device", "left")
         out.print(table(headings, (_running(stage) for stage in snapshot.running)))
     for failure in snapshot.failures[:SHOWN]:
-        out.print(f"failed {failure.key[:8]}: {failure.reason}: {failure.message}", markup=False)
+        what = narration.failure(failure.reason, failure.message)
+        out.print(f"failed {failure.key[:8]}: {what}", markup=False)
     for plan in snapshot.plans:
         if plan.stopped:
             out.print(f"{plan.name}: {plan.stopped}", markup=False)

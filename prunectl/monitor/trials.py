@@ -8,6 +8,7 @@ from prunectl.monitor.snapshot import TrialView
 from prunectl.monitor.state import Change, StoreState
 from prunectl.spec.state import State, asked_of, trial_state
 from prunectl.store.journal import Record
+from prunectl.store.narration import failure
 from prunectl.store.records.plan import Study, Trial
 
 
@@ -106,7 +107,7 @@ class TrialViews:
             case State.FAILED:
                 failures = [history.failures[key] for key in trial.path if key in history.failures]
                 record = (failures or [self._failed_replays[trial.trial]])[0]
-                return f"{record['reason']}: {record.get('message') or ''}".rstrip(": ")
+                return failure(record["reason"], record.get("message"))
             case State.BLOCKED:
                 return history.stopped[study.digest]
             case State.WAITING if store.alive and study.digest in store.beat.get("plans", ()):

@@ -29,9 +29,9 @@ from prunectl.monitor.state import Change, LogTail, StoreState
 from prunectl.monitor.trials import TrialViews
 from prunectl.spec.state import State
 from prunectl.store.journal import Record
+from prunectl.store.narration import QUIET, describe
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.plan import Study
-from prunectl.store.records.scheduler_log import QUIET, describe
 
 QUEUE = 500
 """Trials of the queue that a snapshot lists."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterable
 
@@ -10,8 +9,11 @@ from prunectl.spec.state import State
 from prunectl.text import DASH as DASH
 from prunectl.text import duration as duration
 from prunectl.text import finite as finite
+from prunectl.text import number as number
 from prunectl.text import plural as plural
+from prunectl.text import short as short
 from prunectl.text import signed as signed
+from prunectl.text import sparsity as sparsity
 
 STATES = {
     State.RUNNING: ("▶", "accent"),
@@ -27,33 +29,6 @@ STATES = {
 
 SPARKS = "▁▂▃▄▅▆▇█"
 EIGHTHS = " ▏▎▍▌▋▊▉"
-
-
-def number(value: object, digits: int = 2) -> str:
-    """Write with fixed digits; ``nan`` and ``inf`` as such, because they mean that something went wrong."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return "nan" if math.isnan(value) else "inf" if value > 0 else "−inf"
-    known = finite(value)
-    return DASH if known is None else f"{known:.{digits}f}"
-
-
-def short(value: object) -> str:
-    """Write three digits and a letter: ``943``, ``6.15k``, ``1.2M``."""
-    known = finite(value)
-    if known is None:
-        return DASH
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(known) >= size:
-            return f"{known / size:.3g}{letter}"
-    return f"{known:.3g}"
-
-
-def sparsity(value: object) -> str:
-    """Write a sparsity as plans do, with at most four digits: ``0.9424``."""
-    try:
-        return f"{float(str(value)):.4g}"
-    except ValueError:
-        return DASH
 
 
 def clock(moment: object, now: float | None = None) -> str:

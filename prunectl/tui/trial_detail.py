@@ -9,10 +9,19 @@ from typing import Any
 
 from prunectl.monitor.snapshot import TrialView
 from prunectl.store.journal import Record
+from prunectl.store.narration import describe_event
 from prunectl.store.records.events import last, latest_epochs
 from prunectl.tui import text as t
 
 Records = Sequence[Record]
+
+STYLES = {
+    "start": "accent",
+    "checkpoint": "dim",
+    "failed": "bad",
+    **dict.fromkeys(("pruned", "note", "interrupted"), "warn"),
+}
+"""Of the lines of the log, by type of record; others are plain, or good or bad by what they say."""
 
 
 @dataclass(frozen=True)
@@ -132,57 +141,18 @@ def _log(
     records: Records, key: str, iteration: int, goal: str, prefix: str = ""
 ) -> Iterator[LogLine]:
     for record in records:
-        line = log_line(record, iteration, goal)
-        if line is not None:
-            text, style = line
+        if text := describe_event(record, iteration, goal):
             name = f"{key}/{record.get('seq')}"
-            yield LogLine(name, record.get("time", 0.0), prefix + text, style)
+            yield LogLine(name, record.get("time", 0.0), prefix + text, _style(record))
 
 
-def log_line(record: Record, iteration: int, goal: str) -> tuple[str, str] | None:
-    """Return a record as text and style; None for what says nothing to a reader."""
-    get, number = record.get, t.number
-    match get("type"):
-        case "start":
-            return _started(record, iteration, goal), "accent"
-        case "pruned":
-            dead = get("dead_layers") or ()
-            lost = f", dead layers: {', '.join(map(str, dead))}" if dead else ""
-            kept = f"{t.short(get('kept'))} of {t.short(get('prunable'))} weights kept"
-            accuracy = number(get("accuracy_pruned"))
-            return f"pruned: {kept}, accuracy {accuracy}{lost}", "bad" if dead else "warn"
-        case "begin":
-            what = "retraining" if iteration else "training"
-            return f"{what} starts from accuracy {number(get('accuracy_start'))}", ""
-        case "epoch":
-            losses = f"loss {number(get('loss'), 4)}  train {number(get('train_loss'), 4)}"
-            accuracy = f"epoch {get('epoch')}  accuracy {number(get('accuracy'))}"
-            return f"{accuracy}  {losses}  lr {t.short(get('lr'))}", ""
-        case "checkpoint":
-            return f"checkpoint at step {get('step')}", "dim"
-        case "note":
-            return str(get("text", "")), "warn"
-        case "interrupted":
-            return f"interrupted at step {get('step')}", "warn"
-        case "failed":
-            return f"failed, {get('reason')}: {get('message') or ''}", "bad"
+def _style(record: Record) -> str:
+    match record.get("type"):
+        case "pruned" if record.get("dead_layers"):
+            return "bad"
         case "done":
-            flag = f", {get('flag')}" if get("flag") else ""
-            took = t.duration(get("seconds"))
-            return (
-                f"done: accuracy {number(get('accuracy'))}{flag} ({took})",
-                "bad" if flag else "good",
-            )
-    return None
-
-
-def _started(record: Record, iteration: int, goal: str) -> str:
-    what = (
-        f"iteration {iteration}, to sparsity {t.sparsity(goal)}" if iteration else "dense network"
-    )
-    how = f"goes on at step {record.get('step')}" if record.get("resumed") else "started"
-    attempt = f", attempt {record['attempt']}" if record.get("attempt", 1) > 1 else ""
-    return f"{what} {how} on {record.get('device')} (pid {record.get('pid')}{attempt})"
+            return "bad" if record.get("flag") else "good"
+    return STYLES.get(str(record.get("type")), "")
 
 
 # the configuration

@@ -20,7 +20,7 @@ from prunectl.tui.rows.events import event_rows
 from prunectl.tui.rows.running import phase, running_columns, trouble
 from prunectl.tui.rows.study import Study, method, study_of
 from prunectl.tui.rows.trials import TrialList
-from prunectl.tui.trial_detail import detail_of, log_line
+from prunectl.tui.trial_detail import detail_of
 from prunectl.tui.widgets.curve import Picture
 from tests.support import fake_snapshot as made
 
@@ -224,24 +224,6 @@ def test_epochs_logged_again_after_a_crash_count_once() -> None:
     ]
     detail = detail_of(view, {view.path[0]: epochs}, {})
     assert [record["accuracy"] for _, record in detail.epochs] == [80.0, 82.0]
-
-
-def test_log_lines_take_anything() -> None:
-    for kind in (
-        "start",
-        "pruned",
-        "begin",
-        "epoch",
-        "checkpoint",
-        "note",
-        "interrupted",
-        "failed",
-        "done",
-    ):
-        line = log_line({"type": kind}, 1, "0.5")
-        assert line is not None
-        assert isinstance(line[0], str)
-    assert log_line({"type": "unheard of"}, 1, "0.5") is None
 
 
 # the leaderboard

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from prunectl.cli.support.terminal import leave_if_closed
-from prunectl.store.records.scheduler_log import describe
+from prunectl.store.narration import describe
 from prunectl.text import duration
 
 if TYPE_CHECKING:  # the plan's models take 0.5 s to import

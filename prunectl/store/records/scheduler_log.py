@@ -32,7 +32,6 @@ from dataclasses import dataclass, field
 
 from prunectl.store.journal import Record, read
 from prunectl.store.paths import StorePaths
-from prunectl.text import plural
 
 
 @dataclass
@@ -118,57 +117,3 @@ class History:
             case "run_started":
                 self.dispatched.clear()
                 self.setbacks.clear()
-
-
-QUIET = frozenset({"worker_started", "request"})
-"""Types of records that are not worth a line: others say the same."""
-
-
-def describe(record: Record) -> str:
-    """Describe a record of the scheduler's log in words, without the trials it is about."""
-    try:
-        return _describe(record)
-    except (KeyError, TypeError):  # of another version
-        return str(record["type"])
-
-
-def _describe(record: Record) -> str:
-    match record["type"]:
-        case "run_started":
-            return f"run {record['run']} started on {', '.join(record['devices'])}"
-        case "run_ended":
-            return f"run {record['run']} {record['reason']}"
-        case "queued":
-            done = f"{record['done']} of {plural(record['stages'], 'stage')} done"
-            return f"{record['name']} queued: {done}"
-        case "dispatched":
-            attempt = f", attempt {record['attempt']}" if record["attempt"] > 1 else ""
-            return f"started on {record['device']}{attempt}"
-        case "stage_done":
-            accuracy = record.get("accuracy")
-            text = "done" if accuracy is None else f"done, {accuracy:.2f} %"
-            return f"{text} ({record['flag']})" if record.get("flag") else text
-        case "stage_interrupted":
-            return "interrupted"
-        case "stage_failed":
-            what = f"{record['reason']}: {record.get('message') or ''}".rstrip(": ")
-            return f"failed, {what}" if record.get("final") else f"to be tried again, {what}"
-        case "blocked":
-            return f"{plural(len(record['keys']), 'stage')} blocked ({record['reason']})"
-        case "cancelled" | "held" | "released" | "retried" as kind:
-            if record["trials"]:
-                return f"{kind} {plural(len(record['trials']), 'trial')}"
-            return f"{kind} {plural(len(record['keys']), 'stage')}"
-        case "priority":
-            return f"priority of {plural(len(record['values']), 'trial')} set"
-        case "drained" | "undrained" | "leased" as kind:
-            return f"{record['device']} {kind} {record.get('reason', '')}".rstrip()
-        case "lanes":
-            many = "1 at a time" if record["lanes"] == 1 else f"{record['lanes']} side by side"
-            return f"{record['device']}: {many} of {' on '.join(record['of'][:2])} ({record['reason']})"
-        case "worker_ended":
-            return f"worker {record['worker']} on {record['device']}: {record['reason']}"
-        case "study_stopped":
-            return f"{record['name']} {record['reason']}"
-        case kind:
-            return str(kind)
