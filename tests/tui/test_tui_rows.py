@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 import pytest
 
 from prunectl.monitor.snapshot import SchedulerView, Snapshot
 from prunectl.results.leaderboard import boards
-from prunectl.spec.task import CLASSIFICATION, KNOWN
-from prunectl.store.records.events import Begin, Epoch, Event
+from prunectl.spec.task import KNOWN
+from prunectl.store.records.events import Begin, Epoch
 from prunectl.store.records.result import Result
 from prunectl.tui import sql_view
 from prunectl.tui import status_lines as status
@@ -24,7 +24,7 @@ from prunectl.tui.rows.events import event_rows
 from prunectl.tui.rows.running import phase, running_columns, trouble
 from prunectl.tui.rows.study import Study, method, study_of
 from prunectl.tui.rows.trials import TrialList
-from prunectl.tui.trial_detail import detail_of, log_line
+from prunectl.tui.trial_detail import detail_of
 from prunectl.tui.widgets.curve import Picture
 from tests.support import fake_snapshot as made
 from tests.support.other_task import REGRESSION, TASK_NAME
@@ -228,14 +228,6 @@ def test_epochs_logged_again_after_a_crash_count_once() -> None:
     ]
     detail = detail_of(view, {view.trial.path[0]: epochs}, {})
     assert [record.score for _, record in detail.epochs] == [80.0, 82.0]
-
-
-def test_log_lines_take_anything() -> None:
-    for kind in get_args(Event):
-        line = log_line(kind(), 1, "0.5", CLASSIFICATION.score)
-        assert line is not None
-        assert isinstance(line[0], str)
-    assert log_line({"type": "unheard of"}, 1, "0.5", CLASSIFICATION.score) is None
 
 
 # the leaderboard
