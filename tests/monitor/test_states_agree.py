@@ -10,9 +10,15 @@ from hypothesis import strategies as st
 from prunectl.monitor.state import Change, LogTail, StoreState
 from prunectl.monitor.trials import TrialViews
 from prunectl.scheduler.queue import Queue
+from prunectl.spec.key import NUMERICS, Spec
 from prunectl.spec.state import State
+from prunectl.spec.study import PlannedStage, Study
+from prunectl.spec.trial import Trial
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.plan import Stage, Study, Trial
+from prunectl.store.records import scheduler_log as logged
+from prunectl.store.records.base import LogRecord
+from prunectl.store.records.heartbeat import HeartbeatRecord
+from tests.support.fake_plan import dense
 
 REPLAY = "replay"
 """Of the dense stage, needed by the first stage after it: on nobody's path."""
@@ -26,11 +32,11 @@ class World:
         paths = {"t0": "dae", "t1": "dab", "t2": "dc", "t3": "x"}
         needs = {"d": [], "a": ["d"], "e": ["a"], "b": ["a"], "c": ["d"], "x": []}
         trials = tuple(
-            Trial(name, name, "study", 0, tuple(path), tuple("0" for _ in path))
+            Trial(name, name, 0, tuple(path), tuple("0" for _ in path), "study")
             for name, path in paths.items()
         )
-        stages = {key: Stage(key, {"stage": {}}, 10, 5) for key in needs}
-        self.study = Study("digest", "study", 0.0, trials, stages)
+        stages = {key: PlannedStage(Spec(NUMERICS, dense()), 10, 5) for key in needs}
+        self.study = Study(digest="digest", name="study", trials=trials, stages=stages)
         self.queue = Queue(retries=1)
         for key, needed in needs.items():
             users = [name for name, path in paths.items() if key in path]
@@ -44,14 +50,14 @@ class World:
             for key in trial.path:
                 self.store.trials_of.setdefault(key, []).append(trial)
         self.store.alive = True
-        self.store.heartbeat = {"plans": ["digest"]}
+        self.store.heartbeat = HeartbeatRecord(plans=("digest",))
         self.store.trial_ids = lambda key: (  # type: ignore[method-assign]
             tuple(sorted(self.queue.items[key].trials))
         )
         self.store.replay_of = lambda key: None  # type: ignore[method-assign]
 
-    def log(self, kind: str, **fields: object) -> None:
-        self.store.history.feed([{"type": kind, "time": 0.0, **fields}])
+    def log(self, record: LogRecord) -> None:
+        self.store.history.feed([record])
 
     def found(self, key: str, state: State) -> None:
         """Let the stage's files say so."""
@@ -67,37 +73,40 @@ class World:
             case "start":
                 if item := self.queue.next():
                     self.found(item.key, State.RUNNING)
-                    self.log("dispatched", key=item.key)
+                    self.log(logged.Dispatched(key=item.key))
             case "done" if key:
                 self.queue.finish(key)
                 self.found(key, State.DONE)
-                self.log("stage_done", key=key)
+                self.log(logged.StageDone(key=key))
             case "cut" if key:
                 self.queue.interrupted(key)
                 self.found(key, State.INTERRUPTED)
-                self.log("stage_interrupted", key=key)
+                self.log(logged.StageInterrupted(key=key))
             case "fail" | "nonfinite" if key:
                 again = self.queue.fail(key, action, "boom")
                 self.found(key, State.INTERRUPTED)
-                self.log("stage_failed", key=key, reason=action, message="boom", final=not again)
+                self.log(
+                    logged.StageFailed(key=key, reason=action, message="boom", final=not again)
+                )
             case "cancel" | "hold" | "release" as do:
                 getattr(self.queue, do)([trial])
-                past = {"cancel": "cancelled", "hold": "held", "release": "released"}
-                self.log(past[do], trials=[trial])
+                past = {"cancel": logged.Cancelled, "hold": logged.Held, "release": logged.Released}
+                self.log(past[do](trials=(trial,)))
             case "retry":
-                self.log("retried", trials=[trial], keys=self.queue.retry([trial]))
+                keys = tuple(self.queue.retry([trial]))
+                self.log(logged.Retried(trials=(trial,), keys=keys))
             case "stop":
-                self.queue.stop_trials([trial.trial for trial in self.study.trials], "stopped")
-                self.log("study_stopped", plan="digest", reason="stopped")
+                self.queue.stop_trials([trial.id for trial in self.study.trials], "stopped")
+                self.log(logged.StudyStopped(plan="digest", reason="stopped"))
             case "again":
-                keys = self.queue.forgive(trial.trial for trial in self.study.trials)
-                self.log("queued", plan="digest")
-                self.log("retried", trials=[], keys=keys)
+                keys = self.queue.forgive(trial.id for trial in self.study.trials)
+                self.log(logged.Queued(plan="digest"))
+                self.log(logged.Retried(keys=tuple(keys)))
 
     def states(self) -> tuple[dict[str, State], dict[str, State]]:
         """What the queue says and what a viewer says."""
         views = TrialViews(self.store).update(Change(everything=True))
-        seen = {view.trial: view.state for view in views}
+        seen = {view.trial.id: view.state for view in views}
         return {name: self.queue.trial_state(name) for name in seen}, seen
 
 

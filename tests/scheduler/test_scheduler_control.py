@@ -18,6 +18,7 @@ from prunectl.scheduler.scheduler import Scheduler
 from prunectl.spec.key import stage_key
 from prunectl.store import requests
 from prunectl.store.files import write_text
+from prunectl.store.records.requests import AddPlan, Cancel, Drain, Priority, Stop, Undrain
 from prunectl.store.records.scheduler_log import History
 from prunectl.store.select import find_trials
 from tests.support.records import read_json, write_json
@@ -51,7 +52,7 @@ def live(store: Store, *plans: str, **options: Any) -> Iterator[Live]:
         yield runner
     finally:
         if runner.thread.is_alive() and requests.alive(store.paths):
-            requests.send(store.paths, "stop", now=True)
+            requests.send(store.paths, Stop(now=True))
         runner.thread.join(10)
 
 
@@ -166,10 +167,10 @@ def test_a_plan_is_added_to_a_live_scheduler(store: Store, plan: Plan) -> None:
     more.trial(dense(2))
     with live(store, plan.digest):
         started(store, 2)
-        answer = requests.request(store.paths, "add-plan", plan=store.save(more))
+        answer = requests.request(store.paths, AddPlan(plan=store.save(more)))
         assert answer.ok
         assert answer.text == "more: 1 trials, 1 stages, 0 of them done"
-        assert not requests.request(store.paths, "add-plan", plan="nothing").ok
+        assert not requests.request(store.paths, AddPlan(plan="nothing")).ok
         requests.change_trials(store.paths, "cancel", ["plan=study"])
         eventually(lambda: store.done(dense(2)))
 
@@ -177,18 +178,18 @@ def test_a_plan_is_added_to_a_live_scheduler(store: Store, plan: Plan) -> None:
 def test_stop_is_carried_out_and_asks_for_a_scheduler(store: Store, plan: Plan) -> None:
     with live(store, plan.digest) as runner:
         started(store, 2)
-        assert requests.request(store.paths, "stop").ok
+        assert requests.request(store.paths, Stop()).ok
         assert runner.join().interrupted
     assert len(store.trace("interrupted")) == 2
     with pytest.raises(ControlError, match="no scheduler"):
-        requests.request(store.paths, "stop")
+        requests.request(store.paths, Stop())
 
 
 def test_what_was_asked_of_a_dead_scheduler(store: Store, plan: Plan) -> None:
     """Its cancel is carried out by the next one; its stop is not."""
     store.fake()
-    requests.send(store.paths, "cancel", trials=names(plan)[:1])
-    requests.send(store.paths, "stop", now=True)
+    requests.send(store.paths, Cancel(trials=tuple(names(plan)[:1])))
+    requests.send(store.paths, Stop(now=True))
     write_text(store.paths.requests / "stray.json", "{")
     outcome = store.run(plan.digest)
     assert outcome.trials["cancelled"] == 1
@@ -198,7 +199,7 @@ def test_what_was_asked_of_a_dead_scheduler(store: Store, plan: Plan) -> None:
 
 def test_a_request_that_was_logged_is_not_carried_out_twice(store: Store, plan: Plan) -> None:
     store.fake()
-    name = requests.send(store.paths, "priority", trials=names(plan)[:1], change=1)
+    name = requests.send(store.paths, Priority(trials=tuple(names(plan)[:1]), change=1))
     request = requests.pending(store.paths)[0]
     store.run(plan.digest)
     write_json(store.paths.requests / f"{name}.json", request)
@@ -207,11 +208,25 @@ def test_a_request_that_was_logged_is_not_carried_out_twice(store: Store, plan: 
     assert not requests.pending(store.paths)
 
 
-def test_nonsense_is_answered_and_removed(store: Store, plan: Plan) -> None:
+def test_nonsense_is_named_and_removed(store: Store, plan: Plan) -> None:
+    files = {
+        "1": {"id": "1", "do": "dance"},
+        "2": {"id": "2", "do": "cancel", "trials": 3},
+        "3": {"id": "3", "do": "add-plan"},
+        "4": {"id": "other", "do": "stop"},
+        "5": ["stop"],
+    }
+    for name, content in files.items():
+        write_json(store.paths.requests / f"{name}.json", content)
+    refused: list[str] = []
+    assert requests.pending(store.paths, refused.append) == []
+    assert [text.partition(" ")[0] for text in refused] == [f"{name}.json" for name in files]
+    assert not list(store.paths.requests.iterdir())
+    for name, content in files.items():
+        write_json(store.paths.requests / f"{name}.json", content)
     with live(store, plan.digest):
-        for do in ("dance", "cancel", "add-plan"):
-            assert not requests.request(store.paths, do).ok
-        answer = requests.request(store.paths, "drain", device="cuda:9")
+        eventually(lambda: not list(store.paths.requests.iterdir()))
+        answer = requests.request(store.paths, Drain(device="cuda:9"))
         assert not answer.ok
         assert "cuda:9" in answer.text
 
@@ -220,7 +235,7 @@ def test_no_answer_takes_the_request_back(store: Store) -> None:
     from prunectl.store.locks import Lock
 
     with Lock(store.paths.scheduler_lock):
-        answer = requests.request(store.paths, "stop", timeout=0.1)
+        answer = requests.request(store.paths, Stop(), timeout=0.1)
     assert (answer.ok, answer.by) == (False, "nobody")
     assert not requests.pending(store.paths)
 
@@ -232,14 +247,14 @@ def test_a_drained_device_is_left_at_once_and_used_again(store: Store, plan: Pla
     lease = os.environ["PRUNECTL_LEASES"]
     with live(store, plan.digest, devices=devices, layer=FakeLayer(devices)) as runner:
         started(store, 2)
-        assert requests.request(store.paths, "drain", device="cuda:1").ok
+        assert requests.request(store.paths, Drain(device="cuda:1")).ok
         eventually(lambda: len(store.trace("interrupted")) == 1)
         eventually(lambda: not held(f"{lease}/GPU-1.lock"))
         assert held(f"{lease}/GPU-0.lock")
         time.sleep(0.2)
         assert len(runner.scheduler.dispatcher.running) == 1
         assert (
-            requests.request(store.paths, "undrain", device="cuda:1").text == "cuda:1 is used again"
+            requests.request(store.paths, Undrain(device="cuda:1")).text == "cuda:1 is used again"
         )
         started(store, 3)
         assert store.trace("start")[-1]["cuda"] == "GPU-1"
@@ -313,7 +328,7 @@ def test_a_stop_counts_although_the_clock_was_set_back(store: Store) -> None:
 
     def ask(tick: dict[str, Any]) -> None:
         if store.trace("start") and not asked:
-            name = requests.send(store.paths, "stop")
+            name = requests.send(store.paths, Stop())
             asked.append(name)
             path = store.paths.requests / f"{name}.json"
             write_json(path, read_json(path) | {"time": time.time() - 3600})

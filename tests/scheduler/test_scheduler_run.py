@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from prunectl.errors import StoreBusy, StoreError
 from prunectl.scheduler.devices.base import Device, Usage, with_slots
@@ -26,9 +26,13 @@ from prunectl.spec.stage import replay_of
 from prunectl.store import files
 from prunectl.store.locks import Lock
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.base import LogRecord
+from prunectl.store.records.heartbeat import HeartbeatRecord
+from prunectl.store.records.messages import Beat
 from prunectl.store.records.plan import read_study
+from prunectl.store.records.scheduler_log import kind
 from tests.support.records import events as read
-from tests.support.records import read_json, spec_json
+from tests.support.records import read_json, spec_json, write_json
 from tests.support.scheduler_lab import FakeLayer, Plan, Store, dense, retrain
 
 
@@ -219,7 +223,7 @@ def test_auto_finds_how_many_stages_share_a_device(
     for seed in range(24):
         plan.trial(dense(seed, steps=60))
     store.fake(seconds=0.01, beat=0.03, **settings)
-    beats: list[dict[str, Any]] = []
+    beats: list[HeartbeatRecord] = []
     outcome = store.run(
         store.save(plan), devices=[device], layer=FakeLayer([device]), on_heartbeat=beats.append
     )
@@ -232,8 +236,8 @@ def test_auto_finds_how_many_stages_share_a_device(
     assert climbed[: climbed.index(max(climbed))] == [2, 4, 8][: climbed.index(max(climbed))]
     beside = [line["beside"] for line in store.trace("start")]
     assert max(beside) <= max(climbed)
-    assert all(tick["devices"][0]["auto"] for tick in beats)
-    widths = {tick["devices"][0]["slots"] for tick in beats}
+    assert all(tick.devices[0].auto for tick in beats)
+    widths = {tick.devices[0].slots for tick in beats}
     assert {1, 2, found} <= widths
     store.fake(seconds=0.001)
     again = Plan("again")
@@ -242,7 +246,7 @@ def test_auto_finds_how_many_stages_share_a_device(
     store.run(
         store.save(again), devices=[device], layer=FakeLayer([device]), on_heartbeat=beats.append
     )
-    assert beats[1]["devices"][0]["slots"] == found, "the next run begins with what was found"
+    assert beats[1].devices[0].slots == found, "the next run begins with what was found"
 
 
 def test_stages_with_other_flags_share_no_worker(store: Store) -> None:
@@ -322,22 +326,20 @@ def test_ticks_and_events_tell_the_story(store: Store) -> None:
     start = dense()
     plan.trial(start, retrain(start, "0.5"))
     store.fake(seconds=0.03)
-    ticks: list[dict[str, Any]] = []
-    events: list[dict[str, Any]] = []
+    ticks: list[HeartbeatRecord] = []
+    events: list[LogRecord] = []
     store.run(store.save(plan), on_heartbeat=ticks.append, on_record=events.append)
-    kinds = [event["type"] for event in events]
+    kinds = [kind(event) for event in events]
     assert kinds[0] == "run_started"
     assert kinds[-1] == "run_ended"
     assert kinds.count("stage_done") == 2
     assert [record["type"] for record in store.log()] == kinds
-    busy = [
-        tick["running"][stage_key(start)] for tick in ticks if stage_key(start) in tick["running"]
-    ]
-    assert any(row["step"] > 0 and row["loss"] == 1.0 for row in busy)
-    assert ticks[-1]["queue"]["stages"]["done"] == 2
-    assert ticks[-1]["ended"]
-    assert read_json(store.paths.heartbeat)["time"] == ticks[-1]["time"]
-    assert any(tick["eta"]["end"] for tick in ticks), "after the first stage the end is known"
+    busy = [tick.running[stage_key(start)] for tick in ticks if stage_key(start) in tick.running]
+    assert any(row.step > 0 and row.loss == 1.0 for row in busy)
+    assert ticks[-1].queue.stages["done"] == 2
+    assert ticks[-1].ended
+    assert read_json(store.paths.heartbeat)["time"] == ticks[-1].time
+    assert any(tick.eta.end for tick in ticks), "after the first stage the end is known"
 
 
 def test_a_live_scheduler_keeps_others_out_and_a_dead_one_does_not(store: Store) -> None:
@@ -372,7 +374,7 @@ def test_a_locked_device_is_waited_for(store: Store, tmp_path: Path) -> None:
     store.save(plan)
     other = DeviceLocks(tmp_path / "leases", note="another study")
     assert other.acquire(device) is None
-    ticks: list[dict[str, Any]] = []
+    ticks: list[HeartbeatRecord] = []
     timer = threading.Timer(0.4, other.release_all)
     timer.start()
     assert store.run(plan.digest, devices=[device], on_heartbeat=ticks.append).ok
@@ -424,7 +426,7 @@ def test_a_full_disk_ends_the_run_and_the_next_goes_on(
             left[path.name] -= 1
             raise OSError(28, "No space left on device")
 
-    ticks: list[dict[str, Any]] = []
+    ticks: list[HeartbeatRecord] = []
     monkeypatch.setattr(files, "hook", full)
     outcome = store.run(plan.digest, on_heartbeat=ticks.append)
     assert not outcome.ok
@@ -433,7 +435,7 @@ def test_a_full_disk_ends_the_run_and_the_next_goes_on(
     assert store.log("run_ended")[-1]["reason"] == "disk"
     outcome = store.run(plan.digest, on_heartbeat=ticks.append)
     assert outcome.ok
-    assert any("No space left" in (tick["trouble"] or "") for tick in ticks)
+    assert any("No space left" in (tick.trouble or "") for tick in ticks)
     assert not store.log("stage_failed")
 
 
@@ -475,11 +477,11 @@ def test_cpu_workers_count_with_all_that_they_keep(store: Store) -> None:
     for seed in range(12):
         plan.trial(dense(seed, steps=30))
     store.fake(seconds=0.01, beat=0.03, memory=6 << 30, mixed=True)
-    beats: list[dict[str, Any]] = []
+    beats: list[HeartbeatRecord] = []
     layer = FakeLayer([device])
     assert store.run(store.save(plan), devices=[device], layer=layer, on_heartbeat=beats.append).ok
     assert store.log("lanes")[-1]["lanes"] == 2
-    last = [len(beat["devices"][0]["running"]) for beat in beats[len(beats) // 2 :]]
+    last = [len(beat.devices[0].running) for beat in beats[len(beats) // 2 :]]
     assert max(last) == 2
 
 
@@ -513,9 +515,7 @@ def test_step_times_are_medians_of_a_workload(store: Store) -> None:
     times = StepTimes()
     assert times.seconds(first) is None
     for spec, seconds in zip(specs[:3], (1.0, 2.0, 30.0), strict=True):
-        files.write_json(
-            store.paths.stage(stage_key(spec)).result, {"seconds": seconds, "steps": 10}
-        )
+        write_json(store.paths.stage(stage_key(spec)).result, {"seconds": seconds, "steps": 10})
     times.learn_from(graph)
     assert times.seconds(first) == 2.0
     assert times.seconds(other) == 2.0, "never measured: like all others"
@@ -565,7 +565,7 @@ def test_a_failure_tells_what_its_worker_said_and_how_full_the_device_was(store:
 
 
 def beat(turns: int, preparing: bool = False) -> dict[str, Any]:
-    return {"is": "beat", "running": {}, "turns": turns, "preparing": preparing}
+    return Beat(turns=turns, preparing=preparing)
 
 
 def test_beats_count_only_with_progress_or_while_data_are_loaded(store: Store) -> None:

@@ -201,7 +201,7 @@ def test_stages_that_come_and_go_or_prepare_or_are_of_two_workloads_teach_nothin
 
 def test_what_was_settled_is_remembered_by_model_of_device() -> None:
     change = SlotChange(SMALL, 4, True, GIB, "4 do 2.0× …")
-    record = {"device": "cuda:1", "device_name": "a GPU", **change.to_json()}
+    record = change.to_record("cuda:1", "a GPU")
     assert recorded_changes([record], "a GPU") == [change]
     assert recorded_changes([record], "another") == []
     assert auto_slots(known=(change,)).slots_for(SMALL) == 4

@@ -19,7 +19,8 @@ from prunectl.store.records.scheduler_log import kind, read_scheduler_log
 
 def as_dict(record: LogRecord) -> dict[str, Any]:
     """A record of a log with every field, also those that have their defaults; `type` as on the disk."""
-    return {**msgspec.structs.asdict(record), "type": kind(record)}
+    found: dict[str, Any] = json.loads(msgspec.json.encode(msgspec.structs.asdict(record)))
+    return {**found, "type": kind(record)}
 
 
 def events(path: Path) -> list[dict[str, Any]]:
