@@ -145,7 +145,7 @@ def test_a_failed_replay_fails_the_trials_that_need_it() -> None:
     while world.queue.next():
         pass
     world.queue.fail(REPLAY, "exception", "boom")
-    world.log("stage_failed", key=REPLAY, reason="exception", message="boom", final=True)
+    world.log(logged.StageFailed(key=REPLAY, message="boom", final=True))
     views = TrialViews(world.store).update(Change(everything=True))
     assert [(view.state, view.reason) for view in views[:2]] == [
         (State.FAILED, "exception: boom")

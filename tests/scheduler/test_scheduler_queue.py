@@ -11,7 +11,9 @@ from prunectl.scheduler.eta import Pace, StepTimes, simulate
 from prunectl.scheduler.graph import Node
 from prunectl.scheduler.items import Workload
 from prunectl.scheduler.queue import Queue
+from prunectl.spec.key import NUMERICS, Spec
 from prunectl.spec.state import State
+from tests.support.fake_plan import dense
 
 
 def chain(queue: Queue, trial: str, *keys: str, cost: float = 1.0) -> None:
@@ -337,8 +339,7 @@ def test_only_a_speed_that_changed_by_a_tenth_is_news() -> None:
 
 
 def test_a_stage_is_estimated_by_its_workload_until_its_own_speed_is_known() -> None:
-    spec = {"stage": {"network": {"name": "n"}, "data": {"name": "d"}}}
-    node = Node("key", spec, 100, frozenset())
+    node = Node("key", Spec(NUMERICS, dense()), 100)
     times, pace = StepTimes(), Pace(100)
     assert times.seconds_left(node, pace, 0.0) is None
     times.learn(("other", "d", 128, "fp32"), 20.0, 10)

@@ -30,7 +30,7 @@ from prunectl.store.records.base import LogRecord
 from prunectl.store.records.heartbeat import HeartbeatRecord
 from prunectl.store.records.messages import Beat
 from prunectl.store.records.plan import read_study
-from prunectl.store.records.scheduler_log import kind
+from prunectl.store.records.scheduler_log import Dispatched, kind
 from tests.support.records import events as read
 from tests.support.records import read_json, spec_json, write_json
 from tests.support.scheduler_lab import FakeLayer, Plan, Store, dense, retrain
@@ -379,8 +379,8 @@ def test_a_locked_device_is_waited_for(store: Store, tmp_path: Path) -> None:
     timer.start()
     assert store.run(plan.digest, devices=[device], on_heartbeat=ticks.append).ok
     timer.join()
-    assert (ticks[0]["devices"][0]["state"], ticks[-1]["devices"][0]["state"]) == ("leased", "open")
-    assert "another study" in ticks[0]["devices"][0]["reason"]
+    assert (ticks[0].devices[0].state, ticks[-1].devices[0].state) == ("leased", "open")
+    assert "another study" in ticks[0].devices[0].reason
     assert "another study" in store.log("leased")[0]["reason"]
 
 
@@ -402,8 +402,8 @@ def test_a_checkpoint_that_vanished_is_made_again(store: Store) -> None:
     plan.trial(start, child)
     store.fake(modes={stage_key(child): ["missing", "normal"]})
 
-    def vanish(event: dict[str, Any]) -> None:
-        if event["type"] == "dispatched" and event["key"] == stage_key(child):
+    def vanish(event: LogRecord) -> None:
+        if isinstance(event, Dispatched) and event.key == stage_key(child):
             store.paths.stage(key).rewind(3).unlink(missing_ok=True)
 
     assert store.run(store.save(plan), on_record=vanish).ok
