@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import random
 from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import msgspec
 import pytest
+from msgspec.structs import fields, replace
 
 from prunectl.spec.key import (
     NUMERICS,
+    Spec,
     canonical,
-    spec_from_dict,
-    spec_to_dict,
+    spec_key,
     stage_key,
     to_json,
 )
@@ -28,7 +29,7 @@ from prunectl.spec.settings import (
     PruneSettings,
     TrainSettings,
 )
-from prunectl.spec.stage import Mask, Stage, Weights, replay_of
+from prunectl.spec.stage import Mask, MaskChange, RateRule, Seeds, Stage, Weights, replay_of
 
 CIFAR = DataSettings("cifar10", "md5-c58f30108f718f92721af3b95e74349a", (), "test", 2000)
 DENSE = Stage(
@@ -58,7 +59,7 @@ def retrained(
         "mask": Mask(parent, prune),
         "optimizer_state": "carried",
     }
-    return dataclasses.replace(DENSE, **(fields | changes))
+    return replace(DENSE, **(fields | changes))
 
 
 PRUNED = retrained(
@@ -159,16 +160,18 @@ ADDED = {
     "tuple[float, ...]": (0.5,),
     "tuple[tuple[str, str], ...]": (("x", "y"),),
     "tuple[tuple[str, str | int | float], ...]": (("x", 1),),
+    str(tuple[Weights, ...]): (Weights("x"),),
+    str(tuple[MaskChange, ...]): (MaskChange(1, PruneSettings()),),
 }
 
 
 def _variants(value: Any, kind: Any) -> Iterator[tuple[str, Any]]:
     """The value with one thing in it changed, for each thing there is, and where that is."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if isinstance(value, msgspec.Struct):
         hints = get_type_hints(type(value))
-        for item in dataclasses.fields(value):
+        for item in fields(value):
             for place, other in _variants(getattr(value, item.name), hints[item.name]):
-                changed = dataclasses.replace(value, **{item.name: other})
+                changed = replace(value, **{item.name: other})
                 yield f"{type(value).__name__}.{item.name} {place}", changed
     elif get_origin(kind) is Literal:
         yield from ((str(other), other) for other in get_args(kind) if other != value)
@@ -190,6 +193,7 @@ def _variants(value: Any, kind: Any) -> Iterator[tuple[str, Any]]:
                 yield f"[{index}] {place}", (*value[:index], other, *value[index + 1 :])
     elif value is None:
         given = {"str | None": "x", "int | None": 7, str(Mask | None): Mask("x")}
+        given |= {str(RateRule | None): RateRule("x", 1), str(Seeds | None): Seeds(init=1)}
         yield "given", given[str(kind)]
     else:
         raise AssertionError(f"no variant of {value!r}")
@@ -197,7 +201,7 @@ def _variants(value: Any, kind: Any) -> Iterator[tuple[str, Any]]:
 
 FULL = retrained(
     PruneSettings("random", "uniform", "channel", "0.5", ("first",), (("conv", "0.1"),)),
-    data=dataclasses.replace(CIFAR, options=(("a", 1), ("b", "x"))),
+    data=replace(CIFAR, options=(("a", 1), ("b", "x"))),
     lr=(Segment(0.1, 5, "linear", 0.2, 10, 1), Segment(0.2, 5)),
     weights=Weights(KEY, 3),
 )
@@ -211,7 +215,8 @@ def test_every_field_moves_the_key(spec: Stage) -> None:
     assert len(set(keys.values())) == len(keys)
     assert stage_key(spec) not in keys.values()
     for variant in variants.values():
-        assert spec_from_dict(json.loads(json.dumps(spec_to_dict(variant)))) == variant
+        written = Spec(NUMERICS, variant).to_json()
+        assert msgspec.json.decode(written, type=Spec).stage == variant
 
 
 def test_defaults_are_left_out() -> None:
@@ -222,17 +227,11 @@ def test_defaults_are_left_out() -> None:
 
 
 def test_a_new_option_with_a_default_keeps_every_key() -> None:
-    wider = dataclasses.make_dataclass(
-        "TrainSettings",
-        [("new_option", bool, dataclasses.field(default=False))],
-        bases=(TrainSettings,),
-        frozen=True,
-    )
-    fields = {
-        item.name: getattr(DENSE.train, item.name) for item in dataclasses.fields(DENSE.train)
-    }
-    assert stage_key(dataclasses.replace(DENSE, train=wider(**fields))) == KEY
-    assert stage_key(dataclasses.replace(DENSE, train=wider(**fields, new_option=True))) != KEY
+    option = [("new_option", bool, False)]
+    wider = msgspec.defstruct("TrainSettings", option, bases=(TrainSettings,), frozen=True)
+    values = msgspec.structs.asdict(DENSE.train)
+    assert stage_key(replace(DENSE, train=wider(**values))) == KEY
+    assert stage_key(replace(DENSE, train=wider(**values, new_option=True))) != KEY
 
 
 def test_the_order_of_a_dictionary_does_not_matter() -> None:
@@ -243,18 +242,17 @@ def test_the_order_of_a_dictionary_does_not_matter() -> None:
             return dict(items)
         return [shuffled(inner) for inner in value] if isinstance(value, list) else value
 
-    for spec, key in PINNED.values():
-        assert stage_key(spec_from_dict(shuffled(spec_to_dict(spec)))) == key
+    for stage, key in PINNED.values():
+        written = json.loads(Spec(NUMERICS, stage).to_json())
+        assert spec_key(msgspec.convert(shuffled(written), Spec)) == key
 
 
 def test_other_numerics_are_refused() -> None:
-    data = spec_to_dict(DENSE)
-    assert data["numerics"] == NUMERICS == 1
-    for numerics in (NUMERICS + 1, None):
-        with pytest.raises(ValueError, match=f"numerics {numerics}, but this prunectl computes 1"):
-            spec_from_dict(data | {"numerics": numerics})
+    assert Spec(NUMERICS, DENSE).computable == DENSE
+    with pytest.raises(ValueError, match="numerics 2, but this prunectl computes 1"):
+        _ = Spec(NUMERICS + 1, DENSE).computable
 
 
 def test_rates_that_are_not_numbers_have_no_key() -> None:
     with pytest.raises(ValueError, match="JSON"):
-        stage_key(dataclasses.replace(DENSE, lr=(Segment(float("nan"), 1),)))
+        stage_key(replace(DENSE, lr=(Segment(float("nan"), 1),)))
