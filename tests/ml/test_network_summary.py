@@ -74,7 +74,7 @@ def test_excluded_layers_do_not_count_as_prunable():
         ("lenet-5", (1, 8, 8), 10, "at least 16×16"),
         ("vgg-16", (3, 8, 8), 10, "at least 32×32"),
         ("resnet-34", (1, 224, 224), 10, "three channels"),
-        ("resnet-20", (3, 32, 32), 1, "two classes"),
+        ("resnet-20", (3, 32, 32), 0, "one output"),
         ("resnet-20", (3, 0, 32), 10, "one pixel"),
     ],
 )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from prunectl.errors import DataError
 from prunectl.ml.datasets.registry import Description
+from prunectl.ml.tasks.registry import find
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +20,7 @@ class Arrays:
     train_images: NDArray[np.uint8]
     """[count, height, width, channels]"""
     train_labels: NDArray[Any]
-    """[count], integers from 0"""
+    """[count], integers from 0; of another task what its `Targets` say"""
     test_images: NDArray[np.uint8]
     test_labels: NDArray[Any]
 
@@ -34,8 +35,18 @@ class Arrays:
             if images.shape != wanted or images.dtype != np.uint8:
                 found = f"{images.dtype} {images.shape}"
                 raise DataError(f"{name}: {split} images are {found}, not uint8 {wanted}")
-            if labels.shape != (count,):
-                raise DataError(f"{name}: {labels.shape} {split} labels for {count} images")
-            if count and not 0 <= int(labels.min()) <= int(labels.max()) < description.classes:
-                found = f"{labels.min()} … {labels.max()}"
-                raise DataError(f"{name}: {split} labels {found} of {description.classes} classes")
+            check_labels(f"{name}: {split} labels", labels, count, description)
+
+
+def check_labels(what: str, labels: NDArray[Any], count: int, description: Description) -> None:
+    """Raise DataError, beginning with `what`, where the labels of `count` images do not suit the data set's task."""
+    targets, outputs = find(description.task).targets, description.classes
+    wanted = targets.shape(count, outputs)
+    if labels.shape != wanted or not np.can_cast(labels.dtype, targets.dtype, "same_kind"):
+        found = f"{labels.dtype} {labels.shape}"
+        raise DataError(f"{what} are {found}, not {targets.dtype} {wanted}")
+    if targets.dtype != "int64":
+        if not np.isfinite(labels).all():
+            raise DataError(f"{what} are not all finite")
+    elif count and not 0 <= int(labels.min()) <= int(labels.max()) < outputs:
+        raise DataError(f"{what} {labels.min()} … {labels.max()} of {outputs} classes")

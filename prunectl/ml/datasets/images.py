@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prunectl.errors import DataError
-from prunectl.ml.datasets.arrays import Arrays
+from prunectl.ml.datasets.arrays import Arrays, check_labels
 from prunectl.ml.datasets.files import Finder, Progress, data_root
 from prunectl.ml.datasets.image_files import Sample, read_all
 from prunectl.ml.datasets.known_folders import load_options
 from prunectl.ml.datasets.listing import ImageFiles, ImageFolder, Preprocessing
 from prunectl.ml.datasets.read_ahead import ImageLoader
-from prunectl.ml.datasets.registry import complete, describe, find
+from prunectl.ml.datasets.registry import Description, complete, describe, find
 from prunectl.ml.randomness import generator
+from prunectl.ml.tasks import registry as tasks
 from prunectl.spec.settings import DataSettings, Shape
 
 HELD_BYTES = 2 << 30
@@ -31,13 +32,17 @@ HELD_BYTES = 2 << 30
 
 @dataclass(frozen=True, eq=False)
 class ImageSplits:
-    """Images and labels of a data set's splits; labels are int64 [count], on the device that `on` names."""
+    """Images and labels of a data set's splits.
+
+    Labels are int64 [count], or of another task what its `Targets` say, on the device that `on` names.
+    """
 
     train_images: Tensor | ImageFiles
     train_labels: Tensor
     test_images: Tensor | ImageFiles
     test_labels: Tensor
     classes: int
+    """Outputs of a network for it."""
     validation_images: Tensor | ImageFiles | None = None
     validation_labels: Tensor | None = None
     train_files: ImageFiles | None = None
@@ -140,23 +145,35 @@ def load(
     content: Arrays | ImageFolder = entry.implementation().read(finder, options)
     content.check(settings.name, description)
     if isinstance(content, Arrays):
-        train = _tensors(content.train_images, content.train_labels)
-        test = _tensors(content.test_images, content.test_labels)
-        return hold_out(Images(*train, *test, description.classes), settings)
-    return hold_out(_from_files(content), settings)
+        return hold_out(_in_memory(content, description), settings)
+    return hold_out(_from_files(content, settings.name, description), settings)
 
 
-def _tensors(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+def _in_memory(arrays: Arrays, description: Description) -> Images:
+    train, test = _pixels(arrays.train_images), _pixels(arrays.test_images)
+    labels = [_labels(each, description) for each in (arrays.train_labels, arrays.test_labels)]
+    return Images(train, labels[0], test, labels[1], description.classes)
+
+
+def _pixels(images: NDArray[np.uint8]) -> Tensor:
     """Copy, because what was read may be read-only memory."""
-    pixels = torch.from_numpy(np.array(images, order="C", copy=True))
-    return pixels.permute(0, 3, 1, 2), torch.from_numpy(labels.astype(np.int64))
+    return torch.from_numpy(np.array(images, order="C", copy=True)).permute(0, 3, 1, 2)
 
 
-def _from_files(folder: ImageFolder) -> Images | Streamed:
+def _labels(labels: NDArray[Any], description: Description) -> Tensor:
+    """Copy, in the type that the data set's task wants."""
+    return torch.from_numpy(labels.astype(tasks.find(description.task).targets.dtype))
+
+
+def _from_files(folder: ImageFolder, name: str, description: Description) -> Images | Streamed:
+    """Raises DataError for labels that do not suit the data set's task, and for images that cannot be read."""
     train, test = folder.train, folder.test
-    labels = torch.tensor(folder.train_labels), torch.tensor(folder.test_labels)
+    read = np.asarray(folder.train_labels), np.asarray(folder.test_labels)
+    check_labels(f"{name}: train labels", read[0], len(train), description)
+    check_labels(f"{name}: test labels", read[1], len(test), description)
+    labels = [_labels(each, description) for each in read]
     size = math.prod(train.shape) + math.prod(test.shape)
-    classes = len(folder.classes)
+    classes = description.classes
     if folder.held == "always" or (folder.held == "auto" and size <= HELD_BYTES):
         images = read_all(train), read_all(test)
         return Images(images[0], labels[0], images[1], labels[1], classes, train_files=train)

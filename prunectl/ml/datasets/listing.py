@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from prunectl.errors import DataError
 from prunectl.ml.datasets.registry import Description
@@ -68,10 +68,12 @@ class ImageFolder:
     """The image files of a data set with their labels."""
 
     classes: tuple[str, ...]
+    """Names of the network's outputs, whatever the task."""
     train: ImageFiles
-    train_labels: list[int]
+    train_labels: list[Any]
+    """Numbers of classes; of another task what its `Targets` say."""
     test: ImageFiles
-    test_labels: list[int]
+    test_labels: list[Any]
     held: Literal["auto", "always", "never"] = "auto"
     """Whether image tensors are kept in memory, or made from the files again whenever they are used; ``auto``: by
     size."""

@@ -24,7 +24,7 @@ class Batches:
     """Serves the batches of one set of training images on one device."""
 
     def __init__(self, images: Tensor, labels: Tensor, settings: TrainSettings) -> None:
-        """`images` are uint8 [n, channels, height, width], stored channels last; `labels` int64 [n]."""
+        """`images` are uint8 [n, channels, height, width], stored channels last; `labels`, [n, …], the task's targets."""
         self.order = SampleOrder(settings, len(labels), labels.device)
         self.layout = self.order.layout
         self.pixels = images.permute(0, 2, 3, 1)
@@ -33,7 +33,7 @@ class Batches:
         budget = HOST_BLOCK if images.device.type == "cpu" else DEVICE_BLOCK
         room = max(1, min(budget // size, self.layout.count) // settings.batch) * settings.batch
         self._pixels = self.pixels.new_empty((room, *self.pixels.shape[1:]))
-        self._labels = self.labels.new_empty(room)
+        self._labels = self.labels.new_empty((room, *self.labels.shape[1:]))
         self._held: tuple[int, int, int, int] = (0, 0, 0, 0)
 
     def get(self, seed: int, iteration: int, step: int) -> tuple[Tensor, Tensor]:

@@ -31,7 +31,8 @@ class StreamedBatches:
         loader: ImageLoader,
         settings: TrainSettings,
     ) -> None:
-        """`images` are files, or uint8 [n, channels, height, width] on the host; `labels` int64 [n], on the device."""
+        """`images` are files, or uint8 [n, channels, height, width] on the host; `labels` [n, …], on the device, are
+        the task's targets."""
         self.order = SampleOrder(settings, len(labels), labels.device)
         self.layout = self.order.layout
         self.images = images
