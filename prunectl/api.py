@@ -24,7 +24,7 @@ from prunectl.store.paths import StorePaths
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from prunectl.results.plots import Kind
+    from prunectl.results.plots import Asked
 
 Table: TypeAlias = Any
 """A pandas.DataFrame where pandas is installed, else a list with a dictionary per row."""
@@ -77,7 +77,7 @@ class Store:
             ORDER BY plan, network, dataset, strategy, schedule, seed, trial, iteration"""
         return _table(query.run(self._fresh(), sql, {"plan": plan}))
 
-    def plot(self, plan: str | None = None, kind: Kind = "accuracy", **options: Any) -> Figure:
+    def plot(self, plan: str | None = None, kind: Asked = "score", **options: Any) -> Figure:
         """Draw a figure as `prunectl plot` does; `options` are those of `results.plots.plot`."""
         from prunectl.results.plots import plot
 

@@ -23,10 +23,10 @@ from prunectl.ml.datasets.images import Images, load
 from prunectl.ml.networks.build import build
 from prunectl.ml.training.torch_flags import configure
 from prunectl.ml.training.trainer import Trainer
-from prunectl.spec.key import spec_to_dict, stage_key
+from prunectl.spec.key import NUMERICS, Spec, stage_key
 from prunectl.spec.lr_schedule import constant
 from prunectl.spec.stage import Stage
-from prunectl.store.files import write_json
+from prunectl.store.files import write_text
 from prunectl.store.paths import StorePaths
 from prunectl.worker.run import StageControl, run
 from prunectl.worker.trainer_cache import TrainerCache
@@ -53,7 +53,7 @@ def stage(work: Work, options: dict[str, Any]) -> Round:
     def finish(spec: Stage) -> None:
         place = paths.stage(stage_key(spec))
         place.folder.mkdir(parents=True)
-        write_json(place.spec, spec_to_dict(spec))
+        write_text(place.spec, Spec(NUMERICS, spec).to_json())
         control = StageControl()
         for _ in run(stage_key(spec), paths, trainers, control):
             pass

@@ -4,26 +4,33 @@ scheduler itself costs (`upkeep`)."""
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
+
+from msgspec.structs import replace
 
 from prunectl.bench import upkeep
 from prunectl.bench.rounds import BenchError, load
 from prunectl.bench.train import Tell
 from prunectl.bench.workload import Work, dense_stage
-from prunectl.spec.key import spec_to_dict, stage_key
+from prunectl.spec.key import NUMERICS, Spec, stage_key
 from prunectl.spec.stage import Stage
-from prunectl.store.files import write_json
-from prunectl.store.journal import Record, read
+from prunectl.spec.study import PlannedStage, Study
+from prunectl.spec.trial import Trial
+from prunectl.store.files import write_text
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.base import LogRecord, encode
+from prunectl.store.records.events import Begin, read_events
+from prunectl.store.records.messages import RunStage, StageDone, parse_message
+from prunectl.store.records.plan import write_study
+from prunectl.store.records.result import Result
 
 TINY = Work("convnet", (1, 8, 8), train=640, test=100, epochs=1, batch=64)
 
@@ -71,16 +78,14 @@ def _scheduled(root: Path, count: int) -> list[float]:
 
     paths = StorePaths(root)
     stages = {
-        key: {"spec": spec_to_dict(spec), "steps": spec.steps, "epoch_steps": spec.steps}
-        for key, spec in _specs(count).items()
+        key: PlannedStage(Spec(NUMERICS, stage), stage.steps, stage.steps)
+        for key, stage in _specs(count).items()
     }
-    trials = [
-        {"trial": key[:16], "cell": "0" * 16, "plan": "bench", "seed": seed}
-        | {"path": [key], "sparsities": ["0"], "network": "convnet", "strategy": "none"}
+    trials = tuple(
+        Trial(key[:16], "0" * 16, seed, (key,), ("0",), "bench", network="convnet", strategy="none")
         for seed, key in enumerate(stages)
-    ]
-    record = {"digest": "bench", "name": "bench", "created": 0.0}
-    write_json(paths.plan("bench"), record | {"trials": trials, "stages": stages})
+    )
+    write_study(paths, Study(digest="bench", name="bench", trials=trials, stages=stages))
     device = with_slots(CpuLayer().devices()[0], 1)
     outcome = Scheduler(paths, [device], ["bench"], data=root, share=True).run()
     if outcome.interrupted:
@@ -88,13 +93,14 @@ def _scheduled(root: Path, count: int) -> list[float]:
     if not outcome.ok:
         raise BenchError(f"stages failed: {outcome.failure}")
     logs = sorted(
-        (read(paths.stage(key).events)[0] for key in stages), key=lambda log: log[0]["time"]
+        (read_events(paths.stage(key).events).records for key in stages),
+        key=lambda log: log[0].time,
     )
-    return [_at(after, "begin") - _at(log, "done") for log, after in itertools.pairwise(logs)]
+    return [_at(after, Begin) - _at(log, Result) for log, after in itertools.pairwise(logs)]
 
 
-def _at(log: list[Record], kind: str) -> float:
-    return float(next(record["time"] for record in log if record["type"] == kind))
+def _at(log: Sequence[LogRecord], kind: type[LogRecord]) -> float:
+    return next(record.time for record in log if isinstance(record, kind))
 
 
 def _processes(root: Path, count: int) -> list[float]:
@@ -103,7 +109,7 @@ def _processes(root: Path, count: int) -> list[float]:
     gaps = []
     for key, spec in _specs(count).items():
         paths.stage(key).folder.mkdir(parents=True)
-        write_json(paths.stage(key).spec, spec_to_dict(spec))
+        write_text(paths.stage(key).spec, Spec(NUMERICS, spec).to_json())
         started = time.time()
         with subprocess.Popen(
             [sys.executable, "-m", "prunectl.worker", "--store", root, "--data", root],
@@ -111,20 +117,19 @@ def _processes(root: Path, count: int) -> list[float]:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
-            text=True,
         ) as process:
             assert process.stdin is not None
             assert process.stdout is not None
-            process.stdin.write(json.dumps({"do": "run", "key": key, "keep": []}) + "\n")
+            process.stdin.write(encode(RunStage(key)) + b"\n")
             process.stdin.flush()
             _wait(process.stdout)
             process.kill()
-        gaps.append(_at(read(paths.stage(key).events)[0], "begin") - started)
+        gaps.append(_at(read_events(paths.stage(key).events).records, Begin) - started)
     return gaps
 
 
-def _wait(lines: IO[str]) -> None:
+def _wait(lines: IO[bytes]) -> None:
     for line in lines:
-        if json.loads(line)["is"] == "done":
+        if isinstance(parse_message(line), StageDone):
             return
     raise BenchError("a worker ended before its stage did")

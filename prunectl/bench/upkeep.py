@@ -23,10 +23,12 @@ from prunectl.bench.train import Tell
 from prunectl.bench.workload import Work, plan_text
 from prunectl.plan.expand import expand
 from prunectl.plan.load import loads
-from prunectl.store.files import write_json
-from prunectl.store.journal import read
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.base import LogRecord
+from prunectl.store.records.events import Epoch, read_events
 from prunectl.store.records.heartbeat import read_heartbeat
+from prunectl.store.records.plan import write_plans
+from prunectl.store.records.scheduler_log import StageDone, read_scheduler_log
 
 SLOTS = 64
 EPOCH_SECONDS = 5.0
@@ -60,6 +62,10 @@ def run(root: Path, seconds: float, quick: bool, tell: Tell) -> dict[str, Any]:
         after, wall = ProcessUsage(process.pid), time.time() - started
         ended = load()
         _wait(paths, slots, process)
+    epochs = (
+        record for log in paths.stages.glob("*/events.jsonl") for record in read_events(log).records
+    )
+    stages_done = read_scheduler_log(paths.scheduler_log).records
     main, rest = after.main - before.main, after.threads - before.threads
     return {
         "workers": slots,
@@ -67,10 +73,8 @@ def run(root: Path, seconds: float, quick: bool, tell: Tell) -> dict[str, Any]:
         "epoch_seconds": epoch,
         "seconds": wall,
         "load": [begun, ended],
-        "epochs_recorded": _count(
-            paths.stages.glob("*/events.jsonl"), "epoch", started, started + wall
-        ),
-        "stages_ended": _count([paths.scheduler_log], "stage_done", started, started + wall),
+        "epochs_recorded": _count(epochs, Epoch, started, started + wall),
+        "stages_ended": _count(stages_done, StageDone, started, started + wall),
         "cpu_percent": 100 * (main + rest) / wall,
         "loop_percent": 100 * main / wall,
         "ingestion_percent": 100 * rest / wall,
@@ -83,7 +87,7 @@ def _plan(paths: StorePaths, seeds: int) -> int:
     """Record a plan as `prunectl run` does. Returns the number of its stages."""
     work = Work("lenet-300-100", (1, 28, 28), 50_000, 10_000, EPOCHS)
     expansion = expand(loads(plan_text(work, seeds, ITERATIONS, STRATEGIES, SCHEDULE)), None)
-    write_json(paths.plan(expansion.digest), {"created": time.time(), **expansion.record()})
+    write_plans(paths, [expansion.study()])
     return len(expansion.stages)
 
 
@@ -121,19 +125,15 @@ def _wait(paths: StorePaths, slots: int, process: subprocess.Popen[bytes]) -> No
     while True:
         if process.poll() is not None or time.monotonic() > deadline:
             raise BenchError(f"the scheduler did not keep {slots} workers busy")
-        running = read_heartbeat(paths).get("running", {}).values()
-        if len(running) >= slots - 1 and sum(each["step"] > 0 for each in running) > slots / 2:
+        running = read_heartbeat(paths).running.values()
+        if len(running) >= slots - 1 and sum(each.step > 0 for each in running) > slots / 2:
             return
         time.sleep(0.2)
 
 
-def _count(logs: Iterable[Path], kind: str, since: float, until: float) -> int:
-    """Count the records of a kind that were written to logs in a span of Unix time."""
-    return sum(
-        record["type"] == kind and since <= record["time"] < until
-        for log in logs
-        for record in read(log)[0]
-    )
+def _count(records: Iterable[LogRecord], kind: type[LogRecord], since: float, until: float) -> int:
+    """Count the records of a kind that were written in a span of Unix time."""
+    return sum(isinstance(record, kind) and since <= record.time < until for record in records)
 
 
 def main() -> None:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+import msgspec
+
 from prunectl.ml.datasets.registry import describe
 from prunectl.spec.key import stage_key
 from prunectl.spec.lr_schedule import constant
@@ -158,7 +160,7 @@ def pruned_stage(work: Work, number: int) -> Stage:
     """Return the stage of the `number`-th round: pruned, then trained for `work.epochs`."""
     dense = dense_stage(work)
     parent = stage_key(dense)
-    return replace(
+    return msgspec.structs.replace(
         dense,
         lr=constant(RATE, work.steps * work.epochs),
         seed=number,

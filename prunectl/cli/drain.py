@@ -8,4 +8,6 @@ from prunectl.cli.support.scheduler_requests import ask_scheduler
 
 def drain(device: str, store: StoreOption = None) -> None:
     """Move stages off a device and give it back, until `undrain`."""
-    ask_scheduler(store, "drain", device=device)
+    from prunectl.store.records.requests import Drain
+
+    ask_scheduler(store, Drain(device=device))

@@ -53,10 +53,10 @@ def _export_study(plan: str, folder: Path, store: Path | None) -> None:
     manifest = export_study(paths, plan, folder)
     export_tables(paths, plan, folder / "tables")
     write_manifest(folder, manifest)  # last: a folder without one is not complete
-    size = sum(entry["bytes"] for entry in manifest["files"].values())
-    missing = manifest["stages_missing"]
+    size = sum(entry.bytes for entry in manifest.files.values())
+    missing = manifest.stages_missing
     narrate(
-        f"{manifest['stages']} done stages, {size / 1e6:.1f} MB"
+        f"{manifest.stages} done stages, {size / 1e6:.1f} MB"
         + (f"; {missing} are not done and were left out" if missing else "")
     )
     typer.echo(str(folder))

@@ -14,8 +14,8 @@ from prunectl.cli.support.options import StoreOption
 if TYPE_CHECKING:  # results.leaderboard imports DuckDB
     from prunectl.results.leaderboard import Board
 
-# The first two are `results.plots.Kind` and `Band`, which cannot be imported here without DuckDB.
-Kind = Literal["accuracy", "delta", "cost", "layers"]
+# The first two are `results.plots.Asked` and `Band`, which cannot be imported here without DuckDB.
+Kind = Literal["score", "accuracy", "delta", "cost", "layers"]
 Band = Literal["min-max", "std"]
 Behind = Literal["auto", "none", "renda2020", "mikler2021", "mikler2021-thesis"]
 
@@ -27,10 +27,10 @@ def plot(
     kind: Annotated[
         Kind,
         typer.Option(
-            help="accuracy or delta (points from the own dense network) against compression, cost "
-            "(accuracy against epochs of retraining), or layers (weights kept in each)."
+            help="score (of the task: accuracy is the same) or delta (change from the own dense network) "
+            "against compression, cost (score against epochs of retraining), or layers (weights kept in each)."
         ),
-    ] = "accuracy",
+    ] = "score",
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="FILE.png, .svg or .pdf. Default: PLAN-KIND.png."),
@@ -52,19 +52,26 @@ def plot(
     ] = False,
     store: StoreOption = None,
 ) -> None:
-    """Draw accuracy, change from dense or cost over compression, or where the weights stay."""
+    """Draw scores, change from dense or cost over compression, or where the weights stay."""
     from prunectl.results import plots
 
     paths = results_of(store)
     boards = plots.drawable(paths, plan, network=network, dataset=dataset, all_plans=all_plans)
     name = "all" if all_plans else boards[0].plan
-    file = out or Path(f"{_slug(name)}-{kind}.png")
+    what = _score_name(boards) if kind in ("score", "accuracy") else kind
+    file = out or Path(f"{_slug(name)}-{what}.png")
     source = None if published == "none" else published
     parts = [(_file_of(file, board), [board]) for board in boards] if split else [(file, boards)]
     for target, shown in parts:
         figure = plots.draw(paths, shown, kind, band=band, source=source)
         plots.save(figure, target)
         typer.echo(str(target))
+
+
+def _score_name(boards: list[Board]) -> str:
+    """Name the score of the boards; those of several tasks have no name in common."""
+    names = {board.metric.name for board in boards}
+    return names.pop() if len(names) == 1 else "score"
 
 
 def _file_of(file: Path, board: Board) -> Path:

@@ -17,8 +17,6 @@ if TYPE_CHECKING:  # results.leaderboard imports DuckDB
     from prunectl.results.leaderboard import Board
 
 SUMMARY_NOTE = (
-    "no loss, −x points: the largest compression whose median is at most x points below the mean dense accuracy "
-    "(≥: nothing beyond was measured)\n"
     "wins–ties–losses: against every other method at every sparsity, by the 95 % interval of the difference paired "
     "by seed"
 )
@@ -32,7 +30,7 @@ def rank(
     dataset: Annotated[str | None, typer.Option(help="Only this data set.")] = None,
     all_plans: Annotated[bool, typer.Option("--all", help="Every plan of the store.")] = False,
     delta: Annotated[
-        bool, typer.Option("--delta", help="Points from the own dense network, paired by seed.")
+        bool, typer.Option("--delta", help="Change from the own dense network, paired by seed.")
     ] = False,
     summary: Annotated[
         bool,
@@ -43,16 +41,17 @@ def rank(
     form: Annotated[TableFormat, typer.Option("--format", help="What to write.")] = "table",
     store: StoreOption = None,
 ) -> None:
-    """Rank strategies by accuracy at each sparsity: mean ± std (n), best ★, tied with it ≈."""
+    """Rank strategies by their score at each sparsity: mean ± std (n), best ★, tied with it ≈."""
     from prunectl.results.formats import render
     from prunectl.results.leaderboard import boards, cells
+    from prunectl.results.metrics import task_metrics
 
     paths = results_of(store)
     rows = cells(paths, plan, network=network, dataset=dataset, all_plans=all_plans)
     if form in ("json", "csv") and not summary:
         typer.echo(render(rows, form), nl=False)
         return
-    shown = boards(rows.dicts())
+    shown = boards(rows.dicts(), task_metrics(paths))
     if summary:
         _print_summaries(paths, shown, form)
     elif form == "table":
@@ -70,14 +69,19 @@ def _print_summaries(paths: StorePaths, boards: list[Board], form: TableFormat) 
     if form in ("json", "csv"):
         typer.echo(render(summary.long_form(found), form), nl=False)
     elif form != "table":
-        for _, summaries in found:
-            typer.echo(render(summary.table(summaries), form), nl=False)
+        for board, summaries in found:
+            typer.echo(render(summary.table(summaries, board.metric), form), nl=False)
     else:
         out = console()
         for board, summaries in found:
             out.print(_heading(board), markup=False)
-            out.print(result_table(summary.table(summaries)))
-        out.print(SUMMARY_NOTE if found else "No results yet.")
+            out.print(result_table(summary.table(summaries, board.metric)))
+        if not found:
+            out.print("No results yet.")
+            return
+        for note in dict.fromkeys(summary.note(board.metric) for board, _ in found):
+            out.print(f"{note} (≥: nothing beyond was measured)")
+        out.print(SUMMARY_NOTE)
 
 
 def print_boards(boards: list[Board], *, delta: bool = False) -> None:
@@ -88,14 +92,20 @@ def print_boards(boards: list[Board], *, delta: bool = False) -> None:
         return
     for board in boards:
         _print_board(out, board, delta)
-    value = (
-        "points from the own dense network, paired by seed, ± half the 95 % interval; ns: covers 0"
-        if delta
-        else "accuracy % of the last epoch, mean ± std (n)"
-    )
-    out.print(f"{value} · ★ best, ≈ tied with it (95 %, paired by seed)")
+    out.print(f"{_value(boards, delta)} · ★ best, ≈ tied with it (95 %, paired by seed)")
     if any(cell.flagged for board in boards for row in board.rows for cell in row.cells.values()):
         out.print("! a seed diverged, collapsed or lost a layer: it is counted, not dropped")
+
+
+def _value(boards: list[Board], delta: bool) -> str:
+    """Say what the numbers of the boards are."""
+    from prunectl.results import metrics
+
+    scores = [board.metric for board in boards]
+    if not delta:
+        return f"{metrics.titles(scores)} of the last epoch, mean ± std (n)"
+    changes = " or ".join(dict.fromkeys(map(metrics.difference_title, scores)))
+    return f"{changes} from the own dense network, paired by seed, ± half the 95 % interval; ns: covers 0"
 
 
 def _print_board(out: Console, board: Board, delta: bool) -> None:

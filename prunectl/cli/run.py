@@ -108,6 +108,7 @@ def _start(
 ) -> None:
     """Run the plans: by the scheduler that is running, by one in the background, or by one in this process."""
     from prunectl.store import requests
+    from prunectl.store.records.requests import AddPlan
 
     if (detach or view) and not requests.alive(paths):
         # The viewer must find the plans at once; the process in the background records the run itself.
@@ -120,7 +121,7 @@ def _start(
             _report(paths, expansions, _schedule(paths, expansions, execution, identifier))
             return
         for expansion in expansions:
-            narrate(requests.request(paths, "add-plan", plan=expansion.digest).text)
+            narrate(requests.request(paths, AddPlan(plan=expansion.digest)).text)
         narrate("added to the scheduler that is running; `prunectl status` shows it")
     if view:
         _watch(paths, expansions)
@@ -141,7 +142,7 @@ def _warn_of_mixed_versions(paths: StorePaths, expansions: Sequence[Expansion]) 
 
     names = {expansion.plan.content.name for expansion in expansions}
     for study in current_studies(paths):
-        numerics = {int(stage.spec.get("numerics", 0)) for stage in study.stages.values()}
+        numerics = {stage.spec.numerics for stage in study.stages.values()}
         if study.name in names and numerics - {NUMERICS}:
             known = ", ".join(map(str, sorted(numerics)))
             narrate(

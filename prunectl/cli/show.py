@@ -10,11 +10,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
 from prunectl.cli.support.options import SetOption, SlotsOption, StoreOption
-from prunectl.cli.support.tables import console, table
+from prunectl.cli.support.tables import console, print_json, table
 from prunectl.results.text import DASH, duration, size
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.result import Result
@@ -25,6 +24,7 @@ if TYPE_CHECKING:  # the plan's models and the scheduler take 0.5 s to import
     from prunectl.scheduler.devices.base import Device
     from prunectl.scheduler.eta import Cost
     from prunectl.scheduler.graph import Preview
+    from prunectl.spec.task import Metric
     from prunectl.store.records.provenance import RunRecord
 
 HEADINGS = (
@@ -36,9 +36,10 @@ RUN_HEADINGS = (
     *("prunectl", "torch", "commit", "command"),
 )
 STAGE_HEADINGS = (
-    *("iteration", "sparsity", "state", "accuracy", "attempts"),
+    *("iteration", "sparsity", "state", "score", "attempts"),
     *("seconds", "device", "torch", "stage"),
 )
+"""Of which the score has the name of its metric."""
 
 
 def show(
@@ -85,7 +86,7 @@ def show(
     chosen = parse(devices or run.devices or "all", SystemLayer(), asked)
     cost = estimate(paths, graph, chosen)
     if as_json:
-        _print_json(_as_json(expansion, counted, cost, paths))
+        print_json(_as_json(expansion, counted, cost, paths))
     else:
         _print_plan(expansion)
         _print_counts(expansion, counted, paths)
@@ -117,10 +118,6 @@ def _as_json(
         "trial_list": record["trials"],
         "stage_list": [{"key": key, **stage} for key, stage in record["stages"].items()],
     }
-
-
-def _print_json(content: object) -> None:
-    typer.echo(msgspec.json.format(msgspec.json.encode(content), indent=1).decode())
 
 
 def _print_plan(expansion: Expansion) -> None:
@@ -210,7 +207,7 @@ def _show_trial(paths: StorePaths, trial: str, *, as_json: bool, plan_text: bool
     if plan_text:
         typer.echo(facts.plan_text, nl=False)
     elif as_json:
-        _print_json(facts.as_json())
+        print_json(facts.as_json())
     else:
         _print_trial(facts)
 
@@ -224,9 +221,9 @@ def _print_trial(facts: TrialFacts) -> None:
         None: "which is not here now",
     }[facts.unchanged]
     lines = [
-        ("trial", f"{trial.trial}, cell {trial.cell}"),
+        ("trial", f"{trial.id}, cell {trial.cell}"),
         ("plan", f"{study.name}, version {study.digest}, from {facts.plan_file}, {edited}"),
-        ("its text", f"{facts.record_file}, or `prunectl show --trial {trial.trial} --plan-text`"),
+        ("its text", f"{facts.record_file}, or `prunectl show --trial {trial.id} --plan-text`"),
         *((name, value) for name, value in trial.labels.items() if value),
         ("seed", str(trial.seed)),
         ("repeat", shlex.join(facts.command)),
@@ -236,8 +233,9 @@ def _print_trial(facts: TrialFacts) -> None:
         out.print(f"{name:12}{value}", markup=False, soft_wrap=True)
     runs = [_run_row(record) for record in facts.runs]
     out.print(table(RUN_HEADINGS, runs, left=range(len(RUN_HEADINGS))))
-    stages = [_stage_row(stage) for stage in facts.stages]
-    out.print(table(STAGE_HEADINGS, stages, left=(2, 6, 7, 8)))
+    stages = [_stage_row(stage, facts.metric) for stage in facts.stages]
+    headings = [facts.metric.name if name == "score" else name for name in STAGE_HEADINGS]
+    out.print(table(headings, stages, left=(2, 6, 7, 8)))
 
 
 def _run_row(record: RunRecord) -> list[str]:
@@ -256,7 +254,7 @@ def _run_row(record: RunRecord) -> list[str]:
     ]
 
 
-def _stage_row(stage: StageFacts) -> list[str]:
+def _stage_row(stage: StageFacts, metric: Metric) -> list[str]:
     result = stage.result or Result()
 
     def number(value: float | None, form: str) -> str:
@@ -266,7 +264,7 @@ def _stage_row(stage: StageFacts) -> list[str]:
         str(stage.iteration),
         f"{float(stage.target_sparsity):.4g}",
         stage.state + (f", {result.flag}" if result.flag else ""),
-        number(result.score, ".2f"),
+        number(result.score, f".{metric.digits}f"),
         number(result.attempt or None, "d"),
         number(result.seconds, ".1f"),
         result.device_name or DASH,

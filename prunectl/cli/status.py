@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from prunectl.cli.support.options import StoreOption
-from prunectl.cli.support.tables import console, table
+from prunectl.cli.support.tables import console, print_json, table
 from prunectl.errors import StoreError
 from prunectl.results.text import DASH, duration
 from prunectl.store.paths import StorePaths
@@ -28,15 +26,13 @@ def status(
 ) -> None:
     """Show what is running, waiting, done and failed. States are computed from locks and files."""
     from prunectl.monitor.watcher import Watcher
-    from prunectl.store.files import dumps
 
     paths = StorePaths.locate(store)
     if not paths.plans.is_dir():
         raise StoreError(f"{paths.root} holds no plans; `prunectl run PLAN` makes some")
     snapshot = Watcher(paths).snapshot()
     if as_json:
-        # Through `dumps` first, which writes a diverged loss as null: JSON has no NaN.
-        typer.echo(json.dumps(json.loads(dumps(dataclasses.asdict(snapshot))), indent=1))
+        print_json(snapshot)
     else:
         _print(snapshot)
 
@@ -57,7 +53,7 @@ def _print(snapshot: Snapshot) -> None:
     ]
     out.print(table(("plan", "trials", "stages done", "steps"), rows, left=(0, 1)))
     if snapshot.running:
-        headings = ("running", "progress", "accuracy", "device", "left")
+        headings = ("running", "progress", "score", "device", "left")
         out.print(table(headings, (_running(stage) for stage in snapshot.running)))
     for failure in snapshot.failures[:SHOWN]:
         out.print(f"failed {failure.key[:8]}: {failure.reason}: {failure.message}", markup=False)
@@ -86,7 +82,7 @@ def _running(stage: RunningView) -> tuple[str, ...]:
     return (
         f"{name} · seed {stage.labels.get('seed', '')}",
         f"{stage.step}/{stage.steps}",
-        DASH if stage.accuracy is None else f"{stage.accuracy:.2f}",
+        DASH if stage.score is None else stage.metric.text(stage.score),
         stage.device or DASH,
         duration(stage.eta),
     )

@@ -15,4 +15,6 @@ def stop(
     store: StoreOption = None,
 ) -> None:
     """Ask the running scheduler to finish its epochs, checkpoint and end."""
-    ask_scheduler(store, "stop", now=now)
+    from prunectl.store.records.requests import Stop
+
+    ask_scheduler(store, Stop(now=now))

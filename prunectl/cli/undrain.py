@@ -8,4 +8,6 @@ from prunectl.cli.support.scheduler_requests import ask_scheduler
 
 def undrain(device: str, store: StoreOption = None) -> None:
     """Use a device again."""
-    ask_scheduler(store, "undrain", device=device)
+    from prunectl.store.records.requests import Undrain
+
+    ask_scheduler(store, Undrain(device=device))

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from prunectl.monitor.snapshot import CoverageView
 from prunectl.monitor.state import Change, StoreState
-from prunectl.store.records.plan import Trial
+from prunectl.spec.trial import Trial
 
 Group = tuple[str, tuple[tuple[str, str], ...], str]
 """Plan, labels, sparsity: the seeds of each are counted."""

@@ -1,6 +1,6 @@
 """Frozen values that describe a store at one moment, for viewers.
 
-Times are Unix seconds, durations seconds, accuracies percent, memory bytes. States are the words `waiting`,
+Times are Unix seconds, durations seconds, memory bytes. States are the words `waiting`,
 `held`, `running`, `done`, `failed`, `blocked`, `cancelled`, and `interrupted`: begun, not done, and no worker
 is running it.
 """
@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from prunectl.store.records.plan import Trial
+from prunectl.spec.task import CLASSIFICATION, Metric
+from prunectl.spec.trial import Trial
+from prunectl.store.records.events import Epoch
+from prunectl.store.records.heartbeat import DeviceBeat
 
 STATES = (
     "waiting",
@@ -47,31 +49,6 @@ class SchedulerView:
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceView:
-    """A device of the live scheduler."""
-
-    id: str
-    name: str
-    kind: str
-    uuid: str | None
-    slots: int
-    state: str
-    """`open`, `drained` or `leased` (by another scheduler)."""
-    reason: str
-    running: tuple[str, ...]
-    """Stage keys."""
-    utilisation: float | None = None
-    memory_used: int | None = None
-    memory_total: int | None = None
-    temperature: float | None = None
-    power: float | None = None
-    processes: tuple[tuple[int, int], ...] = ()
-    """(pid, bytes)."""
-    auto: bool = False
-    """Its slots are found by measuring, and change."""
-
-
-@dataclass(frozen=True, slots=True)
 class RunningView:
     """A stage that a worker is running."""
 
@@ -93,20 +70,23 @@ class RunningView:
     attempt: int | None = None
     since: float | None = None
     loss: float | None = None
-    accuracy: float | None = None
-    """Of the training set, as the worker last reported."""
+    score: float | None = None
+    """The task's, on the test set, as the worker last reported."""
     eta: float | None = None
     """Seconds until it is done."""
-    epoch: Mapping[str, Any] | None = None
-    """Its last `epoch` record."""
-    accuracies: tuple[float | None, ...] = ()
-    """Test accuracies of its last epochs, oldest first."""
+    epoch: Epoch | None = None
+    """Its last one."""
+    scores: tuple[float | None, ...] = ()
+    """Test scores of its last epochs, oldest first."""
+    metric: Metric = CLASSIFICATION.score
+    """What the scores are."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrialView(Trial):
+@dataclass(frozen=True, slots=True)
+class TrialView:
     """A trial of a plan, and how far it is."""
 
+    trial: Trial
     state: str
     iteration: int
     """Of the first stage that is not done; the last one where all are."""
@@ -199,7 +179,8 @@ class Snapshot:
     plans: tuple[PlanView, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
     """Trials by state: of the plans that the live scheduler runs, or of all where none is running."""
-    devices: tuple[DeviceView, ...] = ()
+    devices: tuple[DeviceBeat, ...] = ()
+    """Of the live scheduler."""
     running: tuple[RunningView, ...] = ()
     """In the order they were started."""
     queue: tuple[QueuedView, ...] = ()

@@ -10,16 +10,27 @@ import os
 from collections import deque
 from collections.abc import Iterable, KeysView
 from dataclasses import dataclass, field
-from typing import Any
 
 from prunectl.errors import StoreError
-from prunectl.store.files import read_json
-from prunectl.store.journal import Record, read
+from prunectl.spec.key import Spec
+from prunectl.spec.study import Study
+from prunectl.spec.task import CLASSIFICATION, Metric
+from prunectl.spec.trial import Trial
 from prunectl.store.locks import is_held
 from prunectl.store.paths import StageState, StorePaths, stage_state
-from prunectl.store.records.heartbeat import read_heartbeat
-from prunectl.store.records.plan import Study, Trial, current_studies, read_outline, read_study
-from prunectl.store.records.scheduler_log import History
+from prunectl.store.records.base import LogRecord, read_record
+from prunectl.store.records.events import Epoch, read_events
+from prunectl.store.records.heartbeat import HeartbeatRecord, read_heartbeat
+from prunectl.store.records.plan import current_studies, read_outline, read_study
+from prunectl.store.records.scheduler_log import (
+    Answered,
+    Dispatched,
+    History,
+    StageDone,
+    StageInterrupted,
+    WorkerEnded,
+    WorkerStarted,
+)
 
 RESCAN_SECONDS = 30.0
 """Between looks at every stage, which find results that the scheduler's log says nothing of."""
@@ -27,19 +38,12 @@ RESCAN_SECONDS = 30.0
 OUTLINE_BYTES = 4 << 20
 """Plan records from this size on, 0.05 s to read, are read without their stages first where `outline_first`."""
 
-ACCURACIES = 14
+SCORES = 14
 EVENTS = 200
 
-STAGE_RECORDS = frozenset(
-    {
-        "dispatched",
-        "request",
-        "stage_done",
-        "stage_interrupted",
-        "worker_ended",
-        "worker_started",
-    }
-)
+STAGE_RECORDS = (
+    Dispatched, Answered, StageDone, StageInterrupted, WorkerEnded, WorkerStarted,
+)  # fmt: skip
 """Types of records that concern only the stage they name, whose state is computed anew anyway."""
 
 
@@ -48,19 +52,19 @@ class LogTail:
     """The event log of a running stage, as far as it was read."""
 
     offset: int = 0
-    epoch: Record | None = None
+    epoch: Epoch | None = None
     """The last record of this type."""
-    accuracies: deque[float | None] = field(default_factory=lambda: deque(maxlen=ACCURACIES))
+    scores: deque[float | None] = field(default_factory=lambda: deque(maxlen=SCORES))
 
     def read_on(self, paths: StorePaths, key: str) -> bool:
         """Read what is new. Returns whether there was anything."""
-        records, offset = read(paths.stage(key).events, self.offset)
-        for record in records:
-            if record.get("type") == "epoch":
+        log = read_events(paths.stage(key).events, self.offset)
+        for record in log.records:
+            if isinstance(record, Epoch):
                 self.epoch = record
-                self.accuracies.append(record.get("accuracy"))
-        grown = offset != self.offset
-        self.offset = offset
+                self.scores.append(record.score)
+        grown = log.end != self.offset
+        self.offset = log.end
         return grown
 
 
@@ -89,7 +93,7 @@ class StoreState:
         self.paths = paths
         self._outline_first = outline_first
         self.history = History()
-        self.events: deque[Record] = deque(maxlen=EVENTS)
+        self.events: deque[LogRecord] = deque(maxlen=EVENTS)
         """The last records of the scheduler's log."""
         self.studies: list[Study] = []
         """The newest version of each plan."""
@@ -99,7 +103,7 @@ class StoreState:
         """Of each stage of the plans; empty after an outline."""
         self.alive = False
         """A scheduler holds the store."""
-        self.heartbeat: dict[str, Any] = {}
+        self.heartbeat = HeartbeatRecord()
         """The last one, also of a scheduler that is gone."""
         self.states: dict[str, StageState] = {}
         """Of the stages that are not waiting."""
@@ -116,9 +120,9 @@ class StoreState:
         return self._plan_files is not None
 
     @property
-    def beat(self) -> dict[str, Any]:
-        """The heartbeat of the live scheduler; empty where none is alive."""
-        return self.heartbeat if self.alive else {}
+    def beat(self) -> HeartbeatRecord:
+        """The heartbeat of the live scheduler; an empty one where none is alive."""
+        return self.heartbeat if self.alive else HeartbeatRecord()
 
     @property
     def running(self) -> KeysView[str]:
@@ -131,7 +135,7 @@ class StoreState:
         self._update_plans(change)
         records = self.history.catch_up(self.paths)
         self.events.extend(records)
-        change.everything |= any(record["type"] not in STAGE_RECORDS for record in records)
+        change.everything |= any(not isinstance(record, STAGE_RECORDS) for record in records)
         change.progress |= bool(records)
         self._update_heartbeat(change)
         self._update_stages(change, records, now)
@@ -174,11 +178,11 @@ class StoreState:
         change.everything |= alive != self.alive
         self.alive, self._heartbeat_mtime = alive, mtime
 
-    def _update_stages(self, change: Change, records: Iterable[Record], now: float) -> None:
-        candidates = {record["key"] for record in records if isinstance(record.get("key"), str)}
+    def _update_stages(self, change: Change, records: Iterable[LogRecord], now: float) -> None:
+        candidates = {key for record in records if (key := getattr(record, "key", None))}
         # Also what runs without a record: the log of a scheduler that was killed ends in `dispatched`.
         candidates |= self.running | self.history.dispatched
-        candidates |= set(self.heartbeat.get("running", {}))
+        candidates |= set(self.heartbeat.running)
         candidates = {key for key in candidates if self.states.get(key) != "done"}
         if not 0 <= now - self._scanned <= RESCAN_SECONDS:
             self._scanned = now
@@ -212,25 +216,33 @@ class StoreState:
         if source is None:
             return []
         found = {
-            trial.trial: trial
+            trial.id: trial
             for study in self.studies
             for trial in study.trials
             if any(
-                name in study.stages and study.stages[name].weights == source for name in trial.path
+                name in study.stages and study.stages[name].stage.checkpoint == source
+                for name in trial.path
             )
         }
         return list(found.values())
 
+    def score_of(self, trial: Trial) -> Metric:
+        """Return what the score of a trial's networks is."""
+        study = next((each for each in self.studies if each.name == trial.plan), None)
+        return CLASSIFICATION.score if study is None else study.score_of(trial.task)
+
     def trial_ids(self, key: str) -> tuple[str, ...]:
         """Return the ids of the trials that need a stage."""
-        return tuple(trial.trial for trial in self.trials_for(key))
+        return tuple(trial.id for trial in self.trials_for(key))
 
     def replay_of(self, key: str) -> tuple[str, int] | None:
         """Return the (dense stage, step) that a stage which is in no plan replays; None where it is no replay."""
         if key not in self._replays:
             try:
-                weights = read_json(self.paths.stage(key).spec)["stage"]["weights"]
-                self._replays[key] = weights["stage"], weights["step"]
-            except (OSError, StoreError, KeyError, TypeError):
+                stage = read_record(self.paths.stage(key).spec, Spec).stage
+            except (OSError, StoreError):
                 return None
+            if not stage.replay or stage.checkpoint is None:
+                return None
+            self._replays[key] = stage.checkpoint
         return self._replays[key]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from prunectl.monitor.snapshot import TrialView
 from prunectl.monitor.state import Change, StoreState
-from prunectl.store.records.plan import Study, Trial
+from prunectl.spec.study import Study
+from prunectl.spec.trial import Trial
 
 
 class TrialViews:
@@ -21,8 +22,8 @@ class TrialViews:
         """Compute anew what the change concerns. Returns all trials of the current plans."""
         store, beat = self._store, self._store.beat
         touched = {trial for key in change.stages for trial in store.trial_ids(key)}
-        in_heartbeat = set(beat.get("eta", {}).get("trials", {}))
-        for key in (*beat.get("queue", {}).get("next", ()), *store.running):
+        in_heartbeat = set(beat.eta.trials)
+        for key in (*beat.queue.next, *store.running):
             in_heartbeat.update(store.trial_ids(key))
         # Those of the heartbeat before as well: an estimate or a reason that it no longer has must go.
         touched |= in_heartbeat | self._in_heartbeat
@@ -32,8 +33,8 @@ class TrialViews:
         views: dict[tuple[str, str], TrialView] = {}
         for study in store.studies:
             for trial in study.trials:
-                name = study.name, trial.trial
-                known = None if trial.trial in touched else self._views.get(name)
+                name = study.name, trial.id
+                known = None if trial.id in touched else self._views.get(name)
                 views[name] = known or self._trial(study, trial)
         self._views = views
         return tuple(views.values())
@@ -48,39 +49,40 @@ class TrialViews:
             store.steps.get(key, 0) for key, is_done in zip(path, done, strict=True) if is_done
         )
         if not complete and path[iteration] in store.running:
-            steps += beat.get("running", {}).get(path[iteration], {}).get("step", 0)
+            running = beat.running.get(path[iteration])
+            steps += 0 if running is None else running.step
         return TrialView(
-            **{**vars(trial), "plan": study.name},
+            trial=trial,
             state=state,
             iteration=min(iteration, len(path) - 1),
             steps=sum(store.steps.get(key, 0) for key in path),
             steps_done=steps,
-            priority=store.history.priority.get(trial.trial, 0),
+            priority=store.history.priority.get(trial.id, 0),
             reason=reason,
-            eta=None if complete else beat.get("eta", {}).get("trials", {}).get(trial.trial),
+            eta=None if complete else beat.eta.trials.get(trial.id),
         )
 
     def _state(self, study: Study, trial: Trial, iteration: int) -> tuple[str, str]:
         """Compute the state of a trial that is not done; also the reason, in words."""
         store, history = self._store, self._store.history
         rest = trial.path[iteration:]
-        if trial.trial in history.cancelled:
+        if trial.id in history.cancelled:
             return "cancelled", "cancelled"
         # Before running: a path with a failed stage will not end, whatever of it still runs.
         for key in rest:
             if key in history.failures:
                 record = history.failures[key]
-                return "failed", f"{record['reason']}: {record.get('message') or ''}".rstrip(": ")
+                return "failed", f"{record.reason}: {record.message}".rstrip(": ")
         if any(key in store.running for key in rest):
             return "running", ""
         if study.digest in history.stopped:
             return "blocked", history.stopped[study.digest]
-        if trial.trial in history.held:
+        if trial.id in history.held:
             return "held", "held"
         if not store.alive:
             begun = any(store.states.get(key) == "begun" for key in rest)
             return ("interrupted" if begun else "waiting"), "no scheduler is running"
-        if study.digest not in store.beat.get("plans", ()):
+        if study.digest not in store.beat.plans:
             return "waiting", "not queued"
         return "waiting", self._waits_for(rest[0], study)
 
@@ -88,12 +90,11 @@ class TrialViews:
         store = self._store
         setback = store.history.setbacks.get(key)
         if setback is not None:
-            return f"to be tried again ({setback['reason']})"
+            return f"to be tried again ({setback.reason})"
         stage = study.stages.get(key)
-        source = stage.weights if stage else (None, None)
-        if source[0] is not None and source[1] is not None:
+        source = stage.stage.checkpoint if stage else None
+        if source is not None:
             for other in store.running:
                 if other not in store.trials_of and store.replay_of(other) == source:
                     return f"replay of {source[0][:8]} to step {source[1]}"
-        reason: str = store.beat.get("queue", {}).get("reasons", {}).get(key, "")
-        return reason
+        return store.beat.queue.reasons.get(key, "")

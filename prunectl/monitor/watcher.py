@@ -10,12 +10,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
 
 from prunectl.gc_pause import without_collector
 from prunectl.monitor.coverage import Coverage
 from prunectl.monitor.snapshot import (
-    DeviceView,
     EventView,
     FailureView,
     PlanView,
@@ -27,16 +25,15 @@ from prunectl.monitor.snapshot import (
 )
 from prunectl.monitor.state import Change, LogTail, StoreState
 from prunectl.monitor.trials import TrialViews
-from prunectl.store.journal import Record
+from prunectl.spec.study import Study
+from prunectl.spec.task import CLASSIFICATION
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.plan import Study
-from prunectl.store.records.scheduler_log import QUIET, describe
+from prunectl.store.records.base import LogRecord
+from prunectl.store.records.heartbeat import HeartbeatRecord, RunningBeat
+from prunectl.store.records.scheduler_log import QUIET, describe, kind
 
 QUEUE = 500
 """Trials of the queue that a snapshot lists."""
-
-RUNNING_FIELDS = ("device", "worker", "attempt", "since", "loss", "accuracy", "eta")
-"""Of a running stage in the heartbeat."""
 
 
 class Watcher:
@@ -88,7 +85,7 @@ class Watcher:
         trials = self._trials.update(change)
         by_plan: dict[str, Counter[str]] = {study.name: Counter() for study in store.studies}
         for view in trials:
-            by_plan[view.plan][view.state] += 1
+            by_plan[view.trial.plan][view.state] += 1
         if change.everything:
             self._done.clear()
         plans = tuple(self._plan(study, by_plan[study.name], change) for study in store.studies)
@@ -99,29 +96,34 @@ class Watcher:
             scheduler=self._scheduler(now),
             plans=plans,
             counts=dict(sum((by_plan[name] for name in active), Counter())),
-            devices=tuple(_device(row) for row in store.beat.get("devices", ())),
+            devices=store.beat.devices,
             running=self._running(),
             queue=_queue(trials, store.beat),
             trials=trials,
             failures=self._failures(),
             events=tuple(
-                self._event(record) for record in store.events if record["type"] not in QUIET
+                self._event(record) for record in store.events if not isinstance(record, QUIET)
             ),
             coverage=self._coverage.update(change),
         )
 
     def _age(self, now: float) -> float | None:
-        beat = self.store.heartbeat.get("time")
+        beat = self.store.heartbeat.time
         return None if beat is None else max(0.0, now - beat)
 
     def _scheduler(self, now: float) -> SchedulerView:
         beat, alive = self.store.heartbeat, self.store.alive
-        said = ("stopping", "trouble") if alive else ("ended",)
         return SchedulerView(
             alive=alive,
             age=self._age(now),
-            eta=self.store.beat.get("eta", {}).get("end"),
-            **{name: beat.get(name) for name in ("run", "pid", "host", "started", *said)},
+            run=beat.run,
+            pid=beat.pid,
+            host=beat.host,
+            started=beat.started,
+            stopping=beat.stopping if alive else None,
+            ended=None if alive else beat.ended,
+            trouble=beat.trouble if alive else None,
+            eta=beat.eta.end if alive else None,
         )
 
     def _plan(self, study: Study, counts: Counter[str], change: Change) -> PlanView:
@@ -135,14 +137,14 @@ class Watcher:
             ]
             self._done[study.digest] = len(done), sum(done)
         stages_done, steps_done = self._done[study.digest]
-        running = store.beat.get("running", {})
+        running = store.beat.running
         partly = sum(
-            running.get(key, {}).get("step", 0) for key in store.running if key in study.stages
+            running[key].step for key in store.running if key in study.stages and key in running
         )
         return PlanView(
             name=study.name,
             digest=study.digest,
-            active=study.digest in store.beat.get("plans", ()),
+            active=study.digest in store.beat.plans,
             counts=dict(counts),
             stages=len(study.stages),
             stages_done=stages_done,
@@ -154,14 +156,14 @@ class Watcher:
     # stages
 
     def _running(self) -> tuple[RunningView, ...]:
-        rows = self.store.beat.get("running", {})
+        rows = self.store.beat.running
         views = [
-            self._running_view(key, tail, rows.get(key, {}))
+            self._running_view(key, tail, rows.get(key, RunningBeat()))
             for key, tail in self.store.tails.items()
         ]
         return tuple(sorted(views, key=lambda view: (view.since or 0.0, view.key)))
 
-    def _running_view(self, key: str, tail: LogTail, row: dict[str, Any]) -> RunningView:
+    def _running_view(self, key: str, tail: LogTail, row: RunningBeat) -> RunningView:
         store = self.store
         trials = store.trials_for(key)
         first = trials[0] if trials else None
@@ -174,11 +176,18 @@ class Watcher:
             iterations=len(first.path) - 1 if first else 0,
             sparsity=first.sparsities[iteration] if first else "0",
             replay=key not in store.trials_of,
-            step=max(row.get("step", 0), tail.epoch["step"] if tail.epoch else 0),
-            steps=row.get("steps") or store.steps.get(key, 0),
+            step=max(row.step, tail.epoch.step if tail.epoch else 0),
+            steps=row.steps or store.steps.get(key, 0),
+            device=row.device,
+            worker=row.worker,
+            attempt=row.attempt,
+            since=row.since,
+            loss=row.loss,
+            score=row.score,
+            eta=row.eta,
             epoch=tail.epoch,
-            accuracies=tuple(tail.accuracies),
-            **{name: row.get(name) for name in RUNNING_FIELDS},
+            scores=tuple(tail.scores),
+            metric=CLASSIFICATION.score if first is None else store.score_of(first),
         )
 
     def _failures(self) -> tuple[FailureView, ...]:
@@ -186,50 +195,43 @@ class Watcher:
             FailureView(
                 key=key,
                 trials=self.store.trial_ids(key),
-                reason=record["reason"],
-                **{name: record.get(name) or "" for name in ("message", "traceback", "log")},
-                attempt=record.get("attempt") or 1,
-                time=record["time"],
+                reason=record.reason,
+                message=record.message,
+                traceback=record.traceback,
+                log=record.log,
+                attempt=record.attempt or 1,
+                time=record.time,
             )
             for key, record in self.store.history.failures.items()
             if self.store.states.get(key) != "done"
         )
 
-    def _event(self, record: Record) -> EventView:
-        key = record.get("key")
-        listed = record.get("trials")
-        if isinstance(listed, list):
-            trials = tuple(listed)
-        else:
-            trials = self.store.trial_ids(key) if isinstance(key, str) else ()
-        return EventView(record["time"], record["type"], describe(record), key, trials)
+    def _event(self, record: LogRecord) -> EventView:
+        key = getattr(record, "key", None)
+        trials = getattr(record, "trials", None)  # of some records a count
+        if not isinstance(trials, tuple):
+            trials = () if key is None else self.store.trial_ids(key)
+        return EventView(record.time, kind(record), describe(record), key, trials)
 
 
-def _device(row: dict[str, Any]) -> DeviceView:
-    fields = {name: row[name] for name in DeviceView.__dataclass_fields__ if name in row}
-    fields["running"] = tuple(row.get("running", ()))
-    fields["processes"] = tuple((pid, used) for pid, used in row.get("processes", ()))
-    return DeviceView(**fields)
-
-
-def _queue(trials: Iterable[TrialView], beat: dict[str, Any]) -> tuple[QueuedView, ...]:
-    order = {key: place for place, key in enumerate(beat.get("queue", {}).get("next", ()))}
-    seconds = beat.get("eta", {}).get("stages", {})
+def _queue(trials: Iterable[TrialView], beat: HeartbeatRecord) -> tuple[QueuedView, ...]:
+    order = {key: place for place, key in enumerate(beat.queue.next)}
+    seconds = beat.eta.stages
     waiting = [view for view in trials if view.state in ("waiting", "held", "interrupted")]
     last = len(order)
     waiting.sort(
         key=lambda view: (
             view.state == "held",
-            order.get(view.path[view.iteration], last),
+            order.get(view.trial.path[view.iteration], last),
             -view.priority,
         )
     )
     return tuple(
         QueuedView(
-            trial=view.trial,
-            key=view.path[view.iteration],
+            trial=view.trial.id,
+            key=view.trial.path[view.iteration],
             iteration=view.iteration,
-            seconds=seconds.get(view.path[view.iteration]),
+            seconds=seconds.get(view.trial.path[view.iteration]),
             reason=view.reason,
         )
         for view in waiting[:QUEUE]

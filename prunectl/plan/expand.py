@@ -45,7 +45,7 @@ class Expansion:
             self.plan.content.name,
             self.plan.text,
             list(self.plan.overrides),
-            [[trial.trial, *trial.path] for trial in self.trials],
+            [[trial.id, *trial.path] for trial in self.trials],
         ]
         return _digest(json.dumps(content))
 
@@ -158,7 +158,7 @@ def _trial(
 ) -> Trial:
     criterion, scope, granularity = point.pruning.labels if point.pruning else ("", "", "")
     return Trial(
-        trial=_digest(f"{cell}\0{seed}"),
+        id=_digest(f"{cell}\0{seed}"),
         cell=cell,
         plan=plan.content.name,
         network=point.training.network.name,

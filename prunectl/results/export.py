@@ -4,7 +4,7 @@ An exported network is two safetensors files, `NAME.safetensors` with its parame
 the dense iteration, `NAME.mask.safetensors` with a boolean tensor for each prunable layer: True where a weight is
 kept. Pruned weights are zero in the first. Both carry as metadata, all text: network (settings, JSON), data,
 normalize (JSON), plan, trial, cell, strategy and the other labels, seed, iteration, stage, target_sparsity,
-sparsity, accuracy and top5 (percent), flag. To load one, with prunectl and torch:
+sparsity, flag, and what the task measured under the names of its metrics. To load one, with prunectl and torch:
 
     with safe_open("NAME.safetensors", "pt") as file:
         settings = NetworkSettings(**json.loads(file.metadata()["network"]))
@@ -19,10 +19,13 @@ from typing import Any
 
 from prunectl.errors import ControlError, StoreError
 from prunectl.results.formats import save
+from prunectl.results.metrics import trial_metrics
+from prunectl.spec.key import to_json
 from prunectl.store.db import query
-from prunectl.store.files import dumps, read_json
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.plan import LABELS, FoundTrial, find_trial
+from prunectl.store.records.base import read_record
+from prunectl.store.records.plan import FoundTrial, find_trial
+from prunectl.store.records.result import Result
 from prunectl.store.tensors import read_checked, write_tensors
 
 TABLES = {
@@ -60,7 +63,7 @@ def export_network(
         for name, tensor in tensors.items()
         if name.startswith("weights/")
     }
-    metadata = _metadata(found, number, read_json(stage.result))
+    metadata = _metadata(found, number, read_record(stage.result, Result))
     file = out or Path(f"{_name(found, number)}.safetensors")
     if file.suffix != ".safetensors":
         file = file.with_name(file.name + ".safetensors")
@@ -77,49 +80,48 @@ def _iteration(paths: StorePaths, found: FoundTrial, wanted: int | None) -> int:
     done = [k for k, key in enumerate(path) if paths.stage(key).result.exists()]
     if wanted is None:
         if not done:
-            raise ControlError(f"no iteration of trial {found.trial.trial} is done")
+            raise ControlError(f"no iteration of trial {found.trial.id} is done")
         return done[-1]
     if wanted not in range(len(path)):
         raise ControlError(
-            f"trial {found.trial.trial} has the iterations 0 … {len(path) - 1}, not {wanted}"
+            f"trial {found.trial.id} has the iterations 0 … {len(path) - 1}, not {wanted}"
         )
     if wanted not in done:
-        raise ControlError(f"iteration {wanted} of trial {found.trial.trial} is not done")
+        raise ControlError(f"iteration {wanted} of trial {found.trial.id} is not done")
     return wanted
 
 
 def _name(found: FoundTrial, iteration: int) -> str:
     trial = found.trial
-    words = (trial.plan, trial.labels["network"], trial.labels["strategy"], f"seed{trial.seed}")
-    return "-".join((*words, trial.trial[:8], f"k{iteration}")).replace("/", "-").replace(" ", "-")
+    words = (trial.plan, trial.network, trial.strategy, f"seed{trial.seed}")
+    return "-".join((*words, trial.id[:8], f"k{iteration}")).replace("/", "-").replace(" ", "-")
 
 
-def _metadata(found: FoundTrial, iteration: int, result: dict[str, Any]) -> dict[str, str]:
+def _metadata(found: FoundTrial, iteration: int, result: Result) -> dict[str, str]:
     """Collect the metadata, all of it text: safetensors has no other."""
     trial = found.trial
     key = trial.path[iteration]
-    body = found.study.stages[key].body
-    kept, prunable = result["kept"], result["prunable"]
+    stage = found.study.stages[key].stage
+    kept, prunable = result.kept or 0, result.prunable or 0
     values: dict[str, Any] = {
         "format": "pt",
-        **{name: trial.labels[name] for name in LABELS if name != "network"},
-        "network": dumps(body["network"]),
-        "data": dumps(body["data"]),
-        "normalize": dumps(body.get("train", {}).get("normalize", {})),
+        **{name: value for name, value in trial.labels.items() if name != "network"},
+        "network": to_json(stage.network),
+        "data": to_json(stage.data),
+        "normalize": to_json(stage.train.normalize),
         "plan": trial.plan,
         "plan_digest": found.study.digest,
-        "trial": trial.trial,
+        "trial": trial.id,
         "cell": trial.cell,
         "seed": trial.seed,
         "iteration": iteration,
         "stage": key,
         "target_sparsity": trial.sparsities[iteration],
-        "sparsity": repr(1 - kept / prunable),
+        "sparsity": repr(1 - kept / prunable) if prunable else None,
         "kept": kept,
         "prunable": prunable,
-        "accuracy": result.get("accuracy"),
-        "top5": result.get("top5"),
-        "flag": result.get("flag"),
+        **{metric.name: result.metrics.get(metric.name) for metric in trial_metrics(found).metrics},
+        "flag": result.flag,
     }
     return {name: str(value) for name, value in values.items() if value is not None}
 

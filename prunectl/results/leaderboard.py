@@ -11,19 +11,24 @@ from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack
 
 from prunectl.errors import ControlError, nearest
+from prunectl.results import metrics
 from prunectl.results.formats import text_table
 from prunectl.results.text import DASH, signed
+from prunectl.spec.task import Metric, TaskMetrics, metrics_of
 from prunectl.store.db import query
 from prunectl.store.db.query import Result
 from prunectl.store.paths import StorePaths
 
 ROW_LABELS = ("strategy", "criterion", "scope", "granularity", "retrain")
 BOARD_LABELS = ("plan", "network", "dataset", "recipe", "schedule")
+_IDENTITY = ("task", *BOARD_LABELS)
 
 _CELLS = """
 SELECT l.*, r.rank, coalesce(r.best, false) AS best, coalesce(r.tied, false) AS tied,
-       r.gap, r.gap_ci, r.pairs, r.n_needed
-FROM leaderboard l LEFT JOIN ranking r USING (plan, cell, iteration)
+       r.gap, r.gap_ci, r.pairs, r.n_needed, t.metric, t.unit, t.higher_is_better
+FROM leaderboard l
+LEFT JOIN ranking r USING (plan, cell, iteration)
+LEFT JOIN tasks t ON t.task = l.task AND t.position = 0
 WHERE ($plan IS NULL OR l.plan = $plan)
   AND ($network IS NULL OR l.network = $network)
   AND ($dataset IS NULL OR l.dataset = $dataset)
@@ -34,7 +39,7 @@ ORDER BY l.plan, l.network, l.dataset, l.recipe, l.schedule, l.target_sparsity, 
 
 @dataclass(frozen=True)
 class Cell:
-    """One number with what it rests on; accuracies in percent, differences in percentage points.
+    """One number with what it rests on: scores in their metric's unit.
 
     `values` has every column of the views `leaderboard` and (rank, best, tied, gap, gap_ci, pairs, n_needed)
     `ranking`.
@@ -53,6 +58,8 @@ class Cell:
     rank: int | None
     best: bool
     tied: bool
+    metric: Metric
+    """What the number is."""
     values: Mapping[str, Any]
 
     @property
@@ -74,16 +81,28 @@ class Cell:
         """Such as ``92.14 ± 0.11 (3) ★``; ``– (0/3)`` before the first seed."""
         if self.mean is None:
             return f"{DASH} ({self.count})"
-        spread = f" ± {self.std:.2f}" if self.std is not None else ""
-        return f"{self.mean:.2f}{spread} ({self.count}) {self.mark}".rstrip()
+        digits = self.metric.digits
+        spread = f" ± {self.std:.{digits}f}" if self.std is not None else ""
+        return f"{self.mean:.{digits}f}{spread} ({self.count}) {self.mark}".rstrip()
 
     def delta_text(self) -> str:
         """Such as ``−0.24 ± 0.10``, the second being half the 95 % interval; with ns where that covers 0."""
         if self.delta is None:
             return DASH
+        digits = self.metric.digits
+        change = signed(self.delta, digits)
         if self.delta_ci is None:
-            return signed(self.delta)
-        return f"{signed(self.delta)} ± {self.delta_ci:.2f}{' ns' if abs(self.delta) <= self.delta_ci else ''}"
+            return change
+        return f"{change} ± {self.delta_ci:.{digits}f}{' ns' if self.covers_no_change else ''}"
+
+    @property
+    def covers_no_change(self) -> bool:
+        """Whether the 95 % interval of the change from dense covers 0."""
+        return (
+            self.delta is not None
+            and self.delta_ci is not None
+            and abs(self.delta) <= self.delta_ci
+        )
 
 
 @dataclass(frozen=True)
@@ -121,6 +140,9 @@ class Board:
     dataset: str
     recipe: str
     schedule: str
+    task: str
+    metric: Metric
+    """The task's score, which all numbers of the board are."""
     columns: tuple[float, ...]
     dense: Cell | None
     rows: tuple[BoardRow, ...]
@@ -192,28 +214,36 @@ def leaderboard(
 
     Raises ControlError for a plan the store does not have, StoreError where it cannot be read.
     """
-    return boards(cells(paths, plan, **only).dicts())
+    return boards(cells(paths, plan, **only).dicts(), metrics.task_metrics(paths))
 
 
-def boards(rows: Iterable[Mapping[str, Any]]) -> list[Board]:
-    """Arrange the rows of `cells` as boards."""
+def boards(rows: Iterable[Mapping[str, Any]], tasks: Mapping[str, TaskMetrics]) -> list[Board]:
+    """Arrange the rows of `cells` as boards; `tasks` says what the tasks measure."""
     grouped: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     # A dense network has no schedule of pruning: it belongs to the boards of all schedules.
-    dense: dict[tuple[str, ...], Cell] = {}
+    dense: dict[tuple[str, ...], Mapping[str, Any]] = {}
     for row in rows:
-        key = tuple(row[name] for name in BOARD_LABELS)
+        key = tuple(row[name] for name in _IDENTITY)
         if row["iteration"] == 0:
-            dense[key[:4]] = _cell(row)
+            dense[key[:-1]] = row
         else:
             grouped.setdefault(key, []).append(row)
     # A plan may ask for dense networks alone: they are a board without rows.
     for key in dense:
-        if not any(other[:4] == key for other in grouped):
+        if not any(other[:-1] == key for other in grouped):
             grouped[*key, "dense"] = []
-    return [_board(key, content, dense.get(key[:4])) for key, content in grouped.items()]
+    return [
+        _board(key, content, dense.get(key[:-1]), metrics_of(tasks, key[0]).score)
+        for key, content in grouped.items()
+    ]
 
 
-def _board(key: tuple[str, ...], rows: list[Mapping[str, Any]], dense: Cell | None) -> Board:
+def _board(
+    key: tuple[str, ...],
+    rows: list[Mapping[str, Any]],
+    dense: Mapping[str, Any] | None,
+    metric: Metric,
+) -> Board:
     columns = tuple(sorted({row["target_sparsity"] for row in rows})) or (0.0,)
     # What all methods have in common would only widen the first column.
     varied = [name for name in ROW_LABELS[1:] if _distinguishes(name, rows)]
@@ -224,11 +254,12 @@ def _board(key: tuple[str, ...], rows: list[Mapping[str, Any]], dense: Cell | No
         # Cells that differ in something no label names must not replace one another: they get rows of their own.
         while row["target_sparsity"] in methods.setdefault((*labels, number), {}):
             number += 1
-        methods[*labels, number][row["target_sparsity"]] = _cell(row)
+        methods[*labels, number][row["target_sparsity"]] = _cell(row, metric)
     made = [_row(labels, cells, varied) for labels, cells in methods.items()]
     made.sort(key=lambda row: (row.average_rank is None, row.average_rank or 0.0, row.label))
-    named = dict(zip(BOARD_LABELS, key, strict=True))
-    return Board(**named, columns=columns, dense=dense, rows=tuple(made))
+    named = dict(zip(_IDENTITY, key, strict=True))
+    reference = None if dense is None else _cell(dense, metric)
+    return Board(**named, metric=metric, columns=columns, dense=reference, rows=tuple(made))
 
 
 def _distinguishes(name: str, rows: list[Mapping[str, Any]]) -> bool:
@@ -245,6 +276,6 @@ def _row(labels: tuple[Any, ...], cells: dict[float, Cell], varied: list[str]) -
     return BoardRow(label, named["strategy"], named["granularity"], cells)
 
 
-def _cell(row: Mapping[str, Any]) -> Cell:
-    names = [name for name in Cell.__dataclass_fields__ if name != "values"]
-    return Cell(**{name: row[name] for name in names}, values=row)
+def _cell(row: Mapping[str, Any], metric: Metric) -> Cell:
+    names = [name for name in Cell.__dataclass_fields__ if name not in ("metric", "values")]
+    return Cell(**{name: row[name] for name in names}, metric=metric, values=row)

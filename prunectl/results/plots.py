@@ -1,6 +1,6 @@
-"""Figures like the papers': accuracy and change from dense over compression, accuracy over search cost, layers.
+"""Figures like the papers': score and change from dense over compression, score over search cost, layers.
 
-    figure = plot(paths, "wrn")                           # accuracy against compression, a panel per board
+    figure = plot(paths, "wrn")                           # score against compression, a panel per board
     save(figure, Path("wrn.pdf"))
 
 The numbers are those of `leaderboard`. Methods differ in colour (Okabe and Ito's, told apart by the colour-blind),
@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from prunectl.errors import ControlError, PrunectlError
-from prunectl.results import figure_style, published_lines
+from prunectl.results import figure_style, metrics, published_lines
 from prunectl.results.figure_style import Style, panel_title
 from prunectl.results.layer_density import draw_layers
 from prunectl.results.leaderboard import Board, BoardRow, Cell, Selection, leaderboard
 from prunectl.results.published_lines import Lines
+from prunectl.spec.task import Metric
 from prunectl.store.files import replacing
 from prunectl.store.paths import StorePaths
 
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Kind = Literal["accuracy", "delta", "cost", "layers"]
+Kind = Literal["score", "delta", "cost", "layers"]
+Asked = Kind | Literal["accuracy"]
+"""What may be asked for: `accuracy` is another word for `score`, whatever the task."""
 Band = Literal["min-max", "std"]
 
 _METADATA: dict[str, dict[str, Any]] = {
@@ -37,14 +40,6 @@ _METADATA: dict[str, dict[str, Any]] = {
 }
 """By the file's suffix: Matplotlib writes the time and its version into a file unless told not to."""
 
-WHAT: dict[Kind, str] = {
-    "accuracy": "test accuracy (%)",
-    "delta": "change from own dense network (points)",
-    "cost": "test accuracy (%)",
-    "layers": "density (% of the layer's weights)",
-}
-"""Labels of the vertical axes."""
-
 BEYOND = 1.5
 """How much further than our largest compression published lines are shown."""
 
@@ -52,7 +47,7 @@ BEYOND = 1.5
 def plot(
     paths: StorePaths,
     plan: str | None = None,
-    kind: Kind = "accuracy",
+    kind: Asked = "score",
     *,
     band: Band = "min-max",
     source: str | None = "auto",
@@ -76,9 +71,10 @@ def drawable(paths: StorePaths, plan: str | None, **only: Unpack[Selection]) -> 
 
 
 def draw(
-    paths: StorePaths, boards: Sequence[Board], kind: Kind, *, band: Band, source: str | None
+    paths: StorePaths, boards: Sequence[Board], asked: Asked, *, band: Band, source: str | None
 ) -> Figure:
     """Draw a figure of these boards, each of which has a number. Raises what `plot` raises."""
+    kind: Kind = "score" if asked == "accuracy" else asked
     if kind == "layers":
         return draw_layers(paths, boards)
     styles = figure_style.styles(row.label for board in boards for row in board.rows)
@@ -97,9 +93,16 @@ def draw(
             else:
                 figure_style.compression_axis(axes)
                 axes.set_xlabel("compression (prunable weights, dense / kept)")
-            axes.set_ylabel(WHAT[kind])
+            axes.set_ylabel(vertical(kind, board.metric))
         sheet.finish(_caption(boards, kind, band, [each for each in behind if each]))
         return sheet.figure
+
+
+def vertical(kind: Kind, metric: Metric) -> str:
+    """Label the vertical axis of a panel."""
+    if kind == "delta":
+        return f"change from own dense network ({metrics.difference_unit(metric)})"
+    return metrics.axis(metric)
 
 
 def _panel(axes: Axes, board: Board, kind: Kind, band: Band, styles: dict[str, Style]) -> None:
@@ -117,7 +120,7 @@ def _panel(axes: Axes, board: Board, kind: Kind, band: Band, styles: dict[str, S
         _, centre, _ = _spread(dense, kind, band)
         _dense_line(axes, centre)
         axes.annotate(
-            f"dense {centre:.2f} %", (1, centre), xycoords=("axes fraction", "data"), xytext=(-3, 3),
+            f"dense {board.metric.text(centre)}", (1, centre), xycoords=("axes fraction", "data"), xytext=(-3, 3),
             textcoords="offset points", ha="right", va="bottom", fontsize=7.5, zorder=4,
             bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8},
         )  # fmt: skip
@@ -194,7 +197,8 @@ def _caption(boards: Sequence[Board], kind: Kind, band: Band, behind: Iterable[L
         what += "; at the end of each line: compression"
     sources = {each.source: each.note for each in behind}
     for source, note in sources.items():
-        centre = "medians minus their mean dense accuracy" if kind == "delta" else "medians"
+        names = " or ".join(dict.fromkeys(board.metric.name for board in boards))
+        centre = f"medians minus their mean dense {names}" if kind == "delta" else "medians"
         what += f"\ngrey: {source}, {centre}{note}"
     return what
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from prunectl.results.claims import at_main_length
 from prunectl.results.compare import SOURCES
 from prunectl.results.leaderboard import Board
-from prunectl.results.samples import Sample, published, schedule_kind
+from prunectl.results.samples import PUBLISHED_TASK, Sample, published, schedule_kind
 from prunectl.store.paths import StorePaths
 
 
@@ -30,7 +30,8 @@ class Lines:
 
 def lines(paths: StorePaths, board: Board, source: str | None) -> Lines | None:
     """Read the curves of `source` ("auto": of the first publication that has any); None where there are none."""
-    if source is None or any(row.granularity != "weight" for row in board.rows):
+    unlike = board.task != PUBLISHED_TASK or any(row.granularity != "weight" for row in board.rows)
+    if source is None or unlike:
         return None
     for name in SOURCES if source == "auto" else (source,):
         found = select(name, board, published(paths, name))

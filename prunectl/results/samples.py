@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from prunectl.spec.task import DEFAULT_TASK
 from prunectl.store.db import query
 from prunectl.store.paths import StorePaths
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The median accuracy of n networks; accuracies in percent (BLEU for gnmt), sparsity from 0 to 1."""
+    """The median score of n networks, accuracy in percent (BLEU for gnmt); sparsity from 0 to 1."""
 
     network: str
     dataset: str
@@ -32,7 +33,7 @@ class Sample:
     high: float | None
     """The spread: minimum and maximum, or 10th and 90th percentile."""
     dense: float
-    """Mean accuracy of the dense networks of the same study."""
+    """Mean score of the dense networks of the same study."""
     label: str = ""
     """Figure of the publication; plan and recipe of ours."""
     cell: tuple[str, str, int] | None = None
@@ -48,6 +49,9 @@ class Sample:
         """Prunable weights of the dense network / weights kept."""
         return 1 / (1 - self.sparsity)
 
+
+PUBLISHED_TASK = DEFAULT_TASK
+"""The task of the publications' networks that ours may be beside."""
 
 FULL_EPOCHS = {"resnet": 72_000 * 128 / 50_000, "wrn": 80_000 * 128 / 50_000}
 REWOUND_EPOCHS = {"resnet": 64_000 * 128 / 50_000, "wrn": 72_000 * 128 / 50_000}
@@ -88,7 +92,7 @@ _MEASURED = """
 SELECT l.*, d.mean AS dense
 FROM leaderboard l
 JOIN leaderboard d ON d.iteration = 0 AND d.plan = l.plan AND d.network = l.network
-     AND d.dataset = l.dataset AND d.recipe = l.recipe
+     AND d.dataset = l.dataset AND d.task = l.task AND d.recipe = l.recipe
 WHERE l.iteration > 0 AND l.n > 0 AND d.mean IS NOT NULL AND l.sparsity IS NOT NULL
   AND ($plan IS NULL OR l.plan = $plan)
 ORDER BY ALL
@@ -113,7 +117,9 @@ def measured(
             cell=(row["plan"], row["cell"], row["iteration"]),
         )  # fmt: skip
         pruned_by = (row["criterion"], row["scope"])
-        if row["granularity"] == "weight" and pruned_by != ("magnitude", "global"):
+        if row["task"] != PUBLISHED_TASK:
+            unlike.append((sample, f"{row['task']}: the publications have {PUBLISHED_TASK} alone"))
+        elif row["granularity"] == "weight" and pruned_by != ("magnitude", "global"):
             unlike.append((sample, "the publications prune weights by global magnitude"))
         else:
             samples.append(sample)

@@ -13,6 +13,8 @@ from typing import Any
 import msgspec
 
 from prunectl.errors import StoreError
+from prunectl.results.metrics import trial_metrics
+from prunectl.spec.task import Metric
 from prunectl.store.paths import StageState, StorePaths, stage_state
 from prunectl.store.records.base import Found, read_record
 from prunectl.store.records.plan import FoundTrial, find_trial
@@ -33,8 +35,8 @@ class StageFacts:
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as JSON can hold it; the result's metrics beside its other fields."""
-        known = self.result is not None
-        result = {**self.result.metrics, **msgspec.to_builtins(self.result)} if known else None
+        found = self.result
+        result = None if found is None else {**found.metrics, **msgspec.to_builtins(found)}
         return {
             "iteration": self.iteration,
             "stage": self.stage,
@@ -60,6 +62,8 @@ class TrialFacts:
     runs: list[RunRecord]
     """Records of the runs that were started with this version of the plan, oldest first."""
     stages: list[StageFacts]
+    metric: Metric
+    """The score of its task."""
 
     @property
     def plan_text(self) -> str:
@@ -70,7 +74,7 @@ class TrialFacts:
         """Return everything as JSON can hold it, for scripts."""
         trial = self.found.trial
         return {
-            "trial": trial.trial,
+            "trial": trial.id,
             "cell": trial.cell,
             "plan": trial.plan,
             "seed": trial.seed,
@@ -103,6 +107,7 @@ def trial_facts(paths: StorePaths, trial: str) -> TrialFacts:
         command=("prunectl", "run", file, *changes, "--store", str(paths.root)),
         runs=_runs(paths, found.study.digest),
         stages=_stages(paths, found),
+        metric=trial_metrics(found).score,
     )
 
 

@@ -1,6 +1,6 @@
 """Means with confidence intervals of small samples, and compression without loss.
 
-Plain floats in and out, accuracies in percent. Median and standard deviation are Python's own `statistics`, quantiles
+Plain floats in and out. Median and standard deviation are Python's own `statistics`, quantiles
 SciPy's, as in the database's table `t_quantiles`.
 """
 
@@ -11,8 +11,15 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-LOSSES = (0.0, 0.25, 0.5, 1.0)
+from prunectl.spec.task import Metric
+
+PERCENTAGE_LOSSES = (0.0, 0.25, 0.5, 1.0)
 """Percentage points that count as "no loss", one column of `rank --summary` each."""
+
+
+def losses(metric: Metric) -> tuple[float, ...]:
+    """Return how much worse than dense counts as "no loss"; of what is no percentage nobody can say but 0."""
+    return PERCENTAGE_LOSSES if metric.unit == "%" else (0.0,)
 
 
 @dataclass(frozen=True)
@@ -50,11 +57,16 @@ def interval(values: Sequence[float]) -> Interval:
 
 
 def largest_compression(
-    points: Iterable[tuple[float, float]], dense: float, loss: float = 0.0
+    points: Iterable[tuple[float, float]],
+    dense: float,
+    loss: float = 0.0,
+    *,
+    higher_is_better: bool = True,
 ) -> float | None:
-    """Find the largest compression whose median is at most `loss` points below the mean dense accuracy.
+    """Find the largest compression whose median is at most `loss` worse than the mean dense score.
 
-    `points` are (compression, median accuracy); None where none is. It need not hold at every smaller compression.
+    `points` are (compression, median score); None where none is. It need not hold at every smaller compression.
     """
+    sign = 1 if higher_is_better else -1
     # 1e-9 forgives the last bits of means: 91.7134 − 91.7134 must count as no loss.
-    return max((x for x, median in points if median - dense >= -loss - 1e-9), default=None)
+    return max((x for x, median in points if sign * (median - dense) >= -loss - 1e-9), default=None)

@@ -8,14 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 
+from prunectl.results import metrics
 from prunectl.results.formats import text_table, typed_table
 from prunectl.results.leaderboard import BOARD_LABELS, Board, BoardRow
-from prunectl.results.statistics import LOSSES, largest_compression
+from prunectl.results.statistics import PERCENTAGE_LOSSES, largest_compression, losses
 from prunectl.results.text import DASH
 from prunectl.results.ties import BySeed, Record, record
+from prunectl.spec.task import Metric
 from prunectl.store.db import query
 from prunectl.store.db.query import Result
 from prunectl.store.paths import StorePaths
+
+NO_LOSS = "no loss"
+"""Heading of the largest compression that is as good as dense."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Summary:
     against: Mapping[str, Record]
     """The same, against each."""
     compressions: Mapping[float, float | None]
-    """Largest compression whose median is at most so many points below the mean dense accuracy; None: nowhere."""
+    """Largest compression whose median is at most so much worse than the mean dense score; None: nowhere."""
     largest: float | None
     """The largest compression measured."""
     search_epochs: float | None
@@ -37,23 +42,23 @@ class Summary:
 
 def summarise(paths: StorePaths, board: Board) -> list[Summary]:
     """Summarise the methods of a board, in its order. Raises StoreError where the store cannot be read."""
-    accuracies = _accuracies(paths, board)
-    return [_summary(row, board, accuracies) for row in board.rows]
+    scores = _scores(paths, board)
+    return [_summary(row, board, scores) for row in board.rows]
 
 
-_ACCURACIES = """
-SELECT cell, iteration, seed, accuracy FROM points
-WHERE accuracy IS NOT NULL AND iteration > 0 AND plan = $plan AND network = $network AND dataset = $dataset
-  AND recipe = $recipe AND schedule = $schedule
+_SCORES = """
+SELECT cell, iteration, seed, score FROM points
+WHERE score IS NOT NULL AND iteration > 0 AND plan = $plan AND network = $network AND dataset = $dataset
+  AND recipe = $recipe AND schedule = $schedule AND task = $task
 """
 
 
-def _accuracies(paths: StorePaths, board: Board) -> dict[str, dict[float, BySeed]]:
-    """Read the accuracies by seed of each method's cells, by target sparsity."""
+def _scores(paths: StorePaths, board: Board) -> dict[str, dict[float, BySeed]]:
+    """Read the scores by seed of each method's cells, by target sparsity."""
     by_cell: dict[tuple[str, int], dict[int, float]] = {}
-    named = {name: getattr(board, name) for name in BOARD_LABELS}
-    for cell, iteration, seed, accuracy in query.run(paths, _ACCURACIES, named).rows:
-        by_cell.setdefault((cell, iteration), {})[seed] = accuracy
+    named = {name: getattr(board, name) for name in (*BOARD_LABELS, "task")}
+    for cell, iteration, seed, score in query.run(paths, _SCORES, named).rows:
+        by_cell.setdefault((cell, iteration), {})[seed] = score
     return {
         row.label: {
             sparsity: by_cell[cell.cell, cell.iteration]
@@ -64,11 +69,10 @@ def _accuracies(paths: StorePaths, board: Board) -> dict[str, dict[float, BySeed
     }
 
 
-def _summary(
-    row: BoardRow, board: Board, accuracies: Mapping[str, Mapping[float, BySeed]]
-) -> Summary:
+def _summary(row: BoardRow, board: Board, scores: Mapping[str, Mapping[float, BySeed]]) -> Summary:
+    higher = board.metric.higher_is_better
     against = {
-        other.label: record(accuracies[row.label], accuracies[other.label])
+        other.label: record(scores[row.label], scores[other.label], higher_is_better=higher)
         for other in board.rows
         if other.label != row.label
     }
@@ -85,18 +89,20 @@ def _summary(
         record=sum(against.values(), Record()),
         against=against,
         compressions={
-            loss: None if dense is None else largest_compression(points, dense, loss)
-            for loss in LOSSES
+            loss: None
+            if dense is None
+            else largest_compression(points, dense, loss, higher_is_better=higher)
+            for loss in losses(board.metric)
         },
         largest=max((x for x, _ in points), default=None),
         search_epochs=max((cost for cost in costs if cost is not None), default=None),
     )
 
 
-def table(summaries: Sequence[Summary]) -> Result:
-    """Write summaries as texts, for people."""
-    heads = ["method", "n", "average rank", "wins–ties–losses",
-             *(f"−{loss:g} points" if loss else "no loss" for loss in LOSSES), "search epochs"]  # fmt: skip
+def table(summaries: Sequence[Summary], metric: Metric) -> Result:
+    """Write the summaries of a board with this score as texts, for people."""
+    kept = [_loss_text(f"{loss:g}", metric) if loss else NO_LOSS for loss in losses(metric)]
+    heads = ["method", "n", "average rank", "wins–ties–losses", *kept, "search epochs"]
     rows = [
         [
             each.row.label,
@@ -105,12 +111,30 @@ def table(summaries: Sequence[Summary]) -> Result:
             else f"{each.row.n}/{each.row.planned}",
             DASH if each.row.average_rank is None else f"{each.row.average_rank:.2f}",
             f"{each.record.wins}–{each.record.ties}–{each.record.losses}",
-            *(_times(each.compressions[loss], each.largest) for loss in LOSSES),
+            *(_times(each.compressions[loss], each.largest) for loss in losses(metric)),
             DASH if each.search_epochs is None else f"{each.search_epochs:g}",
         ]
         for each in summaries
     ]
     return text_table(heads, rows)
+
+
+def _loss_text(loss: str, metric: Metric) -> str:
+    """Name a column of compressions: ``−0.5 points``, or with a plus where lower is better."""
+    sign = "−" if metric.higher_is_better else "+"
+    return f"{sign}{loss} {metrics.difference_unit(metric)}"
+
+
+def note(metric: Metric) -> str:
+    """Explain the columns of compressions."""
+    side = "below" if metric.higher_is_better else "above"
+    columns, least = NO_LOSS, f"not {side}"
+    if any(losses(metric)):
+        columns += f", {_loss_text('x', metric)}"
+        least = f"at most x {metrics.difference_unit(metric)} {side}"
+    return (
+        f"{columns}: the largest compression whose median is {least} the mean dense {metric.name}"
+    )
 
 
 def _times(compression: float | None, largest: float | None) -> str:
@@ -122,20 +146,22 @@ def _times(compression: float | None, largest: float | None) -> str:
 
 def long_form(found: Sequence[tuple[Board, Sequence[Summary]]]) -> Result:
     """Write one row per method and board, for programs."""
-    losses = [f"compression_loss_{loss:g}".replace(".", "_") for loss in LOSSES]
+    names = [f"compression_loss_{loss:g}".replace(".", "_") for loss in PERCENTAGE_LOSSES]
     columns = {
         **dict.fromkeys((*BOARD_LABELS, "method"), "VARCHAR"),
         "n": "BIGINT", "planned": "BIGINT", "average_rank": "DOUBLE",
         "wins": "BIGINT", "ties": "BIGINT", "losses": "BIGINT",
-        **dict.fromkeys((*losses, "largest_compression", "search_epochs"), "DOUBLE"),
-        "against": "JSON",
+        **dict.fromkeys((*names, "largest_compression", "search_epochs"), "DOUBLE"),
+        "against": "JSON", "task": "VARCHAR", "metric": "VARCHAR", "unit": "VARCHAR",
+        "higher_is_better": "BOOLEAN",
     }  # fmt: skip
     rows = [
         (
             *(getattr(board, name) for name in BOARD_LABELS), each.row.label, each.row.n, each.row.planned,
             each.row.average_rank, *astuple(each.record),
-            *(each.compressions[loss] for loss in LOSSES), each.largest, each.search_epochs,
+            *(each.compressions.get(loss) for loss in PERCENTAGE_LOSSES), each.largest, each.search_epochs,
             {name: list(astuple(count)) for name, count in each.against.items()},
+            board.task, board.metric.name, board.metric.unit, board.metric.higher_is_better,
         )
         for board, summaries in found
         for each in summaries

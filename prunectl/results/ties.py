@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from prunectl.results.statistics import Interval, interval
 
 BySeed = Mapping[int, float]
-"""Accuracies of one cell by seed, percent."""
+"""Scores of one cell by seed."""
 
 
 def paired_difference(a: BySeed, b: BySeed) -> Interval | None:
@@ -34,10 +34,13 @@ class Record:
         return Record(self.wins + other.wins, self.ties + other.ties, self.losses + other.losses)
 
 
-def record(a: Mapping[float, BySeed], b: Mapping[float, BySeed]) -> Record:
+def record(
+    a: Mapping[float, BySeed], b: Mapping[float, BySeed], *, higher_is_better: bool = True
+) -> Record:
     """Count wins, ties and losses of a against b at each sparsity of both; those without a shared seed do not count."""
     pairs = (paired_difference(a[sparsity], b[sparsity]) for sparsity in a if sparsity in b)
     differences = [difference for difference in pairs if difference is not None]
-    wins = sum(each.low > 0 for each in differences)
-    losses = sum(each.high < 0 for each in differences)
+    above = sum(each.low > 0 for each in differences)
+    below = sum(each.high < 0 for each in differences)
+    wins, losses = (above, below) if higher_is_better else (below, above)
     return Record(wins, len(differences) - wins - losses, losses)

@@ -95,7 +95,7 @@ class Dispatcher:
             StoreError: where the store has no such plan.
         """
         text = self.plans.add(digest)
-        self.failures.forget(trial.trial for trial in self.plans.graph.studies[digest].trials)
+        self.failures.forget(trial.id for trial in self.plans.graph.studies[digest].trials)
         return text
 
     # to the workers

@@ -12,10 +12,10 @@ from prunectl.scheduler.outcome import Failure
 from prunectl.scheduler.plans import Plans
 from prunectl.scheduler.queue import Queue
 from prunectl.scheduler.timeouts import Timeouts
-from prunectl.store.journal import Journal
 from prunectl.store.locks import Lock
 from prunectl.store.paths import StagePaths
 from prunectl.store.records import events, messages
+from prunectl.store.records.journal import Journal
 from prunectl.store.records.scheduler_log import Blocked, StageFailed, StudyStopped
 
 CHANCE = frozenset({"oom", "nonfinite"})
@@ -104,7 +104,7 @@ class Failures:
         study = self._plans.graph.studies[digest]
         what = f"{failure.reason}: {failure.message}" if failure.message else failure.reason
         reason = f"stopped: the first {self._same} stages failed alike ({what})"
-        self._queue.stop_trials((trial.trial for trial in study.trials), reason)
+        self._queue.stop_trials((trial.id for trial in study.trials), reason)
         self.stopped[study.name] = reason
         self.first = self.first or failure
         self._log.append(StudyStopped(plan=digest, name=study.name, reason=reason))

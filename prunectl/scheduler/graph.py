@@ -102,9 +102,9 @@ class StageGraph:
             for key in trial.path:
                 if key not in self.nodes:
                     raise StoreError(
-                        f"plan {study.name}: trial {trial.trial} names stage {key}, which is not in it"
+                        f"plan {study.name}: trial {trial.id} names stage {key}, which is not in it"
                     )
-                self.wanted_by[key].add(trial.trial)
+                self.wanted_by[key].add(trial.id)
         for node in new.values():
             for needed in node.needs:
                 if needed not in self.nodes and not self.is_done(needed):
@@ -248,7 +248,7 @@ def preview(graph: StageGraph) -> Preview:
     replays = [node for node in graph.nodes.values() if node.replay and not graph.is_done(node.key)]
     ordinary = [node for node in stages if not node.replay]
     to_run = [node for node in ordinary if not graph.is_done(node.key)]
-    paths = {trial.trial: trial.path for study in graph.studies.values() for trial in study.trials}
+    paths = {trial.id: trial.path for study in graph.studies.values() for trial in study.trials}
     return Preview(
         trials=len(paths),
         stages=len(ordinary),

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from prunectl.errors import StoreError
 from prunectl.scheduler.ingestion import Ingest, Ingestion
-from prunectl.store.journal import Journal
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.base import LogRecord
+from prunectl.store.records.journal import Journal
 from prunectl.store.records.scheduler_log import History
 
 

@@ -42,7 +42,7 @@ class Plans:
             self.insert_replays(key)
         self._update_costs()
         done = sum(self.graph.is_done(key) for key in study.stages)
-        total, trials = len(study.stages), [trial.trial for trial in study.trials]
+        total, trials = len(study.stages), [trial.id for trial in study.trials]
         self._log.append(
             Queued(plan=digest, name=study.name, trials=len(trials), stages=total, done=done)
         )
@@ -97,7 +97,7 @@ class Plans:
         return [
             digest
             for digest, study in self.graph.studies.items()
-            if any(trial.trial in chosen for trial in study.trials)
+            if any(trial.id in chosen for trial in study.trials)
         ]
 
     # what stages cost

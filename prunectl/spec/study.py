@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from prunectl.spec.key import Spec
 from prunectl.spec.stage import Stage
-from prunectl.spec.task import CLASSIFICATION, DEFAULT_TASK, Metric, TaskMetrics
+from prunectl.spec.task import Metric, TaskMetrics, metrics_of
 from prunectl.spec.trial import Trial
 
 
@@ -55,7 +55,5 @@ class Study(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return sum(stage.steps for stage in self.stages.values())
 
     def score_of(self, task: str) -> Metric:
-        """Return what networks of a task are ranked by; of a task that the record does not declare a bare number."""
-        if task in self.tasks:
-            return self.tasks[task].score
-        return CLASSIFICATION.score if task == DEFAULT_TASK else Metric("score")
+        """Return what networks of a task are ranked by."""
+        return metrics_of(self.tasks, task).score

@@ -8,6 +8,7 @@ a record or a stage that names no task is of this one.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import msgspec
 
@@ -75,6 +76,9 @@ class TaskMetrics(msgspec.Struct, frozen=True):
         return self.metrics[0]
 
 
+UNDECLARED = TaskMetrics((Metric("score", digits=4),))
+"""Of a task that nothing is known of."""
+
 DEFAULT_TASK = "classification"
 CLASSIFICATION = TaskMetrics(
     (
@@ -82,3 +86,10 @@ CLASSIFICATION = TaskMetrics(
         Metric("top5", "%", per_item=100.0, guesses=5),
     )
 )
+KNOWN: Mapping[str, TaskMetrics] = {DEFAULT_TASK: CLASSIFICATION}
+"""What needs no record: it is the same in every store."""
+
+
+def metrics_of(tasks: Mapping[str, TaskMetrics], task: str) -> TaskMetrics:
+    """Return what a task measures, as `tasks` says or, of the default task, as is known; `UNDECLARED` otherwise."""
+    return tasks.get(task) or KNOWN.get(task, UNDECLARED)

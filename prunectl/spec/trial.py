@@ -23,7 +23,7 @@ LABELS = (
 class Trial(msgspec.Struct, frozen=True, omit_defaults=True):
     """One point of the grid with a seed: a path of stages, and the names its tables call it by."""
 
-    trial: str
+    id: str = msgspec.field(name="trial")
     """16 hex digits."""
     cell: str
     """The same for trials that differ only in their seed; 16 hex digits."""
@@ -52,6 +52,6 @@ class Trial(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def label(self, name: str) -> str:
         """Return a label, or the seed, plan, cell or id as text; "" for any other name."""
-        return (
-            str(getattr(self, name)) if name in (*LABELS, "seed", "plan", "cell", "trial") else ""
-        )
+        if name == "trial":
+            return self.id
+        return str(getattr(self, name)) if name in (*LABELS, "seed", "plan", "cell") else ""

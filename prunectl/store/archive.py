@@ -18,16 +18,21 @@ import itertools
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from prunectl.errors import ControlError, StoreBusy, StoreError, nearest
-from prunectl.store.files import read_json, replacing, write_json
+from prunectl.spec.key import Spec, spec_key
+from prunectl.spec.study import Study
+from prunectl.store.files import replacing
 from prunectl.store.locks import Lock
 from prunectl.store.paths import StagePaths, StorePaths
-from prunectl.store.records.plan import Study, current_studies
+from prunectl.store.records.archive import FileEntry, Manifest
+from prunectl.store.records.base import read_record, write_record
+from prunectl.store.records.plan import current_studies
+from prunectl.store.records.provenance import RunRecord
+from prunectl.store.records.result import Result
 from prunectl.version import __version__
 
 FORMAT = 1
@@ -45,7 +50,7 @@ _NAMES = re.compile(
 # Export
 
 
-def export_study(paths: StorePaths, plan: str, folder: Path) -> dict[str, Any]:
+def export_study(paths: StorePaths, plan: str, folder: Path) -> Manifest:
     """Copy the plan's current version with its runs and done stages into a new folder. Returns the manifest.
 
     It is for `write_manifest`, once everything else is in the folder. Raises ControlError for a plan
@@ -54,27 +59,27 @@ def export_study(paths: StorePaths, plan: str, folder: Path) -> dict[str, Any]:
     study = _study(paths, plan)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ControlError(f"{folder} is there already and not empty; give another --out")
-    files: dict[str, dict[str, Any]] = {}
+    files: dict[str, FileEntry] = {}
     done = 0
     for source in _sources(paths, study):
         name = source.relative_to(paths.root).as_posix()
         files[name] = _copy(source, folder / name)
         done += name.endswith("/result.json")
-    return {
-        "format": FORMAT,
-        "prunectl": __version__,
-        "created": time.time(),
-        "plan": study.name,
-        "digest": study.digest,
-        "stages": done,
-        "stages_missing": len(study.stages) - done,
-        "files": files,
-    }
+    return Manifest(
+        format=FORMAT,
+        prunectl=__version__,
+        created=time.time(),
+        plan=study.name,
+        digest=study.digest,
+        stages=done,
+        stages_missing=len(study.stages) - done,
+        files=files,
+    )
 
 
-def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest, which completes the folder."""
-    write_json(folder / MANIFEST, manifest)
+    write_record(folder / MANIFEST, manifest)
 
 
 def _study(paths: StorePaths, plan: str) -> Study:
@@ -94,8 +99,8 @@ def _sources(paths: StorePaths, study: Study) -> Iterator[Path]:
     yield paths.plan(study.digest)
     for path in sorted(paths.runs.glob("*.json")):
         try:
-            plans = read_json(path).get("plans", [])
-        except (StoreError, AttributeError):
+            plans = read_record(path, RunRecord).plans
+        except StoreError:
             continue
         if study.digest in plans:
             yield path
@@ -111,11 +116,11 @@ def _parts(stage: StagePaths) -> list[Path]:
     return [stage.spec, stage.events, stage.mask, stage.final, *rewinds, stage.result]
 
 
-def _copy(source: Path, target: Path) -> dict[str, Any]:
+def _copy(source: Path, target: Path) -> FileEntry:
     """Copy a file atomically. Returns its size and checksum, as the manifest has them."""
     with replacing(target) as temporary:
         shutil.copyfile(source, temporary)
-        return {"bytes": temporary.stat().st_size, "sha256": _sha256(temporary)}
+        return FileEntry(temporary.stat().st_size, _sha256(temporary))
 
 
 def _sha256(path: Path) -> str:
@@ -146,8 +151,8 @@ def import_study(folder: Path, paths: StorePaths) -> Imported:
     says: then nothing was taken. The database is left to ingestion.
     """
     manifest = _manifest(folder)
-    files: dict[str, dict[str, Any]] = manifest["files"]
-    imported = Imported(str(manifest.get("plan")))
+    files = manifest.files
+    imported = Imported(manifest.plan)
     records = [
         name
         for name in files
@@ -173,32 +178,26 @@ def import_study(folder: Path, paths: StorePaths) -> Imported:
     return imported
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def _manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     try:
-        manifest = read_json(path)
+        manifest = read_record(path, Manifest)
     except (FileNotFoundError, NotADirectoryError):
         raise StoreError(
             f"{folder} is no exported study: it has no {MANIFEST}, which is written last"
         ) from None
-    try:
-        version, files = manifest["format"], manifest["files"]
-        if version > FORMAT:
-            raise StoreError(
-                f"{path} has format {version}, made by prunectl {manifest.get('prunectl')}; this is prunectl "
-                f"{__version__}, which knows formats up to {FORMAT}"
-            )
-        for name, entry in files.items():
-            if not _NAMES.fullmatch(name):
-                raise StoreError(f"{path} names {name!r}, which no exported study has: refused")
-            _ = int(entry["bytes"]), str(entry["sha256"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StoreError(f"{path} is no manifest: {error!r}") from error
-    found: dict[str, Any] = manifest
-    return found
+    if manifest.format > FORMAT:
+        raise StoreError(
+            f"{path} has format {manifest.format}, made by prunectl {manifest.prunectl}; this is prunectl "
+            f"{__version__}, which knows formats up to {FORMAT}"
+        )
+    for name in manifest.files:
+        if not _NAMES.fullmatch(name):
+            raise StoreError(f"{path} names {name!r}, which no exported study has: refused")
+    return manifest
 
 
-def _verify(path: Path, entry: dict[str, Any]) -> None:
+def _verify(path: Path, entry: FileEntry) -> None:
     """Compare the file with its checksum. Raises StoreError where it is not what the manifest says."""
     if path.is_symlink():
         raise StoreError(f"{path} is a link: refused; nothing was taken")
@@ -206,22 +205,20 @@ def _verify(path: Path, entry: dict[str, Any]) -> None:
         found = _sha256(path)
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror}; nothing was taken") from error
-    if found != entry["sha256"]:
+    if found != entry.sha256:
         raise StoreError(f"{path} is not what its checksum says: refused; nothing was taken")
 
 
 def _check_key(folder: Path, key: str) -> None:
     """Check that spec and result belong to the stage's key. Raises StoreError where they do not."""
-    from prunectl.spec.key import spec_from_dict, stage_key
-
     stage = StagePaths(folder / "stages" / key)
     try:
-        spec = read_json(stage.spec)
-        made = stage_key(spec_from_dict(spec))
-        of = read_json(stage.result)["key"]
+        spec = read_record(stage.spec, Spec)
+        _ = spec.computable
+        made, of = spec_key(spec), read_record(stage.result, Result).key
     except FileNotFoundError as error:
         raise StoreError(f"{error.filename} is missing; nothing was taken") from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (StoreError, ValueError) as error:
         raise StoreError(f"{stage.folder} is no stage: {error}; nothing was taken") from error
     for found, path in ((made, stage.spec), (of, stage.result)):
         if found != key:
@@ -232,7 +229,7 @@ def _import_stage(
     folder: Path,
     stage: StagePaths,
     names: list[str],
-    files: dict[str, dict[str, Any]],
+    files: Mapping[str, FileEntry],
     imported: Imported,
 ) -> None:
     """Copy the files of one stage into place, its result last; skip it where it is running here."""
@@ -255,21 +252,21 @@ def _import_stage(
         lock.release()
 
 
-def _import_file(source: Path, target: Path, entry: dict[str, Any]) -> None:
+def _import_file(source: Path, target: Path, entry: FileEntry) -> None:
     with replacing(target) as temporary:
         shutil.copyfile(source, temporary)
-        if _sha256(temporary) != entry["sha256"]:
+        if _sha256(temporary) != entry.sha256:
             raise StoreError(f"{source} changed while it was copied: refused")
 
 
 def _compare(folder: Path, paths: StorePaths, key: str, imported: Imported) -> None:
-    """Note where the same stage has another accuracy on the two machines."""
+    """Note where the same stage has another score on the two machines."""
     try:
-        ours = read_json(paths.stage(key).result)["accuracy"]
-        theirs = read_json(folder / "stages" / key / "result.json")["accuracy"]
-    except (OSError, StoreError, KeyError, TypeError):
+        ours = read_record(paths.stage(key).result, Result).score
+        theirs = read_record(StagePaths(folder / "stages" / key).result, Result).score
+    except (OSError, StoreError):
         return
     if ours != theirs:
         imported.notes.append(
-            f"stage {key[:12]} came to {theirs} % there and {ours} % here; what is here stays"
+            f"stage {key[:12]} came to a score of {theirs} there and {ours} here; what is here stays"
         )

@@ -68,10 +68,10 @@ def _needed(paths: StorePaths) -> set[tuple[str, int]]:
     """List (dense stage, step) of the checkpoints that unfinished stages of current plans start from."""
     found = set()
     for study in current_studies(paths):
-        for stage in study.stages.values():
-            key, step = stage.weights
-            if key and step is not None and not paths.stage(stage.key).result.exists():
-                found.add((key, step))
+        for key, planned in study.stages.items():
+            source = planned.stage.checkpoint
+            if source is not None and not paths.stage(key).result.exists():
+                found.add(source)
     return found
 
 

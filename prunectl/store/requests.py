@@ -19,10 +19,10 @@ import msgspec
 
 from prunectl.errors import ControlError, StoreBusy
 from prunectl.spec.study import Study
-from prunectl.store.journal import Journal
 from prunectl.store.locks import Lock, is_held, process_name
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.base import write_record
+from prunectl.store.records.journal import Journal
 from prunectl.store.records.plan import current_studies
 from prunectl.store.records.requests import (
     AnyTrialRequest,
@@ -169,7 +169,7 @@ def change_trials(
     The trials are those of `select.find_trials`. For `priority`, `value` sets and `change` adds.
     Raises ControlError for selectors that name nothing.
     """
-    trials = tuple(trial.trial for trial in find_trials(paths, selectors, where))
+    trials = tuple(trial.id for trial in find_trials(paths, selectors, where))
     if do == "priority":
         if (value is None) == (change is None):
             raise ControlError("a priority needs either a value or a change")
@@ -215,11 +215,12 @@ def action_record(
             return Released(trials=trials)
         case Retry():
             chosen = set(trials)
-            each = (trial for study in studies for trial in study.trials if trial.trial in chosen)
+            each = (trial for study in studies for trial in study.trials if trial.id in chosen)
             keys = {key for trial in each for key in trial.path}
             return Retried(trials=trials, keys=tuple(sorted(keys & set(history.failures))))
-        case Priority(value=None):
-            add, known = action.change or 0, history.priority
-            return PrioritySet(values={trial: known.get(trial, 0) + add for trial in trials})
-        case Priority(value=value):
-            return PrioritySet(values=dict.fromkeys(trials, value))
+        case Priority():
+            known, add = history.priority, action.change or 0
+            values = {trial: known.get(trial, 0) + add for trial in trials}
+            if action.value is not None:
+                values = dict.fromkeys(trials, action.value)
+            return PrioritySet(values=values)

@@ -29,7 +29,7 @@ def find_trials(
     that the database refuses or that is true of none.
     """
     studies = current_studies(paths)
-    trials = {trial.trial: trial for study in studies for trial in study.trials}
+    trials = {trial.id: trial for study in studies for trial in study.trials}
     history = History()
     history.catch_up(paths)
     chosen: set[str] = set()
@@ -61,8 +61,8 @@ def _condition(name: str, value: str, history: History) -> Callable[[Trial], boo
     if name == "state":
         states: dict[str, Callable[[Trial], bool]] = {
             "failed": lambda trial: any(key in history.failures for key in trial.path),
-            "cancelled": lambda trial: trial.trial in history.cancelled,
-            "held": lambda trial: trial.trial in history.held,
+            "cancelled": lambda trial: trial.id in history.cancelled,
+            "held": lambda trial: trial.id in history.held,
         }
         if value not in states:
             raise ControlError(f"state={value}: trials are chosen by {', '.join(states)}")

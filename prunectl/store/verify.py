@@ -6,22 +6,27 @@ it is: its files are replaced atomically, so each is whole.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from prunectl.errors import StoreBusy, StoreError
+from prunectl.spec.key import Spec, spec_key
+from prunectl.spec.stage import Stage
 from prunectl.store.db import ingest, query
-from prunectl.store.files import leftovers, read_json
-from prunectl.store.journal import Record, read
+from prunectl.store.files import leftovers
 from prunectl.store.locks import is_held
 from prunectl.store.paths import StagePaths, StorePaths
-from prunectl.store.records.events import latest_epochs
-from prunectl.store.records.plan import current_studies
+from prunectl.store.records.base import LogRecord, read_record
+from prunectl.store.records.events import Epoch, latest_epochs, read_events
+from prunectl.store.records.journal import Log
+from prunectl.store.records.plan import current_studies, read_plan
+from prunectl.store.records.provenance import RunRecord
+from prunectl.store.records.result import Result
+from prunectl.store.records.scheduler_log import read_scheduler_log
 from prunectl.store.tensors import CheckedFile, CorruptFile, read_checked
 
 
@@ -68,14 +73,14 @@ class _StageCheck:
     def run(self) -> None:
         self.verdict.stages += 1
         finished = self.files.result.exists()  # before its files: they are written before it
-        spec = self._spec()
-        if not spec:
+        stage = self._stage()
+        if stage is None:
             return
         found = self._checkpoints()
         records = self._events()
         if finished:
             self.verdict.done += 1
-            self._result(spec, found, records)
+            self._result(stage, found, records)
         set_aside = list(self.files.folder.glob("*.corrupt-*"))
         left = [] if is_held(self.files.lock) else leftovers(self.files.folder)
         if set_aside or left:
@@ -85,22 +90,20 @@ class _StageCheck:
     def _problem(self, text: str) -> None:
         self.verdict.problems.append(f"stage {self.files.key[:12]}: {text}")
 
-    def _spec(self) -> dict[str, Any]:
-        """Read the stage of spec.json; empty where it cannot be trusted."""
+    def _stage(self) -> Stage | None:
+        """Read what the stage is; None where that cannot be trusted."""
         try:
-            spec = read_json(self.files.spec)
-            text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
-            body: dict[str, Any] = spec["stage"]
+            spec = read_record(self.files.spec, Spec)
         except FileNotFoundError:
             self._problem("has no spec.json")
-            return {}
-        except (StoreError, TypeError, KeyError) as error:
-            self._problem(f"spec.json is unusable: {error!r}")
-            return {}
-        if hashlib.sha256(text.encode()).hexdigest() != self.files.key:
+            return None
+        except StoreError as error:
+            self._problem(f"spec.json is unusable: {error}")
+            return None
+        if spec_key(spec) != self.files.key:
             self._problem("spec.json describes another stage than its folder's name")
-            return {}
-        return body
+            return None
+        return spec.stage
 
     def _checkpoints(self) -> dict[str, CheckedFile]:
         found = {}
@@ -119,57 +122,57 @@ class _StageCheck:
             found[path.name] = checked
         return found
 
-    def _events(self) -> list[Record]:
-        records, _ = read(self.files.events)
-        if not _in_sequence(records):
+    def _events(self) -> Sequence[LogRecord]:
+        log = read_events(self.files.events)
+        for problem in log.bad:
+            self._problem(problem)
+        if not _in_sequence(log):
             self._problem("records are missing from events.jsonl, or stand in it twice")
-        numberless = ("epoch" not in each for each in records if each.get("type") == "epoch")
-        if any("type" not in each for each in records) or any(numberless):
-            self._problem(
-                "events.jsonl has a record without its type, or an epoch without its number"
-            )
-        return records
+        if any(isinstance(each, Epoch) and each.epoch < 1 for each in log.records):
+            self._problem("events.jsonl has an epoch without its number")
+        return log.records
 
     def _result(
-        self, spec: dict[str, Any], found: dict[str, CheckedFile], records: list[Record]
+        self, stage: Stage, found: dict[str, CheckedFile], records: Sequence[LogRecord]
     ) -> None:
         try:
-            result = read_json(self.files.result)
-            if result["key"] != self.files.key:
+            result = read_record(self.files.result, Result)
+            if result.key != self.files.key:
                 self._problem("result.json is of another stage")
-            if result.get("replay"):
+            if result.replay:
                 return
             self._epochs(result, latest_epochs(records))
-            for path in [self.files.final, *([self.files.mask] if "mask" in spec else [])]:
+            for path in [self.files.final, *([self.files.mask] if stage.mask else [])]:
                 if path.name not in found:
                     self._problem(f"is done, but {path.name} is missing or corrupt")
             if self.files.final.name in found:
                 self.verdict.checksums[self.files.key] = found[self.files.final.name].checksum
             if self.files.mask.name in found:
-                self._mask(spec, result, found[self.files.mask.name])
-        except (StoreError, KeyError, TypeError) as error:
-            self._problem(f"result.json is unusable: {error!r}")
+                self._mask(stage, result, found[self.files.mask.name])
+        except StoreError as error:
+            self._problem(f"result.json is unusable: {error}")
 
-    def _epochs(self, result: dict[str, Any], epochs: list[Record]) -> None:
-        if result["epochs"] != len(epochs):
-            self._problem(
-                f"result.json counts {result['epochs']} epochs, events.jsonl {len(epochs)}"
-            )
+    def _epochs(self, result: Result, epochs: list[Epoch]) -> None:
+        if result.epochs != len(epochs):
+            self._problem(f"result.json counts {result.epochs} epochs, events.jsonl {len(epochs)}")
             return
-        last = epochs[-1] if epochs else {}
-        for name in ("accuracy", "loss", "train_loss"):
-            if result.get(name) != last.get(name):
+        last = epochs[-1] if epochs else Epoch()
+        for name in ("score", "loss", "train_loss"):
+            if getattr(result, name) != getattr(last, name):
+                self._problem(f"{name} in result.json is not that of the last epoch")
+        for name, value in last.metrics.items():
+            if result.metrics.get(name) != value:
                 self._problem(f"{name} in result.json is not that of the last epoch")
 
-    def _mask(self, spec: dict[str, Any], result: dict[str, Any], checked: CheckedFile) -> None:
+    def _mask(self, stage: Stage, result: Result, checked: CheckedFile) -> None:
         masks = checked.masks()
         cut = sum(int((~mask).sum()) for mask in masks.values())
-        if result["prunable"] - cut != result["kept"]:
-            self._problem(
-                f"result.json says {result['kept']} weights are kept, the mask "
-                f"{result['prunable'] - cut}"
-            )
-        parent = self.paths.stage(spec["mask"]["parent"]).mask
+        left = (result.prunable or 0) - cut
+        if left != result.kept:
+            self._problem(f"result.json says {result.kept} weights are kept, the mask {left}")
+        if stage.mask is None:
+            return
+        parent = self.paths.stage(stage.mask.parent).mask
         try:
             before = read_checked(parent).masks() if parent.exists() else {}
         except (CorruptFile, OSError):  # reported with the parent
@@ -179,18 +182,24 @@ class _StageCheck:
                 self._problem(f"weights of {name} came back that {parent.parent.name[:12]} pruned")
 
 
-def _in_sequence(records: list[Record]) -> bool:
-    return [record.get("seq") for record in records] == list(range(len(records)))
+def _in_sequence(log: Log[Any]) -> bool:
+    return [record.seq for record in log.records] == list(range(len(log.records)))
 
 
 def _check_plans(paths: StorePaths, verdict: Verdict) -> None:
-    for path in sorted([*paths.plans.glob("*.json"), *paths.runs.glob("*.json")]):
+    def check(path: Path, read: Callable[[Path], object]) -> None:
         try:
-            read_json(path)
+            read(path)
         except StoreError as error:
             verdict.problems.append(str(error))
-    records, _ = read(paths.scheduler_log)
-    if not _in_sequence(records):
+
+    for path in sorted(paths.plans.glob("*.json")):
+        check(path, read_plan)
+    for path in sorted(paths.runs.glob("*.json")):
+        check(path, lambda path: read_record(path, RunRecord))
+    log = read_scheduler_log(paths.scheduler_log)
+    verdict.problems += log.bad
+    if not _in_sequence(log):
         verdict.problems.append("records are missing from scheduler.jsonl, or stand in it twice")
 
 
@@ -228,7 +237,7 @@ def _rows(paths: StorePaths) -> Iterator[str]:
     if marked != real:
         yield f"{len(marked ^ real)} stages are done in one of database and files only"
     asked = {
-        (trial.trial, iteration)
+        (trial.id, iteration)
         for study in current_studies(paths)
         for trial in study.trials
         for iteration, key in enumerate(trial.path)

@@ -58,7 +58,7 @@ def farewell(paths: StorePaths) -> str:
     if not requests.alive(paths):
         return f"no scheduler is running on {paths.root}; `prunectl rank --store {paths.root}` shows the table"
     beat = read_heartbeat(paths)
-    pid = f" (pid {beat['pid']})" if "pid" in beat else ""
+    pid = "" if beat.pid is None else f" (pid {beat.pid})"
     return (
         f"the run goes on{pid}: `prunectl watch --store {paths.root}` looks again, "
         f"`prunectl stop --store {paths.root}` stops it"

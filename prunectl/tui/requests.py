@@ -8,6 +8,7 @@ from typing import Literal
 from prunectl.errors import PrunectlError
 from prunectl.store import requests
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.requests import Drain, Stop, Undrain
 from prunectl.store.requests import Answer
 
 
@@ -27,9 +28,11 @@ def send_request(paths: StorePaths, request: Request) -> Answer:
     try:
         match request.do:
             case "stop":
-                return requests.request(paths, "stop")
-            case "drain" | "undrain" as do:
-                return requests.request(paths, do, device=request.device)
+                return requests.request(paths, Stop())
+            case "drain":
+                return requests.request(paths, Drain(device=request.device))
+            case "undrain":
+                return requests.request(paths, Undrain(device=request.device))
             case do:
                 return requests.change_trials(paths, do, request.trials, change=request.change)
     except (PrunectlError, OSError) as error:

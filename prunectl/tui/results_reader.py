@@ -6,15 +6,20 @@ DuckDB is imported when it is first used, since the first screen does not need i
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from prunectl.errors import StoreError
 from prunectl.monitor.snapshot import TrialView
-from prunectl.store.files import read_json
-from prunectl.store.journal import Record, read
+from prunectl.results.metrics import task_metrics
+from prunectl.spec.key import Spec
+from prunectl.spec.stage import Stage
+from prunectl.spec.task import KNOWN, TaskMetrics
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.base import LogRecord, read_record
+from prunectl.store.records.events import read_events
 from prunectl.tui.trial_detail import Detail, detail_of
 
 if TYPE_CHECKING:
@@ -23,7 +28,7 @@ if TYPE_CHECKING:
     from prunectl.store.db.replica import Replica
 
 SEEDS = """
-SELECT seed, accuracy, flag, done FROM points
+SELECT seed, score, flag, done FROM points
 WHERE plan = $plan AND cell = $cell AND iteration = $iteration ORDER BY seed
 """
 
@@ -45,7 +50,7 @@ class SeedPoint:
     """One seed of a cell."""
 
     seed: int
-    accuracy: float | None
+    score: float | None
     flag: str | None
     done: bool
 
@@ -102,8 +107,9 @@ class TrialLogs:
 
     def __init__(self, paths: StorePaths) -> None:
         self._paths = paths
-        self._records: dict[str, tuple[list[Record], int]] = {}
-        self._specs: dict[str, dict[str, Any]] = {}
+        self._records: dict[str, tuple[list[LogRecord], int]] = {}
+        self._stages: dict[str, Stage] = {}
+        self._tasks: Mapping[str, TaskMetrics] = KNOWN
 
     def detail(
         self, view: TrialView, varied: tuple[str, ...] = (), replay: str | None = None
@@ -115,20 +121,23 @@ class TrialLogs:
             varied: labels that the plan varies.
             replay: key of the stage that trains its dense network again, up to where it rewinds to.
         """
-        for key in (*view.path[: view.iteration + 1], *([replay] if replay else [])):
+        for key in (*view.trial.path[: view.iteration + 1], *([replay] if replay else [])):
             records, offset = self._records.get(key, ([], 0))
-            more, offset = read(self._paths.stage(key).events, offset)
-            self._records[key] = ([*records, *more] if more else records, offset)
-            if key not in self._specs:
-                self._read_spec(key)
-        records_of = {key: self._records[key][0] for key in view.path if key in self._records}
+            more = read_events(self._paths.stage(key).events, offset)
+            self._records[key] = [*records, *more.records] if more.records else records, more.end
+            if key not in self._stages:
+                self._read_stage(key)
+        records_of = {key: self._records[key][0] for key in view.trial.path if key in self._records}
         again = self._records[replay][0] if replay else ()
-        return detail_of(view, records_of, self._specs, varied, again)
+        self._read_task(view.trial.task)
+        return detail_of(view, records_of, self._stages, varied, again, self._tasks)
 
-    def _read_spec(self, key: str) -> None:
-        try:
-            stage = read_json(self._paths.stage(key).spec)["stage"]
-        except Exception:  # a file that is absent or unreadable only leaves its settings out
-            return
-        if isinstance(stage, dict):
-            self._specs[key] = stage
+    def _read_task(self, task: str) -> None:
+        """Read what the task measures, unless that is known: most screens need no database for it."""
+        if task not in self._tasks and self._paths.database.exists():
+            self._tasks = task_metrics(self._paths)
+
+    def _read_stage(self, key: str) -> None:
+        # A file that is absent or unreadable only leaves its settings out.
+        with contextlib.suppress(OSError, StoreError):
+            self._stages[key] = read_record(self._paths.stage(key).spec, Spec).stage

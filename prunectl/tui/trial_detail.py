@@ -8,20 +8,36 @@ from dataclasses import dataclass
 from typing import Any
 
 from prunectl.monitor.snapshot import TrialView
-from prunectl.store.journal import Record
-from prunectl.store.records.events import last, latest_epochs
+from prunectl.results.metrics import title
+from prunectl.spec.key import canonical
+from prunectl.spec.stage import Stage
+from prunectl.spec.task import CLASSIFICATION, KNOWN, Metric, TaskMetrics, metrics_of
+from prunectl.store.records.base import LogRecord, Measured
+from prunectl.store.records.events import (
+    Begin,
+    Checkpoint,
+    Epoch,
+    Failed,
+    Interrupted,
+    Note,
+    Pruned,
+    Start,
+    last,
+    latest_epochs,
+)
+from prunectl.store.records.result import Result
 from prunectl.tui import text as t
 
-Records = Sequence[Record]
+Records = Sequence[LogRecord]
 
 
 @dataclass(frozen=True)
 class Pruning:
-    """Where an iteration began: at `x`, with this accuracy right after the weights were removed, in percent."""
+    """Where an iteration began: at `x`, with this score right after the weights were removed."""
 
     x: float
     sparsity: str
-    accuracy: float | None
+    score: float | None
 
 
 @dataclass(frozen=True)
@@ -64,64 +80,96 @@ class LogLine:
 class Detail:
     """What a trial's logs say."""
 
-    epochs: tuple[tuple[float, Record], ...] = ()
+    epochs: tuple[tuple[float, Epoch], ...] = ()
     """Steps from the beginning of the trial, and the record of each epoch."""
     prunings: tuple[Pruning, ...] = ()
     layers: tuple[Layer, ...] = ()
     settings: tuple[Setting, ...] = ()
     log: tuple[LogLine, ...] = ()
     dense: float | None = None
-    """Accuracy of the dense network at its end, percent."""
+    """Score of the dense network at its end."""
+    measured: TaskMetrics = CLASSIFICATION
+    """What its task measures."""
+
+    @property
+    def metric(self) -> Metric:
+        """The score."""
+        return self.measured.score
+
+    @property
+    def last(self) -> float | None:
+        """The score of the last epoch."""
+        return self.epochs[-1][1].score if self.epochs else None
+
+    @property
+    def curves(self) -> dict[str, str]:
+        """What can be drawn: fields of `epoch` records, and their names; the score first."""
+        score, *others = (
+            (metric.name, f"test {title(metric)}") for metric in self.measured.metrics
+        )
+        return dict(
+            [score, ("loss", "test loss"), ("train_loss", "training loss"), ("lr", "rate"), *others]
+        )
+
+
+def curve_value(record: Epoch, name: str) -> float | None:
+    """Return what `Detail.curves` names of an epoch: a metric, else a field."""
+    found = record.metrics[name] if name in record.metrics else getattr(record, name, None)
+    return found if isinstance(found, float) else None
 
 
 def detail_of(
     view: TrialView,
     records: Mapping[str, Records],
-    specs: Mapping[str, Mapping[str, Any]],
+    stages: Mapping[str, Stage],
     varied: Sequence[str] = (),
     replay: Records = (),
+    tasks: Mapping[str, TaskMetrics] = KNOWN,
 ) -> Detail:
     """Join the logs of a trial's stages.
 
     Args:
         view: the trial.
         records: the log of each stage, by key; the first one without records ends the curve.
-        specs: the specification of each stage, by key.
+        stages: what each stage is, by key.
         varied: labels that the plan varies.
         replay: the log of a stage that trains the dense network again. It is in the log only: on the curve it is what
             the dense network did before.
+        tasks: what is measured of each task.
     """
-    points: list[tuple[float, Record]] = []
+    measured = metrics_of(tasks, view.trial.task)
+    metric = measured.score
+    points: list[tuple[float, Epoch]] = []
     prunings: list[Pruning] = []
     layers: tuple[Layer, ...] = ()
     log: list[LogLine] = []
     dense: float | None = None
     start = 0.0
-    for iteration, key in enumerate(view.path):
-        found, goal = records.get(key, ()), view.sparsities[iteration]
-        log += _log(found, key, iteration, goal)
+    for iteration, key in enumerate(view.trial.path):
+        found, goal = records.get(key, ()), view.trial.sparsities[iteration]
+        log += _log(found, key, iteration, goal, metric)
         epochs = latest_epochs(found)
-        points += [(start + (t.finite(record.get("step")) or 0.0), record) for record in epochs]
-        if pruned := last(found, "pruned"):
-            prunings.append(Pruning(start, goal, t.finite(pruned.get("accuracy_pruned"))))
-            rows = pruned.get("layers") or ()
-            layers = tuple(Layer(str(x["name"]), int(x["total"]), int(x["kept"])) for x in rows)
-        done = last(found, "done")
+        points += [(start + record.step, record) for record in epochs]
+        if pruned := last(found, Pruned):
+            prunings.append(Pruning(start, goal, pruned.score_pruned))
+            layers = tuple(Layer(x.name, x.total, x.kept) for x in pruned.layers)
+        done = last(found, Result)
         if done is None:
             break
         if iteration == 0:
-            dense = t.finite(done.get("accuracy"))
-        start += t.finite(done.get("steps")) or (epochs[-1].get("step", 0) if epochs else 0)
+            dense = done.score
+        start += done.steps or (epochs[-1].step if epochs else 0)
     if replay:
-        log += _log(replay, "replay", 0, "0", "replay: ")
+        log += _log(replay, "replay", 0, "0", metric, "replay: ")
         log.sort(key=lambda line: line.time)
     return Detail(
         tuple(points),
         tuple(prunings),
         layers,
-        tuple(settings(view, specs, varied)),
+        tuple(settings(view, stages, varied)),
         tuple(log),
         dense,
+        measured,
     )
 
 
@@ -129,81 +177,83 @@ def detail_of(
 
 
 def _log(
-    records: Records, key: str, iteration: int, goal: str, prefix: str = ""
+    records: Records, key: str, iteration: int, goal: str, metric: Metric, prefix: str = ""
 ) -> Iterator[LogLine]:
     for record in records:
-        line = log_line(record, iteration, goal)
+        line = log_line(record, iteration, goal, metric)
         if line is not None:
             text, style = line
-            name = f"{key}/{record.get('seq')}"
-            yield LogLine(name, record.get("time", 0.0), prefix + text, style)
+            yield LogLine(f"{key}/{record.seq}", record.time, prefix + text, style)
 
 
-def log_line(record: Record, iteration: int, goal: str) -> tuple[str, str] | None:
-    """Return a record as text and style; None for what says nothing to a reader."""
-    get, number = record.get, t.number
-    match get("type"):
-        case "start":
+def log_line(
+    record: LogRecord, iteration: int, goal: str, metric: Metric
+) -> tuple[str, str] | None:
+    """Return a record as text and style; None for what says nothing to a reader. `metric` is the task's score."""
+
+    def score(suffix: str = "") -> str:
+        found = record.metrics if isinstance(record, Measured) else {}
+        return f"{metric.name} {t.number(found.get(metric.name + suffix), metric.digits)}"
+
+    match record:
+        case Start():
             return _started(record, iteration, goal), "accent"
-        case "pruned":
-            dead = get("dead_layers") or ()
-            lost = f", dead layers: {', '.join(map(str, dead))}" if dead else ""
-            kept = f"{t.short(get('kept'))} of {t.short(get('prunable'))} weights kept"
-            accuracy = number(get("accuracy_pruned"))
-            return f"pruned: {kept}, accuracy {accuracy}{lost}", "bad" if dead else "warn"
-        case "begin":
+        case Pruned():
+            dead = record.dead_layers
+            lost = f", dead layers: {', '.join(dead)}" if dead else ""
+            kept = f"{t.short(record.kept)} of {t.short(record.prunable)} weights kept"
+            return f"pruned: {kept}, {score('_pruned')}{lost}", "bad" if dead else "warn"
+        case Begin():
             what = "retraining" if iteration else "training"
-            return f"{what} starts from accuracy {number(get('accuracy_start'))}", ""
-        case "epoch":
-            losses = f"loss {number(get('loss'), 4)}  train {number(get('train_loss'), 4)}"
-            accuracy = f"epoch {get('epoch')}  accuracy {number(get('accuracy'))}"
-            return f"{accuracy}  {losses}  lr {t.short(get('lr'))}", ""
-        case "checkpoint":
-            return f"checkpoint at step {get('step')}", "dim"
-        case "note":
-            return str(get("text", "")), "warn"
-        case "interrupted":
-            return f"interrupted at step {get('step')}", "warn"
-        case "failed":
-            return f"failed, {get('reason')}: {get('message') or ''}", "bad"
-        case "done":
-            flag = f", {get('flag')}" if get("flag") else ""
-            took = t.duration(get("seconds"))
-            return (
-                f"done: accuracy {number(get('accuracy'))}{flag} ({took})",
-                "bad" if flag else "good",
-            )
+            return f"{what} starts from {score('_start')}", ""
+        case Epoch():
+            losses = f"loss {t.number(record.loss, 4)}  train {t.number(record.train_loss, 4)}"
+            return f"epoch {record.epoch}  {score()}  {losses}  lr {t.short(record.lr)}", ""
+        case Checkpoint():
+            return f"checkpoint at step {record.step}", "dim"
+        case Note():
+            return record.text, "warn"
+        case Interrupted():
+            return f"interrupted at step {record.step}", "warn"
+        case Failed():
+            return f"failed, {record.reason}: {record.message}", "bad"
+        case Result():
+            flag = f", {record.flag}" if record.flag else ""
+            took = t.duration(record.seconds)
+            return f"done: {score()}{flag} ({took})", "bad" if flag else "good"
     return None
 
 
-def _started(record: Record, iteration: int, goal: str) -> str:
+def _started(record: Start, iteration: int, goal: str) -> str:
     what = (
         f"iteration {iteration}, to sparsity {t.sparsity(goal)}" if iteration else "dense network"
     )
-    how = f"goes on at step {record.get('step')}" if record.get("resumed") else "started"
-    attempt = f", attempt {record['attempt']}" if record.get("attempt", 1) > 1 else ""
-    return f"{what} {how} on {record.get('device')} (pid {record.get('pid')}{attempt})"
+    how = f"goes on at step {record.step}" if record.resumed else "started"
+    attempt = f", attempt {record.attempt}" if record.attempt > 1 else ""
+    return f"{what} {how} on {record.device} (pid {record.pid}{attempt})"
 
 
 # the configuration
 
 
-def settings(
-    view: TrialView, specs: Mapping[str, Mapping[str, Any]], varied: Sequence[str]
-) -> list[Setting]:
+def settings(view: TrialView, stages: Mapping[str, Stage], varied: Sequence[str]) -> list[Setting]:
     """Return the labels, then every field of the stage the trial is at."""
-    goals = ", ".join(t.sparsity(goal) for goal in view.sparsities[1:]) or "dense"
-    out = [Setting(name, value, name in varied) for name, value in view.labels.items() if value]
-    out += [
-        Setting("seed", str(view.seed), True),
-        Setting("sparsity", goals),
-        Setting("trial", view.trial),
-        Setting("cell", view.cell),
+    goals = ", ".join(t.sparsity(goal) for goal in view.trial.sparsities[1:]) or "dense"
+    out = [
+        Setting(name, value, name in varied) for name, value in view.trial.labels.items() if value
     ]
-    key = next((key for key in reversed(view.path[: view.iteration + 1]) if key in specs), None)
+    out += [
+        Setting("seed", str(view.trial.seed), True),
+        Setting("sparsity", goals),
+        Setting("trial", view.trial.id),
+        Setting("cell", view.trial.cell),
+    ]
+    key = next(
+        (key for key in reversed(view.trial.path[: view.iteration + 1]) if key in stages), None
+    )
     if key is not None:
         out.append(Setting("stage", key))
-        out += [Setting(name, value) for name, value in flat(specs[key])]
+        out += [Setting(name, value) for name, value in flat(canonical(stages[key]))]
     return out
 
 

@@ -23,7 +23,6 @@ from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.lr_schedule import at
 from prunectl.spec.stage import Stage
 from prunectl.store.files import leftovers
-from prunectl.store.journal import Journal
 from prunectl.store.locks import Lock
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.base import LogRecord, Metrics, write_record
@@ -36,6 +35,7 @@ from prunectl.store.records.events import (
     latest_epochs,
     read_events,
 )
+from prunectl.store.records.journal import Journal
 from prunectl.store.records.messages import Progress
 from prunectl.store.records.result import Result
 from prunectl.worker.checkpoint import save_state

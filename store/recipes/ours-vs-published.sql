@@ -4,8 +4,8 @@
 WITH ours AS (
     SELECT l.*, d.mean AS dense
     FROM leaderboard l
-    JOIN leaderboard d USING (plan, network, dataset, recipe)
-    WHERE l.iteration > 0 AND d.iteration = 0 AND l.n > 0 AND l.plan LIKE $plan
+    JOIN leaderboard d USING (plan, network, dataset, task, recipe)
+    WHERE l.iteration > 0 AND d.iteration = 0 AND l.n > 0 AND l.task = 'classification' AND l.plan LIKE $plan
 )
 SELECT o.plan, o.network, o.dataset, o.schedule, o.strategy, o.target_sparsity, o.retrain_epochs, o.n,
        o.median - o.dense AS delta, p.sparsity AS published_sparsity,

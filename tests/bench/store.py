@@ -24,7 +24,7 @@ from prunectl.bench.train import Tell
 from prunectl.results.leaderboard import leaderboard
 from prunectl.store.db import query
 from prunectl.store.db.ingest import ingest, rebuild
-from prunectl.store.journal import Journal
+from prunectl.store.records.journal import Journal
 from prunectl.store.paths import StorePaths
 from tests.support.fake_store import EFFECT, make_store
 

@@ -21,7 +21,7 @@ from prunectl.bench import baselines, rounds, scheduler, train, upkeep, workload
 from prunectl.bench.rounds import Contender, compared, interval
 from prunectl.cli.app import app
 from prunectl.store.files import write_json
-from prunectl.store.journal import read
+from prunectl.store.records.journal import read
 from tests.support import fake_store
 from tests.support.fake_store import FakeStore
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from prunectl.errors import ControlError
 from prunectl.results.formats import render
 from prunectl.results.leaderboard import boards, cells, leaderboard
+from prunectl.results.metrics import KNOWN
 from prunectl.results.statistics import interval
 from prunectl.results.ties import paired_difference
 from prunectl.store.db import query
@@ -38,11 +39,11 @@ def store(tmp_path_factory):
 
 
 def by_seed(paths):
-    """Accuracies by seed, by (strategy, sparsity)."""
+    """Scores by seed, by (strategy, sparsity)."""
     out = {}
-    sql = "SELECT strategy, target_sparsity, seed, accuracy FROM points WHERE accuracy IS NOT NULL"
-    for strategy, sparsity, seed, accuracy in query.run(paths, sql).rows:
-        out.setdefault((strategy, sparsity), {})[seed] = accuracy
+    sql = "SELECT strategy, target_sparsity, seed, score FROM points WHERE score IS NOT NULL"
+    for strategy, sparsity, seed, score in query.run(paths, sql).rows:
+        out.setdefault((strategy, sparsity), {})[seed] = score
     return out
 
 
@@ -112,13 +113,13 @@ def test_the_views_are_the_statistics(store):
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_the_views_are_the_statistics_for_any_numbers(store, seed):
-    """Accuracies drawn at random, some of them missing, straight into a copy of the tables."""
+    """Scores drawn at random, some of them missing, straight into a copy of the tables."""
     draw = random.Random(seed)
     with opened(store.paths.database, write=True, patience=5) as connection:
         keys = [row[0] for row in connection.execute("SELECT stage FROM stages").fetchall()]
-        before = connection.execute("SELECT stage, done, accuracy FROM stages").fetchall()
+        before = connection.execute("SELECT stage, done, score FROM stages").fetchall()
         with connection.appender(
-            "stages", columns=["stage", "done", "accuracy"], action="upsert"
+            "stages", columns=["stage", "done", "score"], action="upsert"
         ) as appender:
             for key in keys:
                 done = draw.random() < 0.9
@@ -129,7 +130,7 @@ def test_the_views_are_the_statistics_for_any_numbers(store, seed):
         with (
             opened(store.paths.database, write=True, patience=5) as connection,
             connection.appender(
-                "stages", columns=["stage", "done", "accuracy"], action="upsert"
+                "stages", columns=["stage", "done", "score"], action="upsert"
             ) as appender,
         ):
             appender.append_rows(before)
@@ -211,7 +212,7 @@ def test_networks_and_schedules_are_boards_apart_and_plans_are_asked_for(tmp_pat
 def test_cells_that_no_label_tells_apart_get_rows_of_their_own(store):
     rows = cells(store.paths).dicts()
     twins = [{**row, "cell": "f" * 16} for row in rows if row["strategy"] == "fine-tune"]
-    (board,) = boards([*rows, *twins])
+    (board,) = boards([*rows, *twins], KNOWN)
     labels = [row.label for row in board.rows]
     assert "fine-tune" in labels
     assert any(label.startswith("fine-tune · ") for label in labels)
@@ -221,7 +222,7 @@ def test_cells_that_no_label_tells_apart_get_rows_of_their_own(store):
 def test_what_the_plan_varies_is_in_the_label(store):
     rows = cells(store.paths).dicts()
     others = [{**row, "criterion": "random", "cell": "e" * 16} for row in rows if row["iteration"]]
-    (board,) = boards([*rows, *others])
+    (board,) = boards([*rows, *others], KNOWN)
     assert "lr-rewind · random" in {row.label for row in board.rows}
 
 

@@ -65,11 +65,11 @@ def test_wins_and_losses_are_each_others(found):
 def test_a_duel_is_decided_as_ties_are(paths, found):
     rows = query.run(
         paths,
-        "SELECT strategy, target_sparsity, seed, accuracy FROM points WHERE iteration > 0",
+        "SELECT strategy, target_sparsity, seed, score FROM points WHERE iteration > 0",
     ).rows
     columns = {}
-    for strategy, sparsity, seed, accuracy in rows:
-        columns.setdefault(strategy, {}).setdefault(sparsity, {})[seed] = accuracy
+    for strategy, sparsity, seed, score in rows:
+        columns.setdefault(strategy, {}).setdefault(sparsity, {})[seed] = score
     a, b = columns["lr-rewind"], columns["fine-tune"]
     gaps = [paired_difference(a[s], b[s]) for s in a]
     ties = sum(gap.low <= 0 <= gap.high for gap in gaps)
@@ -83,7 +83,7 @@ def test_formats(found):
         getattr(summaries[rows[0]["method"]].against[rows[1]["method"]], name)
         for name in ("wins", "ties", "losses")
     ]
-    markdown = render(summary.table(list(summaries.values())), "md")
+    markdown = render(summary.table(list(summaries.values()), board.metric), "md")
     assert markdown.startswith("| method | n | average rank |")
     assert "×" in markdown
 
@@ -96,7 +96,7 @@ def test_nothing_measured_is_a_dash(tmp_path):
     for each in summary.summarise(made.paths, board):
         assert each.compressions == dict.fromkeys((0.0, 0.25, 0.5, 1.0))
         assert each.record == Record()
-        assert "–" in render(summary.table([each]), "md")
+        assert "–" in render(summary.table([each], board.metric), "md")
 
 
 def test_what_was_measured_no_further_is_marked(found):

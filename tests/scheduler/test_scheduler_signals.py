@@ -15,7 +15,7 @@ from prunectl.errors import StoreBusy
 from prunectl.scheduler.signals import Signals
 from prunectl.spec.key import stage_key
 from prunectl.spec.stage import Stage
-from prunectl.store.journal import read
+from prunectl.store.records.journal import read
 from prunectl.store.locks import is_held
 from tests.support.scheduler_lab import Plan, Store, dense, eventually, exists, retrain
 

@@ -14,7 +14,7 @@ from prunectl.errors import StoreBusy, StoreError
 from prunectl.store.db import database, loader, query, schema
 from prunectl.store.db.column_docs import docs
 from prunectl.store.db.ingest import ingest, rebuild
-from prunectl.store.journal import Journal
+from prunectl.store.records.journal import Journal
 from tests.support.fake_store import START, FakeStore
 
 

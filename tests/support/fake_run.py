@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from prunectl.store.files import read_json, write_json
-from prunectl.store.journal import Journal
+from prunectl.store.records.journal import Journal
 from prunectl.store.locks import Lock
 from tests.support.fake_store import START, FakeStore
 

@@ -25,7 +25,9 @@ from prunectl.monitor.snapshot import (
     TrialView,
 )
 from prunectl.results.leaderboard import BOARD_LABELS, ROW_LABELS, boards
+from prunectl.results.metrics import KNOWN
 from prunectl.results.samples import Sample
+from prunectl.spec.task import DEFAULT_TASK
 from prunectl.store.db.query import Result
 from prunectl.store.db.replica import Table
 from prunectl.store.paths import StorePaths
@@ -228,7 +230,7 @@ def board_row(
     delta = None if mean is None else mean - 92.5
     row = {name: named.get(name, "study") for name in (*BOARD_LABELS, *ROW_LABELS)}
     return row | {
-        "plan": "study", "cell": f"{number:016x}", "iteration": iteration, "n": n, "planned": 3,
+        "plan": "study", "task": DEFAULT_TASK, "cell": f"{number:016x}", "iteration": iteration, "n": n, "planned": 3,
         "target_sparsity": float(SPARSITIES[iteration]), "mean": mean, "std": 0.21 if n > 1 else None,
         "ci": 0.52 if n > 1 else None, "delta": delta, "delta_ci": 0.3 if n > 1 else None, "flagged": 0,
         "rank": None, "best": False, "tied": False, "n_needed": None, "diverged": 0, "collapsed": 0,
@@ -306,7 +308,7 @@ class MadeReader:
 
     def boards(self) -> Boards:
         """The board with one published number beside it."""
-        return Boards(tuple(boards(self.rows)), published(1))
+        return Boards(tuple(boards(self.rows, KNOWN)), published(1))
 
     def seeds(self, cell: CellKey) -> tuple[SeedPoint, ...]:
         """Three."""

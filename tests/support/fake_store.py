@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from prunectl.store.files import write_json
-from prunectl.store.journal import Journal
+from prunectl.store.records.journal import Journal
 from prunectl.store.paths import StorePaths
 from tests.support.fake_plan import Plan
 

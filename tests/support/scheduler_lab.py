@@ -17,7 +17,7 @@ from prunectl.scheduler.timeouts import Timeouts
 from prunectl.spec.key import stage_key
 from prunectl.spec.stage import Stage
 from prunectl.store.files import write_json
-from prunectl.store.journal import Record, read
+from prunectl.store.records.journal import Record, read
 from prunectl.store.paths import StorePaths
 from tests.support.fake_plan import Plan, dense, retrain
 

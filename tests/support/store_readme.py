@@ -27,9 +27,10 @@ The files are the truth and the database follows them, about a second behind whi
 `prunectl sql QUERY` at any time, or with DuckDB's own shell: `duckdb -readonly results.duckdb`. A shell that stays
 open keeps the database from following, and nothing else: the run goes on and it catches up later.
 
-Accuracies are in percent and their differences in percentage points, losses in nats, times in seconds (UTC where
-they are moments), sparsities fractions from 0 to 1 of the dense network's prunable weights. `n` is the number of
-seeds. Intervals are 95 % intervals by Student's t, and differences are paired by seed.
+Scores are in the unit of the task's metric (table `tasks`): the accuracies of classification in percent and their
+differences in percentage points. Losses are in nats, times in seconds (UTC where they are moments), sparsities
+fractions from 0 to 1 of the dense network's prunable weights. `n` is the number of seeds. Intervals are 95 % intervals
+by Student's t, and differences are paired by seed.
 """
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from prunectl.monitor.snapshot import SchedulerView, Snapshot
 from prunectl.results.leaderboard import boards
+from prunectl.results.metrics import KNOWN
+from prunectl.spec.task import CLASSIFICATION
 from prunectl.tui import sql_view
 from prunectl.tui import status_lines as status
 from prunectl.tui import text as t
@@ -206,7 +208,7 @@ def test_a_trial_from_its_logs() -> None:
     found = {key: made.records(k) for k, key in enumerate(view.path[:3])}
     detail = detail_of(view, found, {}, ("strategy",))
     assert [step for step, _ in detail.epochs[:5]] == [250, 500, 750, 1000, 1250]
-    assert [(p.x, p.sparsity, p.accuracy) for p in detail.prunings] == [
+    assert [(p.x, p.sparsity, p.score) for p in detail.prunings] == [
         (1000, "0.5", 61.2),
         (2000, "0.75", 61.2),
     ]
@@ -238,17 +240,17 @@ def test_log_lines_take_anything() -> None:
         "failed",
         "done",
     ):
-        line = log_line({"type": kind}, 1, "0.5")
+        line = log_line({"type": kind}, 1, "0.5", CLASSIFICATION.score)
         assert line is not None
         assert isinstance(line[0], str)
-    assert log_line({"type": "unheard of"}, 1, "0.5") is None
+    assert log_line({"type": "unheard of"}, 1, "0.5", CLASSIFICATION.score) is None
 
 
 # the leaderboard
 
 
 def test_published_numbers_stand_beside_the_cells_they_belong_to() -> None:
-    board = boards(made.board_rows())[0]
+    board = boards(made.board_rows(), KNOWN)[0]
     lines = b.method_rows(board, Boards((board,), made.published(2)))
     found = {(line.key, at): p.delta for line in lines for at, (_, p) in line.published.items()}
     assert found == {("lr-rewind", board.columns[1]): pytest.approx(0.2)}
@@ -257,7 +259,7 @@ def test_published_numbers_stand_beside_the_cells_they_belong_to() -> None:
 def test_the_second_line_of_a_cell_tells_what_the_first_does_not() -> None:
     cell = next(
         line
-        for line in b.method_rows(boards(made.board_rows())[0], Boards())
+        for line in b.method_rows(boards(made.board_rows(), KNOWN)[0], Boards())
         if line.strategy == "lr-rewind"
     )
     number = next(iter(cell.cells.values()))
@@ -268,7 +270,7 @@ def test_the_second_line_of_a_cell_tells_what_the_first_does_not() -> None:
 
 
 def test_board_lines_words_and_curves() -> None:
-    board = boards(made.board_rows())[0]
+    board = boards(made.board_rows(), KNOWN)[0]
     lines = b.method_rows(board, Boards((board,)))
     assert [line.key for line in lines] == ["dense", "lr-rewind", "weight-rewind", "fine-tune"]
     wide = b.board_columns(board, wide=True, delta=False)

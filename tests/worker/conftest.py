@@ -15,7 +15,7 @@ from prunectl.plan.load import loads
 from prunectl.spec.key import spec_to_dict
 from prunectl.spec.stage import Stage
 from prunectl.store.files import write_json
-from prunectl.store.journal import Record, read
+from prunectl.store.records.journal import Record, read
 from prunectl.store.paths import StorePaths
 from prunectl.worker.checkpoint import load_masks, load_state
 from prunectl.worker.run import StageControl, run

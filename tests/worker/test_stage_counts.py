@@ -24,7 +24,7 @@ from prunectl.spec.settings import (
 )
 from prunectl.spec.stage import Mask, Stage, Weights
 from prunectl.store.files import write_json
-from prunectl.store.journal import read
+from prunectl.store.records.journal import read
 from prunectl.store.paths import StorePaths
 from prunectl.worker.checkpoint import load_state
 from prunectl.worker.run import StageControl, run

@@ -12,16 +12,26 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from prunectl.cli.support.terminal import leave_if_closed
 from prunectl.results.text import duration
-from prunectl.store.records.scheduler_log import describe
+from prunectl.store.records.base import LogRecord
+from prunectl.store.records.heartbeat import HeartbeatRecord, RunningBeat
+from prunectl.store.records.scheduler_log import (
+    Answered,
+    Blocked,
+    Leased,
+    SlotsSet,
+    StageDone,
+    StageFailed,
+    StudyStopped,
+    WorkerEnded,
+    describe,
+)
 
 if TYPE_CHECKING:  # the plan's models take 0.5 s to import
     from prunectl.plan.expand import Expansion
-
-Record = dict[str, Any]
 
 QUIET_SECONDS = 30.0
 """Time without a line after which one is written on how far the run is."""
@@ -40,46 +50,45 @@ class Progress:
             self._steps |= {key: spec.steps for key, spec in expansion.stages.items()}
             self._names = _stage_names(expansion) | self._names
         self._done = set(done)
-        self._running: dict[str, Record] = {}
+        self._running: dict[str, RunningBeat] = {}
         self._end: float | None = None
         """Unix seconds at which the run is forecast to end."""
         self._last_line = time.monotonic()
 
-    def tick(self, heartbeat: Record) -> None:
+    def tick(self, heartbeat: HeartbeatRecord) -> None:
         """Take in a heartbeat of the scheduler; write a line where there has been none for `QUIET_SECONDS`."""
         leave_if_closed()
-        self._running = heartbeat["running"]
-        self._end = heartbeat["eta"]["end"]
+        self._running = heartbeat.running
+        self._end = heartbeat.eta.end
         if time.monotonic() - self._last_line >= QUIET_SECONDS:
-            stopping = "stopping, " if heartbeat.get("stopping") else ""
+            stopping = "stopping, " if heartbeat.stopping else ""
             self._write(f"{stopping}{len(self._done)}/{len(self._steps)} stages done{self._now()}")
 
-    def event(self, record: Record) -> None:
+    def event(self, record: LogRecord) -> None:
         """Take in a record of the scheduler's log; write a line if it is of interest."""
         leave_if_closed()
-        if record["type"] == "stage_done" and record["key"] in self._steps:
-            self._done.add(record["key"])
+        if isinstance(record, StageDone) and record.key in self._steps:
+            self._done.add(record.key)
         text = self._text(record)
         if text is not None:
             self._write(text)
 
-    def _text(self, record: Record) -> str | None:
-        match record["type"]:
-            case "stage_done":
+    def _text(self, record: LogRecord) -> str | None:
+        match record:
+            case StageDone():
                 count = f"{len(self._done)}/{len(self._steps)}"
-                accuracy = record.get("accuracy")
-                found = f"{accuracy:.2f} %" if accuracy is not None else ""
-                flag = f" {record['flag']}" if record.get("flag") else ""
-                seconds = duration(record.get("seconds"))
-                return f"done {count}  {self._name(record['key'])}  {found}{flag}  ({seconds})"
-            case "stage_failed" | "blocked":
-                return f"{self._name(record['key'])}: {describe(record)}"
-            case "study_stopped" | "leased" | "lanes":
+                found = "" if record.score is None else record.metric.text(record.score)
+                flag = f" {record.flag}" if record.flag else ""
+                seconds = duration(record.seconds)
+                return f"done {count}  {self._name(record.key)}  {found}{flag}  ({seconds})"
+            case StageFailed() | Blocked():
+                return f"{self._name(record.key)}: {describe(record)}"
+            case StudyStopped() | Leased() | SlotsSet():
                 return describe(record)
-            case "worker_ended" if record.get("reason"):
+            case WorkerEnded() if record.reason:
                 return describe(record)
-            case "request":
-                return f"request: {record['answer']}"
+            case Answered():
+                return f"request: {record.answer}"
         return None
 
     def _name(self, key: str) -> str:
@@ -88,7 +97,7 @@ class Progress:
     def _now(self) -> str:
         """Some running stages and how far they are."""
         parts = [
-            f"{self._name(key)} {stage['step'] / max(1, stage['steps']):.0%}"
+            f"{self._name(key)} {stage.step / max(1, stage.steps):.0%}"
             for key, stage in list(self._running.items())[:SHOWN]
         ]
         more = ", …" if len(self._running) > SHOWN else ""
@@ -97,7 +106,7 @@ class Progress:
     def _write(self, text: str) -> None:
         finished = sum(self._steps[key] for key in self._done & self._steps.keys())
         inside = sum(
-            stage["step"]
+            stage.step
             for key, stage in self._running.items()
             if key in self._steps and key not in self._done
         )

@@ -6,7 +6,7 @@ A running scheduler carries a request out and answers. Without one, what concern
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,7 +14,7 @@ from prunectl.errors import ControlError, ExitCode
 from prunectl.store.paths import StorePaths
 
 if TYPE_CHECKING:  # importing it takes 0.1 s, and every `prunectl --help` imports this file
-    from prunectl.store.records.requests import TrialAction
+    from prunectl.store.records.requests import Request, TrialAction
     from prunectl.store.requests import Answer
 
 Trials = Annotated[
@@ -54,14 +54,14 @@ def change_trials(
     _report(requests.change_trials(paths, action, trials or (), where=where, value=value))
 
 
-def ask_scheduler(store: Path | None, request: str, **fields: Any) -> None:
+def ask_scheduler(store: Path | None, request: Request) -> None:
     """Send a request to the running scheduler, print the answer, and exit with status 2 where it was refused.
 
     Raises ControlError where no scheduler is running.
     """
     from prunectl.store import requests
 
-    _report(requests.request(StorePaths.locate(store), request, **fields))
+    _report(requests.request(StorePaths.locate(store), request))
 
 
 def _report(answer: Answer) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+import typer
+
 if TYPE_CHECKING:  # rich takes 0.1 s to import, which `--help` must not pay
     from rich.console import Console
     from rich.table import Table
@@ -18,6 +20,13 @@ def console() -> Console:
 
     made = Console(highlight=False)
     return made if made.is_terminal else Console(highlight=False, width=10_000)
+
+
+def print_json(content: object) -> None:
+    """Print anything of dataclasses and structs as JSON; numbers that are not finite become null."""
+    import msgspec
+
+    typer.echo(msgspec.json.format(msgspec.json.encode(content), indent=1).decode())
 
 
 def table(

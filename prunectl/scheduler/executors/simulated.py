@@ -18,10 +18,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from prunectl.spec.key import Spec
-from prunectl.store.journal import Journal
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.base import Metrics, encode, read_record, write_record
-from prunectl.store.records.events import Begin, Epoch, Result, Start
+from prunectl.store.records.events import Begin, Epoch, Start
+from prunectl.store.records.journal import Journal
 from prunectl.store.records.messages import (
     AnyCommand,
     AnyMessage,
@@ -35,6 +35,7 @@ from prunectl.store.records.messages import (
     StopWorker,
     parse_command,
 )
+from prunectl.store.records.result import Result
 
 BEAT_SECONDS = 1.0
 """As `prunectl.worker.main` has it."""

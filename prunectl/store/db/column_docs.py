@@ -9,8 +9,8 @@ from importlib.resources import files
 import tomli
 
 MEANS = (
-    "top5", "best_accuracy", "validation_accuracy", "retrain_epochs", "search_epochs", "macs", "macs_dense",
-    "kept", "prunable", "kept_parameters", "parameters",
+    "best_score", "validation_score", "top5", "best_accuracy", "validation_accuracy", "retrain_epochs", "search_epochs",
+    "macs", "macs_dense", "kept", "prunable", "kept_parameters", "parameters",
 )  # fmt: skip
 """Columns of the view `leaderboard` that are the mean over the seeds of what their name means elsewhere."""
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from prunectl.store import journal
 from prunectl.store.db.database import Connection, upsert
 
 
@@ -67,9 +66,3 @@ def first_line(path: Path) -> str:
     except FileNotFoundError:
         return ""
     return hashlib.sha256(line).hexdigest()[:16] if line.endswith(b"\n") else ""
-
-
-def numbered_records(path: Path, offset: int) -> tuple[list[journal.Record], int]:
-    """Read the log's records from byte `offset` on that have a number; also the offset after them."""
-    found, end = journal.read(path, offset)
-    return [record for record in found if isinstance(record.get("seq"), int)], end

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from prunectl.errors import StoreError
+from prunectl.spec.key import Spec
 from prunectl.store.db import database, rows
 from prunectl.store.db.database import Connection, Row, first_column
 from prunectl.store.db.ingest_offsets import (
@@ -16,13 +17,18 @@ from prunectl.store.db.ingest_offsets import (
     file_size,
     file_stamp,
     first_line,
-    numbered_records,
     read_offsets,
     write_offsets,
 )
-from prunectl.store.db.rows import MALFORMED, LogRows, PlanRows
-from prunectl.store.files import read_json
+from prunectl.store.db.rows import LogRows, PlanRows
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.base import Found, read_record
+from prunectl.store.records.events import read_events
+from prunectl.store.records.journal import Log
+from prunectl.store.records.plan import read_plan
+from prunectl.store.records.provenance import RunRecord
+from prunectl.store.records.result import Result
+from prunectl.store.records.scheduler_log import read_scheduler_log
 
 SCHEDULER = "scheduler"
 """The scheduler's log in `events.log` and `ingested.source`."""
@@ -67,7 +73,8 @@ class Loader:
                 raise Outdated(f"{source} was removed")
         self.connection.begin()
         self._load_plans(offsets)
-        self._put("runs", rows.RUN, self._changed(self.paths.runs, offsets, rows.run_row))
+        runs = self._changed(self.paths.runs, offsets, self._run_row)
+        self._put("runs", rows.RUN, runs)
         self._load_scheduler_log(offsets.get(SCHEDULER, Offset()))
         self.connection.commit()
 
@@ -75,9 +82,9 @@ class Loader:
         self,
         folder: Path,
         offsets: Mapping[str, Offset],
-        convert: Callable[[str, Any], Converted],
+        convert: Callable[[Path], Converted],
     ) -> list[Converted]:
-        """Convert the folder's JSON files that are new or replaced; note those that are malformed, once."""
+        """Convert the folder's records that are new or replaced; note those that are malformed, once."""
         converted = []
         moved = {}
         for path in sorted(folder.glob("*.json")):
@@ -86,20 +93,24 @@ class Loader:
             if stamp == offsets.get(source, Offset()).stamp:
                 continue
             try:
-                converted.append(convert(path.stem, read_json(path)))
+                converted.append(convert(path))
             except FileNotFoundError:
                 continue
-            except StoreError as error:
+            except (StoreError, ValueError) as error:
                 self.report.notes.append(f"left out: {error}")
-            except MALFORMED as error:
-                self.report.notes.append(f"left out: {source} is malformed: {error!r}")
             moved[source] = Offset(stamp=stamp)
         write_offsets(self.connection, moved)
         return converted
 
+    def _run_row(self, path: Path) -> Row:
+        return rows.run_row(path.stem, read_record(path, RunRecord))
+
+    def _plan_rows(self, path: Path) -> PlanRows:
+        return PlanRows.of(path.stem, read_plan(path))
+
     def _load_plans(self, offsets: Mapping[str, Offset]) -> None:
         [newest] = first_column(self.connection, "SELECT max(created) FROM plans")
-        plans = self._changed(self.paths.plans, offsets, PlanRows.of)
+        plans = self._changed(self.paths.plans, offsets, self._plan_rows)
         # In the order they were made: a trial's labels are those of the newest plan that has it.
         for plan in sorted(plans, key=lambda plan: (str(plan.created or ""), plan.digest)):
             older = newest is not None and plan.created is not None and plan.created < newest
@@ -120,6 +131,7 @@ class Loader:
         paths = [row for trial in chosen for row in plan.paths[trial]]
         self._put("paths", ("trial", "iteration", "stage", "target_sparsity"), paths)
         self._put("stages", (*rows.SPEC, "epoch_steps"), plan.stages)
+        self._put("tasks", rows.TASK, plan.tasks)
 
     def _load_scheduler_log(self, offset: Offset) -> None:
         found = LogRows()
@@ -147,7 +159,7 @@ class Loader:
         if gone:
             self.connection.begin()
             self._forget(gone)
-            self._put("stages", rows.RESULT, [rows.result_row(key, None) for key in gone])
+            self._put("stages", rows.RESULT_COLUMNS, [rows.result_row(key, None) for key in gone])
             self.connection.commit()
         return [key for key in found if self._is_new(key, offsets.get(key, Offset()))]
 
@@ -171,20 +183,16 @@ class Loader:
         moved: dict[str, Offset] = {}
         for key in keys:
             offset = offsets.get(key, Offset())
-            try:
-                now, result = self._read_stage(key, offset, found)
-            except MALFORMED as error:
-                self.report.notes.append(f"left out: stages/{key}: {error!r}")
-                continue
+            now, result = self._read_stage(key, offset, found)
             if now == offset:
                 continue
             self.report.stages += 1
             if key not in known:
-                specs.append(rows.spec_row(key, self._json(self.paths.stage(key).spec) or {}))
+                specs += self._spec_rows(key)
             results += result
             moved[key] = now
         self._put("stages", rows.SPEC, specs)
-        self._put("stages", rows.RESULT, results)
+        self._put("stages", rows.RESULT_COLUMNS, results)
         self._put_log(found)
         write_offsets(self.connection, moved)
         self.connection.commit()
@@ -197,18 +205,19 @@ class Loader:
         moved = self._read_log(key, stage.events, offset, found) or offset
         if stamp == offset.stamp:
             return moved, []
-        content = self._json(stage.result)
+        content = self._record(stage.result, Result)
         if content is not None and not offset.stamp:
             self.report.finished += 1
         return replace(moved, stamp=stamp), [rows.result_row(key, content)]
 
-    def _json(self, path: Path) -> dict[str, Any] | None:
-        """Read a JSON object; None where the file is missing or, with a note, no JSON object."""
+    def _spec_rows(self, key: str) -> list[Row]:
+        spec = self._record(self.paths.stage(key).spec, Spec)
+        return [] if spec is None else [rows.spec_row(key, spec)]
+
+    def _record(self, path: Path, kind: type[Found]) -> Found | None:
+        """Read a record; None where the file is missing or, with a note, is malformed."""
         try:
-            content = read_json(path)
-            if isinstance(content, dict):
-                return content
-            self.report.notes.append(f"left out: {path} is no JSON object")
+            return read_record(path, kind)
         except FileNotFoundError:
             pass
         except StoreError as error:
@@ -227,20 +236,27 @@ class Loader:
         if size == offset.bytes:
             return None
         head = first_line(path)
-        records, end = numbered_records(path, offset.bytes) if size > offset.bytes else ([], 0)
+        part = self._read_part(log, path, offset.bytes) if size > offset.bytes else Log.empty()
         same = size > offset.bytes and head == offset.head
-        if offset.bytes and not (same and (not records or records[0]["seq"] == offset.next_seq)):
+        first = next(iter(_numbers(part)), offset.next_seq)
+        if offset.bytes and not (same and first == offset.next_seq):
             self._forget([log])
-            records, end = numbered_records(path, 0)
+            part = self._read_part(log, path, 0)
             offset = Offset(stamp=offset.stamp)
-        elif end == offset.bytes:
+        elif part.end == offset.bytes:
             return None
         if offset.rate_step is not None and offset.rate is not None:
             found.last_rate[log] = (offset.rate_step, offset.rate)
-        found.add(log, records)
-        self.report.records += len(records)
-        next_seq = records[-1]["seq"] + 1 if records else offset.next_seq
-        return Offset(end, next_seq, offset.stamp, head, *found.last_rate.get(log, (None, None)))
+        found.add(log, part)
+        self.report.notes += (f"left out: {text}" for text in part.bad)
+        numbers = _numbers(part)
+        self.report.records += len(numbers)
+        next_seq = numbers[-1] + 1 if numbers else offset.next_seq
+        rate = found.last_rate.get(log, (None, None))
+        return Offset(part.end, next_seq, offset.stamp, head, *rate)
+
+    def _read_part(self, log: str, path: Path, offset: int) -> Log[Any]:
+        return (read_scheduler_log if log == SCHEDULER else read_events)(path, offset)
 
     def _forget(self, logs: list[str]) -> None:
         """Delete the rows that these logs had brought in."""
@@ -256,3 +272,8 @@ class Loader:
         self._put("epochs", ("stage", "epoch", *rows.EPOCH, "time"), found.epochs.values())
         self._put("layers", rows.LAYER, found.layers.values())
         self._put("rates", ("stage", "first_step", "lr"), found.rates.values())
+
+
+def _numbers(part: Log[Any]) -> list[int]:
+    """List the numbers of a log's records."""
+    return [record.seq for record in part.records if record.seq >= 0]

@@ -1,57 +1,76 @@
-"""Convert the store's files to rows of the database: pure functions, no connection.
+"""Convert the store's records to rows of the database: pure functions, no connection.
 
-Each function takes parsed JSON and returns tuples in the column order of the constant that it names. Unknown fields
-are ignored and missing ones are NULL, so that a log of another version is read as far as it is understood.
+Each function takes records and returns tuples in the column order of the constant that it names. A column has the
+value of the record's field with its name, or else the metric with its name: `accuracy` and `top5` are metrics of
+classification, and NULL for other tasks.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
-from prunectl.spec.stage import Mask
-from prunectl.store.db.database import Row
-from prunectl.store.files import dumps
+import msgspec
 
-Data = Mapping[str, Any]
+from prunectl.spec.key import Spec
+from prunectl.spec.study import Study
+from prunectl.spec.task import TaskMetrics
+from prunectl.spec.trial import Trial
+from prunectl.store.db.database import Row
+from prunectl.store.records.base import encode
+from prunectl.store.records.events import Epoch, Pruned
+from prunectl.store.records.journal import Log
+from prunectl.store.records.provenance import RunRecord
+from prunectl.store.records.result import Result
+from prunectl.store.records.scheduler_log import kind
 
 SPEC = (
-    "stage", "network", "dataset", "seed", "iteration", "replay", "parent", "weights_stage", "weights_step",
+    "stage", "network", "dataset", "task", "seed", "iteration", "replay", "parent", "weights_stage", "weights_step",
     "criterion", "scope", "granularity", "density", "steps", "spec",
 )  # fmt: skip
+MEASURES = (
+    "accuracy_pruned", "accuracy_start", "accuracy", "top5", "best_accuracy", "validation_accuracy", "train_accuracy",
+)  # fmt: skip
+"""Columns of classification's metrics in the table `stages`; those that `epochs` has are in `EPOCH_MEASURES`."""
 RESULT = (
-    "stage", "done", "flag", "kept", "prunable", "parameters", "kept_parameters", "macs", "macs_dense",
-    "dead_layers", "accuracy_pruned", "accuracy_start", "accuracy", "top5", "loss", "best_accuracy",
-    "validation_accuracy", "train_accuracy", "train_loss", "train_epochs", "seconds", "peak_memory", "device",
-    "device_name", "attempts", "versions", "started", "ended", "bytes",
+    "flag", "kept", "prunable", "parameters", "kept_parameters", "macs", "macs_dense", "score_pruned", "score_start",
+    "score", "loss", "best_score", "validation_score", "train_score", "train_loss", "retrain_epochs", "seconds",
+    "peak_memory", "device", "device_name", "attempt",
+)  # fmt: skip
+"""Fields of a result that are columns as they are."""
+_RENAMED = {"retrain_epochs": "train_epochs", "attempt": "attempts"}
+RESULT_COLUMNS = (
+    "stage", "done", *(_RENAMED.get(name, name) for name in RESULT), *MEASURES,
+    "dead_layers", "metrics", "versions", "started", "ended", "bytes",
 )  # fmt: skip
 EPOCH = (
-    "step", "lr", "train_loss", "train_accuracy", "loss", "accuracy", "top5", "validation_loss",
-    "validation_accuracy", "seconds", "attempt",
+    "step", "lr", "train_loss", "loss", "validation_loss", "train_score", "score", "validation_score", "seconds",
+    "attempt",
 )  # fmt: skip
+EPOCH_MEASURES = ("train_accuracy", "accuracy", "top5", "validation_accuracy")
+EPOCH_COLUMNS = ("stage", "epoch", *EPOCH, *EPOCH_MEASURES, "metrics", "time")
 TRIAL = (
     "trial", "cell", "plan", "network", "dataset", "recipe", "strategy", "schedule", "criterion", "scope",
-    "granularity", "retrain", "seed",
+    "granularity", "retrain", "task", "seed",
 )  # fmt: skip
 PLAN = ("digest", "plan", "file", "question", "axes", "overrides", "created", "text")
 RUN = (
     "run", "plans", "started", "argv", "cwd", "git_commit", "git_dirty", "host", "devices", "driver", "packages",
     "python", "platform", "prunectl",
 )  # fmt: skip
+TASK = ("task", "position", "metric", "unit", "higher_is_better", "digits", "per_item", "guesses")
 EVENT = ("log", "seq", "attempt", "time", "type", "stage", "data")
 LAYER = ("stage", "position", "layer", "total", "kept")
-
-MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
-"""What these functions raise for JSON that is not what it should be."""
 
 _UNIX = datetime(1970, 1, 1)
 
 
-def moment(value: object) -> datetime | None:
-    """Convert Unix seconds or ISO 8601 to UTC without a zone; anything else to None."""
+def moment(value: float | str | None) -> datetime | None:
+    """Convert Unix seconds or ISO 8601 to UTC without a zone; what is no time to None."""
     try:
         if isinstance(value, int | float):
             return _UNIX + timedelta(seconds=value)
@@ -63,95 +82,110 @@ def moment(value: object) -> datetime | None:
     return None
 
 
-def _row(columns: Sequence[str], data: Data, made: Data) -> Row:
-    """Return the columns in order, from `made` or else the member of `data` with the column's name."""
-    return tuple(made[name] if name in made else data.get(name) for name in columns)
+def _text(value: object) -> str:
+    return encode(value).decode()
 
 
-def spec_row(key: str, spec: Data) -> Row:
-    """Return a stage's description, from spec.json or a plan, as `SPEC`."""
-    stage = spec.get("stage", {})
-    mask = stage.get("mask")
-    weights = stage.get("weights", {})
-    settings: Data = mask.get("settings", {}) if mask else {}
-    default = Mask("").settings
-    chosen = {
-        name: settings.get(name, getattr(default, name)) if mask else None
-        for name in ("criterion", "scope", "granularity", "density")
-    }
-    density = chosen["density"]
-    made = {
-        **chosen,
-        "stage": key,
-        "network": stage.get("network", {}).get("name"),
-        "dataset": stage.get("data", {}).get("name"),
-        "iteration": stage.get("iteration", 0),
-        "replay": stage.get("replay", False),
-        "parent": mask.get("parent") if mask else None,
-        "weights_stage": weights.get("stage"),
-        "weights_step": weights.get("step"),
-        "density": 1.0 if density is None else float(density),
-        "steps": sum(segment.get("steps", 0) for segment in stage.get("lr", [])),
-        "spec": dumps(spec),
-    }
-    return _row(SPEC, stage, made)
+def spec_row(key: str, spec: Spec) -> Row:
+    """Return a stage's description as `SPEC`."""
+    stage, mask = spec.stage, spec.stage.mask
+    settings = None if mask is None else mask.settings
+    return (
+        key,
+        stage.network.name,
+        stage.data.name,
+        stage.task,
+        stage.seed,
+        stage.iteration,
+        stage.replay,
+        None if mask is None else mask.parent,
+        stage.weights.stage,
+        stage.weights.step,
+        None if settings is None else settings.criterion,
+        None if settings is None else settings.scope,
+        None if settings is None else settings.granularity,
+        1.0 if settings is None else float(settings.density),
+        stage.steps,
+        spec.to_json(),
+    )
 
 
-def result_row(key: str, result: Data | None) -> Row:
-    """Return the content of result.json as `RESULT`; None is a stage that is not done."""
+_result_fields: Callable[[Result], tuple[Any, ...]] = attrgetter(*RESULT)
+_epoch_fields: Callable[[Epoch], tuple[Any, ...]] = attrgetter(*EPOCH)
+
+
+def result_row(key: str, result: Result | None) -> Row:
+    """Return a result as `RESULT_COLUMNS`; None is a stage that is not done."""
     if result is None:
-        return _row(RESULT, {}, {"stage": key, "done": False})
-    made = {
-        "stage": key,
-        "done": True,
-        "attempts": result.get("attempt"),
-        "train_epochs": result.get("retrain_epochs"),
-        "versions": dumps(result.get("versions", {})),
-        "started": moment(result.get("started")),
-        "ended": moment(result.get("ended")),
-        "bytes": sum(result.get("files", {}).values()),
-    }
-    return _row(RESULT, result, made)
+        return (key, False, *([None] * (len(RESULT_COLUMNS) - 2)))
+    return (
+        key,
+        True,
+        *_result_fields(result),
+        *map(result.metrics.get, MEASURES),
+        list(result.dead_layers),
+        _text(result.metrics),
+        _text(result.versions),
+        moment(result.started),
+        moment(result.ended),
+        sum(result.files.values()),
+    )
 
 
-def plan_row(digest: str, plan: Data) -> Row:
+def plan_row(study: Study) -> Row:
     """Return a version of a plan as `PLAN`."""
-    made = {
-        "digest": digest,
-        "plan": plan.get("name"),
-        "axes": [str(axis) for axis in plan.get("axes") or []],
-        "overrides": [str(each) for each in plan.get("overrides") or []],
-        "created": moment(plan.get("created")),
-    }
-    return _row(PLAN, plan, made)
+    return (
+        study.digest,
+        study.name,
+        study.file,
+        study.question,
+        list(study.axes),
+        list(study.overrides),
+        moment(study.created),
+        study.text,
+    )
 
 
-def run_row(run_id: str, run: Data) -> Row:
+def run_row(run_id: str, run: RunRecord) -> Row:
     """Return a start of a scheduler as `RUN`."""
-    git = run.get("git") or {}
-    argv = run.get("argv")
-    made = {
-        "run": run_id,
-        "plans": [str(digest) for digest in run.get("plans") or []],
-        "started": moment(run.get("started")),
-        "argv": list(map(str, argv)) if isinstance(argv, list) else [str(argv)] if argv else [],
-        "git_commit": git.get("commit"),
-        "git_dirty": git.get("dirty"),
-        "devices": dumps(run.get("devices")),
-        "packages": dumps(run.get("packages")),
-    }
-    return _row(RUN, run, made)
+    return (
+        run_id,
+        list(run.plans),
+        moment(run.started),
+        list(run.argv),
+        run.cwd,
+        run.git.commit,
+        run.git.dirty,
+        run.host,
+        _text(run.devices),
+        run.driver,
+        _text(run.packages),
+        run.python,
+        run.platform,
+        run.prunectl,
+    )
 
 
-def trial_row(trial: Data) -> Row:
+_trial_fields: Callable[[Trial], tuple[Any, ...]] = attrgetter("id", *TRIAL[1:])
+
+
+def trial_row(trial: Trial) -> Row:
     """Return a trial as `TRIAL`, then its number of iterations."""
-    return (*(trial.get(name) for name in TRIAL), len(trial["path"]) - 1)
+    return (*_trial_fields(trial), len(trial.path) - 1)
 
 
-def path_rows(trial: Data) -> list[Row]:
+def path_rows(trial: Trial) -> list[Row]:
     """Return (trial, iteration, stage, target sparsity) of each iteration."""
-    steps = zip(trial["path"], trial["sparsities"], strict=True)
-    return [(trial["trial"], k, stage, float(aim)) for k, (stage, aim) in enumerate(steps)]
+    steps = zip(trial.path, trial.sparsities, strict=True)
+    return [(trial.id, k, stage, float(aim)) for k, (stage, aim) in enumerate(steps)]
+
+
+def task_rows(task: str, measures: TaskMetrics) -> list[Row]:
+    """Return what a task measures, the score first, as `TASK`."""
+    return [
+        (task, number, each.name, each.unit, each.higher_is_better, each.digits, each.per_item, each.guesses)
+        for number, each in enumerate(measures.metrics)
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -165,26 +199,29 @@ class PlanRows:
     paths: dict[str, list[Row]]
     stages: list[Row]
     """As `SPEC` and the steps per epoch."""
+    tasks: list[Row]
 
     @classmethod
-    def of(cls, digest: str, plan: Data) -> PlanRows:
-        """Convert a file of plans/. Raises one of `MALFORMED` where it is none."""
-        row = plan_row(digest, plan)
-        trials = plan["trials"]
+    def of(cls, digest: str, study: Study) -> PlanRows:
+        """Convert a plan's record. Raises ValueError where a trial's sparsities do not fit its path."""
+        row = plan_row(study)
         return cls(
             digest,
             row[PLAN.index("created")],
             row,
-            {trial["trial"]: trial_row(trial) for trial in trials},
-            {trial["trial"]: path_rows(trial) for trial in trials},
+            {trial.id: trial_row(trial) for trial in study.trials},
+            {trial.id: path_rows(trial) for trial in study.trials},
             [
-                (*spec_row(key, stage["spec"]), stage.get("epoch_steps"))
-                for key, stage in plan["stages"].items()
+                (*spec_row(key, stage.spec), stage.epoch_steps)
+                for key, stage in study.stages.items()
             ],
+            [row for task, measures in study.tasks.items() for row in task_rows(task, measures)],
         )
 
 
 _STAGE_KEY = re.compile(r"[0-9a-f]{64}")
+_OWN_COLUMNS = ("seq", "attempt", "time", "type", "layers")
+"""Members of a record that the table `events` has columns for, or that the table `layers` has."""
 
 
 @dataclass
@@ -195,45 +232,49 @@ class LogRows:
     epochs: dict[tuple[str, int], Row] = field(default_factory=dict)
     layers: dict[tuple[str, int], Row] = field(default_factory=dict)
     rates: dict[tuple[str, int], Row] = field(default_factory=dict)
-    last_rate: dict[str, tuple[int, float]] = field(default_factory=dict)
+    last_rate: dict[str, tuple[int, float | None]] = field(default_factory=dict)
     """(step, learning rate) read last, by stage: the same rate logged again for a later step is no new row."""
 
-    def add(self, log: str, records: Iterable[Data]) -> None:
-        """Add the records of one log, in their order."""
+    def add(self, log: str, part: Log[Any]) -> None:
+        """Add the records of one log, in their order; those without a number are left out."""
         is_stage = _STAGE_KEY.fullmatch(log) is not None
-        for record in records:
-            kind = record.get("type")
-            if is_stage and kind == "epoch":
+        for record, line in zip(part.records, part.lines, strict=True):
+            if record.seq < 0:
+                continue
+            if isinstance(record, Epoch):
                 self._add_epoch(log, record)
                 continue
-            if is_stage and kind == "pruned":
-                for position, layer in enumerate(record.get("layers") or []):
-                    self.layers[log, position] = (
-                        log, position, layer.get("name"), layer.get("total"), layer.get("kept"),
-                    )  # fmt: skip
-            rest = {
-                name: value
-                for name, value in record.items()
-                if name not in ("seq", "attempt", "time", "type", "layers")
-            }
-            self.events[log, record["seq"]] = (
+            if isinstance(record, Pruned):
+                for position, layer in enumerate(record.layers):
+                    row = (log, position, layer.name, layer.total, layer.kept)
+                    self.layers[log, position] = row
+            self.events[log, record.seq] = (
                 log,
-                record["seq"],
-                record.get("attempt"),
-                moment(record.get("time")),
-                kind,
-                log if is_stage else record.get("key"),
-                dumps(rest),
+                record.seq,
+                record.attempt,
+                moment(record.time),
+                kind(record),
+                log if is_stage else getattr(record, "key", None),
+                _rest(line),
             )
 
-    def _add_epoch(self, stage: str, record: Data) -> None:
-        epoch = record.get("epoch")
-        if not isinstance(epoch, int):
-            return
-        row = (stage, epoch, *map(record.get, EPOCH), moment(record.get("time")))
-        self.epochs[stage, epoch] = row
-        for first_step, lr in record.get("rates") or []:
+    def _add_epoch(self, stage: str, record: Epoch) -> None:
+        self.epochs[stage, record.epoch] = (
+            stage,
+            record.epoch,
+            *_epoch_fields(record),
+            *map(record.metrics.get, EPOCH_MEASURES),
+            _text(record.metrics),
+            moment(record.time),
+        )
+        for first_step, lr in record.rates:
             last_step, last = self.last_rate.get(stage, (-1, None))
             if lr != last or first_step <= last_step:
                 self.rates[stage, first_step] = (stage, first_step, lr)
             self.last_rate[stage] = (first_step, lr)
+
+
+def _rest(line: bytes) -> str:
+    """Return the members of a record that are no columns of `events`, as they stand in the log."""
+    members: dict[str, msgspec.Raw] = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
+    return _text({name: raw for name, raw in members.items() if name not in _OWN_COLUMNS})

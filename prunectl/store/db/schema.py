@@ -12,11 +12,14 @@ from importlib.resources import as_file, files
 import duckdb
 
 from prunectl.errors import StoreError
+from prunectl.spec.task import CLASSIFICATION, DEFAULT_TASK
+from prunectl.store.db import database
 from prunectl.store.db.column_docs import docs
 from prunectl.store.db.database import Connection
+from prunectl.store.db.rows import TASK, task_rows
 from prunectl.version import __version__
 
-SCHEMA = 3
+SCHEMA = 4
 """Version of the tables and views; raised with every change of them."""
 
 SHIPPED = ("published", "t_quantiles")
@@ -25,7 +28,10 @@ scipy.special takes 0.3 s, longer than all else that creating a database does.""
 
 
 def create(connection: Connection) -> None:
-    """Create all tables and views, with their comments, in an empty database, and load the shipped ones."""
+    """Create all tables and views, with their comments, in an empty database, and load the shipped ones.
+
+    Of tasks there is classification alone, whose stages and trials need name no task; others come with their plans.
+    """
     connection.begin()
     connection.execute(_text("schema.sql"))
     connection.execute(_text("views.sql"))
@@ -35,6 +41,7 @@ def create(connection: Connection) -> None:
     )
     for table in SHIPPED:
         _load(connection, table)
+    database.upsert(connection, "tasks", TASK, task_rows(DEFAULT_TASK, CLASSIFICATION))
     _comment(connection)
     connection.commit()
 

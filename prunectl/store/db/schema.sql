@@ -16,10 +16,16 @@ CREATE TABLE plan_trials (
     digest VARCHAR, trial VARCHAR, position INTEGER, PRIMARY KEY (digest, trial)
 );
 
+-- What each task measures beside the loss; position 0 is the score, which ranks and ties are computed on.
+CREATE TABLE tasks (
+    task VARCHAR, position INTEGER, metric VARCHAR, unit VARCHAR, higher_is_better BOOLEAN, digits INTEGER,
+    per_item DOUBLE, guesses INTEGER, PRIMARY KEY (task, position)
+);
+
 CREATE TABLE trials (
-    trial VARCHAR PRIMARY KEY, cell VARCHAR, plan VARCHAR, network VARCHAR, dataset VARCHAR, recipe VARCHAR,
-    strategy VARCHAR, schedule VARCHAR, criterion VARCHAR, scope VARCHAR, granularity VARCHAR, retrain VARCHAR,
-    seed BIGINT, iterations INTEGER
+    trial VARCHAR PRIMARY KEY, cell VARCHAR, plan VARCHAR, network VARCHAR, dataset VARCHAR, task VARCHAR,
+    recipe VARCHAR, strategy VARCHAR, schedule VARCHAR, criterion VARCHAR, scope VARCHAR, granularity VARCHAR,
+    retrain VARCHAR, seed BIGINT, iterations INTEGER
 );
 
 CREATE TABLE paths (
@@ -34,11 +40,13 @@ CREATE TABLE runs (
 
 CREATE TABLE stages (
     stage VARCHAR PRIMARY KEY,
-    network VARCHAR, dataset VARCHAR, seed BIGINT, iteration INTEGER, replay BOOLEAN, parent VARCHAR,
-    weights_stage VARCHAR, weights_step BIGINT, criterion VARCHAR, scope VARCHAR, granularity VARCHAR,
+    network VARCHAR, dataset VARCHAR, task VARCHAR, seed BIGINT, iteration INTEGER, replay BOOLEAN,
+    parent VARCHAR, weights_stage VARCHAR, weights_step BIGINT, criterion VARCHAR, scope VARCHAR, granularity VARCHAR,
     density DOUBLE, steps BIGINT, spec JSON, epoch_steps DOUBLE,
     done BOOLEAN DEFAULT false, flag VARCHAR, kept BIGINT, prunable BIGINT, parameters BIGINT,
     kept_parameters BIGINT, macs BIGINT, macs_dense BIGINT, dead_layers VARCHAR[],
+    score_pruned DOUBLE, score_start DOUBLE, score DOUBLE, best_score DOUBLE, validation_score DOUBLE,
+    train_score DOUBLE, metrics JSON,
     accuracy_pruned DOUBLE, accuracy_start DOUBLE, accuracy DOUBLE, top5 DOUBLE, loss DOUBLE,
     best_accuracy DOUBLE, validation_accuracy DOUBLE, train_accuracy DOUBLE, train_loss DOUBLE,
     train_epochs DOUBLE, seconds DOUBLE, peak_memory BIGINT, device VARCHAR, device_name VARCHAR, attempts INTEGER,
@@ -48,6 +56,7 @@ CREATE TABLE stages (
 CREATE TABLE epochs (
     stage VARCHAR, epoch INTEGER, step BIGINT, lr DOUBLE, train_loss DOUBLE, train_accuracy DOUBLE,
     loss DOUBLE, accuracy DOUBLE, top5 DOUBLE, validation_loss DOUBLE, validation_accuracy DOUBLE,
+    score DOUBLE, train_score DOUBLE, validation_score DOUBLE, metrics JSON,
     seconds DOUBLE, attempt INTEGER, time TIMESTAMP, PRIMARY KEY (stage, epoch)
 );
 

@@ -47,14 +47,15 @@ QUALIFY row_number() OVER (
     PARTITION BY p.plan ORDER BY used DESC NULLS LAST, p.digest DESC) = 1;
 
 CREATE VIEW iterations AS
-SELECT t.trial, p.iteration, p.stage, t.cell, t.plan, t.network, t.dataset, t.recipe, t.strategy, t.schedule,
+SELECT t.trial, p.iteration, p.stage, t.cell, t.plan, t.network, t.dataset, t.task, t.recipe, t.strategy, t.schedule,
        t.criterion, t.scope, t.granularity, t.retrain, t.seed,
        p.target_sparsity,
        1 - s.kept / s.prunable AS sparsity,
        s.prunable / nullif(s.kept, 0) AS compression,
        s.kept, s.prunable, s.parameters, s.kept_parameters, s.macs, s.macs_dense,
-       s.accuracy_pruned, s.accuracy_start, s.accuracy, s.top5, s.best_accuracy, s.validation_accuracy, s.loss,
-       s.train_accuracy, s.train_loss,
+       s.score_pruned, s.score_start, s.score, s.best_score, s.validation_score, s.train_score, s.metrics,
+       s.accuracy_pruned, s.accuracy_start, s.accuracy, s.top5, s.best_accuracy, s.validation_accuracy,
+       s.train_accuracy, s.loss, s.train_loss,
        coalesce(s.flag, CASE WHEN len(s.dead_layers) > 0 THEN 'dead layers' END) AS flag,
        CASE WHEN p.iteration = 0 THEN 0 ELSE s.train_epochs END AS retrain_epochs,
        sum(CASE WHEN p.iteration = 0 THEN 0 ELSE s.train_epochs END)
@@ -69,7 +70,7 @@ WHERE s.done;
 -- The dense networks are rows of their own, once per stage and not once per trial that shares it.
 CREATE VIEW points AS
 WITH asked AS (
-    SELECT c.plan, t.cell, t.network, t.dataset, t.recipe, t.strategy, t.schedule, t.criterion, t.scope,
+    SELECT c.plan, t.cell, t.network, t.dataset, t.task, t.recipe, t.strategy, t.schedule, t.criterion, t.scope,
            t.granularity, t.retrain, t.seed, p.iteration, p.target_sparsity, t.trial, p.stage,
            first_value(p.stage) OVER (PARTITION BY c.plan, t.trial ORDER BY p.iteration) AS dense_stage
     FROM current_plans c
@@ -79,16 +80,17 @@ WITH asked AS (
 ), rows AS (
     SELECT * FROM asked WHERE iteration > 0
     UNION ALL
-    SELECT plan, left(md5(concat_ws('|', 'dense', network, dataset, recipe)), 16), network, dataset, recipe,
+    SELECT plan, left(md5(concat_ws('|', 'dense', network, dataset, recipe)), 16), network, dataset, task, recipe,
            'dense', 'dense', 'none', 'none', 'none', 'none', seed, 0, 0.0, min(trial), stage, stage
     FROM asked WHERE iteration = 0
-    GROUP BY plan, network, dataset, recipe, seed, stage
+    GROUP BY plan, network, dataset, task, recipe, seed, stage
 )
 SELECT r.*,
        coalesce(s.done, false) AS done,
-       s.accuracy,
-       s.accuracy - d.accuracy AS delta,
-       s.top5, s.best_accuracy, s.validation_accuracy,
+       s.score,
+       s.score - d.score AS delta,
+       s.best_score, s.validation_score,
+       s.accuracy, s.top5, s.best_accuracy, s.validation_accuracy,
        coalesce(s.flag, CASE WHEN len(s.dead_layers) > 0 THEN 'dead layers' END) AS flag,
        s.kept, s.prunable, s.kept_parameters, s.parameters, s.macs, s.macs_dense,
        CASE WHEN r.iteration = 0 THEN 0 ELSE s.train_epochs END AS retrain_epochs,
@@ -103,22 +105,24 @@ LEFT JOIN stages d ON d.stage = r.dense_stage AND d.done;
 -- Rounded to 9 digits, for sums of floats differ in their last bits with the order of the rows and ranks must not.
 CREATE VIEW leaderboard AS
 WITH cells AS (
-SELECT plan, network, dataset, recipe, schedule, strategy, criterion, scope, granularity, retrain, cell,
+SELECT plan, network, dataset, task, recipe, schedule, strategy, criterion, scope, granularity, retrain, cell,
        iteration, target_sparsity,
        1 - sum(kept) / sum(prunable) AS sparsity,
        sum(prunable) / nullif(sum(kept), 0) AS compression,
-       count(accuracy) AS n,
+       count(score) AS n,
        count(*) AS planned,
-       round(avg(accuracy), 9) AS mean,
-       round(stddev_samp(accuracy), 9) AS std,
-       median(accuracy) AS median,
-       min(accuracy) AS min,
-       max(accuracy) AS max,
-       stddev_samp(accuracy) / sqrt(count(accuracy)) AS ci,
+       round(avg(score), 9) AS mean,
+       round(stddev_samp(score), 9) AS std,
+       median(score) AS median,
+       min(score) AS min,
+       max(score) AS max,
+       stddev_samp(score) / sqrt(count(score)) AS ci,
        count(delta) AS delta_n,
        round(avg(delta), 9) AS delta,
        round(stddev_samp(delta), 9) AS delta_std,
        stddev_samp(delta) / sqrt(count(delta)) AS delta_ci,
+       round(avg(best_score), 9) AS best_score,
+       round(avg(validation_score), 9) AS validation_score,
        round(avg(top5), 9) AS top5,
        round(avg(best_accuracy), 9) AS best_accuracy,
        round(avg(validation_accuracy), 9) AS validation_accuracy,
@@ -143,35 +147,39 @@ SELECT cells.* REPLACE (
 )
 FROM cells, (SELECT t975_list() AS q);
 
+-- Whether the tasks' scores are better the higher (1) or the lower (-1): what a score is ordered by after it.
+CREATE VIEW directions AS
+SELECT task, CASE WHEN higher_is_better THEN 1 ELSE -1 END AS sign FROM tasks WHERE position = 0;
+
 -- A column is one sparsity of one table; its leader is the best mean among the cells that have all their seeds, or
 -- among all cells while none has. Everything else is compared with the leader, paired by seed.
 CREATE VIEW ranking AS
 WITH ranked AS (
-    SELECT *,
-           rank() OVER (PARTITION BY plan, network, dataset, recipe, schedule, target_sparsity
-                        ORDER BY mean DESC) AS rank,
-           row_number() OVER (PARTITION BY plan, network, dataset, recipe, schedule, target_sparsity
-                              ORDER BY n = planned DESC, mean DESC, cell) = 1 AS leads
-    FROM leaderboard
+    SELECT l.*,
+           rank() OVER (PARTITION BY plan, network, dataset, task, recipe, schedule, target_sparsity
+                        ORDER BY mean * coalesce(d.sign, 1) DESC) AS rank,
+           row_number() OVER (PARTITION BY plan, network, dataset, task, recipe, schedule, target_sparsity
+                              ORDER BY n = planned DESC, mean * coalesce(d.sign, 1) DESC, cell) = 1 AS leads
+    FROM leaderboard l LEFT JOIN directions d USING (task)
     WHERE iteration > 0 AND n > 0
 ), gaps AS (
-    SELECT r.plan, r.cell, r.iteration, round(avg(a.accuracy - b.accuracy), 9) AS gap,
-           round(stddev_samp(a.accuracy - b.accuracy), 9) AS gap_std, count(*) AS pairs
+    SELECT r.plan, r.cell, r.iteration, round(avg(a.score - b.score), 9) AS gap,
+           round(stddev_samp(a.score - b.score), 9) AS gap_std, count(*) AS pairs
     FROM ranked r
     JOIN ranked l ON l.leads AND NOT r.leads AND l.plan = r.plan AND l.network = r.network
-         AND l.dataset = r.dataset AND l.recipe = r.recipe AND l.schedule = r.schedule
+         AND l.dataset = r.dataset AND l.task = r.task AND l.recipe = r.recipe AND l.schedule = r.schedule
          AND l.target_sparsity = r.target_sparsity
     JOIN points a ON a.plan = r.plan AND a.cell = r.cell AND a.iteration = r.iteration
     JOIN points b ON b.plan = l.plan AND b.cell = l.cell AND b.iteration = l.iteration AND b.seed = a.seed
-    WHERE a.accuracy IS NOT NULL AND b.accuracy IS NOT NULL
+    WHERE a.score IS NOT NULL AND b.score IS NOT NULL
     GROUP BY ALL
 ), intervals AS (
     SELECT g.*, round(t975_of(q, pairs - 1) * gap_std / sqrt(pairs), 9) AS gap_ci,
            n_needed_of(q, gap, gap_std) AS n_needed
     FROM gaps g, (SELECT t975_list() AS q)
 )
-SELECT r.plan, r.network, r.dataset, r.recipe, r.schedule, r.target_sparsity, r.rank, r.strategy, r.criterion,
-       r.scope, r.granularity, r.retrain, r.cell, r.iteration, r.n, r.planned, r.mean, r.std, r.ci, r.delta,
+SELECT r.plan, r.network, r.dataset, r.task, r.recipe, r.schedule, r.target_sparsity, r.rank, r.strategy,
+       r.criterion, r.scope, r.granularity, r.retrain, r.cell, r.iteration, r.n, r.planned, r.mean, r.std, r.ci, r.delta,
        r.search_epochs, r.flagged,
        r.leads AND r.n = r.planned AS best,
        g.gap,

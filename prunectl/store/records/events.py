@@ -16,7 +16,7 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta
 
-from prunectl.store import journal
+from prunectl.store.records import journal
 from prunectl.store.records.base import Amount, Count, Finite, LogRecord, Measured, Steps
 from prunectl.store.records.result import Counts, Result, Versions
 

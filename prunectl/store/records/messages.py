@@ -131,11 +131,13 @@ _COMMANDS = msgspec.json.Decoder(AnyCommand)
 def parse_message(line: bytes) -> AnyMessage | None:
     """Return a worker's message; None for a line that is none, such as what a library printed."""
     try:
-        return _MESSAGES.decode(line)
+        message: AnyMessage = _MESSAGES.decode(line)
+        return message
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 
 def parse_command(line: bytes | str) -> AnyCommand:
     """Return a command. Raises msgspec.DecodeError for a line that is none."""
-    return _COMMANDS.decode(line)
+    command: AnyCommand = _COMMANDS.decode(line)
+    return command

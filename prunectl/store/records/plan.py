@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -30,11 +31,16 @@ class _Outline(msgspec.Struct):
     tasks: dict[str, TaskMetrics] = {}
 
 
+def read_plan(path: Path) -> Study:
+    """Read a file of plans/. Raises FileNotFoundError as is, BadRecord where it is no plan record."""
+    return _complete(read_record(path, Study))
+
+
 def read_study(paths: StorePaths, digest: str) -> Study:
     """Read the plan record with this digest. Raises StoreError where there is none, or it is not a plan record."""
     path = paths.plan(digest)
     try:
-        return _complete(read_record(path, Study))
+        return read_plan(path)
     except FileNotFoundError as error:
         raise StoreError(f"the store has no plan {digest} ({path})") from error
 
@@ -100,7 +106,7 @@ def find_trial(paths: StorePaths, beginning: str) -> FoundTrial:
     versions = all_versions(paths, read_outline)
     if not versions:
         raise StoreError(f"{paths.root} holds no plans; `prunectl run PLAN` makes some")
-    digests = {trial.trial: study.digest for study in versions for trial in study.trials}
+    digests = {trial.id: study.digest for study in versions for trial in study.trials}
     name = match_id(digests, beginning) if beginning else None
     if name is None:
         raise ControlError(
@@ -108,7 +114,7 @@ def find_trial(paths: StorePaths, beginning: str) -> FoundTrial:
             "`prunectl sql 'SELECT trial, plan, strategy, seed FROM trials'` lists them"
         )
     study = read_study(paths, digests[name])
-    return FoundTrial(next(each for each in study.trials if each.trial == name), study)
+    return FoundTrial(next(each for each in study.trials if each.id == name), study)
 
 
 def match_id(trials: Iterable[str], beginning: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Records of `scheduler.jsonl`, and what they add up to: trials cancelled or held, their priorities, stages that failed.
+"""Records of `scheduler.jsonl`, and what they add up to: trials cancelled or held, priorities, stages that failed.
 
 The log is the only memory between runs of the scheduler. `History` is a fold of it: feed it records in their order,
 in as many pieces as they come.
@@ -15,10 +15,10 @@ import msgspec
 from msgspec import Meta
 
 from prunectl.spec.task import CLASSIFICATION, Metric
-from prunectl.store import journal
-from prunectl.store.journal import Unknown
 from prunectl.store.paths import StorePaths
+from prunectl.store.records import journal
 from prunectl.store.records.base import Amount, Count, Finite, Key, LogRecord, Measured
+from prunectl.store.records.journal import Unknown
 from prunectl.store.records.requests import Request, Trials
 
 Device = Annotated[str, Meta(description="id of the device")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from prunectl.monitor.snapshot import DeviceView
+from prunectl.store.records.heartbeat import DeviceBeat
 from prunectl.tui import text as t
 from prunectl.tui.columns import Cell, Column
 from prunectl.tui.keymap import hint
@@ -15,11 +15,11 @@ class DeviceRow:
     """A device, with its utilisation over the last minute, percent, oldest first."""
 
     key: str
-    view: DeviceView
+    view: DeviceBeat
     past: tuple[float | None, ...] = ()
 
 
-def _slots(view: DeviceView) -> Cell:
+def _slots(view: DeviceBeat) -> Cell:
     if view.state == "drained":
         return Cell(f"drained ({hint('dashboard.drain', 'D')}: use it again)", "warn")
     if view.state == "leased":
@@ -29,19 +29,19 @@ def _slots(view: DeviceView) -> Cell:
     return Cell(busy + auto + (f" · {view.reason}" if view.reason else ""))
 
 
-def _utilisation(view: DeviceView) -> str:
+def _utilisation(view: DeviceBeat) -> str:
     known = t.finite(view.utilisation)
     return t.DASH if known is None else f"{t.boxed(known / 100, 9)} {known:3.0f}%"
 
 
-def _memory(view: DeviceView) -> str:
+def _memory(view: DeviceBeat) -> str:
     used, total = t.finite(view.memory_used), t.finite(view.memory_total)
     if used is None or not total:
         return t.DASH
     return f"{t.boxed(used / total, 9)} {t.size(used)}/{t.size(total)}"
 
 
-def _watts(view: DeviceView) -> str:
+def _watts(view: DeviceBeat) -> str:
     return t.DASH if t.finite(view.power) is None else f"{view.power:.0f}W"
 
 

@@ -39,9 +39,10 @@ def event_rows(
 def _about(view: EventView, trials: TrialList, study: Study) -> str:
     if not view.trials:
         return ""
-    trial = trials.trial(view.trials[0])
-    if trial is None or view.key not in trial.path:
+    found = trials.trial(view.trials[0])
+    if found is None or view.key not in found.trial.path:
         return view.trials[0][:IDENTIFIER]
+    trial = found.trial
     iteration = trial.path.index(view.key)
     if iteration == 0:
         return f"dense seed {trial.seed}"

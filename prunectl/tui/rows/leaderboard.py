@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from prunectl.results import metrics
 from prunectl.tui import text as t
 from prunectl.tui.columns import Cell, Column
 from prunectl.tui.results_reader import Boards, SeedPoint
@@ -50,7 +51,7 @@ def method_rows(board: Board, boards: Boards, marked: Collection[str] = ()) -> l
 
 
 def board_columns(board: Board, *, wide: bool, delta: bool) -> tuple[Column[MethodRow], ...]:
-    """Return a column for the methods and one per sparsity; `delta` shows changes from dense instead of accuracies."""
+    """Return a column for the methods and one per sparsity; `delta` shows changes from dense instead of scores."""
     longest = max((len(row.label) for row in board.rows), default=6) + 2
     width = max(8, min(28 if wide else 22, longest))
     first: Column[MethodRow] = Column("method", "METHOD", width, _label)
@@ -73,7 +74,9 @@ def _column(board: Board, sparsity: float, wide: bool, delta: bool) -> Column[Me
         cell = row.cells.get(0.0 if row.reference else sparsity)
         return None if cell is None else t.finite(cell.mean)
 
-    return Column(repr(sparsity), t.sparsity(sparsity), 17 if wide else 12, shown, order=order)
+    more = 2 * max(0, board.metric.digits - 2)
+    width = (17 if wide else 12) + more
+    return Column(repr(sparsity), t.sparsity(sparsity), width, shown, order=order)
 
 
 def number_cell(
@@ -82,10 +85,12 @@ def number_cell(
     """Return a cell of the table: mean, spread, seeds, marks; below them the change from dense, ours and theirs."""
     if cell is None:
         return Cell("")
-    mean = t.number(cell.mean)
+    digits = cell.metric.digits
+    mean = t.number(cell.mean, digits)
     theirs = f" ‹{t.signed(published[1].delta)}›" if published is not None else ""
-    change = t.signed(cell.delta) if cell.delta is not None and cell.iteration > 0 else ""
-    change += " ns" if change and _insignificant(cell) else ""
+    changed = cell.delta is not None and cell.iteration > 0
+    change = t.signed(cell.delta, digits) if changed else ""
+    change += " ns" if change and cell.covers_no_change else ""
     if t.finite(cell.mean) is None:
         text, style = (f"{mean} ({cell.count})!", "bad") if cell.n else (f"– {cell.count}", "dim")
         return Cell(text, style, change + theirs)
@@ -94,29 +99,26 @@ def number_cell(
         return Cell(_delta_text(cell, wide) + cell.mark, style, mean + theirs)
     seeds = f" ({cell.count})" if wide else "" if cell.complete else "·"
     return Cell(
-        mean + _spread(cell.std, wide) + seeds + cell.mark,
+        mean + _spread(cell, wide) + seeds + cell.mark,
         style,
         (mean if delta else change) + theirs,
     )
 
 
 def _delta_text(cell: Number, wide: bool) -> str:
+    digits = cell.metric.digits
+    change = t.signed(cell.delta, digits)
     if not wide:
-        return t.signed(cell.delta)
-    spread = f"±{t.number(cell.delta_ci)}" if cell.delta_ci is not None else ""
-    return t.signed(cell.delta) + spread + (" ns" if _insignificant(cell) else "")
+        return change
+    spread = f"±{t.number(cell.delta_ci, digits)}" if cell.delta_ci is not None else ""
+    return change + spread + (" ns" if cell.covers_no_change else "")
 
 
-def _spread(std: float | None, wide: bool) -> str:
-    if t.finite(std) is None:
+def _spread(cell: Number, wide: bool) -> str:
+    if t.finite(cell.std) is None:
         return ""
-    text = t.number(std)
+    text = t.number(cell.std, cell.metric.digits)
     return f"±{text if wide else text.removeprefix('0')}"
-
-
-def _insignificant(cell: Number) -> bool:
-    """Return whether the interval of the change covers 0."""
-    return cell.delta is not None and cell.delta_ci is not None and abs(cell.delta) <= cell.delta_ci
 
 
 def legend(rows: Sequence[MethodRow]) -> str:
@@ -127,7 +129,9 @@ def legend(rows: Sequence[MethodRow]) -> str:
 def title(board: Board, at: int, count: int, delta: bool) -> str:
     """Say what the table is of."""
     of = f"  [ ] {at + 1}/{count}" if count > 1 else ""
-    what = "Δ to own dense, paired by seed" if delta else "test accuracy %, mean±std (n)"
+    score = f"test {metrics.title(board.metric)}, mean±std (n)"
+    what = "Δ to own dense, paired by seed" if delta else score
+    what += metrics.direction(board.metric)
     return f"{board.title}  {board.n}/{board.planned}  {what}{of}"
 
 
@@ -150,7 +154,7 @@ def cell_text(
     """Say what is known about a cell, a line each."""
     out = [_first(cell)]
     if seeds:
-        out.append("seeds   " + "   ".join(map(_seed, seeds)))
+        out.append("seeds   " + "   ".join(_seed(seed, cell.metric.digits) for seed in seeds))
     out.append(_size(cell))
     if cell.flagged:
         kinds = ("diverged", "collapsed")
@@ -175,9 +179,13 @@ def _published(source: str, sample: Sample) -> str:
 def _first(cell: Number) -> str:
     if cell.mean is None:
         return f"no seed is done yet: {cell.count}"
-    parts = [f"{t.number(cell.mean)} ± {t.number(cell.std)} (n {cell.count})"]
+
+    def number(value: float | None) -> str:
+        return t.number(value, cell.metric.digits)
+
+    parts = [f"{number(cell.mean)} ± {number(cell.std)} (n {cell.count})"]
     if cell.ci is not None and t.finite(cell.mean) is not None:
-        parts.append(f"95 % [{t.number(cell.mean - cell.ci)}, {t.number(cell.mean + cell.ci)}]")
+        parts.append(f"95 % [{number(cell.mean - cell.ci)}, {number(cell.mean + cell.ci)}]")
     if cell.iteration > 0:
         parts.append(f"Δ {cell.delta_text()}")
     if cell.best:
@@ -190,9 +198,9 @@ def _first(cell: Number) -> str:
     return "   ".join(parts)
 
 
-def _seed(point: SeedPoint) -> str:
+def _seed(point: SeedPoint, digits: int) -> str:
     flag = f" {point.flag}" if point.flag else ""
-    return f"{point.seed}: {t.number(point.accuracy) + flag if point.done else '–'}"
+    return f"{point.seed}: {t.number(point.score, digits) + flag if point.done else '–'}"
 
 
 def _size(cell: Number) -> str:
@@ -212,7 +220,7 @@ def _size(cell: Number) -> str:
 
 
 def picture(board: Board, rows: Sequence[MethodRow], current: MethodRow | None) -> Picture:
-    """Draw accuracy against compression (logarithmic, named by sparsity): the marked methods, or the first ones."""
+    """Draw the score against compression (logarithmic, named by sparsity): the marked methods, or the first ones."""
     methods = [row for row in rows if not row.reference]
     series = []
     for row in ([row for row in methods if row.marked] or methods)[:MOST_CURVES]:

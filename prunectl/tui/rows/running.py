@@ -11,17 +11,19 @@ from prunectl.tui.rows.study import IDENTIFIER, Study, iteration_text, method, p
 
 
 def trouble(view: RunningView) -> str:
-    """Say what is going wrong with a stage: a loss that is not a number, or an accuracy that fell by half."""
-    epoch = view.epoch or {}
-    for value in (view.loss, epoch.get("loss"), epoch.get("train_loss")):
-        if value is not None and t.finite(value) is None:
-            return "diverged"
-    known = _known(view)
-    return "collapsing" if len(known) > 1 and known[-1] < max(known) / 2 else ""
+    """Say what is going wrong with a stage: a loss that is not a number, or a score that is half as good."""
+    # An epoch's loss is None where it is not finite.
+    if view.epoch is not None and None in (view.epoch.loss, view.epoch.train_loss):
+        return "diverged"
+    known, best = _known(view), _best(view)
+    if len(known) < 2 or best is None:
+        return ""
+    high = view.metric.higher_is_better
+    return "collapsing" if (known[-1] < best / 2 if high else known[-1] > best * 2) else ""
 
 
 def _known(view: RunningView) -> list[float]:
-    return [value for value in map(t.finite, view.accuracies) if value is not None]
+    return [value for value in view.scores if value is not None]
 
 
 def phase(view: RunningView) -> str:
@@ -40,12 +42,16 @@ def _trial(view: RunningView) -> Cell:
     return Cell(view.trials[0][:IDENTIFIER] + more)
 
 
-def _last(view: RunningView) -> object:
-    return view.accuracies[-1] if view.accuracies else None
+def _last(view: RunningView) -> float | None:
+    return view.scores[-1] if view.scores else None
 
 
 def _best(view: RunningView) -> float | None:
-    return max(_known(view), default=None)
+    return max(_known(view), key=lambda score: view.metric.sign * score, default=None)
+
+
+def _score(view: RunningView, value: float | None) -> str:
+    return t.number(value, view.metric.digits)
 
 
 @lru_cache(maxsize=1)
@@ -66,11 +72,11 @@ def running_columns(study: Study) -> tuple[Column[RunningView], ...]:
         Column("progress", "PROGRESS", 10, lambda v: Cell(t.bar(_share(v), 10), "accent"), order=_share),
         Column("steps", "STEP", 11, lambda v: Cell(f"{t.short(v.step)}/{t.short(v.steps)}"), right=True,
                rank=4, order=lambda v: v.step),
-        Column("curve", "TEST ACC", 10, lambda v: Cell(t.spark(v.accuracies, 10), "good"), rank=3,
-               order=lambda v: len(v.accuracies)),
-        Column("last", "LAST", 6, lambda v: Cell(t.number(_last(v)), "bad" if trouble(v) else ""), right=True,
-               order=lambda v: t.finite(_last(v))),
-        Column("best", "BEST", 6, lambda v: Cell(t.number(_best(v))), right=True, rank=7, order=_best),
+        Column("curve", "TEST", 10, lambda v: Cell(t.spark(v.scores, 10), "good"), rank=3,
+               order=lambda v: len(v.scores)),
+        Column("last", "LAST", 6, lambda v: Cell(_score(v, _last(v)), "bad" if trouble(v) else ""), right=True,
+               order=_last),
+        Column("best", "BEST", 6, lambda v: Cell(_score(v, _best(v))), right=True, rank=7, order=_best),
         Column("loss", "LOSS", 7, lambda v: Cell(t.number(v.loss, 4), "bad" if trouble(v) == "diverged" else ""),
                right=True, rank=8, order=lambda v: t.finite(v.loss)),
         Column("eta", "ETA", 6, lambda v: Cell(t.duration(v.eta)), right=True, order=lambda v: v.eta),

@@ -31,7 +31,7 @@ class Study:
 
 def study_of(trials: Iterable[TrialView]) -> Study:
     """Return which labels vary. A retraining length that follows from the strategy tells nothing new."""
-    cells = {trial.cell: trial for trial in trials}.values()
+    cells = {view.trial.cell: view.trial for view in trials}.values()
     values: dict[str, set[str]] = defaultdict(set)
     lengths: dict[str, set[str]] = defaultdict(set)
     for trial in cells:

@@ -36,10 +36,10 @@ class TrialList:
         to read again only what did: of 10,000 trials some twenty twice a second."""
         known, self._rows = self._rows, {}
         for view in snapshot.trials:
-            key = f"{view.plan}/{view.trial}"
+            key = f"{view.trial.plan}/{view.trial.id}"
             row = known.get(key)
             self._rows[key] = row if row and row.view is view else TrialRow(key, view)
-        self._by_id = {view.trial: view for view in snapshot.trials}
+        self._by_id = {view.trial.id: view for view in snapshot.trials}
 
     def all(self) -> list[TrialRow]:
         """Return every trial in the order of its plan."""
@@ -56,7 +56,7 @@ class TrialList:
         for position, queued in enumerate(snapshot.queue, 1):
             view = self._by_id.get(queued.trial)
             if view is not None:
-                key = f"{view.plan}/{view.trial}"
+                key = f"{view.trial.plan}/{view.trial.id}"
                 rows.append(TrialRow(key, view, position, queued.seconds))
         return rows
 
@@ -67,7 +67,11 @@ class TrialList:
 
 def goal(view: TrialView) -> str:
     """Return the sparsity of the iteration a trial is at."""
-    return view.sparsities[view.iteration] if view.iteration < len(view.sparsities) else "0"
+    return (
+        view.trial.sparsities[view.iteration]
+        if view.iteration < len(view.trial.sparsities)
+        else "0"
+    )
 
 
 def _state(view: TrialView) -> Cell:
@@ -93,23 +97,26 @@ def trial_columns(study: Study) -> tuple[Column[TrialRow], ...]:
     """Return the columns, with one for the plan, and one for network, data set and recipe, where those vary."""
     varied: list[Column[TrialRow]] = []
     if study.plans:
-        varied.append(Column("plan", "PLAN", 10, lambda r: Cell(r.view.plan), rank=3))
+        varied.append(Column("plan", "PLAN", 10, lambda r: Cell(r.view.trial.plan), rank=3))
     if study.places:
         width = 9 * len(study.places)
         varied.append(
-            Column("place", "NETWORK", width, lambda r: Cell(place(r.view.labels, study)), rank=2)
+            Column(
+                "place", "NETWORK", width, lambda r: Cell(place(r.view.trial.labels, study)), rank=2
+            )
         )
     return (
         Column("position", "#", 4, lambda r: Cell("" if r.position is None else str(r.position), "dim"),
                right=True, order=lambda r: r.position, rank=6),
         Column("glyph", "", 1, lambda r: _glyph(r.view), order=lambda r: r.view.state),
-        Column("trial", "TRIAL", IDENTIFIER, lambda r: Cell(r.view.trial[:IDENTIFIER])),
+        Column("trial", "TRIAL", IDENTIFIER, lambda r: Cell(r.view.trial.id[:IDENTIFIER])),
         *varied,
-        Column("method", "METHOD", 13, lambda r: Cell(method(r.view.labels, study)), flex=True),
+        Column("method", "METHOD", 13, lambda r: Cell(method(r.view.trial.labels, study)), flex=True),
         Column("sparsity", "SPARS", 6, lambda r: Cell(t.sparsity(goal(r.view))), right=True,
                order=lambda r: float(goal(r.view))),
-        Column("seed", "SEED", 4, lambda r: Cell(str(r.view.seed)), right=True, order=lambda r: r.view.seed),
-        Column("phase", "AT", 7, lambda r: Cell(iteration_text(r.view.iteration, len(r.view.path) - 1)), rank=4,
+        Column("seed", "SEED", 4, lambda r: Cell(str(r.view.trial.seed)), right=True,
+               order=lambda r: r.view.trial.seed),
+        Column("phase", "AT", 7, lambda r: Cell(iteration_text(r.view.iteration, len(r.view.trial.path) - 1)), rank=4,
                order=lambda r: r.view.iteration),
         Column("done", "DONE", 4, lambda r: Cell(_percent(r.view)), right=True, rank=5,
                order=lambda r: _share(r.view)),

@@ -295,9 +295,9 @@ class View(Screen[None]):
         for view in self.chosen_trials()[:1]:
             store = self.viewer.paths.root
             out += [
-                ("trial", view.trial),
-                ("stage folder", f"{store}/stages/{view.path[view.iteration]}"),
-                ("command: retry", f"prunectl retry {view.trial} --store {store}"),
+                ("trial", view.trial.id),
+                ("stage folder", f"{store}/stages/{view.trial.path[view.iteration]}"),
+                ("command: retry", f"prunectl retry {view.trial.id} --store {store}"),
             ]
         for name, everything in (("row", False), ("table", True)):
             lines = self.table().table_text(everything=everything)
@@ -354,7 +354,7 @@ class View(Screen[None]):
         """Try failed or cancelled trials again."""
         trials = self._trials_or_warn()
         if trials and trials[0].state not in ("failed", "cancelled", "blocked"):
-            text = f"{trials[0].trial[:8]} is {trials[0].state}: nothing to retry."
+            text = f"{trials[0].trial.id[:8]} is {trials[0].state}: nothing to retry."
             self.notify(text, severity="warning")
         elif trials:
             self.viewer.send(Request("retry", _ids(trials)))
@@ -372,18 +372,18 @@ class View(Screen[None]):
 
 
 def _ids(trials: Sequence[TrialView]) -> tuple[str, ...]:
-    return tuple(trial.trial for trial in trials)
+    return tuple(view.trial.id for view in trials)
 
 
 def _cancel_dialog(trials: Sequence[TrialView]) -> Confirm:
     view = trials[0]
-    labels = view.labels
-    what = f"{labels.get('strategy', '')} seed {view.seed} ({view.trial[:8]})"
+    labels = view.trial.labels
+    what = f"{labels.get('strategy', '')} seed {view.trial.seed} ({view.trial.id[:8]})"
     if len(trials) > 1:
         what = f"{len(trials)} trials that need this stage, the first {what}"
     place = f"{labels.get('network', '')} · {labels.get('dataset', '')}"
     detail = (
-        f"{place} · iteration {view.iteration} of {len(view.path) - 1}, {view.state}.\n"
+        f"{place} · iteration {view.iteration} of {len(view.trial.path) - 1}, {view.state}.\n"
         f"Stages that other trials need go on. {hint('trial.retry', 'R')} takes it back later; "
         "nothing recorded is lost."
     )

@@ -208,8 +208,8 @@ class Dashboard(View):
         if table.id == "coverage":
             self.viewer.action_view("Leaderboard")
             return
-        chosen = [view.trial for view in self.chosen_trials()]
-        siblings = [row.view.trial for row in table.rows if isinstance(row, TrialRow)]
+        chosen = [view.trial.id for view in self.chosen_trials()]
+        siblings = [row.view.trial.id for row in table.rows if isinstance(row, TrialRow)]
         if chosen:
             self.app.push_screen(TrialScreen(chosen[0], siblings or chosen))
 

@@ -10,6 +10,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from prunectl.monitor.snapshot import Snapshot, TrialView
+from prunectl.results.metrics import title
 from prunectl.tui.keymap import hint
 from prunectl.tui.results_reader import Boards, CellKey, SeedPoint
 from prunectl.tui.rows import leaderboard as rows
@@ -35,7 +36,7 @@ class Leaderboard(View):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "Trials", key_display="⏎", id="view.open",
                 tooltip="Open the trials behind the cell"),
-        Binding("d", "delta", "Δ/value", id="leaderboard.delta", tooltip="Changes from dense, or accuracies"),
+        Binding("d", "delta", "Δ/value", id="leaderboard.delta", tooltip="Changes from dense, or scores"),
         Binding("x", "mark", "Mark", id="leaderboard.mark", tooltip="Mark the method for the curves"),
         Binding("e", "export", "Export", id="leaderboard.export", tooltip="Write the table to a file"),
         Binding("y", "copy", "Copy", id="view.copy"),
@@ -51,7 +52,7 @@ class Leaderboard(View):
         self.at = 0
         """Which board is shown."""
         self.delta = False
-        """Show changes from dense instead of accuracies."""
+        """Show changes from dense instead of scores."""
         self.marked: dict[str, set[str]] = {}
         """Methods marked for the curves, by board."""
         self._seen: object = None
@@ -198,7 +199,7 @@ class Leaderboard(View):
         marked = self.marked.get(board.title)
         note = "marked methods" if marked else f"{hint('leaderboard.mark', 'x')}: mark methods"
         picture = rows.picture(board, self.panel("board").items, row)
-        curve.draw(picture, "accuracy % against sparsity", note)
+        curve.draw(picture, f"{title(board.metric)} against sparsity", note)
 
     def _read_seeds(self, key: CellKey) -> None:
         def show(seeds: tuple[SeedPoint, ...]) -> None:
@@ -214,25 +215,25 @@ class Leaderboard(View):
         board, row, found = self.board, self.panel("board").item, self._under_cursor()
         if board is None or row is None or self.snapshot is None:
             return []
-        trials = [view for view in self.snapshot.trials if view.plan == board.plan]
+        trials = [view for view in self.snapshot.trials if view.trial.plan == board.plan]
         if row.reference:
             names = ("network", "dataset", "recipe")
             mine = {name: getattr(board, name) for name in names}
             first: dict[str, TrialView] = {}
             for view in trials:
-                if mine == {name: view.labels.get(name) for name in names}:
-                    first.setdefault(view.path[0], view)
+                if mine == {name: view.trial.labels.get(name) for name in names}:
+                    first.setdefault(view.trial.path[0], view)
             return list(first.values())
-        return [view for view in trials if found is not None and view.cell == found[1].cell]
+        return [view for view in trials if found is not None and view.trial.cell == found[1].cell]
 
     def action_open(self) -> None:
         """Open the trials behind the cell."""
-        trials = [view.trial for view in self.chosen_trials()]
+        trials = [view.trial.id for view in self.chosen_trials()]
         if trials:
             self.app.push_screen(TrialScreen(trials[0], trials))
 
     def action_delta(self) -> None:
-        """Show changes from dense, or accuracies."""
+        """Show changes from dense, or scores."""
         self.delta = not self.delta
         self._lay_out()
 

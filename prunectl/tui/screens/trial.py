@@ -22,7 +22,7 @@ from prunectl.tui.rows.running import trouble
 from prunectl.tui.rows.study import IDENTIFIER, iteration_text, method
 from prunectl.tui.rows.trials import failure_of
 from prunectl.tui.screens.base import TRIAL_KEYS, View
-from prunectl.tui.trial_detail import Detail, Layer, LogLine, Setting
+from prunectl.tui.trial_detail import Detail, Layer, LogLine, Setting, curve_value
 from prunectl.tui.widgets.curve import Curve, Picture, Series
 from prunectl.tui.widgets.header import Header
 from prunectl.tui.widgets.table import KeyedTable
@@ -49,13 +49,6 @@ LOG: tuple[Column[LogLine], ...] = (
     Column("time", "TIME", 8, lambda x: Cell(t.clock(x.time), "dim")),
     Column("text", "WHAT", 20, lambda x: Cell(x.text, x.style), flex=True),
 )
-METRICS = {
-    "accuracy": "test accuracy %",
-    "loss": "test loss",
-    "train_loss": "training loss",
-    "lr": "rate",
-}
-"""What the curve can show: fields of `epoch` records, and their names."""
 UPPER = ("curve", "config", "layers")
 """Panels that a narrow screen shows one at a time, over the log."""
 
@@ -71,7 +64,7 @@ class TrialScreen(View):
         Binding("left_square_bracket", "step(-1)", "Trial before", show=False, key_display="[", id="trial.before"),
         Binding("tab", "panel(1)", "Panel", id="trial.panel", tooltip="Next panel"),
         Binding("shift+tab", "panel(-1)", "Panel before", show=False, id="trial.panel-before"),
-        Binding("m", "metric", "Metric", id="trial.metric", tooltip="Accuracy, loss, training loss or rate"),
+        Binding("m", "metric", "Metric", id="trial.metric", tooltip="Score, loss, training loss, rate, other metrics"),
         *TRIAL_KEYS,
         Binding("f", "follow", "Follow the log", show=False, id="trial.follow"),
         Binding("v", "varied", "Only what the plan varies", show=False, id="trial.varied"),
@@ -88,7 +81,8 @@ class TrialScreen(View):
         self.trial = trial
         self.neighbours = list(neighbours)
         self.detail = Detail()
-        self.metric = "accuracy"
+        self.drawn = 0
+        """Which of `Detail.curves` is drawn."""
         self.follow = True
         """Keep the end of the log in sight."""
         self.only_varied = False
@@ -134,7 +128,7 @@ class TrialScreen(View):
             if stage is not None and stage.replay:
                 self._replay = stage.key
             epoch = stage.epoch if stage is not None else None
-            seen = (view, (epoch or {}).get("seq"))
+            seen = (view, epoch.seq if epoch is not None else None)
             if seen != self._read_for:
                 self._read_for = seen
                 self._read(view)
@@ -145,7 +139,7 @@ class TrialScreen(View):
         varied = ("strategy", *study.varied, *study.places)
 
         def show(detail: Detail) -> None:
-            if view.trial == self.trial:
+            if view.trial.id == self.trial:
                 self.detail = detail
                 self._fill()
 
@@ -184,8 +178,11 @@ class TrialScreen(View):
             log.call_after_refresh(log.action_edge, 1)
 
     def _draw(self) -> None:
-        epochs, prunings, name = self.detail.epochs, self.detail.prunings, METRICS[self.metric]
-        values = tuple(record.get(self.metric) for _, record in epochs)
+        detail = self.detail
+        epochs, prunings, metric = detail.epochs, detail.prunings, detail.metric
+        curves = list(detail.curves.items())
+        field, name = curves[self.drawn % len(curves)]
+        values = tuple(curve_value(record, field) for _, record in epochs)
         series = Series(name, tuple(step for step, _ in epochs), values)
         pruned = tuple((p.x, t.sparsity(p.sparsity)) for p in prunings)
         ticks = _spaced([(0.0, "dense"), *pruned], max(20, self.size.width // 2))
@@ -193,7 +190,8 @@ class TrialScreen(View):
         note = "steps, named by the sparsity each iteration prunes to"
         if prunings:
             last = prunings[-1]
-            note = f"pruned to {t.sparsity(last.sparsity)}: fell to {t.number(last.accuracy)}"
+            went = "fell" if metric.higher_is_better else "rose"
+            note = f"pruned to {t.sparsity(last.sparsity)}: {went} to {t.number(last.score, metric.digits)}"
         title = f"Curve: {name}  ({hint('trial.metric', 'm')}: another)"
         self.query_one(Curve).draw(picture, title, note)
 
@@ -209,16 +207,15 @@ class TrialScreen(View):
     def _summary(self, view: TrialView) -> list[str]:
         share = t.share(view.steps_done, view.steps)
         bar = f"{t.boxed(share, 12)} " if self.has_class("-wide") else ""
-        epochs, dense = self.detail.epochs, self.detail.dense
-        last = t.finite(epochs[-1][1].get("accuracy")) if epochs else None
+        last, dense, digits = self.detail.last, self.detail.dense, self.detail.metric.digits
         change = None if last is None or dense is None else last - dense
         parts = [
             self._state(view),
-            f"{method(view.labels, self.viewer.study)} seed {view.seed}",
-            iteration_text(view.iteration, len(view.path) - 1),
+            f"{method(view.trial.labels, self.viewer.study)} seed {view.trial.seed}",
+            iteration_text(view.iteration, len(view.trial.path) - 1),
             f"{bar}{100 * share:.0f} %",
-            f"test {t.number(last)}",
-            f"Δ dense {t.signed(change)}",
+            f"test {t.number(last, digits)}",
+            f"Δ dense {t.signed(change, digits)}",
         ]
         if view.eta is not None:
             parts.append(f"ETA {t.minutes(view.eta, self.viewer.clock())}")
@@ -272,8 +269,7 @@ class TrialScreen(View):
 
     def action_metric(self) -> None:
         """Draw another number."""
-        names = list(METRICS)
-        self.metric = names[(names.index(self.metric) + 1) % len(names)]
+        self.drawn = (self.drawn + 1) % len(self.detail.curves)
         self._draw()
 
     def action_follow(self) -> None:
@@ -289,7 +285,7 @@ class TrialScreen(View):
     def action_pager(self) -> None:
         """Show the stage's log in the user's pager."""
         for view in self.chosen_trials():
-            path = self.viewer.paths.stage(view.path[view.iteration]).events
+            path = self.viewer.paths.stage(view.trial.path[view.iteration]).events
             if not path.exists():
                 self.notify("This stage has no log yet.", severity="warning")
                 return
@@ -324,6 +320,6 @@ def _spaced(ticks: Sequence[tuple[float, str]], width: int) -> tuple[tuple[float
 def _at_work(snapshot: Snapshot, view: TrialView) -> RunningView | None:
     """Return the stage of the trial that runs now, or the replay that it waits for."""
     for stage in snapshot.running:
-        if stage.key in view.path or (stage.replay and view.trial in stage.trials):
+        if stage.key in view.trial.path or (stage.replay and view.trial.id in stage.trials):
             return stage
     return None

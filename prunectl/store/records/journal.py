@@ -54,6 +54,11 @@ class Log(Generic[T]):
     end: int
     """The offset in bytes to go on from."""
 
+    @classmethod
+    def empty(cls, end: int = 0) -> Log[T]:
+        """Make one without records."""
+        return cls([], [], [], end)
+
 
 def read(path: Path, decoder: msgspec.json.Decoder[T], offset: int = 0) -> Log[T]:
     """Read complete records from byte `offset` on. A missing file has no records."""
@@ -62,9 +67,9 @@ def read(path: Path, decoder: msgspec.json.Decoder[T], offset: int = 0) -> Log[T
             file.seek(offset)
             data = file.read()
     except FileNotFoundError:
-        return Log([], [], [], offset)
+        return Log.empty(offset)
     end = data.rfind(b"\n") + 1
-    log: Log[T] = Log([], [], [], offset + end)
+    log: Log[T] = Log.empty(offset + end)
     for line in data[:end].split(b"\n")[:-1]:
         try:
             record: T | Unknown = decoder.decode(line)

@@ -1,0 +1,30 @@
+"""The manifest of an exported study, `parcel.json`: written last, so that a folder that has one is whole."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from prunectl.store.records.base import Count
+
+
+class FileEntry(msgspec.Struct, frozen=True):
+    """One file of the folder."""
+
+    bytes: Annotated[Count, Meta(description="its size")]
+    sha256: Annotated[str, Meta(description="of its content, 64 hex digits")]
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What is inside."""
+
+    format: Annotated[int, Meta(description="version of the folder's layout")]
+    prunectl: Annotated[str | None, Meta(description="version that wrote it")] = None
+    created: Annotated[float | None, Meta(description="Unix seconds")] = None
+    plan: Annotated[str, Meta(description="name of the plan")] = ""
+    digest: Annotated[str, Meta(description="of the plan's version")] = ""
+    stages: Annotated[Count, Meta(description="that are inside, all done")] = 0
+    stages_missing: Annotated[Count, Meta(description="that were not done")] = 0
+    files: Annotated[dict[str, FileEntry], Meta(description="by path inside the folder")]
