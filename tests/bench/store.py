@@ -24,8 +24,8 @@ from prunectl.bench.train import Tell
 from prunectl.results.leaderboard import leaderboard
 from prunectl.store.db import query
 from prunectl.store.db.ingest import ingest, rebuild
-from prunectl.store.records.journal import Journal
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.journal import Journal
 from tests.support.fake_store import EFFECT, make_store
 
 ITERATIONS = 13

@@ -12,8 +12,8 @@ from typing import Any
 
 from prunectl.store.db import ingest, query
 from prunectl.store.files import read_json
-from prunectl.store.records.journal import read
 from prunectl.store.paths import StagePaths, StorePaths
+from prunectl.store.records.journal import read
 from prunectl.store.tensors import read_checked
 from prunectl.store.verify import verify
 from tests.support.tiny_plans import tiny_plan

@@ -20,8 +20,8 @@ from prunectl.spec.key import spec_to_dict, stage_key
 from prunectl.spec.stage import replay_of
 from prunectl.store import requests
 from prunectl.store.files import read_json, write_json
-from prunectl.store.records.journal import Journal
 from prunectl.store.locks import Lock
+from prunectl.store.records.journal import Journal
 from tests.support.fake_run import FakeRun
 from tests.support.fake_store import FakeStore
 from tests.support.scheduler_lab import Plan, Store, dense, eventually, retrain

@@ -25,9 +25,9 @@ from prunectl.spec.key import spec_to_dict, stage_key
 from prunectl.spec.stage import replay_of
 from prunectl.store import files
 from prunectl.store.files import read_json
-from prunectl.store.records.journal import read
 from prunectl.store.locks import Lock
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.journal import read
 from prunectl.store.records.plan import read_study
 from tests.support.scheduler_lab import FakeLayer, Plan, Store, dense, retrain
 

@@ -15,8 +15,8 @@ from prunectl.errors import StoreBusy
 from prunectl.scheduler.signals import Signals
 from prunectl.spec.key import stage_key
 from prunectl.spec.stage import Stage
-from prunectl.store.records.journal import read
 from prunectl.store.locks import is_held
+from prunectl.store.records.journal import read
 from tests.support.scheduler_lab import Plan, Store, dense, eventually, exists, retrain
 
 Processes = list[subprocess.Popen[str]]

@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Any
 
 from prunectl.store.files import read_json, write_json
-from prunectl.store.records.journal import Journal
 from prunectl.store.locks import Lock
+from prunectl.store.records.journal import Journal
 from tests.support.fake_store import START, FakeStore
 
 FINISH_EVERY = 4

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from prunectl.store.files import write_json
-from prunectl.store.records.journal import Journal
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.journal import Journal
 from tests.support.fake_plan import Plan
 
 PRUNABLE = 270_896

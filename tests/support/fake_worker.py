@@ -23,9 +23,9 @@ from typing import Any
 
 from prunectl.errors import StoreBusy
 from prunectl.store.files import read_json, write_json, write_text
-from prunectl.store.records.journal import Journal
 from prunectl.store.locks import Lock
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.journal import Journal
 
 
 class Stage:

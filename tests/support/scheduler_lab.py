@@ -17,8 +17,8 @@ from prunectl.scheduler.timeouts import Timeouts
 from prunectl.spec.key import stage_key
 from prunectl.spec.stage import Stage
 from prunectl.store.files import write_json
-from prunectl.store.records.journal import Record, read
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.journal import Record, read
 from tests.support.fake_plan import Plan, dense, retrain
 
 __all__ = ["FakeLayer", "Plan", "Store", "dense", "eventually", "exists", "retrain"]

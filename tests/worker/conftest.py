@@ -15,8 +15,8 @@ from prunectl.plan.load import loads
 from prunectl.spec.key import spec_to_dict
 from prunectl.spec.stage import Stage
 from prunectl.store.files import write_json
-from prunectl.store.records.journal import Record, read
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.journal import Record, read
 from prunectl.worker.checkpoint import load_masks, load_state
 from prunectl.worker.run import StageControl, run
 from prunectl.worker.trainer_cache import TrainerCache

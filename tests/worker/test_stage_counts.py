@@ -24,8 +24,8 @@ from prunectl.spec.settings import (
 )
 from prunectl.spec.stage import Mask, Stage, Weights
 from prunectl.store.files import write_json
-from prunectl.store.records.journal import read
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.journal import read
 from prunectl.worker.checkpoint import load_state
 from prunectl.worker.run import StageControl, run
 from prunectl.worker.trainer_cache import TrainerCache
