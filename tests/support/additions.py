@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import tomli
 
+from prunectl.ml.datasets import registry as datasets
+from prunectl.ml.tasks import registry as tasks
 from prunectl.ml.tasks.registry import Targets, TaskEntry
 from prunectl.spec.task import Metric, TaskMetrics
 
@@ -174,11 +177,20 @@ class Copy:
 @pytest.fixture
 def copy(repository: Path, tmp_path: Path) -> Copy:
     """The package, copied to where it may be changed."""
-    return copied(repository, tmp_path)
-
-
-def copied(repository: Path, folder: Path) -> Copy:
-    """Copy the package to where it may be changed."""
     ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(repository / "prunectl", folder / "prunectl", ignore=ignored)
-    return Copy(folder)
+    shutil.copytree(repository / "prunectl", tmp_path / "prunectl", ignore=ignored)
+    return Copy(tmp_path)
+
+
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task and its data, added to this process without a copy of the package."""
+    from tests.support import regression, waves
+
+    monkeypatch.setitem(tasks._ENTRIES, "regression", REGRESSION_ENTRY)
+    monkeypatch.setitem(sys.modules, "prunectl.ml.tasks.regression", regression)
+    table = tomli.loads(WAVES.lines[0][1])["waves"]["description"]
+    about = {name: tuple(v) if isinstance(v, list) else v for name, v in table.items()}
+    entry = datasets.DatasetEntry("waves", "waves", datasets.Description(**about), external=False)
+    monkeypatch.setitem(datasets._ENTRIES, "waves", entry)
+    monkeypatch.setitem(sys.modules, "prunectl.ml.datasets.waves", waves)
