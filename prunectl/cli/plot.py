@@ -58,12 +58,13 @@ def plot(
     paths = results_of(store)
     boards = plots.drawable(paths, plan, network=network, dataset=dataset, all_plans=all_plans)
     name = "all" if all_plans else boards[0].plan
-    what = _score_name(boards) if kind in ("score", "accuracy") else kind
+    drawn = plots.kind_of(kind)
+    what = _score_name(boards) if drawn == "score" else drawn
     file = out or Path(f"{_slug(name)}-{what}.png")
     source = None if published == "none" else published
     parts = [(_file_of(file, board), [board]) for board in boards] if split else [(file, boards)]
     for target, shown in parts:
-        figure = plots.draw(paths, shown, kind, band=band, source=source)
+        figure = plots.draw(paths, shown, drawn, band=band, source=source)
         plots.save(figure, target)
         typer.echo(str(target))
 

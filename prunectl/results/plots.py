@@ -59,7 +59,13 @@ def plot(
     the network and data set. Raises ControlError where there is nothing to draw, StoreError where the store cannot
     be read.
     """
-    return draw(paths, drawable(paths, plan, **only), kind, band=band, source=source)
+    boards = drawable(paths, plan, **only)
+    return draw(paths, boards, kind_of(kind), band=band, source=source)
+
+
+def kind_of(asked: Asked) -> Kind:
+    """Return what kind of figure is asked for."""
+    return "score" if asked == "accuracy" else asked
 
 
 def drawable(paths: StorePaths, plan: str | None, **only: Unpack[Selection]) -> list[Board]:
@@ -71,10 +77,9 @@ def drawable(paths: StorePaths, plan: str | None, **only: Unpack[Selection]) -> 
 
 
 def draw(
-    paths: StorePaths, boards: Sequence[Board], asked: Asked, *, band: Band, source: str | None
+    paths: StorePaths, boards: Sequence[Board], kind: Kind, *, band: Band, source: str | None
 ) -> Figure:
     """Draw a figure of these boards, each of which has a number. Raises what `plot` raises."""
-    kind: Kind = "score" if asked == "accuracy" else asked
     if kind == "layers":
         return draw_layers(paths, boards)
     styles = figure_style.styles(row.label for board in boards for row in board.rows)

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from prunectl.errors import DiskError, StoreError
 
@@ -78,55 +76,3 @@ def write_text(path: Path, text: str) -> None:
     """Replace the file's content atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def write_json(path: Path, data: Any) -> None:
-    """Replace the file's content atomically by JSON; floats that are not finite become null."""
-    write_text(path, dumps(data) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """Read a file's JSON. Raises FileNotFoundError as is, StoreError where the content is not JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise StoreError(f"{path} is not JSON: {error}") from error
-
-
-def read_head(path: Path, stop: str) -> dict[str, Any]:
-    """Read the members of a file's JSON object that come before the member `stop`, to save the time for the rest.
-
-    Raises as `read_json`. What comes after is not parsed; a file that `dumps` has not written is read whole.
-    """
-    text = path.read_text(encoding="utf-8")
-    decoder = json.JSONDecoder()
-    head: dict[str, Any] = {}
-    at = 0
-    try:
-        while text[at : at + 1] in ("{", ","):
-            name, at = decoder.raw_decode(text, at + 1)
-            if name == stop:
-                return head
-            head[name], at = decoder.raw_decode(text, at + 1)
-    except json.JSONDecodeError:
-        pass
-    whole: dict[str, Any] = read_json(path)
-    return whole
-
-
-def dumps(data: Any) -> str:
-    """Return compact JSON; NaN and infinities become null, so that a diverged loss does not make a file unreadable."""
-    try:
-        return json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    except ValueError:
-        return json.dumps(_finite(data), separators=(",", ":"), ensure_ascii=False)
-
-
-def _finite(data: Any) -> Any:
-    if isinstance(data, float):
-        return data if data == data and abs(data) != float("inf") else None
-    if isinstance(data, dict):
-        return {name: _finite(value) for name, value in data.items()}
-    if isinstance(data, list | tuple):
-        return [_finite(value) for value in data]
-    return data

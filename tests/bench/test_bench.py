@@ -20,10 +20,10 @@ from typer.testing import CliRunner
 from prunectl.bench import baselines, rounds, scheduler, train, upkeep, workload
 from prunectl.bench.rounds import Contender, compared, interval
 from prunectl.cli.app import app
-from prunectl.store.files import write_json
-from prunectl.store.records.journal import read
 from tests.support import fake_store
 from tests.support.fake_store import FakeStore
+from tests.support.records import events as read
+from tests.support.records import write_json
 
 TINY = workload.quick(workload.LENET)
 
@@ -221,7 +221,7 @@ def test_a_simulated_worker_leaves_a_stage_as_workers_do(tmp_path: Path) -> None
         worker.stdin.close()
     assert [word for word in said if word != "beat"] == ["ready", "started", "done"]
     assert worker.returncode == 0
-    records, _ = read(maker.paths.stage(key).events)
+    records = read(maker.paths.stage(key).events)
     assert [record["epoch"] for record in records if record["type"] == "epoch"][-1] == 3
     assert json.loads(maker.paths.stage(key).result.read_text())["steps"] == 3 * 391
     assert maker.paths.stage(key).rewind_steps() == [0, 39]

@@ -16,13 +16,13 @@ from pathlib import Path
 from prunectl.ml.network_summary import check
 from prunectl.plan.expand import Expansion, expand
 from prunectl.plan.load import loads
-from prunectl.spec.key import spec_to_dict
 from prunectl.store import files
-from prunectl.store.files import write_json
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.plan import write_study
 from prunectl.worker.run import StageControl, run
 from prunectl.worker.trainer_cache import TrainerCache
 from tests.chaos import study
+from tests.support.records import write_spec
 
 SMALL = ['recipe.length="3ep"', 'recipe.schedule.milestones=["1ep","2ep"]']
 SMALL += ['recipe.retrain.weight-rewind="2ep"', 'grid.strategy=["weight-rewind"]']
@@ -52,9 +52,9 @@ class Bench:
     def prepare(self, store: Path) -> None:
         """The plan and the stages' descriptions, as a scheduler writes them."""
         paths = StorePaths(store)
-        write_json(paths.plan(self.plan.digest), self.plan.record() | {"created": 0.0})
+        write_study(paths, self.plan.study())
         for key, spec in self.plan.stages.items():
-            write_json(paths.stage(key).spec, spec_to_dict(spec))
+            write_spec(paths, key, spec)
 
     def keep(self, key: str) -> frozenset[int]:
         """The rewind points that the stage's children start from, and its start."""

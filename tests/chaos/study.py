@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from prunectl.store.db import ingest, query
-from prunectl.store.files import read_json
 from prunectl.store.paths import StagePaths, StorePaths
-from prunectl.store.records.journal import read
 from prunectl.store.tensors import read_checked
 from prunectl.store.verify import verify
+from tests.support.records import events as read
+from tests.support.records import read_json
 from tests.support.tiny_plans import tiny_plan
 
 ROOT = Path(__file__).parents[2]
@@ -143,7 +143,7 @@ def files(store: Path) -> dict[str, Any]:
     for folder in sorted(StorePaths(store).stages.iterdir()):
         stage = StagePaths(folder)
         said[f"{stage.key} result"] = _timeless(read_json(stage.result))
-        records, _ = read(stage.events)
+        records = read(stage.events)
         assert [record["seq"] for record in records] == list(range(len(records)))
         for record in records:
             if record["type"] == "epoch":

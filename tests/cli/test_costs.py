@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from prunectl.store.files import read_json, write_json
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.plan import last_use
 from prunectl.store.records.provenance import installed_versions, version_warnings
 from tests.cli.conftest import Done
 from tests.support.fake_store import FakeStore
+from tests.support.records import read_json, write_json
 
 Run = Callable[..., Done]
 VERSIONS = installed_versions()

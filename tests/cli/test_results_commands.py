@@ -20,10 +20,10 @@ from prunectl.spec.settings import NetworkSettings
 from prunectl.store import archive
 from prunectl.store.db import query
 from prunectl.store.db.ingest import ingest
-from prunectl.store.files import read_json, write_json
 from prunectl.store.paths import StorePaths
 from prunectl.worker.checkpoint import load_masks, load_state
 from tests.cli.conftest import TINY, Done, prunectl
+from tests.support.records import read_json, write_json
 
 Here = Callable[..., Done]
 

@@ -19,6 +19,7 @@ from prunectl.store.paths import StagePaths, StorePaths
 from prunectl.store.records.journal import read
 from prunectl.store.verify import verify
 from tests.cli.conftest import TINY, prunectl
+from tests.support.records import events as read
 
 ROOT = Path(__file__).parents[2]
 LONG = TINY.replace('"4ep"', '"4000ep"').replace("seeds = [0, 1]", "seeds = [0]")
@@ -43,7 +44,7 @@ def stages(store: Path) -> list[StagePaths]:
 def epochs(store: Path) -> int:
     """Evaluations logged so far, by all attempts."""
     return sum(
-        record["type"] == "epoch" for stage in stages(store) for record in read(stage.events)[0]
+        record["type"] == "epoch" for stage in stages(store) for record in read(stage.events)
     )
 
 
@@ -84,7 +85,7 @@ def test_ctrl_c_finishes_the_epoch_and_the_same_command_goes_on(long: Path, tmp_
     assert process.returncode == 130, said
     assert "the same command goes on: prunectl run" in said
     (stage,) = stages(store)
-    records, _ = read(stage.events)
+    records = read(stage.events)
     assert records[-1]["type"] == "interrupted"
     assert records[-1]["step"] == records[-3]["step"] > 0, "at the end of an epoch"
     assert not left(store)
@@ -97,7 +98,7 @@ def test_ctrl_c_finishes_the_epoch_and_the_same_command_goes_on(long: Path, tmp_
     process.communicate(timeout=60)
     assert process.returncode == 130
     assert not left(store)
-    start = [record for record in read(stage.events)[0] if record["type"] == "start"][1]
+    start = [record for record in read(stage.events) if record["type"] == "start"][1]
     assert start["resumed"]
     assert start["step"] == records[-1]["step"]
     assert not verify(StorePaths(store)).problems
@@ -117,7 +118,7 @@ def test_a_closed_terminal_stops_it_as_ctrl_c_does(long: Path, tmp_path: Path) -
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 130
     (stage,) = stages(store)
-    assert read(stage.events)[0][-1]["type"] == "interrupted"
+    assert read(stage.events)[-1]["type"] == "interrupted"
     assert not left(store)
 
 

@@ -17,9 +17,9 @@ import pytest
 from prunectl.errors import StoreError
 from prunectl.monitor.watcher import Watcher
 from prunectl.store.db import query
-from prunectl.store.files import read_json
 from prunectl.store.paths import StorePaths
 from tests.cli.conftest import TINY, prunectl
+from tests.support.records import read_json
 
 pytestmark = pytest.mark.slow
 

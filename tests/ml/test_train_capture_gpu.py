@@ -388,11 +388,11 @@ def test_a_worker_process_uses_graphs_in_stages(tmp_path: Path) -> None:
     import json
 
     from prunectl.ml.datasets.registry import describe
-    from prunectl.spec.key import spec_to_dict, stage_key
+    from prunectl.spec.key import stage_key
     from prunectl.spec.settings import DataSettings
     from prunectl.spec.stage import Stage
-    from prunectl.store.files import write_json
     from prunectl.store.paths import StorePaths
+    from tests.support.records import write_spec
 
     about = describe("digits", ())
     train = TrainSettings(
@@ -412,8 +412,7 @@ def test_a_worker_process_uses_graphs_in_stages(tmp_path: Path) -> None:
             seed,
         )
         keys.append(stage_key(spec))
-        paths.stage(keys[-1]).folder.mkdir(parents=True)
-        write_json(paths.stage(keys[-1]).spec, spec_to_dict(spec))
+        write_spec(paths, keys[-1], spec)
     commands = [{"do": "run", "key": key, "keep": []} for key in keys]
     options = {"store": paths.root, "data": tmp_path, "device": "cuda", "slots": 2}
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]

@@ -16,14 +16,16 @@ from prunectl.monitor import state
 from prunectl.monitor.snapshot import STATES, Snapshot, TrialView
 from prunectl.monitor.state import RESCAN_SECONDS
 from prunectl.monitor.watcher import Watcher
-from prunectl.spec.key import spec_to_dict, stage_key
+from prunectl.spec.key import stage_key
 from prunectl.spec.stage import replay_of
 from prunectl.store import requests
-from prunectl.store.files import read_json, write_json
 from prunectl.store.locks import Lock
+from prunectl.store.records.events import Epoch, Start
 from prunectl.store.records.journal import Journal
+from prunectl.store.records.scheduler_log import Dispatched, StageDone
 from tests.support.fake_run import FakeRun
 from tests.support.fake_store import FakeStore
+from tests.support.records import read_json, spec_json, write_json
 from tests.support.scheduler_lab import Plan, Store, dense, eventually, retrain
 
 
@@ -76,7 +78,7 @@ def test_states_follow_files_and_locks(store: Store, plan: Plan) -> None:
     lock = Lock(files.lock)
     lock.acquire()
     journal = Journal(files.events)
-    journal.append("epoch", epoch=1, step=4, accuracy=50.0, loss=1.0)
+    journal.append(Epoch(epoch=1, step=4, score=50.0, loss=1.0))
     clock.now += RESCAN_SECONDS + 1
     snapshot = watcher.snapshot()
     assert [view.state for view in snapshot.trials] == ["running"] * 2 + ["waiting"] * 2
@@ -84,12 +86,12 @@ def test_states_follow_files_and_locks(store: Store, plan: Plan) -> None:
     assert (running.key, running.step, running.steps) == (shared, 4, 10)
     assert running.trials == (plan.trials[0]["trial"], plan.trials[1]["trial"])
     assert running.labels["seed"] == "0"
-    journal.append("epoch", epoch=2, step=8, accuracy=60.0, loss=0.5)
+    journal.append(Epoch(epoch=2, step=8, score=60.0, loss=0.5))
     later = watcher.poll()
     assert later
-    assert later.running[0].accuracies == (50.0, 60.0)
+    assert later.running[0].scores == (50.0, 60.0)
     assert later.running[0].epoch
-    assert later.running[0].epoch["epoch"] == 2
+    assert later.running[0].epoch.epoch == 2
 
     lock.release()
     snapshot = watcher.snapshot()
@@ -209,7 +211,7 @@ def test_failures_and_stopped_studies(store: Store, plan: Plan) -> None:
     store.run(store.save(other), slots=1)
     snapshot = watcher.snapshot()
     assert snapshot.plans[0].stopped
-    assert {view.state for view in snapshot.trials if view.plan == "other"} == {"blocked"}
+    assert {view.state for view in snapshot.trials if view.trial.plan == "other"} == {"blocked"}
 
 
 def test_replays_are_shown_with_the_trials_that_wait_for_them(store: Store) -> None:
@@ -221,10 +223,10 @@ def test_replays_are_shown_with_the_trials_that_wait_for_them(store: Store) -> N
     finish(store, key)
     spec = replay_of(start, key, 3)
     files = store.paths.stage(stage_key(spec))
-    write_json(files.spec, spec_to_dict(spec))
-    Journal(files.events).append("start", step=0)
+    write_json(files.spec, spec_json(spec))
+    Journal(files.events).append(Start(step=0))
     Journal(store.paths.scheduler_log).append(
-        "dispatched", key=stage_key(spec), device="cpu", worker=1, attempt=1
+        Dispatched(key=stage_key(spec), device="cpu", worker=1, attempt=1)
     )
     with Lock(files.lock), Lock(store.paths.scheduler_lock):
         write_json(store.paths.heartbeat, {"time": 1.0, "plans": [plan.digest]})
@@ -244,11 +246,11 @@ def test_unchanged_trials_are_not_built_anew(store: Store) -> None:
     before = watcher.snapshot()
     key = stage_key(dense(3))
     finish(store, key)
-    Journal(store.paths.scheduler_log).append("stage_done", key=key, accuracy=None)
+    Journal(store.paths.scheduler_log).append(StageDone(key=key))
     after = watcher.poll()
     assert after
     fresh = [new for old, new in zip(before.trials, after.trials, strict=True) if new is not old]
-    assert [view.path for view in fresh] == [(key,)]
+    assert [view.trial.path for view in fresh] == [(key,)]
     assert fresh[0].state == "done"
 
 

@@ -135,7 +135,7 @@ def test_plans_expand_to_what_they_should(name: str) -> None:
     assert expansion.plan.content.name == name
     assert expansion.plan.question.endswith("?")
     assert expansion.counted
-    assert len({trial.trial for trial in expansion.trials}) == len(expansion.trials)
+    assert len({trial.id for trial in expansion.trials}) == len(expansion.trials)
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from prunectl.errors import ControlError
 from prunectl.results.formats import render
 from prunectl.results.leaderboard import boards, cells, leaderboard
-from prunectl.results.metrics import KNOWN
 from prunectl.results.statistics import interval
 from prunectl.results.ties import paired_difference
+from prunectl.spec.task import KNOWN
 from prunectl.store.db import query
 from prunectl.store.db.database import opened
 from prunectl.store.db.ingest import ingest

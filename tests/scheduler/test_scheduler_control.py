@@ -17,9 +17,10 @@ from prunectl.scheduler.outcome import Outcome
 from prunectl.scheduler.scheduler import Scheduler
 from prunectl.spec.key import stage_key
 from prunectl.store import requests
-from prunectl.store.files import read_json, write_json, write_text
+from prunectl.store.files import write_text
 from prunectl.store.records.scheduler_log import History
 from prunectl.store.select import find_trials
+from tests.support.records import read_json, write_json
 from tests.support.scheduler_lab import FakeLayer, Plan, Store, dense, eventually, retrain
 
 
@@ -151,7 +152,7 @@ def test_failed_trials_are_tried_again_on_request(store: Store, plan: Plan) -> N
     store.fake(modes={stage_key(dense(1)): "nonfinite", held: "slow"})
     with live(store, plan.digest):
         eventually(lambda: store.log("stage_failed"))
-        assert [trial.trial for trial in find_trials(store.paths, ["state=failed"])] == [
+        assert [trial.id for trial in find_trials(store.paths, ["state=failed"])] == [
             names(plan)[2]
         ]
         answer = requests.change_trials(store.paths, "retry", ["state=failed"])
@@ -254,7 +255,7 @@ def held(path: str) -> bool:
 
 def test_selectors(store: Store, plan: Plan) -> None:
     def chosen(*selectors: str) -> list[int]:
-        found = [trial.trial for trial in find_trials(store.paths, selectors)]
+        found = [trial.id for trial in find_trials(store.paths, selectors)]
         return [names(plan).index(name) for name in found]
 
     a, b, _ = names(plan)
@@ -285,7 +286,7 @@ def test_trials_are_chosen_by_a_condition_on_trials_or_on_iterations(store: Stor
     store.run(store.save(plan))
 
     def found(where: str, *selectors: str) -> list[str]:
-        return [trial.trial for trial in find_trials(store.paths, selectors, where)]
+        return [trial.id for trial in find_trials(store.paths, selectors, where)]
 
     assert found("strategy = 'fine-tune'") == [first]
     assert found("seed >= 0 -- all of them") == [first, second]

@@ -8,10 +8,11 @@ import pytest
 
 from prunectl.errors import StoreError
 from prunectl.scheduler.graph import StageGraph, preview
-from prunectl.spec.key import spec_from_dict, stage_key
+from prunectl.spec.key import stage_key
 from prunectl.spec.stage import Stage, replay_of
-from prunectl.store.files import write_json, write_text
+from prunectl.store.files import write_text
 from prunectl.store.records.plan import current_studies, read_study
+from tests.support.records import write_json
 from tests.support.scheduler_lab import Plan, Store, dense, retrain
 
 
@@ -72,7 +73,7 @@ def test_a_missing_checkpoint_is_replayed_by_one_stage_for_all(store: Store) -> 
     assert len(graph.wanted_by[replay]) == 2
     for child in children:
         assert replay in graph.nodes[stage_key(child)].needs
-    spec = spec_from_dict(node.spec)
+    spec = node.stage
     assert spec == replay_of(start, stage_key(start), 33)
     assert (spec.replay, spec.steps, stage_key(spec)) == (True, 33, replay)
 

@@ -21,14 +21,14 @@ from prunectl.scheduler.executors.worker_process import WorkerProcess
 from prunectl.scheduler.graph import StageGraph
 from prunectl.scheduler.ingestion import Ingestion
 from prunectl.scheduler.timeouts import Timeouts
-from prunectl.spec.key import spec_to_dict, stage_key
+from prunectl.spec.key import stage_key
 from prunectl.spec.stage import replay_of
 from prunectl.store import files
-from prunectl.store.files import read_json
 from prunectl.store.locks import Lock
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.journal import read
 from prunectl.store.records.plan import read_study
+from tests.support.records import events as read
+from tests.support.records import read_json, spec_json
 from tests.support.scheduler_lab import FakeLayer, Plan, Store, dense, retrain
 
 
@@ -80,7 +80,7 @@ def test_a_crash_is_tried_again_and_recorded(store: Store) -> None:
     assert failure["reason"] == "lost"
     assert "SIGSEGV" in failure["message"]
     assert not failure["final"]
-    events, _ = read(store.paths.stage(stage_key(start)).events)
+    events = read(store.paths.stage(stage_key(start)).events)
     assert [(event["type"], event["attempt"]) for event in events] == [
         ("start", 1),
         ("failed", 1),
@@ -546,7 +546,7 @@ def test_a_description_that_cannot_be_read_is_written_again(store: Store) -> Non
     spec.parent.mkdir(parents=True)
     spec.write_text("{")
     assert store.run(store.save(plan)).ok
-    assert json.loads(spec.read_text()) == spec_to_dict(dense())
+    assert json.loads(spec.read_text()) == spec_json(dense())
 
 
 def test_a_failure_tells_what_its_worker_said_and_how_full_the_device_was(store: Store) -> None:

@@ -16,7 +16,7 @@ from prunectl.scheduler.signals import Signals
 from prunectl.spec.key import stage_key
 from prunectl.spec.stage import Stage
 from prunectl.store.locks import is_held
-from prunectl.store.records.journal import read
+from tests.support.records import events as read
 from tests.support.scheduler_lab import Plan, Store, dense, eventually, exists, retrain
 
 Processes = list[subprocess.Popen[str]]
@@ -53,7 +53,7 @@ def test_kill_9_leaves_no_process_and_the_next_run_goes_on(
     outcome = store.run("study-1")
     assert outcome.ok
     for spec in specs:
-        events, _ = read(store.paths.stage(stage_key(spec)).events)
+        events = read(store.paths.stage(stage_key(spec)).events)
         assert events[-1]["attempt"] == 2
 
 
@@ -86,7 +86,7 @@ def test_one_signal_checkpoints_and_ends(
     resumed = [
         event["step"]
         for spec in specs
-        for event in read(store.paths.stage(stage_key(spec)).events)[0]
+        for event in read(store.paths.stage(stage_key(spec)).events)
         if event["type"] == "start" and event["attempt"] == 2
     ]
     assert all(step > 0 for step in resumed), "from their checkpoints"

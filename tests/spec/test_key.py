@@ -15,7 +15,6 @@ from prunectl.spec.key import (
     NUMERICS,
     Spec,
     canonical,
-    spec_key,
     stage_key,
     to_json,
 )
@@ -160,7 +159,7 @@ ADDED = {
     "tuple[float, ...]": (0.5,),
     "tuple[tuple[str, str], ...]": (("x", "y"),),
     "tuple[tuple[str, str | int | float], ...]": (("x", 1),),
-    str(tuple[Weights, ...]): (Weights("x"),),
+    str(tuple[Weights, ...]): (Weights("x", 1),),
     str(tuple[MaskChange, ...]): (MaskChange(1, PruneSettings()),),
 }
 
@@ -192,8 +191,10 @@ def _variants(value: Any, kind: Any) -> Iterator[tuple[str, Any]]:
             for place, other in _variants(inner, None):
                 yield f"[{index}] {place}", (*value[:index], other, *value[index + 1 :])
     elif value is None:
-        given = {"str | None": "x", "int | None": 7, str(Mask | None): Mask("x")}
-        given |= {str(RateRule | None): RateRule("x", 1), str(Seeds | None): Seeds(init=1)}
+        given = {
+            "str | None": "x", "int | None": 7, str(Mask | None): Mask("x"),
+            str(RateRule | None): RateRule("norm-drop", 5), str(Seeds | None): Seeds(init=1),
+        }  # fmt: skip
         yield "given", given[str(kind)]
     else:
         raise AssertionError(f"no variant of {value!r}")
@@ -215,8 +216,7 @@ def test_every_field_moves_the_key(spec: Stage) -> None:
     assert len(set(keys.values())) == len(keys)
     assert stage_key(spec) not in keys.values()
     for variant in variants.values():
-        written = Spec(NUMERICS, variant).to_json()
-        assert msgspec.json.decode(written, type=Spec).stage == variant
+        assert msgspec.json.decode(Spec(NUMERICS, variant).to_json(), type=Spec).stage == variant
 
 
 def test_defaults_are_left_out() -> None:
@@ -227,11 +227,29 @@ def test_defaults_are_left_out() -> None:
 
 
 def test_a_new_option_with_a_default_keeps_every_key() -> None:
-    option = [("new_option", bool, False)]
-    wider = msgspec.defstruct("TrainSettings", option, bases=(TrainSettings,), frozen=True)
-    values = msgspec.structs.asdict(DENSE.train)
-    assert stage_key(replace(DENSE, train=wider(**values))) == KEY
-    assert stage_key(replace(DENSE, train=wider(**values, new_option=True))) != KEY
+    wider = msgspec.defstruct(
+        "TrainSettings", [("new_option", bool, False)], bases=(TrainSettings,), frozen=True
+    )
+    known = {item.name: getattr(DENSE.train, item.name) for item in fields(DENSE.train)}
+    assert stage_key(replace(DENSE, train=wider(**known))) == KEY
+    assert stage_key(replace(DENSE, train=wider(**known, new_option=True))) != KEY
+
+
+def test_what_this_version_cannot_compute_is_absent_from_keys_and_refused() -> None:
+    room = {
+        "lr_rule": RateRule("norm-drop", 5), "averaged_with": (Weights("x"),), "seeds": Seeds(order=1),
+        "code": "f" * 64, "mask": Mask(KEY, program=(MaskChange(5, PruneSettings()),)),
+    }  # fmt: skip
+    assert DENSE.beyond is None
+    for name, value in room.items():
+        stage = replace(DENSE, **{name: value})
+        assert name not in canonical(DENSE)
+        assert stage_key(stage) != KEY
+        with pytest.raises(ValueError, match="cannot compute"):
+            _ = Spec(NUMERICS, stage).computable
+    assert "program" not in canonical(Mask(KEY))
+    assert replace(DENSE, lr=(), lr_rule=RateRule("norm-drop", 5)).steps == 5
+    assert replace(DENSE, averaged_with=(Weights("x"), Weights("y", 3))).needs == {"x", "y"}
 
 
 def test_the_order_of_a_dictionary_does_not_matter() -> None:
@@ -242,15 +260,16 @@ def test_the_order_of_a_dictionary_does_not_matter() -> None:
             return dict(items)
         return [shuffled(inner) for inner in value] if isinstance(value, list) else value
 
-    for stage, key in PINNED.values():
-        written = json.loads(Spec(NUMERICS, stage).to_json())
-        assert spec_key(msgspec.convert(shuffled(written), Spec)) == key
+    for spec, key in PINNED.values():
+        data = shuffled(json.loads(Spec(NUMERICS, spec).to_json()))
+        assert stage_key(msgspec.convert(data, Spec).stage) == key
 
 
 def test_other_numerics_are_refused() -> None:
-    assert Spec(NUMERICS, DENSE).computable == DENSE
+    assert NUMERICS == 1
     with pytest.raises(ValueError, match="numerics 2, but this prunectl computes 1"):
         _ = Spec(NUMERICS + 1, DENSE).computable
+    assert Spec(NUMERICS, DENSE).computable is DENSE
 
 
 def test_rates_that_are_not_numbers_have_no_key() -> None:

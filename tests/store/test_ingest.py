@@ -14,7 +14,9 @@ from prunectl.errors import StoreBusy, StoreError
 from prunectl.store.db import database, loader, query, schema
 from prunectl.store.db.column_docs import docs
 from prunectl.store.db.ingest import ingest, rebuild
+from prunectl.store.records.events import Epoch
 from prunectl.store.records.journal import Journal
+from prunectl.store.records.scheduler_log import Dispatched, RunStarted, StageFailed
 from tests.support.fake_store import START, FakeStore
 
 
@@ -30,7 +32,7 @@ def maker(tmp_path):
     made = FakeStore(tmp_path / "a store's folder")
     digest = made.plan()
     made.run(digests=(digest,))
-    made.scheduler("run_started", run="r1")
+    made.scheduler(RunStarted(run="r1"))
     return made
 
 
@@ -82,7 +84,7 @@ def test_rebuilding_gives_identical_tables(maker):
         maker.log(key, range(1, 4), first=False)
         ingest(maker.paths, [key])
         maker.finish(key)
-        maker.scheduler("dispatched", key=key)
+        maker.scheduler(Dispatched(key=key))
     ingest(maker.paths)
     before = tables(maker.paths)
     rebuild(maker.paths)
@@ -97,14 +99,14 @@ def test_the_latest_attempt_of_an_epoch_wins(maker):
     key = next(iter(maker.stages))
     journal = Journal(maker.paths.stage(key).events)
     for epoch in (1, 2, 3):
-        journal.append("epoch", epoch=epoch, step=epoch, accuracy=10.0, rates=[[epoch - 1, 0.1]])
+        journal.append(Epoch(epoch=epoch, step=epoch, score=10.0, rates=((epoch - 1, 0.1),)))
     journal.close()
     ingest(maker.paths)
     journal = Journal(maker.paths.stage(key).events)
-    journal.append("epoch", epoch=2, step=2, accuracy=20.0, rates=[[1, 0.1]])
+    journal.append(Epoch(epoch=2, step=2, score=20.0, rates=((1, 0.1),)))
     journal.close()
     ingest(maker.paths)
-    found = rows(maker, "SELECT epoch, attempt, accuracy FROM epochs ORDER BY epoch")
+    found = rows(maker, "SELECT epoch, attempt, score FROM epochs ORDER BY epoch")
     assert found == [(1, 1, 10.0), (2, 2, 20.0), (3, 1, 10.0)]
     assert rows(maker, "SELECT first_step, lr FROM schedules WHERE stage = $1", key) == [(0, 0.1)]
 
@@ -216,7 +218,7 @@ def test_times_are_utc(maker):
 
 def test_plans_runs_and_the_scheduler_are_followed(maker):
     ingest(maker.paths)
-    maker.scheduler("stage_failed", key="k", reason="oom", message="out of memory")
+    maker.scheduler(StageFailed(key="k", reason="oom", message="out of memory"))
     maker.run("r2", started=START + 5)
     ingest(maker.paths, [])
     found = rows(maker, "SELECT type, stage, data->>'reason' FROM events ORDER BY seq")

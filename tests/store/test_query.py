@@ -11,6 +11,7 @@ from prunectl.store.db import query
 from prunectl.store.db.ingest import ingest
 from prunectl.store.db.queries import parse, queries, run_query
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.scheduler_log import StageFailed
 from tests.support.fake_store import FakeStore
 
 
@@ -24,7 +25,7 @@ def filled(tmp_path_factory):
     for key in keys[:-1]:
         made.finish(key, retrain_epochs=182.0)
     made.finish(keys[1], dead_layers=["layer3"])
-    made.scheduler("stage_failed", key=keys[-1], reason="oom", message="CUDA out of memory")
+    made.scheduler(StageFailed(key=keys[-1], reason="oom", message="CUDA out of memory"))
     ingest(made.paths)
     return made.paths
 

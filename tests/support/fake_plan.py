@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from prunectl.spec.key import spec_to_dict, stage_key
+from msgspec.structs import replace
+
+from prunectl.spec.key import stage_key
 from prunectl.spec.lr_schedule import constant, stepwise
 from prunectl.spec.settings import DataSettings, NetworkSettings, PruneSettings, TrainSettings
 from prunectl.spec.stage import Mask, Stage, Weights
+from tests.support.records import spec_json
 
 
 def dense(seed: int = 0, steps: int = 10, name: str = "fake-net") -> Stage:
@@ -53,7 +56,7 @@ class Plan:
     def trial(self, *path: Stage, **labels: Any) -> str:
         """Add a trial of these stages; its id."""
         stages = {
-            stage_key(spec): {"spec": spec_to_dict(spec), "steps": spec.steps, "epoch_steps": 5}
+            stage_key(spec): {"spec": spec_json(spec), "steps": spec.steps, "epoch_steps": 5}
             for spec in path
         }
         name = f"{len(self.trials):02x}{abs(hash((self.name, *stages))) & (16**14 - 1):014x}"

@@ -14,7 +14,6 @@ from textual.widgets._footer import FooterKey
 from prunectl.errors import QueryError
 from prunectl.monitor.snapshot import (
     CoverageView,
-    DeviceView,
     EventView,
     FailureView,
     PlanView,
@@ -25,12 +24,19 @@ from prunectl.monitor.snapshot import (
     TrialView,
 )
 from prunectl.results.leaderboard import BOARD_LABELS, ROW_LABELS, boards
-from prunectl.results.metrics import KNOWN
 from prunectl.results.samples import Sample
-from prunectl.spec.task import DEFAULT_TASK
+from prunectl.spec.lr_schedule import constant
+from prunectl.spec.settings import DataSettings, NetworkSettings, TrainSettings
+from prunectl.spec.stage import Stage
+from prunectl.spec.task import DEFAULT_TASK, KNOWN
+from prunectl.spec.trial import Trial
 from prunectl.store.db.query import Result
 from prunectl.store.db.replica import Table
 from prunectl.store.paths import StorePaths
+from prunectl.store.records import events as event
+from prunectl.store.records import result as outcome
+from prunectl.store.records.base import LogRecord
+from prunectl.store.records.heartbeat import DeviceBeat
 from prunectl.store.requests import Answer
 from prunectl.tui.app import Viewer
 from prunectl.tui.keymap import Keymap
@@ -68,14 +74,17 @@ def trial(
     """A trial of the plan; its id tells strategy and seed."""
     number = STRATEGIES.index(strategy) * 10 + seed
     path = (f"{seed:04x}" + "d" * 60, *(f"{number:04x}{k}" + "e" * 59 for k in range(1, 4)))
+    made = Trial(
+        f"{number:04x}abcd{number:08x}",
+        f"{STRATEGIES.index(strategy):016x}",
+        seed,
+        path,
+        SPARSITIES,
+        "study",
+        **labels(strategy),
+    )
     fields: dict[str, Any] = {
-        "trial": f"{number:04x}abcd{number:08x}",
-        "plan": "study",
-        "cell": f"{STRATEGIES.index(strategy):016x}",
-        "seed": seed,
-        "labels": labels(strategy),
-        "path": path,
-        "sparsities": SPARSITIES,
+        "trial": made,
         "state": state,
         "iteration": iteration,
         "steps": 4000,
@@ -99,22 +108,22 @@ def trials(**states: str) -> tuple[TrialView, ...]:
 def running(view: TrialView, **more: Any) -> RunningView:
     """A stage at work for a trial."""
     fields: dict[str, Any] = {
-        "key": view.path[view.iteration],
-        "trials": (view.trial,),
-        "labels": {**view.labels, "seed": str(view.seed)},
+        "key": view.trial.path[view.iteration],
+        "trials": (view.trial.id,),
+        "labels": {**view.trial.labels, "seed": str(view.trial.seed)},
         "iteration": view.iteration,
         "iterations": 3,
-        "sparsity": view.sparsities[view.iteration],
+        "sparsity": view.trial.sparsities[view.iteration],
         "replay": False,
         "step": 400,
         "steps": 1000,
         "device": "cuda:0",
         "since": NOW - 60,
         "loss": 0.21,
-        "accuracy": 93.5,
+        "score": 93.5,
         "eta": 184.0,
-        "epoch": {"loss": 0.3, "seq": 7},
-        "accuracies": (80.0, 85.5, 88.0, 90.25),
+        "epoch": event.Epoch(loss=0.3, train_loss=0.3, seq=7),
+        "scores": (80.0, 85.5, 88.0, 90.25),
     }
     return RunningView(**(fields | more))
 
@@ -127,9 +136,9 @@ def assembled(views: tuple[TrialView, ...], **more: Any) -> Snapshot:
     steps, done = sum(view.steps for view in views), sum(view.steps_done for view in views)
     coverage = tuple(
         CoverageView("study", labels(strategy), sparsity,
-                     sum(v.state == "done" for v in views if v.labels["strategy"] == strategy), 3,
-                     sum(v.state == "running" for v in views if v.labels["strategy"] == strategy) if k == 1 else 0,
-                     sum(v.state == "failed" for v in views if v.labels["strategy"] == strategy))
+                     sum(v.state == "done" for v in views if v.trial.strategy == strategy), 3,
+                     sum(v.state == "running" for v in views if v.trial.strategy == strategy) if k == 1 else 0,
+                     sum(v.state == "failed" for v in views if v.trial.strategy == strategy))
         for strategy in STRATEGIES
         for k, sparsity in enumerate(SPARSITIES[1:], 1)
     )  # fmt: skip
@@ -140,27 +149,29 @@ def assembled(views: tuple[TrialView, ...], **more: Any) -> Snapshot:
         "scheduler": SchedulerView(True, age=1.0, run="r1", pid=7, eta=NOW + 3600),
         "plans": (PlanView("study", "f" * 16, True, counts, 30, 10, steps, done),),
         "counts": counts,
-        "queue": tuple(QueuedView(v.trial, v.path[1], 1, 600.0, v.reason) for v in waiting),
+        "queue": tuple(
+            QueuedView(v.trial.id, v.trial.path[1], 1, 600.0, v.reason) for v in waiting
+        ),
         "trials": views,
         "coverage": coverage,
     }
     return Snapshot(**(fields | more))
 
 
-def device(**more: Any) -> DeviceView:
+def device(**more: Any) -> DeviceBeat:
     """A GPU that is busy."""
-    return DeviceView(**({
+    return DeviceBeat(**({
         "id": "cuda:0", "name": "NVIDIA H200", "kind": "cuda", "uuid": "GPU-1", "slots": 2, "state": "open",
         "reason": "", "running": ("a", "b"), "utilisation": 78.0, "memory_used": 21 << 30,
         "memory_total": 141 << 30, "temperature": 62.0, "power": 412.0,
     } | more))  # fmt: skip
 
 
-FIRST = trial("fine-tune", 0)
+FIRST = trial("fine-tune", 0).trial
 EVENTS = (
     EventView(NOW - 300, "run_started", "run r1 started on cuda:0"),
-    EventView(NOW - 200, "dispatched", "started on cuda:0", FIRST.path[1], (FIRST.trial,)),
-    EventView(NOW - 100, "stage_done", "done, 92.31 %", FIRST.path[1], (FIRST.trial,)),
+    EventView(NOW - 200, "dispatched", "started on cuda:0", FIRST.path[1], (FIRST.id,)),
+    EventView(NOW - 100, "stage_done", "done, 92.31 %", FIRST.path[1], (FIRST.id,)),
 )
 
 
@@ -168,11 +179,11 @@ def busy() -> Snapshot:
     """A run under way: two stages, of which one has diverged, some done, one held."""
     views = trials(fine_tune_0="done", fine_tune_1="done", fine_tune_2="running", weight_rewind_0="running",
                    lr_rewind_2="held")  # fmt: skip
-    by = {view.trial: view for view in views}
-    first, second = by[trial("fine-tune", 2).trial], by[trial("weight-rewind", 0).trial]
+    by = {view.trial.id: view for view in views}
+    first, second = by[trial("fine-tune", 2).trial.id], by[trial("weight-rewind", 0).trial.id]
     stages = (
         running(first),
-        running(second, loss=NAN, epoch={"loss": NAN, "seq": 3}, accuracies=(80.0, 10.0)),
+        running(second, loss=None, epoch=event.Epoch(seq=3), scores=(80.0, 10.0)),
     )
     return assembled(views, running=stages, devices=(device(),), events=EVENTS)
 
@@ -180,18 +191,18 @@ def busy() -> Snapshot:
 def failed() -> Snapshot:
     """A run in which something failed."""
     views = trials(fine_tune_0="done", fine_tune_1="failed", fine_tune_2="cancelled")
-    wrong = views[1]
-    failure = FailureView(wrong.path[1], (wrong.trial,), "oom", "out of memory on cuda:0",
+    wrong = views[1].trial
+    failure = FailureView(wrong.path[1], (wrong.id,), "oom", "out of memory on cuda:0",
                           "Traceback:\n  torch.OutOfMemoryError", "", 2, NOW - 50)  # fmt: skip
-    event = EventView(
+    happened = EventView(
         NOW - 50,
         "stage_failed",
         "failed, oom: out of memory on cuda:0",
         wrong.path[1],
-        (wrong.trial,),
+        (wrong.id,),
     )
     return assembled(
-        views, failures=(failure,), events=(*EVENTS, event), devices=(device(state="drained"),)
+        views, failures=(failure,), events=(*EVENTS, happened), devices=(device(state="drained"),)
     )
 
 
@@ -333,34 +344,39 @@ class MadeReader:
         if not self.rows:
             return Detail()
         found = {
-            key: records(iteration) for iteration, key in enumerate(view.path[: view.iteration + 1])
+            key: records(iteration)
+            for iteration, key in enumerate(view.trial.path[: view.iteration + 1])
         }
-        spec = {"network": {"name": "resnet-20", "depth": 20}, "lr": [{"lr": 0.1, "steps": 1000}]}
-        return detail_of(view, found, {view.path[0]: spec}, varied, records(0) if replay else ())
+        network, data = NetworkSettings("resnet-20", (3, 32, 32), 10), DataSettings("cifar10", "f")
+        stage = Stage(network, data, TrainSettings(), constant(0.1, 1000), 0)
+        again = records(0) if replay else ()
+        return detail_of(view, found, {view.trial.path[0]: stage}, varied, again)
 
 
-def records(iteration: int) -> list[dict[str, Any]]:
+def records(iteration: int) -> list[LogRecord]:
     """The log of a stage."""
     base = NOW - 4000 + 1000 * iteration
-    out: list[dict[str, Any]] = [{"type": "start", "step": 0, "device": "cuda:0", "pid": 7}]
+    out: list[LogRecord] = [event.Start(device="cuda:0", pid=7)]
     if iteration:
-        out.append({"type": "pruned", "kept": 500, "prunable": 1000, "accuracy_pruned": 61.2, "dead_layers": [],
-                    "layers": [{"name": "conv1", "total": 400, "kept": 300},
-                               {"name": "fc", "total": 600, "kept": 200}]})  # fmt: skip
-    out.append({"type": "begin", "accuracy_start": 10.0})
+        layers = event.LayerCount("conv1", 400, 300), event.LayerCount("fc", 600, 200)
+        pruned = {"accuracy_pruned": 61.2}
+        out.append(
+            event.Pruned(kept=500, prunable=1000, layers=layers, score_pruned=61.2, metrics=pruned)
+        )
+    out.append(event.Begin(score_start=10.0, metrics={"accuracy_start": 10.0}))
     for epoch in range(1, 5):
-        out.append({"type": "epoch", "epoch": epoch, "step": 250 * epoch, "lr": 0.1, "loss": 1.0 / epoch,
-                    "train_loss": 0.9 / epoch, "accuracy": 80.0 + 3 * epoch - iteration})  # fmt: skip
-    out.append(
-        {
-            "type": "done",
-            "accuracy": 92.0 - iteration,
-            "steps": 1000,
-            "seconds": 641.0,
-            "flag": None,
-        }
-    )
-    return [{"seq": n, "attempt": 1, "time": base + n, **record} for n, record in enumerate(out)]
+        score = 80.0 + 3 * epoch - iteration
+        out.append(
+            event.Epoch(
+                epoch=epoch, step=250 * epoch, lr=0.1, loss=1.0 / epoch, train_loss=0.9 / epoch,
+                score=score, metrics={"accuracy": score},
+            )
+        )  # fmt: skip
+    end = 92.0 - iteration
+    out.append(outcome.Result(score=end, metrics={"accuracy": end}, steps=1000, seconds=641.0))
+    for number, record in enumerate(out):
+        record.seq, record.attempt, record.time = number, 1, base + number
+    return out
 
 
 # the viewer

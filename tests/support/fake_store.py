@@ -20,10 +20,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from prunectl.store.files import write_json
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.base import LogRecord, write_record
+from prunectl.store.records.events import Begin, Epoch, LayerCount, Pruned, Start
 from prunectl.store.records.journal import Journal
+from prunectl.store.records.provenance import Git, RunRecord
+from prunectl.store.records.result import Result
 from tests.support.fake_plan import Plan
+from tests.support.records import write_json
 
 PRUNABLE = 270_896
 PARAMETERS = 272_474
@@ -143,34 +147,36 @@ class FakeStore:
         kept, accuracy, noise = self.numbers(key)
         journal = Journal(stage.events, clock=self._clock)
         epochs = attempt_epochs or range(1, self.epochs + 1)
-        journal.append(
-            "start", step=(epochs.start - 1) * self.epoch_steps, device="cpu", device_name="test",
-            host="host", pid=1, threads=1, versions={"torch": "2.11"},
-        )  # fmt: skip
+        begin = (epochs.start - 1) * self.epoch_steps
+        where = {"device": "cpu", "device_name": "test", "host": "host", "pid": 1}
+        journal.append(Start(step=begin, **where, versions={"torch": "2.11"}))  # type: ignore[arg-type]
         if first and "mask" in spec["spec"]["stage"]:
             total = PRUNABLE // LAYERS
+            left = total * kept // PRUNABLE
             journal.append(
-                "pruned", kept=kept, prunable=PRUNABLE, parameters=PARAMETERS, macs=MACS, macs_dense=MACS,
-                layers=[
-                    {"name": f"layer{i}", "total": total, "kept": total * kept // PRUNABLE}
-                    for i in range(LAYERS)
-                ],
-                accuracy_pruned=50.0, loss_pruned=2.0,
+                Pruned(
+                    kept=kept, prunable=PRUNABLE, parameters=PARAMETERS, macs=MACS, macs_dense=MACS,
+                    layers=tuple(LayerCount(f"layer{i}", total, left) for i in range(LAYERS)),
+                    metrics={"accuracy_pruned": 50.0}, score_pruned=50.0, loss_pruned=2.0,
+                )
             )  # fmt: skip
-        journal.append("begin", accuracy_start=50.0, loss_start=2.0)
+        start = {"accuracy_start": 50.0}
+        journal.append(Begin(metrics=start, score_start=50.0, loss_start=2.0))  # type: ignore[arg-type]
         for epoch in epochs:
             step = epoch * self.epoch_steps
             half = self.epochs * self.epoch_steps // 2
             lr = 0.1 if step <= half else 0.01
             before = step - self.epoch_steps
-            rates = [[before, 0.1 if before < half else 0.01]]
+            rates: list[tuple[int, float | None]] = [(before, 0.1 if before < half else 0.01)]
             if before < half < step:
-                rates.append([half, 0.01])
+                rates.append((half, 0.01))
+            score = accuracy - (self.epochs - epoch) * 0.1
             journal.append(
-                "epoch", epoch=epoch, step=step, lr=lr, rates=rates, train_loss=1 / epoch,
-                train_accuracy=accuracy, loss=0.3 + 1 / epoch,
-                accuracy=accuracy - (self.epochs - epoch) * 0.1, top5=99.5,
-                validation_loss=None, validation_accuracy=None, seconds=12.5 + noise.random(),
+                Epoch(
+                    epoch=epoch, step=step, lr=lr, rates=tuple(rates), train_loss=1 / epoch,
+                    loss=0.3 + 1 / epoch, train_score=accuracy, score=score, seconds=12.5 + noise.random(),
+                    metrics={"accuracy": score, "top5": 99.5, "train_accuracy": accuracy},
+                )
             )  # fmt: skip
         journal.close()
 
@@ -181,23 +187,31 @@ class FakeStore:
         kept, accuracy, noise = self.numbers(key)
         stage = self.stages[key]["spec"]["stage"]
         pruned = "mask" in stage
-        write_json(
-            self.paths.stage(key).result,
-            {
-                "key": key, "steps": self.stages[key]["steps"], "seed": stage["seed"],
-                "iteration": stage.get("iteration", 0), "flag": None, "kept": kept, "prunable": PRUNABLE,
-                "parameters": PARAMETERS, "kept_parameters": PARAMETERS - PRUNABLE + kept,
-                "macs": MACS * kept // PRUNABLE, "macs_dense": MACS, "dead_layers": [],
-                "accuracy_pruned": 50.0 if pruned else None, "accuracy_start": 50.0,
-                "accuracy": accuracy, "top5": 99.5, "loss": 0.35, "best_accuracy": accuracy + 0.1,
-                "validation_accuracy": None, "train_accuracy": 99.0, "train_loss": 0.01,
-                "epochs": self.epochs, "retrain_epochs": float(self.epochs),
-                "seconds": self.epochs * 12.5 + noise.random(), "device": "cpu", "device_name": "test",
-                "attempt": 1, "versions": {"torch": "2.11"}, "started": START, "ended": START + 60,
-                "files": {"final.safetensors": 1_090_000},
-                **changes,
-            },
+        result = Result(
+            key=key, steps=self.stages[key]["steps"], seed=stage["seed"],
+            iteration=stage.get("iteration", 0), kept=kept, prunable=PRUNABLE,
+            parameters=PARAMETERS, kept_parameters=PARAMETERS - PRUNABLE + kept,
+            macs=MACS * kept // PRUNABLE, macs_dense=MACS, loss=0.35, train_loss=0.01,
+            epochs=self.epochs, retrain_epochs=float(self.epochs),
+            seconds=self.epochs * 12.5 + noise.random(), device="cpu", device_name="test",
+            attempt=1, versions={"torch": "2.11"}, started=START, ended=START + 60,
+            files={"final.safetensors": 1_090_000},
         )  # fmt: skip
+        measured = {
+            "accuracy_pruned": 50.0 if pruned else None, "accuracy_start": 50.0, "accuracy": accuracy,
+            "top5": 99.5, "best_accuracy": accuracy + 0.1, "train_accuracy": 99.0,
+        }  # fmt: skip
+        for name, value in changes.items():
+            if hasattr(result, name):
+                setattr(result, name, value)
+            else:
+                measured[name] = value
+        result.metrics = measured
+        for name, value in measured.items():
+            score = name.replace("accuracy", "score")
+            if hasattr(result, score):
+                setattr(result, score, value)
+        write_record(self.paths.stage(key).result, result)
 
     def finish_all(self) -> None:
         """Complete every stage of every plan."""
@@ -212,19 +226,17 @@ class FakeStore:
 
     def run(self, name: str = "r1", digests: tuple[str, ...] = (), started: float = START) -> None:
         """Write runs/<name>.json."""
-        write_json(
-            self.paths.run(name),
-            {
-                "run": name, "plans": list(digests), "started": started, "argv": ["prunectl", "run"],
-                "cwd": "/tmp", "git": {"commit": "abc", "dirty": False}, "packages": {"torch": "2.11"},
-                "host": "host", "devices": ["cpu"], "python": "3.11.7", "prunectl": "0.1.0",
-            },
+        record = RunRecord(
+            run=name, plans=digests, started=started, argv=("prunectl", "run"), cwd="/tmp",
+            git=Git("abc", False), packages={"torch": "2.11"}, host="host", devices=("cpu",),
+            python="3.11.7", prunectl="0.1.0",
         )  # fmt: skip
+        write_record(self.paths.run(name), record)
 
-    def scheduler(self, kind: str, **fields: Any) -> None:
+    def scheduler(self, record: LogRecord) -> None:
         """Add a record to the scheduler's log."""
         journal = Journal(self.paths.scheduler_log, clock=self._clock)
-        journal.append(kind, **fields)
+        journal.append(record)
         journal.close()
 
 

@@ -22,10 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from prunectl.errors import StoreBusy
-from prunectl.store.files import read_json, write_json, write_text
+from prunectl.spec.key import Spec
+from prunectl.store.files import write_text
 from prunectl.store.locks import Lock
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.base import read_record, write_record
+from prunectl.store.records.events import Epoch, Failed, Interrupted, Start
 from prunectl.store.records.journal import Journal
+from prunectl.store.records.result import Result
 
 
 class Stage:
@@ -34,27 +38,27 @@ class Stage:
     def __init__(self, worker: Worker, key: str, keep: list[int]) -> None:
         self.worker, self.key, self.keep = worker, key, keep
         self.files = worker.paths.stage(key)
-        self.spec = read_json(self.files.spec)["stage"]
+        self.stage = read_record(self.files.spec, Spec).stage
         self.lock = Lock(self.files.lock)
         self.lock.acquire(f"fake {os.getpid()}")
         self.journal = Journal(self.files.events)
         modes = worker.settings.get("modes", {}).get(key, "normal")
         attempt = self.journal.attempt - 1
         self.mode = modes if isinstance(modes, str) else modes[min(attempt, len(modes) - 1)]
-        parent = self.spec.get("mask", {}).get("parent")
+        parent = self.stage.mask.parent if self.stage.mask else None
         if parent and not worker.paths.stage(parent).final.exists():
             self.close()
             raise Missing(parent)
-        self.steps = sum(segment["steps"] for segment in self.spec["lr"])
+        self.steps = self.stage.steps
         latest = self.files.latest
         self.step = int(latest.read_text()) if latest.exists() else 0
-        self.journal.append("start", step=self.step, device="fake", pid=os.getpid())
+        self.journal.append(Start(step=self.step, device="fake", pid=os.getpid()))
         worker.trace("start", key)
 
     def advance(self) -> str | None:
         """One step; the message that ends the stage, if it does."""
         self.step += 1
-        if self.mode != "forgetful" or self.spec.get("replay"):
+        if self.mode != "forgetful" or self.stage.replay:
             for step in self.keep:
                 if step == self.step - 1 or (step == self.step == self.steps):
                     write_text(self.files.rewind(step), "state")
@@ -65,13 +69,17 @@ class Stage:
         if 0 in self.keep and not self.steps:
             write_text(self.files.rewind(0), "state")
         if self.mode != "liar":
-            fields = {"accuracy": 90.0, "loss": 0.1, "steps": self.steps, "flag": None}
-            self.journal.append("epoch", epoch=1, step=self.step, **fields)
+            found = {"accuracy": 90.0}
+            self.journal.append(
+                Epoch(epoch=1, step=self.step, loss=0.1, score=90.0, metrics=dict(found))
+            )
             write_text(self.files.final, "weights")
-            seconds = self.worker.settings.get("seconds", 0.01) * self.steps
-            result = {"key": self.key, "seconds": seconds, **fields}
-            self.journal.append("done", **result)
-            write_json(self.files.result, result)
+            result = Result(
+                key=self.key, steps=self.steps, loss=0.1, score=90.0, metrics=dict(found),
+                seconds=self.worker.settings.get("seconds", 0.01) * self.steps,
+            )  # fmt: skip
+            self.journal.append(result)
+            write_record(self.files.result, result)
         self.worker.trace("done", self.key)
         return "done"
 
@@ -97,7 +105,7 @@ class Stage:
 
     def leave(self) -> None:
         write_text(self.files.latest, str(self.step))
-        self.journal.append("interrupted", step=self.step)
+        self.journal.append(Interrupted(step=self.step))
         self.worker.trace("interrupted", self.key)
         self.close()
 
@@ -160,7 +168,7 @@ class Worker:
         stage = self.stages.pop(key, None)
         text = traceback.format_exc()
         if stage is not None:
-            stage.journal.append("failed", reason=reason, message=str(error), traceback=text)
+            stage.journal.append(Failed(reason=reason, message=str(error), traceback=text))
             self.trace("failed", key)
             stage.close()
         missing = error.args[0] if isinstance(error, Missing) else None
@@ -168,7 +176,7 @@ class Worker:
         self.send("failed", key=key, reason=reason, **facts)
 
     def run(self) -> None:
-        self.settings = read_json(self.paths.root / "fake.json")
+        self.settings = json.loads((self.paths.root / "fake.json").read_text())
         if self.settings.get("stillborn"):
             print("ImportError: no torch here", file=sys.stderr, flush=True)
             sys.exit(1)
@@ -184,7 +192,7 @@ class Worker:
                     sys.exit(1 if self.stages else 0)
                 *lines, buffer = (buffer + data).split(b"\n")
                 for line in lines:
-                    self.carry_out(json.loads(line))
+                    self.carry_out({"keep": [], **json.loads(line)})
             for key, stage in list(self.stages.items()):
                 if self.stopping and stage.mode != "deaf":
                     del self.stages[key]
@@ -207,7 +215,7 @@ class Worker:
             if self.stages and time.monotonic() - beat > self.settings.get("beat", 0.05):
                 beat = time.monotonic()
                 progress = {
-                    key: {"step": stage.step, "steps": stage.steps, "loss": 1.0, "accuracy": 50.0}
+                    key: {"step": stage.step, "steps": stage.steps, "loss": 1.0, "score": 50.0}
                     for key, stage in self.stages.items()
                 }
                 memory = self.settings.get("memory", 0) * len(self.stages)

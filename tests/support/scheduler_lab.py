@@ -16,10 +16,9 @@ from prunectl.scheduler.scheduler import Scheduler
 from prunectl.scheduler.timeouts import Timeouts
 from prunectl.spec.key import stage_key
 from prunectl.spec.stage import Stage
-from prunectl.store.files import write_json
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.journal import Record, read
 from tests.support.fake_plan import Plan, dense, retrain
+from tests.support.records import scheduler_log, write_json
 
 __all__ = ["FakeLayer", "Plan", "Store", "dense", "eventually", "exists", "retrain"]
 
@@ -61,8 +60,9 @@ class Store:
         found = [json.loads(line) for line in lines]
         return [line for line in found if what in (None, line["what"])]
 
-    def log(self, kind: str | None = None) -> list[Record]:
-        records, _ = read(self.paths.scheduler_log)
+    def log(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """The records of the scheduler's log, of one type or all."""
+        records = scheduler_log(self.paths.scheduler_log)
         return [record for record in records if kind in (None, record["type"])]
 
     def done(self, spec: Stage) -> bool:

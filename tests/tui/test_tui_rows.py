@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
+import msgspec
 import pytest
 
 from prunectl.monitor.snapshot import SchedulerView, Snapshot
 from prunectl.results.leaderboard import boards
-from prunectl.results.metrics import KNOWN
-from prunectl.spec.task import CLASSIFICATION
+from prunectl.spec.task import CLASSIFICATION, KNOWN
+from prunectl.store.records.events import Epoch, Event
 from prunectl.tui import sql_view
 from prunectl.tui import status_lines as status
 from prunectl.tui import text as t
@@ -25,6 +26,7 @@ from prunectl.tui.rows.trials import TrialList
 from prunectl.tui.trial_detail import detail_of, log_line
 from prunectl.tui.widgets.curve import Picture
 from tests.support import fake_snapshot as made
+from tests.support.other_task import REGRESSION, TASK_NAME
 
 NAN, INF = float("nan"), float("inf")
 
@@ -92,24 +94,23 @@ def test_what_all_trials_share_is_not_named() -> None:
     snapshot = made.busy()
     study = study_of(snapshot.trials)
     assert study == Study()
-    assert method(snapshot.trials[0].labels, study) == "fine-tune"
-    other = replace(
-        snapshot.trials[0],
-        cell="z",
-        labels=made.labels("fine-tune") | {"network": "vgg-16", "scope": "uniform"},
-    )
+    assert method(snapshot.trials[0].trial.labels, study) == "fine-tune"
+    first = snapshot.trials[0]
+    changed = msgspec.structs.replace(first.trial, cell="z", network="vgg-16", scope="uniform")
+    other = replace(first, trial=changed)
     varied = study_of((*snapshot.trials, other))
     assert varied.varied == ("scope",)
     assert varied.places == ("network",)
-    assert method(other.labels, varied) == "fine-tune uniform"
+    assert method(other.trial.labels, varied) == "fine-tune uniform"
 
 
 def test_a_length_that_follows_from_the_strategy_tells_nothing() -> None:
     trials = [
         replace(
             view,
-            cell=view.labels["strategy"],
-            labels={**view.labels, "retrain": view.labels["strategy"]},
+            trial=msgspec.structs.replace(
+                view.trial, cell=view.trial.strategy, retrain=view.trial.strategy
+            ),
         )
         for view in made.busy().trials
     ]
@@ -120,7 +121,7 @@ def test_running_rows_mark_what_goes_wrong() -> None:
     snapshot = made.busy()
     found = snapshot.running
     assert [trouble(view) for view in found] == ["", "diverged"]
-    assert trouble(made.running(snapshot.trials[0], accuracies=(90.0, 10.0))) == "collapsing"
+    assert trouble(made.running(snapshot.trials[0], scores=(90.0, 10.0))) == "collapsing"
     assert [phase(view) for view in found] == ["it 1/3", "it 1/3"]
     assert phase(replace(found[0], replay=True)) == "replay"
     for column in running_columns(Study(places=("network",))):
@@ -205,7 +206,7 @@ def test_never_a_hundred_percent_before_the_end() -> None:
 
 def test_a_trial_from_its_logs() -> None:
     view = made.trial("lr-rewind", 0, "running", 2)
-    found = {key: made.records(k) for k, key in enumerate(view.path[:3])}
+    found = {key: made.records(k) for k, key in enumerate(view.trial.path[:3])}
     detail = detail_of(view, found, {}, ("strategy",))
     assert [step for step, _ in detail.epochs[:5]] == [250, 500, 750, 1000, 1250]
     assert [(p.x, p.sparsity, p.score) for p in detail.prunings] == [
@@ -220,27 +221,17 @@ def test_a_trial_from_its_logs() -> None:
 def test_epochs_logged_again_after_a_crash_count_once() -> None:
     view = made.trial("lr-rewind", 0, "running", 0)
     epochs = [
-        {"type": "epoch", "epoch": 1, "step": 250, "accuracy": 80.0, "attempt": 1},
-        {"type": "epoch", "epoch": 2, "step": 500, "accuracy": 81.0, "attempt": 1},
-        {"type": "epoch", "epoch": 2, "step": 500, "accuracy": 82.0, "attempt": 2},
+        Epoch(epoch=1, step=250, score=80.0, attempt=1),
+        Epoch(epoch=2, step=500, score=81.0, attempt=1),
+        Epoch(epoch=2, step=500, score=82.0, attempt=2),
     ]
-    detail = detail_of(view, {view.path[0]: epochs}, {})
-    assert [record["accuracy"] for _, record in detail.epochs] == [80.0, 82.0]
+    detail = detail_of(view, {view.trial.path[0]: epochs}, {})
+    assert [record.score for _, record in detail.epochs] == [80.0, 82.0]
 
 
 def test_log_lines_take_anything() -> None:
-    for kind in (
-        "start",
-        "pruned",
-        "begin",
-        "epoch",
-        "checkpoint",
-        "note",
-        "interrupted",
-        "failed",
-        "done",
-    ):
-        line = log_line({"type": kind}, 1, "0.5", CLASSIFICATION.score)
+    for kind in get_args(Event):
+        line = log_line(kind(), 1, "0.5", CLASSIFICATION.score)
         assert line is not None
         assert isinstance(line[0], str)
     assert log_line({"type": "unheard of"}, 1, "0.5", CLASSIFICATION.score) is None
@@ -304,3 +295,44 @@ def test_the_list_of_questions() -> None:
     listed = sql_view.entries({"best": "SELECT 1"}, ["SELECT 2"], replica.tables())
     assert [entry.kind for entry in listed][:4] == ["heading", "recipe", "heading", "history"]
     assert next(entry for entry in listed if entry.key == "t/epochs").text == "  epochs  61,204"
+
+
+# another task than classification
+
+
+def test_a_board_of_another_task_has_its_names_digits_and_direction() -> None:
+    rows = [
+        {name: value / 100 if name in ("mean", "std", "ci", "delta", "delta_ci") and value else value
+         for name, value in (row | {"task": TASK_NAME}).items()}
+        for row in made.board_rows()
+    ]  # fmt: skip
+    board = boards(rows, {TASK_NAME: REGRESSION})[0]
+    assert b.title(board, 0, 1, False).endswith("test rmse, mean±std (n) (lower is better)")
+    lines = b.method_rows(board, Boards((board,)))
+    wide = b.board_columns(board, wide=True, delta=False)
+    assert wide[1].cell(lines[1]) == Cell("0.9290±0.0021 (3)★", "good", "+0.0040")
+    assert wide[1].width >= len("0.9290±0.0021 (2/3)≈!")
+    narrow = b.board_columns(board, wide=False, delta=True)
+    assert narrow[1].cell(lines[1]).text == "+0.0040★"
+    said = " ".join(b.cell_text(lines[1], 0.5, lines[1].cells[0.5], ()))
+    assert "0.9290 ± 0.0021 (n 3)" in said
+    assert "95 % [0.9238, 0.9342]" in said
+
+
+def test_a_trial_of_another_task_shows_what_that_measures() -> None:
+    view = made.trial("lr-rewind", 0)
+    spec = {view.path[0]: {"task": TASK_NAME}}
+    log = [
+        {"type": "begin", "rmse_start": 0.5},
+        {"type": "epoch", "epoch": 1, "step": 250, "rmse": 0.25, "r2": 0.5, "attempt": 1},
+        {"type": "done", "rmse": 0.2, "steps": 250, "seconds": 1.0, "flag": None},
+    ]
+    detail = detail_of(view, {view.path[0]: log}, spec, tasks={TASK_NAME: REGRESSION})
+    assert (detail.last, detail.dense) == (0.25, 0.2)
+    assert list(detail.curves.values()) == [
+        "test rmse", "test loss", "training loss", "rate", "test r2",
+    ]  # fmt: skip
+    texts = [line.text for line in detail.log]
+    assert texts[0].endswith("starts from rmse 0.5000")
+    assert texts[1].startswith("epoch 1  rmse 0.2500")
+    assert texts[2].startswith("done: rmse 0.2000")

@@ -70,7 +70,7 @@ def test_the_cursor_keeps_its_place_where_its_row_is_gone() -> None:
         snapshot = made.busy()
         await ui.change(replace(snapshot, queue=(*snapshot.queue[:2], *snapshot.queue[3:])))
         assert table.cursor == 2
-        assert table.item.view.trial == snapshot.queue[3].trial
+        assert table.item.view.trial.id == snapshot.queue[3].trial
 
     ui.play(story)
 
@@ -85,9 +85,9 @@ def test_sorting_by_keys_and_by_the_heading() -> None:
         for _ in range(names.index("seed") + 1):
             await ui.press("full_stop")
         assert table.sort_column == "seed"
-        assert [item.view.seed for item in table.rows] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+        assert [item.view.trial.seed for item in table.rows] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
         await ui.press("r")
-        assert [item.view.seed for item in table.rows][:3] == [2, 2, 2]
+        assert [item.view.trial.seed for item in table.rows][:3] == [2, 2, 2]
         assert "by SEED ↓" in ui.text()
         table.sort_by(None)
         assert rows(ui, "trials") == natural
@@ -230,7 +230,7 @@ def test_the_leaderboard_says_that_it_reads_until_it_has() -> None:
 
 def test_cancelling_a_shared_stage_says_how_many_trials_need_it() -> None:
     snapshot = made.busy()
-    wanted = [view.trial for view in snapshot.trials if view.labels["strategy"] == "weight-rewind"]
+    wanted = [view.trial.id for view in snapshot.trials if view.trial.strategy == "weight-rewind"]
     shared = replace(snapshot.running[0], trials=tuple(wanted))
     ui = Harness(replace(snapshot, running=(shared,)))
 
@@ -250,7 +250,7 @@ def test_hold_release_retry_priority_drain_and_stop() -> None:
     async def story(ui: Harness) -> None:
         table = ui.table("trials")
         table.focus()
-        first = table.item.view.trial
+        first = table.item.view.trial.id
         await ui.press("h")
         await ui.press("plus", "minus")
         held = next(i for i, item in enumerate(table.rows) if item.view.state == "held")
@@ -261,7 +261,7 @@ def test_hold_release_retry_priority_drain_and_stop() -> None:
             Request("hold", (first,)),
             Request("priority", (first,), change=1),
             Request("priority", (first,), change=-1),
-            Request("release", (table.item.view.trial,)),
+            Request("release", (table.item.view.trial.id,)),
         ]
         assert "nothing to retry" in ui.text()
         ui.requests.clear()
@@ -281,7 +281,7 @@ def test_failures_are_listed_and_retried() -> None:
         assert [item.view.state for item in ui.table("trials").rows] == ["failed", "cancelled"]
         assert all(item.view.kind == "stage_failed" for item in ui.table("events").rows)
         await ui.press("R")
-        assert ui.requests == [Request("retry", (ui.table("trials").item.view.trial,))]
+        assert ui.requests == [Request("retry", (ui.table("trials").item.view.trial.id,))]
 
     ui.play(story)
 
@@ -372,7 +372,7 @@ def test_copying_goes_to_the_clipboard_and_says_so() -> None:
     async def story(ui: Harness) -> None:
         ui.table("trials").focus()
         await ui.press("y", "enter")
-        assert ui.app.clipboard == ui.table("trials").item.view.trial
+        assert ui.app.clipboard == ui.table("trials").item.view.trial.id
         assert "Copied trial" in ui.text()
         names = [name for name, _ in ui.view.copies()]
         assert "row as TSV" in names
@@ -380,7 +380,7 @@ def test_copying_goes_to_the_clipboard_and_says_so() -> None:
         table = dict(ui.view.copies())["table as TSV"]
         assert len(table.splitlines()) == 10
         await ui.press("y", "up", "enter")
-        assert ui.app.to_print == [ui.table("trials").item.view.trial]
+        assert ui.app.to_print == [ui.table("trials").item.view.trial.id]
 
     ui.play(story)
 

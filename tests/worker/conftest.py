@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,14 @@ import pytest
 from prunectl.ml.network_summary import check
 from prunectl.plan.expand import Expansion, expand
 from prunectl.plan.load import loads
-from prunectl.spec.key import spec_to_dict
 from prunectl.spec.stage import Stage
-from prunectl.store.files import write_json
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.journal import Record, read
+from prunectl.store.records.base import read_record
+from prunectl.store.records.result import Result
 from prunectl.worker.checkpoint import load_masks, load_state
 from prunectl.worker.run import StageControl, run
 from prunectl.worker.trainer_cache import TrainerCache
+from tests.support.records import as_dict, events, write_spec
 from tests.support.tiny_plans import tiny_plan
 
 TINY = tiny_plan(
@@ -53,7 +52,7 @@ class Laboratory:
         return next(t.path for t in self.plan.trials if t.strategy == strategy and t.seed == seed)
 
     def write(self, key: str, spec: Stage | None = None) -> None:
-        write_json(self.paths.stage(key).spec, spec_to_dict(spec or self.spec(key)))
+        write_spec(self.paths, key, spec or self.spec(key))
 
     def run(
         self, key: str, spec: Stage | None = None, *, keep: tuple[int, ...] = (0, 7)
@@ -71,12 +70,15 @@ class Laboratory:
         return [self.run(key) for key in self.path(strategy)]
 
     def result(self, key: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.paths.stage(key).result.read_text())
-        return found
+        """The fields of its result, and its metrics beside them."""
+        found = as_dict(read_record(self.paths.stage(key).result, Result))
+        return {**found["metrics"], **found}
 
-    def events(self, key: str, kind: str = "") -> list[Record]:
-        records, _ = read(self.paths.stage(key).events)
-        return [record for record in records if kind in ("", record["type"])]
+    def events(self, key: str, kind: str = "") -> list[dict[str, Any]]:
+        """The records of its log, of one type or all, with their metrics beside the other fields."""
+        records = events(self.paths.stage(key).events)
+        found = [{**record.get("metrics", {}), **record} for record in records]
+        return [record for record in found if kind in ("", record["type"])]
 
     def final(self, key: str) -> Any:
         return load_state(self.paths.stage(key).final)

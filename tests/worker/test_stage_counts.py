@@ -11,7 +11,7 @@ import torch
 
 from prunectl.ml.datasets.registry import describe
 from prunectl.ml.training.trainer import Trainer
-from prunectl.spec.key import spec_to_dict, stage_key
+from prunectl.spec.key import stage_key
 from prunectl.spec.lr_schedule import constant
 from prunectl.spec.settings import (
     AugmentSettings,
@@ -23,12 +23,12 @@ from prunectl.spec.settings import (
     TrainSettings,
 )
 from prunectl.spec.stage import Mask, Stage, Weights
-from prunectl.store.files import write_json
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.journal import read
 from prunectl.worker.checkpoint import load_state
 from prunectl.worker.run import StageControl, run
 from prunectl.worker.trainer_cache import TrainerCache
+from tests.support.records import events as read
+from tests.support.records import spec_json, write_json
 
 OPTIONS = (("classes", 4), ("height", 8), ("test", 40), ("train", 96), ("width", 8))
 EPOCH = 3
@@ -72,7 +72,7 @@ def begin(
 ) -> Iterator[bool]:
     folder = paths.stage(stage_key(spec))
     folder.folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder.spec, spec_to_dict(spec))
+    write_json(folder.spec, spec_json(spec))
     return run(stage_key(spec), paths, trainers, control or StageControl())
 
 
@@ -87,7 +87,7 @@ def counts(root: Path, trials: int) -> dict[str, int]:
     for spec in specs:
         finish(begin(paths, trainers, spec))
     folders = [paths.stage(stage_key(spec)) for spec in specs]
-    records = [record for folder in folders for record in read(folder.events)[0]]
+    records = [record for folder in folders for record in read(folder.events)]
     return {
         "steps": sum(r["steps"] for r in records if r["type"] == "done"),
         "records": len(records),
@@ -128,7 +128,7 @@ def test_an_epoch_writes_one_record_and_no_file(tmp_path: Path, epochs: int) -> 
         for path in (folder.spec, folder.events, folder.result, folder.final, folder.lock)
         if path.exists()
     )
-    kinds = [record["type"] for record in read(folder.events)[0]]
+    kinds = [record["type"] for record in read(folder.events)]
     assert kinds == ["start", "begin", *["epoch"] * epochs, "done"]
 
 
@@ -170,7 +170,7 @@ def test_emulated_bf16_is_noted_and_computed_all_the_same(
     spec = dense(0, 1, "bf16")
     paths, trainers = StorePaths(tmp_path), TrainerCache(tmp_path, "cpu")
     finish(begin(paths, trainers, spec))
-    notes = [r["text"] for r in read(paths.stage(stage_key(spec)).events)[0] if r["type"] == "note"]
+    notes = [r["text"] for r in read(paths.stage(stage_key(spec)).events) if r["type"] == "note"]
     assert notes == ["bf16 is emulated"]
     assert "bf16 is emulated" in capsys.readouterr().err
 
@@ -183,5 +183,5 @@ def test_a_step_that_could_not_be_recorded_is_noted(
     spec = dense(0)
     paths = StorePaths(tmp_path)
     finish(begin(paths, TrainerCache(tmp_path, "cpu"), spec))
-    notes = [r["text"] for r in read(paths.stage(stage_key(spec)).events)[0] if r["type"] == "note"]
+    notes = [r["text"] for r in read(paths.stage(stage_key(spec)).events) if r["type"] == "note"]
     assert notes == ["steps run eagerly, not as CUDA graphs: why"]

@@ -11,10 +11,11 @@ import pytest
 
 from prunectl.errors import StoreBusy
 from prunectl.store import gc
-from prunectl.store.files import write_json
 from prunectl.store.locks import Lock
+from prunectl.store.records.plan import write_study
 from prunectl.store.verify import Verdict, verify
 from prunectl.worker.checkpoint import save_masks
+from tests.support.records import write_json
 
 Make = Callable[..., Any]
 
@@ -23,7 +24,7 @@ Make = Callable[..., Any]
 def lab(laboratory: Make) -> Any:
     """A dense stage and two iterations of weight rewinding from it, with their plan."""
     made = laboratory('grid.strategy=["weight-rewind"]')
-    write_json(made.paths.plan(made.plan.digest), made.plan.record() | {"created": 0.0})
+    write_study(made.paths, made.plan.study())
     dense, *others = made.path("weight-rewind")[:3]
     made.run(dense)
     for key in others:
@@ -64,7 +65,7 @@ def test_a_result_that_contradicts_its_files_is_found(lab: Any) -> None:
     result = lab.result(key)
     write_json(files.result, result | {"kept": result["kept"] + 1})
     assert any("weights are kept, the mask" in text for text in problems(lab))
-    write_json(files.result, result | {"accuracy": 12.5})
+    write_json(files.result, result | {"score": 12.5})
     assert any("accuracy in result.json is not that of the last epoch" in t for t in problems(lab))
     write_json(files.result, result | {"epochs": 99})
     assert any("counts 99 epochs" in text for text in problems(lab))

@@ -14,7 +14,7 @@ from prunectl.ml.datasets.images import Images, Streamed
 from prunectl.ml.datasets.registry import ensure
 from prunectl.plan.expand import expand
 from prunectl.plan.load import loads
-from prunectl.spec.key import spec_to_dict
+from tests.support.records import spec_json
 
 from .conftest import Laboratory
 
@@ -91,7 +91,7 @@ def test_where_the_folder_lies_is_no_part_of_a_stage(folder: Path, tmp_path: Pat
     after = expand(loads(text(moved)), None)
     assert before.stages.keys() == after.stages.keys()
     for spec in after.stages.values():
-        assert str(tmp_path) not in str(spec_to_dict(spec))
+        assert str(tmp_path) not in str(spec_json(spec))
     (moved / "train/dark/8.jpg").unlink()
     assert not before.stages.keys() & expand(loads(text(moved)), None).stages.keys()
 
