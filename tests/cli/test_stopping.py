@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from prunectl.store.paths import StagePaths, StorePaths
-from prunectl.store.records.journal import read
 from prunectl.store.verify import verify
 from tests.cli.conftest import TINY, prunectl
 from tests.support.records import events as read
