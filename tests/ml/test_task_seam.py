@@ -161,6 +161,21 @@ def test_a_recorded_step_is_the_step() -> None:
     assert plain.evaluate("test") == recorded.evaluate("test")
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_graphs_replay_the_step() -> None:
+    made = [
+        Trainer(NETWORK, SETTINGS, images(), "cuda", "regression", graphs=graphs)
+        for graphs in (True, False)
+    ]
+    for each in made:
+        each.initialise(0, 0)
+        train(each, 20)
+    assert [each.mode for each in made] == ["graph", "eager"]
+    assert made[0].metrics() == made[1].metrics()
+    assert made[0].evaluate("test") == made[1].evaluate("test")
+
+
 def test_image_files_may_have_targets_of_any_task(tmp_path: Path, returning: Any) -> None:
     """Held in memory and streamed alike, with what is held out taken from both."""
     image_maker.write_images(tmp_path, train=9, test=5)
