@@ -269,7 +269,7 @@ class Loader:
 
     def _put_log(self, found: LogRows) -> None:
         self._put("events", rows.EVENT, found.events.values())
-        self._put("epochs", ("stage", "epoch", *rows.EPOCH, "time"), found.epochs.values())
+        self._put("epochs", rows.EPOCH_COLUMNS, found.epochs.values())
         self._put("layers", rows.LAYER, found.layers.values())
         self._put("rates", ("stage", "first_step", "lr"), found.rates.values())
 
