@@ -27,7 +27,7 @@ from prunectl.spec.settings import NetworkSettings, PruneSettings
 
 
 class NetworkMisfit(PrunectlError):
-    """A network that cannot take the data's images or has not the outputs for its task."""
+    """A network that cannot take the data's images or does not give the outputs asked for."""
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class ImageSplits:
     test_images: Tensor | ImageFiles
     test_targets: Tensor
     classes: int
-    """Outputs of a network for it."""
+    """Outputs of a network."""
     validation_images: Tensor | ImageFiles | None = None
     validation_targets: Tensor | None = None
     train_files: ImageFiles | None = None

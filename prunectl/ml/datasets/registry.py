@@ -36,7 +36,7 @@ class Description:
     shape: Shape
     """Channels, height, width."""
     classes: int
-    """Outputs of a network for it; classes where the task is to tell them apart."""
+    """Outputs of a network; classes where the task is to tell those apart."""
     train: int
     """Images to train on, before any are held out for validation."""
     test: int
