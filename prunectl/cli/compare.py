@@ -9,7 +9,7 @@ import typer
 from prunectl.cli.support.fresh_results import results_of
 from prunectl.cli.support.options import Publication, StoreOption, TableFormat
 from prunectl.cli.support.tables import console, table
-from prunectl.results.text import signed
+from prunectl.text import signed
 
 if TYPE_CHECKING:  # results.compare imports DuckDB
     from rich.table import Table

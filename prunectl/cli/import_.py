@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from prunectl.cli.support.fresh_results import bring_up_to_date
 from prunectl.cli.support.options import StoreOption
 from prunectl.cli.support.terminal import narrate
 from prunectl.store.paths import StorePaths
@@ -21,12 +22,10 @@ def import_(
 ) -> None:
     """Take in a study from another store: what is done here already stays as it is."""
     from prunectl.store.archive import import_study
-    from prunectl.store.db import ingest
 
     paths = StorePaths.locate(store)
     imported = import_study(folder, paths)
     for note in imported.notes:
         narrate(note)
     narrate(f"{imported.plan}: {imported.stages} stages taken, {imported.known} were here already")
-    if ingest.ingest(paths).busy:
-        narrate("results.duckdb is held by another program; it will catch up")
+    bring_up_to_date(paths)

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prunectl.cli.support.background import background, on_terminal
+from prunectl.cli.support.fresh_results import bring_up_to_date
 from prunectl.cli.support.options import DataOption, SetOption, SlotsOption, StoreOption
 from prunectl.cli.support.terminal import leave_if_closed, narrate
-from prunectl.errors import ExitCode, PrunectlError, StoreError
+from prunectl.errors import ExitCode, PrunectlError
+from prunectl.spec.state import State
+from prunectl.store import narration
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.plan import write_plans
 from prunectl.store.records.provenance import write_run
@@ -199,19 +202,17 @@ def _watch(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
         return
     _print_rank(paths, expansions)
     counts = Watcher(paths).snapshot().counts
-    if counts.get("failed") or counts.get("blocked"):
+    if counts.get(State.FAILED) or counts.get(State.BLOCKED):
         raise typer.Exit(ExitCode.TRIAL_FAILED)
 
 
 def _report_all_done(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
-    from prunectl.store.db.ingest import ingest
-
-    ingest(paths)
     for expansion in expansions:
         narrate(
             f"{expansion.plan.content.name}: all {len(expansion.trials)} trials are done "
             f"({len(expansion.stages)} stages in {paths.root})"
         )
+    bring_up_to_date(paths)
     _print_rank(paths, expansions)
 
 
@@ -252,14 +253,8 @@ def _schedule(
 
 def _report(paths: StorePaths, expansions: Sequence[Expansion], outcome: Outcome) -> None:
     """Print the ranked table and what went wrong, and exit with the code that says so."""
-    from prunectl.store.db.ingest import ingest
-
     leave_if_closed()
-    try:
-        if ingest(paths).busy:
-            narrate("results.duckdb is held by another program: it may be behind")
-    except StoreError as error:
-        narrate(f"results.duckdb is behind: {error}")
+    bring_up_to_date(paths)
     _print_rank(paths, expansions)
     counts = ", ".join(f"{count} {state}" for state, count in outcome.trials.items() if count)
     narrate(f"trials: {counts}")
@@ -281,7 +276,7 @@ def _report(paths: StorePaths, expansions: Sequence[Expansion], outcome: Outcome
 
 def _report_failure(paths: StorePaths, failure: Failure) -> None:
     """Print the first failure: its traceback, the end of its worker's log, and how full its device was."""
-    narrate(f"first failure: {failure.reason}: {failure.message}")
+    narrate(f"first failure: {narration.failure(failure.reason, failure.message)}")
     if failure.log:
         narrate("the last lines of its worker's log:")
         for line in failure.log.splitlines()[-LOG_LINES:]:

@@ -14,9 +14,9 @@ import typer
 
 from prunectl.cli.support.options import SetOption, SlotsOption, StoreOption
 from prunectl.cli.support.tables import console, print_json, table
-from prunectl.results.text import DASH, duration, size
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.result import Result
+from prunectl.text import DASH, duration, size
 
 if TYPE_CHECKING:  # the plan's models and the scheduler take 0.5 s to import
     from prunectl.plan.expand import Expansion

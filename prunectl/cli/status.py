@@ -10,8 +10,10 @@ import typer
 from prunectl.cli.support.options import StoreOption
 from prunectl.cli.support.tables import console, print_json, table
 from prunectl.errors import StoreError
-from prunectl.results.text import DASH, duration
+from prunectl.spec.state import State
+from prunectl.store import narration
 from prunectl.store.paths import StorePaths
+from prunectl.text import DASH, duration
 
 if TYPE_CHECKING:  # reading a store takes 0.1 s to import, which `--help` must not pay
     from prunectl.monitor.snapshot import RunningView, SchedulerView, Snapshot
@@ -56,11 +58,12 @@ def _print(snapshot: Snapshot) -> None:
         headings = ("running", "progress", "score", "device", "left")
         out.print(table(headings, (_running(stage) for stage in snapshot.running)))
     for failure in snapshot.failures[:SHOWN]:
-        out.print(f"failed {failure.key[:8]}: {failure.reason}: {failure.message}", markup=False)
+        what = narration.failure(failure.reason, failure.message)
+        out.print(f"failed {failure.key[:8]}: {what}", markup=False)
     for plan in snapshot.plans:
         if plan.stopped:
             out.print(f"{plan.name}: {plan.stopped}", markup=False)
-    unfinished = snapshot.counts.get("interrupted", 0) + snapshot.counts.get("waiting", 0)
+    unfinished = sum(snapshot.counts.get(s, 0) for s in (State.INTERRUPTED, State.WAITING))
     if not snapshot.scheduler.alive and unfinished:
         out.print("to go on: prunectl run PLAN, with the same --store")
 

@@ -11,8 +11,8 @@ import typer
 from prunectl.cli.support.options import StoreOption
 from prunectl.cli.support.terminal import narrate
 from prunectl.errors import ControlError, ExitCode, StoreBusy
-from prunectl.results.text import plural, size
 from prunectl.store.paths import StorePaths
+from prunectl.text import plural, size
 
 app = typer.Typer(help="The folder of results itself.", no_args_is_help=True, rich_markup_mode=None)
 

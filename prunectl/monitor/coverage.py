@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from prunectl.monitor.snapshot import CoverageView
 from prunectl.monitor.state import Change, StoreState
+from prunectl.spec.state import State
 from prunectl.spec.trial import Trial
 
 Group = tuple[str, tuple[tuple[str, str], ...], str]
@@ -57,8 +58,8 @@ class Coverage:
             plan=group[0],
             labels=dict(group[1]),
             sparsity=group[2],
-            done=states.count("done"),
+            done=states.count(State.DONE),
             total=len(states),
-            running=states.count("running"),
+            running=states.count(State.RUNNING),
             failed=sum(failed) if failures else 0,
         )

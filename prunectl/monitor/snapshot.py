@@ -1,8 +1,6 @@
 """Frozen values that describe a store at one moment, for viewers.
 
-Times are Unix seconds, durations seconds, memory bytes. States are the words `waiting`,
-`held`, `running`, `done`, `failed`, `blocked`, `cancelled`, and `interrupted`: begun, not done, and no worker
-is running it.
+Times are Unix seconds, durations seconds, memory bytes. States are those of `spec.state`.
 """
 
 from __future__ import annotations
@@ -10,21 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from prunectl.spec.state import State
 from prunectl.spec.task import CLASSIFICATION, Metric
 from prunectl.spec.trial import Trial
 from prunectl.store.records.events import Epoch
 from prunectl.store.records.heartbeat import DeviceBeat
-
-STATES = (
-    "waiting",
-    "held",
-    "running",
-    "done",
-    "failed",
-    "blocked",
-    "cancelled",
-    "interrupted",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +75,7 @@ class TrialView:
     """A trial of a plan, and how far it is."""
 
     trial: Trial
-    state: str
+    state: State
     iteration: int
     """Of the first stage that is not done; the last one where all are."""
     steps: int
@@ -159,7 +147,7 @@ class PlanView:
     digest: str
     active: bool
     """The live scheduler runs it."""
-    counts: Mapping[str, int]
+    counts: Mapping[State, int]
     """Trials by state."""
     stages: int
     stages_done: int
@@ -177,7 +165,7 @@ class Snapshot:
     store: str
     scheduler: SchedulerView
     plans: tuple[PlanView, ...] = ()
-    counts: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[State, int] = field(default_factory=dict)
     """Trials by state: of the plans that the live scheduler runs, or of all where none is running."""
     devices: tuple[DeviceBeat, ...] = ()
     """Of the live scheduler."""

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 
 from prunectl.errors import StoreError
 from prunectl.spec.key import Spec
+from prunectl.spec.state import State
 from prunectl.spec.study import Study
 from prunectl.spec.task import CLASSIFICATION, Metric
 from prunectl.spec.trial import Trial
 from prunectl.store.locks import is_held
-from prunectl.store.paths import StageState, StorePaths, stage_state
+from prunectl.store.paths import StorePaths, stage_state
 from prunectl.store.records.base import LogRecord, read_record
 from prunectl.store.records.events import Epoch, read_events
 from prunectl.store.records.heartbeat import HeartbeatRecord, read_heartbeat
@@ -105,7 +106,7 @@ class StoreState:
         """A scheduler holds the store."""
         self.heartbeat = HeartbeatRecord()
         """The last one, also of a scheduler that is gone."""
-        self.states: dict[str, StageState] = {}
+        self.states: dict[str, State] = {}
         """Of the stages that are not waiting."""
         self.tails: dict[str, LogTail] = {}
         """Of the stages that are running."""
@@ -183,7 +184,7 @@ class StoreState:
         # Also what runs without a record: the log of a scheduler that was killed ends in `dispatched`.
         candidates |= self.running | self.history.dispatched
         candidates |= set(self.heartbeat.running)
-        candidates = {key for key in candidates if self.states.get(key) != "done"}
+        candidates = {key for key in candidates if self.states.get(key) is not State.DONE}
         if not 0 <= now - self._scanned <= RESCAN_SECONDS:
             self._scanned = now
             # Results can be removed, by hand or by garbage collection; only this scan notices.
@@ -191,13 +192,13 @@ class StoreState:
         stages = self.paths.stages
         running = set()
         for key in candidates:
-            before = self.states.pop(key, "waiting")
+            before = self.states.pop(key, State.WAITING)
             state = stage_state(f"{stages}/{key}")
-            if state != "waiting":
+            if state is not State.WAITING:
                 self.states[key] = state
-            if state != before:
+            if state is not before:
                 change.stages.add(key)
-            if state == "running":
+            if state is State.RUNNING:
                 running.add(key)
         self.tails = {key: self.tails.get(key) or LogTail() for key in running}
 

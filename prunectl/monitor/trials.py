@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from prunectl.monitor.snapshot import TrialView
 from prunectl.monitor.state import Change, StoreState
+from prunectl.spec.state import State, asked_of, trial_state
 from prunectl.spec.study import Study
 from prunectl.spec.trial import Trial
+from prunectl.store.narration import failure
+from prunectl.store.records.scheduler_log import StageFailed
 
 
 class TrialViews:
@@ -17,6 +22,8 @@ class TrialViews:
         """By plan and trial."""
         self._in_heartbeat: set[str] = set()
         """Trials that the last heartbeat had an estimate or a place in the queue for."""
+        self._failed_replays: dict[str, StageFailed] = {}
+        """By trial, the failure of a replay that it needs; its path has only the plan's own stages."""
 
     def update(self, change: Change) -> tuple[TrialView, ...]:
         """Compute anew what the change concerns. Returns all trials of the current plans."""
@@ -30,6 +37,12 @@ class TrialViews:
         self._in_heartbeat = in_heartbeat
         if change.everything:
             self._views.clear()
+            self._failed_replays = {
+                trial: record
+                for key, record in store.history.failures.items()
+                if key not in store.trials_of
+                for trial in store.trial_ids(key)
+            }
         views: dict[tuple[str, str], TrialView] = {}
         for study in store.studies:
             for trial in study.trials:
@@ -41,10 +54,10 @@ class TrialViews:
 
     def _trial(self, study: Study, trial: Trial) -> TrialView:
         store, beat, path = self._store, self._store.beat, trial.path
-        done = [store.states.get(key) == "done" for key in path]
+        done = [store.states.get(key) is State.DONE for key in path]
         iteration = done.index(False) if not all(done) else len(path)
         complete = iteration == len(path)
-        state, reason = ("done", "") if complete else self._state(study, trial, iteration)
+        state = State.DONE if complete else self._state(study, trial, path[iteration:])
         steps = sum(
             store.steps.get(key, 0) for key, is_done in zip(path, done, strict=True) if is_done
         )
@@ -58,33 +71,52 @@ class TrialViews:
             steps=sum(store.steps.get(key, 0) for key in path),
             steps_done=steps,
             priority=store.history.priority.get(trial.id, 0),
-            reason=reason,
+            reason=self._reason(state, study, trial, iteration),
             eta=None if complete else beat.eta.trials.get(trial.id),
         )
 
-    def _state(self, study: Study, trial: Trial, iteration: int) -> tuple[str, str]:
-        """Compute the state of a trial that is not done; also the reason, in words."""
+    def _state(self, study: Study, trial: Trial, rest: Iterable[str]) -> State:
+        """Return the state of a trial that is not done; `rest` begins with the first stage that is not."""
+        history = self._store.history
+        path = {self._own_state(key) for key in rest}
+        if trial.id in self._failed_replays:
+            path.add(State.FAILED)
+        asked = asked_of(
+            cancelled=trial.id in history.cancelled,
+            stopped=history.is_stopped(study.digest, trial.id),
+            held=trial.id in history.held,
+        )
+        return trial_state(path, asked)
+
+    def _own_state(self, key: str) -> State:
+        """Return the stage's state by its files and the scheduler's log, whatever is asked of its trials."""
+        store = self._store
+        state = store.states.get(key, State.WAITING)
+        if state in (State.DONE, State.RUNNING):
+            return state
+        if key in store.history.failures:
+            return State.FAILED
+        return (
+            State.WAITING if store.alive else state
+        )  # a live scheduler goes on with what was begun
+
+    def _reason(self, state: State, study: Study, trial: Trial, iteration: int) -> str:
+        """Describe in words why the trial is in the state; "" where that says it."""
         store, history = self._store, self._store.history
-        rest = trial.path[iteration:]
-        if trial.id in history.cancelled:
-            return "cancelled", "cancelled"
-        # Before running: a path with a failed stage will not end, whatever of it still runs.
-        for key in rest:
-            if key in history.failures:
-                record = history.failures[key]
-                return "failed", f"{record.reason}: {record.message}".rstrip(": ")
-        if any(key in store.running for key in rest):
-            return "running", ""
-        if study.digest in history.stopped:
-            return "blocked", history.stopped[study.digest]
-        if trial.id in history.held:
-            return "held", "held"
-        if not store.alive:
-            begun = any(store.states.get(key) == "begun" for key in rest)
-            return ("interrupted" if begun else "waiting"), "no scheduler is running"
-        if study.digest not in store.beat.plans:
-            return "waiting", "not queued"
-        return "waiting", self._waits_for(rest[0], study)
+        match state:
+            case State.DONE | State.RUNNING:
+                return ""
+            case State.FAILED:
+                failures = [history.failures[key] for key in trial.path if key in history.failures]
+                record = (failures or [self._failed_replays[trial.id]])[0]
+                return failure(record.reason, record.message)
+            case State.BLOCKED:
+                return history.stopped[study.digest]
+            case State.WAITING if store.alive and study.digest in store.beat.plans:
+                return self._waits_for(trial.path[iteration], study)
+            case State.WAITING | State.INTERRUPTED:
+                return "not queued" if store.alive else "no scheduler is running"
+        return state.value
 
     def _waits_for(self, key: str, study: Study) -> str:
         store = self._store

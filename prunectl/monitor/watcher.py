@@ -25,12 +25,14 @@ from prunectl.monitor.snapshot import (
 )
 from prunectl.monitor.state import Change, LogTail, StoreState
 from prunectl.monitor.trials import TrialViews
+from prunectl.spec.state import State
 from prunectl.spec.study import Study
 from prunectl.spec.task import CLASSIFICATION
+from prunectl.store.narration import QUIET, describe
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.base import LogRecord
 from prunectl.store.records.heartbeat import HeartbeatRecord, RunningBeat
-from prunectl.store.records.scheduler_log import QUIET, describe, kind
+from prunectl.store.records.scheduler_log import kind
 
 QUEUE = 500
 """Trials of the queue that a snapshot lists."""
@@ -83,7 +85,7 @@ class Watcher:
     def _build(self, now: float, change: Change) -> Snapshot:
         store = self.store
         trials = self._trials.update(change)
-        by_plan: dict[str, Counter[str]] = {study.name: Counter() for study in store.studies}
+        by_plan: dict[str, Counter[State]] = {study.name: Counter() for study in store.studies}
         for view in trials:
             by_plan[view.trial.plan][view.state] += 1
         if change.everything:
@@ -126,14 +128,14 @@ class Watcher:
             eta=beat.eta.end if alive else None,
         )
 
-    def _plan(self, study: Study, counts: Counter[str], change: Change) -> PlanView:
+    def _plan(self, study: Study, counts: Counter[State], change: Change) -> PlanView:
         store = self.store
         # Counted anew only where a stage changed: over 50,000 stages it takes 20 ms, twice a second.
         if study.digest not in self._done or not study.stages.keys().isdisjoint(change.stages):
             done = [
                 stage.steps
                 for key, stage in study.stages.items()
-                if store.states.get(key) == "done"
+                if store.states.get(key) is State.DONE
             ]
             self._done[study.digest] = len(done), sum(done)
         stages_done, steps_done = self._done[study.digest]
@@ -203,7 +205,7 @@ class Watcher:
                 time=record.time,
             )
             for key, record in self.store.history.failures.items()
-            if self.store.states.get(key) != "done"
+            if self.store.states.get(key) is not State.DONE
         )
 
     def _event(self, record: LogRecord) -> EventView:
@@ -217,11 +219,13 @@ class Watcher:
 def _queue(trials: Iterable[TrialView], beat: HeartbeatRecord) -> tuple[QueuedView, ...]:
     order = {key: place for place, key in enumerate(beat.queue.next)}
     seconds = beat.eta.stages
-    waiting = [view for view in trials if view.state in ("waiting", "held", "interrupted")]
+    waiting = [
+        view for view in trials if view.state in (State.WAITING, State.HELD, State.INTERRUPTED)
+    ]
     last = len(order)
     waiting.sort(
         key=lambda view: (
-            view.state == "held",
+            view.state is State.HELD,
             order.get(view.trial.path[view.iteration], last),
             -view.priority,
         )

@@ -20,7 +20,7 @@ from typing import Literal
 
 from prunectl.results.samples import Sample
 from prunectl.results.statistics import interval, largest_compression
-from prunectl.results.text import signed
+from prunectl.text import signed
 
 Verdict = Literal["holds", "does not hold", "not enough data"]
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from prunectl.errors import PrunectlError
-from prunectl.results.text import finite, plural
 from prunectl.store.db.query import Result, write_parquet
 from prunectl.store.files import write_text
+from prunectl.text import finite, plural
 
 DIGITS = 6
 """Significant digits of floats in Markdown, in LaTeX and on the terminal."""

@@ -13,11 +13,11 @@ from typing import Any, TypedDict, Unpack
 from prunectl.errors import ControlError, nearest
 from prunectl.results import metrics
 from prunectl.results.formats import text_table
-from prunectl.results.text import DASH, signed
 from prunectl.spec.task import Metric, TaskMetrics, metrics_of
 from prunectl.store.db import query
 from prunectl.store.db.query import Result
 from prunectl.store.paths import StorePaths
+from prunectl.text import DASH, signed
 
 ROW_LABELS = ("strategy", "criterion", "scope", "granularity", "retrain")
 BOARD_LABELS = ("plan", "network", "dataset", "recipe", "schedule")

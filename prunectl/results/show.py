@@ -14,8 +14,9 @@ import msgspec
 
 from prunectl.errors import StoreError
 from prunectl.results.metrics import trial_metrics
+from prunectl.spec.state import State
 from prunectl.spec.task import Metric
-from prunectl.store.paths import StageState, StorePaths, stage_state
+from prunectl.store.paths import StorePaths, stage_state
 from prunectl.store.records.base import Found, read_record
 from prunectl.store.records.plan import FoundTrial, find_trial
 from prunectl.store.records.provenance import RunRecord
@@ -29,7 +30,7 @@ class StageFacts:
     iteration: int
     stage: str
     target_sparsity: str
-    state: StageState
+    state: State
     result: Result | None
     """None where the stage is not done."""
 

@@ -12,12 +12,12 @@ from prunectl.results import metrics
 from prunectl.results.formats import text_table, typed_table
 from prunectl.results.leaderboard import BOARD_LABELS, Board, BoardRow
 from prunectl.results.statistics import PERCENTAGE_LOSSES, largest_compression, losses
-from prunectl.results.text import DASH
 from prunectl.results.ties import BySeed, Record, record
 from prunectl.spec.task import Metric
 from prunectl.store.db import query
 from prunectl.store.db.query import Result
 from prunectl.store.paths import StorePaths
+from prunectl.text import DASH
 
 NO_LOSS = "no loss"
 """Heading of the largest compression that is as good as dense."""

@@ -9,16 +9,18 @@ from pathlib import Path
 
 from prunectl.errors import DiskError, StoreError
 from prunectl.scheduler.device_pool import DevicePool
+from prunectl.scheduler.eta import Pace
 from prunectl.scheduler.executors.local import WorkerPool
 from prunectl.scheduler.executors.worker_process import WorkerProcess
 from prunectl.scheduler.failures import Failures, reported_failure, worker_loss, write_failure
-from prunectl.scheduler.items import Item, State
+from prunectl.scheduler.items import Item
 from prunectl.scheduler.log import SchedulerLog
 from prunectl.scheduler.outcome import Failure
 from prunectl.scheduler.plans import Plans
 from prunectl.scheduler.queue import Queue
 from prunectl.scheduler.timeouts import Timeouts
 from prunectl.spec.key import Spec
+from prunectl.spec.state import State
 from prunectl.store.files import DISK_ERRNOS, write_text
 from prunectl.store.locks import is_held
 from prunectl.store.paths import StorePaths
@@ -37,30 +39,19 @@ class RunningStage:
     attempt: int
     since: float
     """Unix seconds."""
-    steps: int
-    step: int = 0
+    pace: Pace
     loss: float | None = None
     score: float | None = None
     recall_deadline: float | None = None
     """Monotonic time at which a worker that was asked to leave the stage is killed."""
-    first_beat: tuple[float, int] | None = None
-    """(monotonic time, step) of the first beat: its speed is measured from there."""
     log_size: int = 0
     """Bytes of its event log that the database was told of."""
 
     def beat(self, progress: Progress) -> None:
         """Take over what the worker reports."""
-        self.step = progress.step or 0
-        self.steps = progress.steps or self.steps
+        steps = progress.steps or self.pace.steps
+        self.pace.beat(time.monotonic(), progress.step or 0, steps)
         self.loss, self.score = progress.loss, progress.score
-        if self.first_beat is None:
-            self.first_beat = time.monotonic(), self.step
-
-    def seconds_left(self, per_step: float | None) -> float | None:
-        """Return the seconds left, by its own speed once that is known, else by that of its workload."""
-        if self.first_beat is not None and self.step > self.first_beat[1]:
-            per_step = (time.monotonic() - self.first_beat[0]) / (self.step - self.first_beat[1])
-        return None if per_step is None else max(0, self.steps - self.step) * per_step
 
 
 @dataclass(eq=False)
@@ -126,8 +117,8 @@ class Dispatcher:
                 return
             self.failures.failed(Failure(key, "exception", f"could not be started: {error}"))
             return
-        steps = node.stage.steps
-        self.running[key] = RunningStage(worker, item.attempt, self.clock(), steps)
+        pace = Pace(node.stage.steps)
+        self.running[key] = RunningStage(worker, item.attempt, self.clock(), pace)
         self.log.append(
             logged.Dispatched(key=key, device=device.id, worker=worker.number, attempt=item.attempt)
         )
@@ -293,7 +284,7 @@ class Dispatcher:
         """Count the stages by state, those that a stop cut off as `interrupted`."""
         counts = self.queue.counts()
         cut = sum(self.queue.state(key) is State.WAITING for key in self._interrupted)
-        return {**counts, "waiting": counts["waiting"] - cut, "interrupted": cut}
+        return {**counts, State.WAITING: counts[State.WAITING] - cut, State.INTERRUPTED: cut}
 
 
 def _write_spec(path: Path, spec: Spec) -> None:

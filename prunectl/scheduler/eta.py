@@ -13,10 +13,11 @@ import msgspec
 from prunectl.errors import StoreError
 from prunectl.scheduler.devices.base import Device
 from prunectl.scheduler.graph import Node, StageGraph, workload_of
-from prunectl.scheduler.items import State, Workload
+from prunectl.scheduler.items import Workload
 from prunectl.scheduler.queue import Queue
 from prunectl.scheduler.slots import recorded_changes
 from prunectl.spec.key import Spec
+from prunectl.spec.state import State
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.base import read_record
 from prunectl.store.records.result import Result
@@ -27,6 +28,28 @@ WINDOW = 9
 NEWS = 0.1
 """A change of speed by less than this changes no order worth having: with many thousands of stages sorting them
 anew takes a tenth of a second."""
+
+
+@dataclass
+class Pace:
+    """How far a stage that runs is, and how fast: its speed is measured from its worker's first beat on."""
+
+    steps: int
+    step: int = 0
+    first: tuple[float, int] | None = None
+    """(monotonic time, step) of the first beat."""
+
+    def beat(self, now: float, step: int, steps: int) -> None:
+        """Take in that the stage is at a step of so many at the monotonic time `now`."""
+        self.step, self.steps = step, steps
+        if self.first is None:
+            self.first = now, step
+
+    def per_step(self, now: float) -> float | None:
+        """Return its own seconds per step; None before it has done some."""
+        if self.first is None or self.step <= self.first[1]:
+            return None
+        return (now - self.first[0]) / (self.step - self.first[1])
 
 
 class StepTimes:
@@ -83,6 +106,11 @@ class StepTimes:
         """Return the seconds that the whole stage takes."""
         per_step = self.per_step(node.workload)
         return None if per_step is None else per_step * node.steps
+
+    def seconds_left(self, node: Node, pace: Pace, now: float) -> float | None:
+        """Return the seconds left of a stage that runs, by its own speed once that is known."""
+        per_step = pace.per_step(now) or self.per_step(node.workload)
+        return None if per_step is None else per_step * max(0, pace.steps - pace.step)
 
     def _everything(self) -> list[float]:
         return [time for seen in self._seen.values() for time in seen]

@@ -12,6 +12,7 @@ from prunectl.scheduler.outcome import Failure
 from prunectl.scheduler.plans import Plans
 from prunectl.scheduler.queue import Queue
 from prunectl.scheduler.timeouts import Timeouts
+from prunectl.store import narration
 from prunectl.store.locks import Lock
 from prunectl.store.paths import StagePaths
 from prunectl.store.records import events, messages
@@ -102,7 +103,7 @@ class Failures:
 
     def _stop_study(self, digest: str, failure: Failure) -> None:
         study = self._plans.graph.studies[digest]
-        what = f"{failure.reason}: {failure.message}" if failure.message else failure.reason
+        what = narration.failure(failure.reason, failure.message)
         reason = f"stopped: the first {self._same} stages failed alike ({what})"
         self._queue.stop_trials((trial.id for trial in study.trials), reason)
         self.stopped[study.name] = reason

@@ -102,8 +102,8 @@ class Heartbeat:
             pid=stage.worker.pid,
             attempt=stage.attempt,
             since=stage.since,
-            step=stage.step,
-            steps=stage.steps,
+            step=stage.pace.step,
+            steps=stage.pace.steps,
             loss=stage.loss,
             score=stage.score,
             eta=self._seconds_left(self._queue.items[key]),
@@ -117,7 +117,7 @@ class Heartbeat:
         stage = self._dispatcher.running.get(item.key)
         if stage is None:
             return plans.step_times.seconds(node)
-        return stage.seconds_left(plans.step_times.per_step(node.workload))
+        return plans.step_times.seconds_left(node, stage.pace, time.monotonic())
 
     def _eta(self, now: float, upcoming: list[str]) -> EtaBeat:
         started = time.monotonic()

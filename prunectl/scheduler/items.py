@@ -4,25 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+
+from prunectl.spec.state import State
 
 Workload = tuple[str, str, int, str]
 """(network, data set, batch, precision): stages of one workload take the same time per step and the same memory, and
 may share a warm trainer."""
-
-
-class State(StrEnum):
-    """Of a stage or a trial."""
-
-    WAITING = "waiting"
-    """For a slot, or for what it needs."""
-    HELD = "held"
-    RUNNING = "running"
-    DONE = "done"
-    FAILED = "failed"
-    BLOCKED = "blocked"
-    """What it needs has failed, or its study was stopped."""
-    CANCELLED = "cancelled"
 
 
 @dataclass(slots=True)
@@ -36,6 +23,8 @@ class Item:
     cost: float
     order: int
     workload: Workload | None = None
+    replay: bool = False
+    """It makes a checkpoint again, and is on no trial's path."""
     state: State = State.WAITING
     """WAITING, RUNNING, DONE or FAILED; the others follow from its trials and from what it needs."""
     chain: float = 0.0

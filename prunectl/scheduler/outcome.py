@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from prunectl.scheduler.items import State
+from prunectl.spec.state import State
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Outcome:
     """What a run came to."""
 
     trials: dict[str, int]
-    """How many are in each state at the end; states as in `items.State`."""
+    """How many are in each state at the end; states as in `spec.state`."""
     stages: dict[str, int]
     """The same for stages, and `interrupted`: stopped inside their training, to go on in the next run."""
     ran: int = 0

@@ -53,8 +53,8 @@ class Plans:
 
     def _enqueue(self, key: str) -> None:
         node, trials = self.graph.nodes[key], self.graph.wanted_by[key]
-        done = self.graph.is_done(key)
-        self._queue.add(key, node.needs, trials, node.steps, done, node.workload)
+        done, replay = self.graph.is_done(key), node.replay is not None
+        self._queue.add(key, node.needs, trials, node.steps, done, node.workload, replay)
 
     def insert_replays(self, key: str) -> None:
         """Queue replays for the checkpoints of a finished stage that others start from and that are not there."""

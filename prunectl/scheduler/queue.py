@@ -12,9 +12,11 @@ import heapq
 import math
 from collections.abc import Callable, Iterable
 
-from prunectl.scheduler.items import Item, State, Workload, measure_chains
+from prunectl.scheduler.items import Item, Workload, measure_chains
 from prunectl.scheduler.queue_state import QueueState
 from prunectl.scheduler.slots import DeviceSlots
+from prunectl.spec.state import State
+from prunectl.store import narration
 
 RETRY_AFTER = 3
 """Dispatches that go before a failed stage is tried again, or one for each slot if those are more: so three
@@ -171,7 +173,7 @@ class Queue(QueueState):
         Returns whether it will be tried again.
         """
         item = self._leave(key, State.WAITING)
-        item.reason = f"{reason}: {message}" if message else reason
+        item.reason = narration.failure(reason, message)
         if reason in SHARED_REASONS and sharing > 1:
             # Halved each time: of 8 stages, one that needs the whole device has it at the fourth try.
             item.slot_limit = max(1, sharing // 2)

@@ -1,7 +1,6 @@
 """The stages and trials of a run, what people ask of them, and the states that follow. Pure, and without decisions.
 
-A shared stage runs while any trial that is neither cancelled nor stopped needs it, and rests while all of those are
-held.
+The rules are those of `spec.state`.
 """
 
 from __future__ import annotations
@@ -9,7 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
-from prunectl.scheduler.items import Item, State, Workload
+from prunectl.scheduler.items import Item, Workload
+from prunectl.spec.state import State, asked_of, resting_state, trial_state
 
 
 class QueueState:
@@ -40,11 +40,12 @@ class QueueState:
         cost: float,
         done: bool = False,
         workload: Workload | None = None,
+        replay: bool = False,
     ) -> None:
         """Add a stage, or more trials and needs to one that is there. What it needs is added before it."""
         item = self.items.get(key)
         if item is None:
-            item = Item(key, set(), set(), cost, len(self.items), workload)
+            item = Item(key, set(), set(), cost, len(self.items), workload, replay)
             self.items[key] = item
             if done:
                 item.state = State.DONE
@@ -123,11 +124,7 @@ class QueueState:
         item = self.items[key]
         if item.state is not State.WAITING:
             return item.state
-        if not any(self._live(trial) for trial in item.trials):
-            return State.BLOCKED if self._stop_reason(item) else State.CANCELLED
-        if item.blocked_by is not None:
-            return State.BLOCKED
-        return State.WAITING if self._wanted(item) else State.HELD
+        return resting_state(map(self._asked_of, item.trials), blocked=item.blocked_by is not None)
 
     def reason(self, key: str) -> str:
         """Return why the stage is not running; "" where it is, where it is done, and where only a slot lacks."""
@@ -135,10 +132,8 @@ class QueueState:
         match self.state(key):
             case State.FAILED:
                 return item.reason
-            case State.CANCELLED:
-                return "cancelled"
-            case State.HELD:
-                return "held"
+            case State.CANCELLED | State.HELD as state:
+                return state.value
             case State.BLOCKED:
                 if item.blocked_by is not None:
                     return f"needs {item.blocked_by[:12]}, which failed ({self.items[item.blocked_by].reason})"
@@ -150,19 +145,9 @@ class QueueState:
         return ""
 
     def trial_state(self, trial: str) -> State:
-        """Return the trial's state, from those of its stages."""
-        states = {self.state(key) for key in self._keys.get(trial, ())}
-        if states <= {State.DONE}:
-            return State.DONE
-        if trial in self.cancelled:
-            return State.CANCELLED
-        if State.FAILED in states:
-            return State.FAILED
-        if State.BLOCKED in states or trial in self.stopped:
-            return State.BLOCKED
-        if trial in self.held:
-            return State.HELD
-        return State.RUNNING if State.RUNNING in states else State.WAITING
+        """Return the trial's state."""
+        path = {_own_state(self.items[key]) for key in self._keys.get(trial, ())}
+        return trial_state(path, self._asked_of(trial))
 
     def counts(self) -> dict[str, int]:
         """Count the stages in each state."""
@@ -190,11 +175,16 @@ class QueueState:
             if item.state is State.RUNNING or (waiting and self._wanted(item)):
                 yield item
 
-    def _live(self, trial: str) -> bool:
-        return trial not in self.cancelled and trial not in self.stopped
+    def _asked_of(self, trial: str) -> State:
+        return asked_of(
+            cancelled=trial in self.cancelled,
+            stopped=trial in self.stopped,
+            held=trial in self.held,
+        )
 
     def _waits(self, trial: str) -> bool:
-        return self._live(trial) and trial not in self.held
+        # `_asked_of(trial) is State.WAITING`, asked so often that the calls would double the time of a decision.
+        return trial not in self.cancelled and trial not in self.stopped and trial not in self.held
 
     def _wanted(self, item: Item) -> bool:
         return any(self._waits(trial) for trial in item.trials)
@@ -222,3 +212,10 @@ class QueueState:
     def _changed(self) -> None:
         self._stale = True
         self._counts = None
+
+
+def _own_state(item: Item) -> State:
+    """Return the stage's state as a trial counts it: without what is asked of others, and not running as a replay."""
+    if item.state is State.WAITING and item.blocked_by is not None:
+        return State.BLOCKED
+    return State.WAITING if item.replay and item.state is State.RUNNING else item.state

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from prunectl.errors import PrunectlError, StoreError
 from prunectl.scheduler.dispatcher import Dispatcher
-from prunectl.scheduler.items import State
+from prunectl.spec.state import State
 from prunectl.store import requests
 from prunectl.store.records.requests import (
     AddPlan,

@@ -15,7 +15,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from prunectl.errors import StoreBusy, StoreError
+from prunectl.errors import StoreError
 from prunectl.scheduler.device_pool import DevicePool
 from prunectl.scheduler.devices.base import Device, DeviceLayer
 from prunectl.scheduler.devices.locks import DeviceLocks
@@ -87,7 +87,9 @@ class Scheduler:
             StoreBusy: where a live scheduler has the store.
             StoreError: for plans that it does not hold.
         """
-        lock = self._lock()
+        lock = Lock(self.paths.scheduler_lock)
+        who = f"the scheduler with pid {self.identity.pid} on {self.identity.host}"
+        lock.acquire(who, patience=LOCK_SECONDS)
         try:
             with Signals() as signals:
                 self._open(signals)
@@ -110,18 +112,6 @@ class Scheduler:
             interrupted=self.stopping is not None and self.dispatcher.broken is None,
             broken=self.dispatcher.broken,
         )
-
-    def _lock(self) -> Lock:
-        lock = Lock(self.paths.scheduler_lock)
-        deadline = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                lock.acquire(f"the scheduler with pid {self.identity.pid} on {self.identity.host}")
-                return lock
-            except StoreBusy:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
 
     def _open(self, signals: Signals) -> None:
         """Make what reads and writes the store, now that the lock is held."""

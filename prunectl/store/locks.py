@@ -12,6 +12,7 @@ import fcntl
 import getpass
 import os
 import struct
+import time
 from pathlib import Path
 
 from prunectl.errors import StoreBusy
@@ -19,6 +20,9 @@ from prunectl.store.files import cannot_write
 
 # struct flock on 64-bit Linux: short l_type, short l_whence, off_t l_start, off_t l_len, pid_t l_pid (0 for OFD).
 _FLOCK = "hhqqi4x"
+
+RETRY_SECONDS = 0.01
+"""Between attempts to take a lock that another holds."""
 
 
 class Lock:
@@ -33,11 +37,21 @@ class Lock:
         """Whether this object holds the lock."""
         return self._descriptor is not None
 
-    def acquire(self, note: str = "") -> None:
+    def acquire(self, note: str = "", *, patience: float = 0.0) -> None:
         """Take the lock and write `note` into the file for people to read.
 
-        Raises StoreBusy at once where another holds it, StoreError where the file cannot be made.
+        Raises StoreBusy where another holds it for `patience` seconds, StoreError where the file cannot be made.
         """
+        deadline = time.monotonic() + patience
+        while not self.held:
+            try:
+                self._take(note)
+            except StoreBusy:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(RETRY_SECONDS)
+
+    def _take(self, note: str) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = _open(self.path)

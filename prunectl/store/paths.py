@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from prunectl.spec.state import State
 from prunectl.store.locks import is_held
-
-StageState = Literal["done", "running", "begun", "waiting"]
 
 RESULT, EVENTS, LOCK = "result.json", "events.jsonl", "lock"
 """Files of a stage, which its state is computed from."""
@@ -104,11 +103,14 @@ class StorePaths:
         return self.runs / f"{run_id}.json"
 
 
-def stage_state(folder: Path | str) -> StageState:
-    """Compute the state of the stage in this folder from its files; running only while its lock is held now."""
+def stage_state(folder: Path | str) -> State:
+    """Compute the state of the stage in this folder from its files; running only while its lock is held now.
+
+    Returns DONE, RUNNING, INTERRUPTED or WAITING: files say nothing of plans, failures and what people ask for.
+    """
     # As text: for tens of thousands of stages, path objects take longer than the disk.
     if os.path.exists(f"{folder}/{RESULT}"):
-        return "done"
+        return State.DONE
     if is_held(f"{folder}/{LOCK}"):
-        return "running"
-    return "begun" if os.path.exists(f"{folder}/{EVENTS}") else "waiting"
+        return State.RUNNING
+    return State.INTERRUPTED if os.path.exists(f"{folder}/{EVENTS}") else State.WAITING

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 
-from prunectl.errors import ControlError, QueryError, StoreError
+from prunectl.errors import ControlError, QueryError
 from prunectl.spec.trial import LABELS, Trial
-from prunectl.store.locks import is_held
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.plan import current_studies, match_id
 from prunectl.store.records.scheduler_log import History
@@ -34,7 +32,7 @@ def find_trials(
     history.catch_up(paths)
     chosen: set[str] = set()
     for selector in selectors if where is None else (selectors or ["all"]):
-        chosen |= _select(selector, trials, history)
+        chosen |= _select(paths, selector, trials, history)
     if where is not None:
         chosen &= _where(paths, where)
         if not chosen:
@@ -42,7 +40,9 @@ def find_trials(
     return [trial for name, trial in trials.items() if name in chosen]
 
 
-def _select(selector: str, trials: Mapping[str, Trial], history: History) -> set[str]:
+def _select(
+    paths: StorePaths, selector: str, trials: Mapping[str, Trial], history: History
+) -> set[str]:
     if selector == "all":
         found = set(trials)
     elif "=" in selector:
@@ -50,9 +50,8 @@ def _select(selector: str, trials: Mapping[str, Trial], history: History) -> set
         tests = [_condition(name.strip(), value.strip(), history) for name, value in conditions]
         found = {name for name, trial in trials.items() if all(test(trial) for test in tests)}
     else:
-        name = match_id(trials, selector)
-        found = {name} if name else set()
-    if not found or not selector:
+        found = {match_id(paths, trials, selector)}
+    if not found:
         raise ControlError(f"no trial matches {selector!r}")
     return found
 
@@ -75,11 +74,8 @@ def _condition(name: str, value: str, history: History) -> Callable[[Trial], boo
 
 def _where(paths: StorePaths, condition: str) -> set[str]:
     from prunectl.store.db import query  # DuckDB takes 0.1 s to import: only where it is asked
-    from prunectl.store.db.ingest import ingest
 
-    # A live scheduler loads stages itself; a plan that it was given just now may still be missing.
-    with contextlib.suppress(StoreError):
-        ingest(paths, () if is_held(paths.scheduler_lock) else None)
+    query.bring_up_to_date(paths, plans=True)
     refused: list[QueryError] = []
     for table in ("trials", "iterations"):
         try:

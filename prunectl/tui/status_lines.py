@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from prunectl.monitor.snapshot import PlanView, SchedulerView, Snapshot
+from prunectl.spec.state import State
 from prunectl.tui import text as t
 from prunectl.tui.keymap import hint
 
@@ -13,6 +14,11 @@ Part = tuple[str, str]
 
 SILENT_SECONDS = 10.0
 """Without a heartbeat before a scheduler that holds its lock is called silent."""
+COUNTED = (
+    *(State.RUNNING, State.WAITING, State.HELD, State.INTERRUPTED),
+    *(State.FAILED, State.BLOCKED, State.CANCELLED),
+)
+"""States of trials that are counted beside those that are done, in this order."""
 MODES = (("1", "Dashboard"), ("2", "Leaderboard"), ("3", "SQL"))
 
 
@@ -46,9 +52,9 @@ def advice(snapshot: Snapshot) -> str:
     if not snapshot.trials:
         return "`prunectl run PLAN` starts one"
     states = {view.state for view in snapshot.trials}
-    if states == {"done"}:
+    if states == {State.DONE}:
         return f"{hint('app.leaderboard', '2')}: what came out"
-    if "failed" in states:
+    if State.FAILED in states:
         return f"{hint('dashboard.list', 'F')}: what failed, {hint('trial.retry', 'R')}: retry, then `prunectl run`"
     return "`prunectl run PLAN` goes on"
 
@@ -67,8 +73,8 @@ def progress(snapshot: Snapshot) -> tuple[int, int]:
 def counts(snapshot: Snapshot) -> str:
     """Count trials by state: ``412/640 done · 8 running · 6 failed``."""
     total = sum(snapshot.counts.values())
-    words = [f"{snapshot.counts.get('done', 0)}/{total} done"]
-    for state in ("running", "waiting", "held", "interrupted", "failed", "blocked", "cancelled"):
+    words = [f"{snapshot.counts.get(State.DONE, 0)}/{total} done"]
+    for state in COUNTED:
         if snapshot.counts.get(state):
             words.append(f"{snapshot.counts[state]} {state}")
     return " · ".join(words)

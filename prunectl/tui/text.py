@@ -2,57 +2,33 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterable
 
-from prunectl.results.text import DASH as DASH
-from prunectl.results.text import duration as duration
-from prunectl.results.text import finite as finite
-from prunectl.results.text import plural as plural
-from prunectl.results.text import signed as signed
+from prunectl.spec.state import State
+from prunectl.text import DASH as DASH
+from prunectl.text import duration as duration
+from prunectl.text import finite as finite
+from prunectl.text import number as number
+from prunectl.text import plural as plural
+from prunectl.text import short as short
+from prunectl.text import signed as signed
+from prunectl.text import sparsity as sparsity
 
 STATES = {
-    "running": ("▶", "accent"),
-    "waiting": ("·", ""),
-    "held": ("∥", "warn"),
-    "done": ("✓", "good"),
-    "failed": ("✗", "bad"),
-    "blocked": ("!", "bad"),
-    "cancelled": ("⊘", "dim"),
-    "interrupted": ("!", "warn"),
+    State.RUNNING: ("▶", "accent"),
+    State.WAITING: ("·", ""),
+    State.HELD: ("∥", "warn"),
+    State.DONE: ("✓", "good"),
+    State.FAILED: ("✗", "bad"),
+    State.BLOCKED: ("!", "bad"),
+    State.CANCELLED: ("⊘", "dim"),
+    State.INTERRUPTED: ("!", "warn"),
 }
 """Glyph and style of each state of a trial: the glyph tells states apart where colours do not."""
 
 SPARKS = "▁▂▃▄▅▆▇█"
 EIGHTHS = " ▏▎▍▌▋▊▉"
-
-
-def number(value: object, digits: int = 2) -> str:
-    """Write with fixed digits; ``nan`` and ``inf`` as such, because they mean that something went wrong."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return "nan" if math.isnan(value) else "inf" if value > 0 else "−inf"
-    known = finite(value)
-    return DASH if known is None else f"{known:.{digits}f}"
-
-
-def short(value: object) -> str:
-    """Write three digits and a letter: ``943``, ``6.15k``, ``1.2M``."""
-    known = finite(value)
-    if known is None:
-        return DASH
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(known) >= size:
-            return f"{known / size:.3g}{letter}"
-    return f"{known:.3g}"
-
-
-def sparsity(value: object) -> str:
-    """Write a sparsity as plans do, with at most four digits: ``0.9424``."""
-    try:
-        return f"{float(str(value)):.4g}"
-    except ValueError:
-        return DASH
 
 
 def clock(moment: object, now: float | None = None) -> str:

@@ -12,23 +12,22 @@ from prunectl.results.metrics import title
 from prunectl.spec.key import canonical
 from prunectl.spec.stage import Stage
 from prunectl.spec.task import CLASSIFICATION, KNOWN, Metric, TaskMetrics, metrics_of
-from prunectl.store.records.base import LogRecord, Measured
-from prunectl.store.records.events import (
-    Begin,
-    Checkpoint,
-    Epoch,
-    Failed,
-    Interrupted,
-    Note,
-    Pruned,
-    Start,
-    last,
-    latest_epochs,
-)
+from prunectl.store.narration import describe_event
+from prunectl.store.records.base import LogRecord
+from prunectl.store.records.events import Epoch, Pruned, last, latest_epochs
 from prunectl.store.records.result import Result
+from prunectl.store.records.scheduler_log import kind
 from prunectl.tui import text as t
 
 Records = Sequence[LogRecord]
+
+STYLES = {
+    "start": "accent",
+    "checkpoint": "dim",
+    "failed": "bad",
+    **dict.fromkeys(("pruned", "note", "interrupted"), "warn"),
+}
+"""Of the lines of the log, by type of record; others are plain, or good or bad by what they say."""
 
 
 @dataclass(frozen=True)
@@ -180,57 +179,17 @@ def _log(
     records: Records, key: str, iteration: int, goal: str, metric: Metric, prefix: str = ""
 ) -> Iterator[LogLine]:
     for record in records:
-        line = log_line(record, iteration, goal, metric)
-        if line is not None:
-            text, style = line
-            yield LogLine(f"{key}/{record.seq}", record.time, prefix + text, style)
+        if text := describe_event(record, iteration, goal, metric):
+            yield LogLine(f"{key}/{record.seq}", record.time, prefix + text, _style(record))
 
 
-def log_line(
-    record: LogRecord, iteration: int, goal: str, metric: Metric
-) -> tuple[str, str] | None:
-    """Return a record as text and style; None for what says nothing to a reader. `metric` is the task's score."""
-
-    def score(suffix: str = "") -> str:
-        found = record.metrics if isinstance(record, Measured) else {}
-        return f"{metric.name} {t.number(found.get(metric.name + suffix), metric.digits)}"
-
+def _style(record: LogRecord) -> str:
     match record:
-        case Start():
-            return _started(record, iteration, goal), "accent"
-        case Pruned():
-            dead = record.dead_layers
-            lost = f", dead layers: {', '.join(dead)}" if dead else ""
-            kept = f"{t.short(record.kept)} of {t.short(record.prunable)} weights kept"
-            return f"pruned: {kept}, {score('_pruned')}{lost}", "bad" if dead else "warn"
-        case Begin():
-            what = "retraining" if iteration else "training"
-            return f"{what} starts from {score('_start')}", ""
-        case Epoch():
-            losses = f"loss {t.number(record.loss, 4)}  train {t.number(record.train_loss, 4)}"
-            return f"epoch {record.epoch}  {score()}  {losses}  lr {t.short(record.lr)}", ""
-        case Checkpoint():
-            return f"checkpoint at step {record.step}", "dim"
-        case Note():
-            return record.text, "warn"
-        case Interrupted():
-            return f"interrupted at step {record.step}", "warn"
-        case Failed():
-            return f"failed, {record.reason}: {record.message}", "bad"
+        case Pruned() if record.dead_layers:
+            return "bad"
         case Result():
-            flag = f", {record.flag}" if record.flag else ""
-            took = t.duration(record.seconds)
-            return f"done: {score()}{flag} ({took})", "bad" if flag else "good"
-    return None
-
-
-def _started(record: Start, iteration: int, goal: str) -> str:
-    what = (
-        f"iteration {iteration}, to sparsity {t.sparsity(goal)}" if iteration else "dense network"
-    )
-    how = f"goes on at step {record.step}" if record.resumed else "started"
-    attempt = f", attempt {record.attempt}" if record.attempt > 1 else ""
-    return f"{what} {how} on {record.device} (pid {record.pid}{attempt})"
+            return "bad" if record.flag else "good"
+    return STYLES.get(kind(record), "")
 
 
 # the configuration

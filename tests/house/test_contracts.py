@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 
 AGAINST = {
-    "Each room knows only the rooms below it": ("store/paths.py", "prunectl.results.text"),
+    "Each room knows only the rooms below it": ("store/paths.py", "prunectl.results.formats"),
     "The scheduler knows stages and the store: neither plans nor training, nor who shows its work": (
         "scheduler/signals.py",
         "prunectl.plan.strategies",
@@ -29,7 +29,10 @@ AGAINST = {
         "plan/grid.py",
         "prunectl.ml.network_summary",
     ),
-    "Only ml and worker import torch, and bench, which measures them": ("results/text.py", "torch"),
+    "Only ml and worker import torch, and bench, which measures them": (
+        "results/statistics.py",
+        "torch",
+    ),
     "Only store.db imports duckdb": ("store/archive.py", "duckdb"),
     "Only tui imports textual": ("cli/stop.py", "textual"),
     "Only results imports matplotlib": ("cli/drain.py", "matplotlib"),

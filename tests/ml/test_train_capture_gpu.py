@@ -27,6 +27,7 @@ from prunectl.spec.settings import (
     OptimizerSettings,
     TrainSettings,
 )
+from tests.support.prunable import some_masks
 
 pytestmark = [
     pytest.mark.gpu,
@@ -72,15 +73,6 @@ def trainer(
     return made
 
 
-def masks(made: Trainer, density: float = 0.3) -> dict[str, Tensor]:
-    source = torch.Generator().manual_seed(9)
-    return {
-        name: torch.rand(weight.shape, generator=source) < density
-        for name, weight in made.parameters.items()
-        if weight.ndim > 1
-    }
-
-
 def run(made: Trainer, until: int, lr: Any = LR, seed: int = 0) -> None:
     for _ in made.train(lr, seed, 0, until):
         pass
@@ -104,7 +96,7 @@ def test_replayed_steps_have_the_bits_of_launched_ones(
     for graphs in (False, True):
         made = trainer(graphs=graphs, **values)
         run(made, 7)
-        made.set_masks(masks(made))
+        made.set_masks(some_masks(made.parameters))
         run(made, 24)
         assert made.mode == ("graph" if graphs else "eager"), made.notes()
         found.append((made.state(), made.evaluate("test"), made.metrics(), made.lrs_applied()))
@@ -129,7 +121,7 @@ def test_pruned_weights_are_zero_after_a_single_replay() -> None:
     made = trainer()
     run(made, 8)
     for density in (0.5, 0.2):
-        chosen = masks(made, density)
+        chosen = some_masks(made.parameters, density)
         made.set_masks(chosen)
         run(made, made.step + 1)
         for name, mask in chosen.items():
@@ -146,7 +138,7 @@ def test_a_trainer_used_again_is_as_good_as_new_and_nothing_moves() -> None:
     used = trainer()
     places = [t.data_ptr() for t in used._changed()]
     run(used, 24)
-    used.set_masks(masks(used))
+    used.set_masks(some_masks(used.parameters))
     used.initialise(3, 0)
     run(used, 5, seed=3)
     assert used._training is not None

@@ -25,6 +25,7 @@ from prunectl.spec.settings import (
     OptimizerSettings,
     TrainSettings,
 )
+from tests.support.prunable import some_masks
 
 SGD = OptimizerSettings(momentum=0.9, nesterov=True, weight_decay=5e-4)
 NORMALIZE = NormalizeSettings("channel", (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
@@ -83,15 +84,6 @@ def ready(
 def run(trainer: Trainer, lr: lr_schedule.Schedule, until: int, **values: Any) -> None:
     for _ in trainer.train(lr, 0, 0, until, **values):
         pass
-
-
-def some_masks(trainer: Trainer, density: float = 0.3) -> dict[str, Tensor]:
-    source = torch.Generator().manual_seed(9)
-    return {
-        name: torch.rand(weight.shape, generator=source) < density
-        for name, weight in trainer.parameters.items()
-        if weight.ndim > 1
-    }
 
 
 def assert_same(one: State, other: State) -> None:
@@ -337,7 +329,7 @@ def test_pruned_weights_stay_zero_after_every_step(
     trainer = ready(build, optimizer=chosen)
     run(trainer, constant(0.05, 20), 6)
     dense_state = trainer.state()
-    masks = some_masks(trainer)
+    masks = some_masks(trainer.parameters)
     trainer.set_masks(masks)
     trainer.load(dataclasses.replace(dense_state, step=0), optimizer=carried)
     for _ in trainer.train(constant(0.05, 8), 0, 1, 8, yield_every=1):
@@ -355,7 +347,7 @@ def test_masks_zero_weights_and_momenta_when_set_and_when_a_state_is_loaded() ->
     trainer = ready()
     run(trainer, constant(0.05, 4), 4)
     before = trainer.state()
-    masks = some_masks(trainer)
+    masks = some_masks(trainer.parameters)
     trainer.set_masks(masks)
     after_set = trainer.state()
     trainer.load(before)
@@ -369,7 +361,7 @@ def test_masks_zero_weights_and_momenta_when_set_and_when_a_state_is_loaded() ->
 
 def test_pruned_weights_are_zero_in_a_diverged_network_too() -> None:
     trainer = ready(dense)
-    masks = some_masks(trainer)
+    masks = some_masks(trainer.parameters)
     trainer.set_masks(masks)
     run(trainer, constant(1e30, 6), 6)
     state = trainer.state()
@@ -380,7 +372,7 @@ def test_pruned_weights_are_zero_in_a_diverged_network_too() -> None:
 
 def test_without_masks_again_everything_trains() -> None:
     trainer = ready(dense)
-    trainer.set_masks(some_masks(trainer, 0.0))
+    trainer.set_masks(some_masks(trainer.parameters, 0.0))
     trainer.initialise(0, 0)
     fresh = ready(dense)
     run(trainer, constant(0.1, 3), 3)
@@ -407,7 +399,7 @@ AUGMENTED: dict[str, Any] = {
 
 def finished(**values: Any) -> State:
     trainer = ready(**values)
-    trainer.set_masks(some_masks(trainer))
+    trainer.set_masks(some_masks(trainer.parameters))
     run(trainer, stepwise(0.1, 10, [6], 0.1), 10, yield_every=100)
     return trainer.state()
 
@@ -417,7 +409,7 @@ def test_resuming_from_any_step_in_a_new_trainer_is_bit_identical(values: dict[s
     whole = finished(**values)
     for stop in range(1, 10):
         trainer = ready(**values)
-        masks = some_masks(trainer)
+        masks = some_masks(trainer.parameters)
         trainer.set_masks(masks)
         run(trainer, stepwise(0.1, 10, [6], 0.1), stop)
         state = trainer.state()
@@ -433,7 +425,7 @@ def test_resuming_from_any_step_in_a_new_trainer_is_bit_identical(values: dict[s
 def test_what_happens_between_yields_changes_nothing(every: int) -> None:
     whole = finished(**AUGMENTED)
     trainer = ready(**AUGMENTED)
-    trainer.set_masks(some_masks(trainer))
+    trainer.set_masks(some_masks(trainer.parameters))
     yields = 0
     for _ in trainer.train(stepwise(0.1, 10, [6], 0.1), 0, 0, 10, yield_every=every):
         yields += 1
@@ -449,7 +441,7 @@ def test_what_happens_between_yields_changes_nothing(every: int) -> None:
 def test_a_training_closed_at_a_yield_goes_on_from_there() -> None:
     whole = finished()
     trainer = ready()
-    trainer.set_masks(some_masks(trainer))
+    trainer.set_masks(some_masks(trainer.parameters))
     going = trainer.train(stepwise(0.1, 10, [6], 0.1), 0, 0, 10, yield_every=4)
     next(going)
     going.close()  # type: ignore[attr-defined]
@@ -463,7 +455,7 @@ def test_a_trainer_is_as_good_as_new_for_the_next_stage_and_nothing_moves() -> N
     run(fresh, constant(0.1, 5), 5)
     used = ready()
     places = [t.data_ptr() for t in (*used.parameters.values(), *used.optimizer.state().values())]
-    used.set_masks(some_masks(used))
+    used.set_masks(some_masks(used.parameters))
     run(used, constant(0.3, 7), 7)
     used.initialise(0, 0)
     run(used, constant(0.1, 5), 5)

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from prunectl.monitor import state
-from prunectl.monitor.snapshot import STATES, Snapshot, TrialView
+from prunectl.monitor.snapshot import Snapshot, TrialView
 from prunectl.monitor.state import RESCAN_SECONDS
 from prunectl.monitor.watcher import Watcher
 from prunectl.spec.key import stage_key
 from prunectl.spec.stage import replay_of
+from prunectl.spec.state import State
 from prunectl.store import requests
 from prunectl.store.locks import Lock
 from prunectl.store.records.events import Epoch, Start
@@ -110,7 +111,7 @@ def test_states_follow_files_and_locks(store: Store, plan: Plan) -> None:
     files.result.unlink()
     clock.now += RESCAN_SECONDS + 1
     assert trial(watcher.snapshot(), 0).state == "interrupted", "nothing is believed for ever"
-    assert set(snapshot.counts) <= set(STATES)
+    assert set(snapshot.counts) <= set(State)
 
 
 def test_coverage_counts_seeds(store: Store, plan: Plan) -> None:

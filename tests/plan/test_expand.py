@@ -183,7 +183,7 @@ def test_adding_a_strategy_keeps_every_key() -> None:
     before = tiny()
     after = tiny('"lr-rewind"]', '"lr-rewind", "reinit"]')
     assert before.stages.keys() < after.stages.keys()
-    assert {t.trial for t in before.trials} < {t.trial for t in after.trials}
+    assert {t.id for t in before.trials} < {t.id for t in after.trials}
     assert len(after.stages) - len(before.stages) == 2 * 3
 
 

@@ -264,8 +264,8 @@ def test_what_is_skipped_is_not_there() -> None:
         '"reinit"]', '"reinit"]\nskip = [{ strategy = "reinit", schedule = "iterative" }]'
     )
     whole, part = expand(loads(both), check), expand(loads(less), check)
-    assert {t.trial for t in whole.trials} - {t.trial for t in part.trials} == {
-        t.trial for t in whole.trials if (t.strategy, t.schedule) == ("reinit", "iterative 0.5")
+    assert {t.id for t in whole.trials} - {t.id for t in part.trials} == {
+        t.id for t in whole.trials if (t.strategy, t.schedule) == ("reinit", "iterative 0.5")
     }
 
 

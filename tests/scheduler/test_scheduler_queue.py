@@ -7,9 +7,11 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prunectl.scheduler.eta import StepTimes, simulate
-from prunectl.scheduler.items import State, Workload
+from prunectl.scheduler.eta import Pace, StepTimes, simulate
+from prunectl.scheduler.graph import Node
+from prunectl.scheduler.items import Workload
 from prunectl.scheduler.queue import Queue
+from prunectl.spec.state import State
 
 
 def chain(queue: Queue, trial: str, *keys: str, cost: float = 1.0) -> None:
@@ -332,6 +334,24 @@ def test_only_a_speed_that_changed_by_a_tenth_is_news() -> None:
     assert not times.changed(), "that is what it was taken for"
     times.learn(workload("c"), 15.0, 10)
     assert times.changed()
+
+
+def test_a_stage_is_estimated_by_its_workload_until_its_own_speed_is_known() -> None:
+    spec = {"stage": {"network": {"name": "n"}, "data": {"name": "d"}}}
+    node = Node("key", spec, 100, frozenset())
+    times, pace = StepTimes(), Pace(100)
+    assert times.seconds_left(node, pace, 0.0) is None
+    times.learn(("other", "d", 128, "fp32"), 20.0, 10)
+    assert times.seconds(node) == times.seconds_left(node, pace, 0.0) == 200.0
+    times.learn(node.workload, 10.0, 10)
+    assert times.seconds(node) == times.seconds_left(node, pace, 0.0) == 100.0
+    pace.beat(50.0, 40, 100)
+    assert times.seconds_left(node, pace, 55.0) == 60.0, "one beat is no speed"
+    pace.beat(60.0, 60, 100)
+    assert times.seconds_left(node, pace, 60.0) == 20.0
+    assert times.seconds_left(node, pace, 70.0) == 40.0, "it has done nothing since"
+    pace.beat(70.0, 100, 100)
+    assert times.seconds_left(node, pace, 80.0) == 0.0
 
 
 def test_ten_thousand_stages_are_decided_without_looking_at_each() -> None:

@@ -14,6 +14,7 @@ from prunectl.errors import StoreBusy, StoreError
 from prunectl.store.db import database, loader, query, schema
 from prunectl.store.db.column_docs import docs
 from prunectl.store.db.ingest import ingest, rebuild
+from prunectl.store.db.replica import Replica
 from prunectl.store.records.events import Epoch
 from prunectl.store.records.journal import Journal
 from prunectl.store.records.scheduler_log import Dispatched, RunStarted, StageFailed
@@ -296,6 +297,8 @@ def test_another_process_that_holds_it_is_named(maker):
         assert ingest(maker.paths, patience=0.05).busy
         with pytest.raises(StoreBusy, match=rf"PID {holder.pid}"):
             query.run(maker.paths, "SELECT 1", patience=0.05)
+        with pytest.raises(StoreBusy, match=rf"PID {holder.pid}"):
+            Replica(maker.paths, patience=0.05)
     finally:
         done.set()
         holder.join()
@@ -324,6 +327,15 @@ def damage_the_log(path):
     data = bytearray(log.read_bytes())
     data[len(data) // 2] ^= 0xFF
     log.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("damage", [damage_everything, damage_a_block, damage_the_log])
+def test_a_damaged_file_is_not_copied(maker, damage):
+    maker.finish_all()
+    ingest(maker.paths)
+    damage(maker.paths.database)
+    with pytest.raises(database.Damaged, match="is damaged"):
+        Replica(maker.paths)
 
 
 @pytest.mark.parametrize("damage", [damage_everything, damage_a_block, damage_the_log])

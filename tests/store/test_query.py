@@ -10,6 +10,8 @@ from prunectl.errors import QueryError, StoreError, UnknownName
 from prunectl.store.db import query
 from prunectl.store.db.ingest import ingest
 from prunectl.store.db.queries import parse, queries, run_query
+from prunectl.store.db.replica import Replica
+from prunectl.store.locks import Lock
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.scheduler_log import StageFailed
 from tests.support.fake_store import FakeStore
@@ -188,3 +190,36 @@ def test_a_users_query_stands_beside_ours_and_may_replace_one(tmp_path):
 
 def test_a_query_without_comments_has_no_description():
     assert parse("x", "SELECT 1").description == ""
+
+
+def test_a_copy_is_asked_alike_and_can_be_changed_alone(filled):
+    sql = "SELECT stage, count(*) FROM epochs GROUP BY ALL ORDER BY ALL"
+    replica = Replica(filled)
+    try:
+        assert replica.run(sql, limit=500) == query.run(filled, sql, limit=500)
+        assert replica.run("SELECT * FROM range($n::INTEGER)", 3, {"n": "5"}).truncated
+        with pytest.raises(QueryError, match="nope"):
+            replica.run("SELECT nope FROM epochs", limit=1)
+        ingest(filled, patience=0.0)  # the store's own file is free
+        replica.run("DELETE FROM epochs", limit=1)
+        assert replica.run(sql, limit=500).rows == []
+        assert query.run(filled, sql).rows
+    finally:
+        replica.close()
+
+
+def test_beside_a_live_scheduler_new_plans_alone_are_loaded_and_only_if_asked_for(tmp_path):
+    made = FakeStore(tmp_path)
+    made.plan("first")
+    query.bring_up_to_date(made.paths)
+    made.plan("second")
+    made.finish_all()
+    done, plans = "SELECT count(*) FROM stages WHERE done", "SELECT count(*) FROM plans"
+    with Lock(made.paths.scheduler_lock):
+        assert query.bring_up_to_date(made.paths) == []
+        assert query.run(made.paths, plans).rows == [(1,)]
+        assert query.bring_up_to_date(made.paths, plans=True) == []
+        assert query.run(made.paths, plans).rows == [(2,)]
+        assert query.run(made.paths, done).rows == [(0,)]
+    assert query.bring_up_to_date(made.paths) == []
+    assert query.run(made.paths, done).rows == [(len(made.stages),)]

@@ -28,6 +28,7 @@ from prunectl.results.samples import Sample
 from prunectl.spec.lr_schedule import constant
 from prunectl.spec.settings import DataSettings, NetworkSettings, TrainSettings
 from prunectl.spec.stage import Stage
+from prunectl.spec.state import State
 from prunectl.spec.task import DEFAULT_TASK, KNOWN
 from prunectl.spec.trial import Trial
 from prunectl.store.db.query import Result
@@ -85,7 +86,7 @@ def trial(
     )
     fields: dict[str, Any] = {
         "trial": made,
-        "state": state,
+        "state": State(state),
         "iteration": iteration,
         "steps": 4000,
         "steps_done": 4000 if state == "done" else 1000 * iteration,

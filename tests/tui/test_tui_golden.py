@@ -46,7 +46,7 @@ def test_screens_look_as_they_did(state: str, size: tuple[int, int]) -> None:
         shots["sql"] = ui.text()
         views = ui.app.snapshot.trials if ui.app.snapshot else ()
         name = next(
-            (v.trial for v in views if v.state in ("failed", "running", "interrupted")), "0" * 16
+            (v.trial.id for v in views if v.state in ("failed", "running", "interrupted")), "0" * 16
         )
         ui.app.action_view("Dashboard")
         await ui.settle()

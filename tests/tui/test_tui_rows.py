@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 import pytest
 
 from prunectl.monitor.snapshot import SchedulerView, Snapshot
 from prunectl.results.leaderboard import boards
-from prunectl.spec.task import CLASSIFICATION, KNOWN
-from prunectl.store.records.events import Epoch, Event
+from prunectl.spec.task import KNOWN
+from prunectl.store.records.events import Begin, Epoch
+from prunectl.store.records.result import Result
 from prunectl.tui import sql_view
 from prunectl.tui import status_lines as status
 from prunectl.tui import text as t
@@ -23,7 +24,7 @@ from prunectl.tui.rows.events import event_rows
 from prunectl.tui.rows.running import phase, running_columns, trouble
 from prunectl.tui.rows.study import Study, method, study_of
 from prunectl.tui.rows.trials import TrialList
-from prunectl.tui.trial_detail import detail_of, log_line
+from prunectl.tui.trial_detail import detail_of
 from prunectl.tui.widgets.curve import Picture
 from tests.support import fake_snapshot as made
 from tests.support.other_task import REGRESSION, TASK_NAME
@@ -229,14 +230,6 @@ def test_epochs_logged_again_after_a_crash_count_once() -> None:
     assert [record.score for _, record in detail.epochs] == [80.0, 82.0]
 
 
-def test_log_lines_take_anything() -> None:
-    for kind in get_args(Event):
-        line = log_line(kind(), 1, "0.5", CLASSIFICATION.score)
-        assert line is not None
-        assert isinstance(line[0], str)
-    assert log_line({"type": "unheard of"}, 1, "0.5", CLASSIFICATION.score) is None
-
-
 # the leaderboard
 
 
@@ -321,13 +314,13 @@ def test_a_board_of_another_task_has_its_names_digits_and_direction() -> None:
 
 def test_a_trial_of_another_task_shows_what_that_measures() -> None:
     view = made.trial("lr-rewind", 0)
-    spec = {view.path[0]: {"task": TASK_NAME}}
+    view = replace(view, trial=msgspec.structs.replace(view.trial, task=TASK_NAME))
     log = [
-        {"type": "begin", "rmse_start": 0.5},
-        {"type": "epoch", "epoch": 1, "step": 250, "rmse": 0.25, "r2": 0.5, "attempt": 1},
-        {"type": "done", "rmse": 0.2, "steps": 250, "seconds": 1.0, "flag": None},
+        Begin(score_start=0.5, metrics={"rmse_start": 0.5}),
+        Epoch(epoch=1, step=250, score=0.25, metrics={"rmse": 0.25, "r2": 0.5}),
+        Result(score=0.2, metrics={"rmse": 0.2}, steps=250, seconds=1.0),
     ]
-    detail = detail_of(view, {view.path[0]: log}, spec, tasks={TASK_NAME: REGRESSION})
+    detail = detail_of(view, {view.trial.path[0]: log}, {}, tasks={TASK_NAME: REGRESSION})
     assert (detail.last, detail.dense) == (0.25, 0.2)
     assert list(detail.curves.values()) == [
         "test rmse", "test loss", "training loss", "rate", "test r2",

@@ -8,11 +8,14 @@ import threading
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from textual.widgets import Button
 
 from prunectl.errors import StoreError
 from prunectl.monitor.snapshot import Snapshot
+from prunectl.spec.trial import LABELS
+from prunectl.store.records.events import Epoch
 from prunectl.store.requests import Answer
 from prunectl.tui.columns import text_of
 from prunectl.tui.poller import Poller, SnapshotReady
@@ -144,7 +147,7 @@ def test_a_filter_keeps_rows_that_share_a_name() -> None:
     ui = Harness(made.busy())
 
     async def story(ui: Harness) -> None:
-        await ui.open_trial(LR0.trial)
+        await ui.open_trial(LR0.trial.id)
         config = ui.table("config")
         config.apply([Setting("seed", "0", True), Setting("seed", "1")])
         config.filter("seed")
@@ -184,11 +187,11 @@ def test_cancel_asks_and_the_safe_button_has_the_focus() -> None:
         assert isinstance(ui.app.focused, Button)
         assert ui.app.focused.id == "safe"
         wanted = ui.table("trials").item.view
-        assert wanted.trial[:8] in ui.text()
+        assert wanted.trial.id[:8] in ui.text()
         await ui.press("enter")
         assert ui.requests == []
         await ui.press("c", "right", "enter")
-        assert ui.requests == [Request("cancel", (wanted.trial,))]
+        assert ui.requests == [Request("cancel", (wanted.trial.id,))]
         assert "cancel was done" in ui.text()
 
     ui.play(story)
@@ -418,7 +421,7 @@ def test_every_footer_fits(state: str) -> None:
             await check()
         ui.app.action_view("Dashboard")
         await ui.settle()
-        await ui.open_trial(LR0.trial)
+        await ui.open_trial(LR0.trial.id)
         await check()
 
     ui.play(story, (80, 24))
@@ -474,7 +477,7 @@ def test_a_failed_trial_shows_its_traceback() -> None:
     ui = Harness(made.failed())
 
     async def story(ui: Harness) -> None:
-        await ui.open_trial(made.trial("fine-tune", 1).trial)
+        await ui.open_trial(made.trial("fine-tune", 1).trial.id)
         assert "torch.OutOfMemoryError" in ui.text()
         assert "out of memory on cuda:0" in ui.text()
 
@@ -485,7 +488,7 @@ def test_the_modes_from_inside_a_trial() -> None:
     ui = Harness(made.busy())
 
     async def story(ui: Harness) -> None:
-        await ui.open_trial(LR0.trial)
+        await ui.open_trial(LR0.trial.id)
         await ui.press("2")
         assert ui.view.NAME == "Leaderboard"
         await ui.press("1")
@@ -533,7 +536,7 @@ def test_leaderboard_cells_are_those_of_the_report() -> None:
         await ui.press("enter")
         assert isinstance(ui.app.screen, TrialScreen)
         assert ui.app.screen.neighbours == [
-            made.trial("weight-rewind", seed).trial for seed in range(3)
+            made.trial("weight-rewind", seed).trial.id for seed in range(3)
         ]
 
     ui.play(story)
@@ -611,12 +614,13 @@ def spoiled() -> Snapshot:
     """Numbers that are none, texts that are hostile, and labels that are missing."""
     snapshot = made.busy()
     bad = replace(
-        snapshot.running[0], loss=made.NAN, accuracy=float("inf"), eta=made.NAN, steps=0,
-        accuracies=(made.NAN, None, float("-inf")), labels={}, trials=(), sparsity="0",
-        epoch={"loss": None, "accuracy": made.NAN},
+        snapshot.running[0], loss=made.NAN, score=float("inf"), eta=made.NAN, steps=0,
+        scores=(made.NAN, None, float("-inf")), labels={}, trials=(), sparsity="0",
+        epoch=Epoch(score=made.NAN),
     )  # fmt: skip
+    bare = msgspec.structs.replace(snapshot.trials[3].trial, **dict.fromkeys(LABELS, ""))
     view = replace(
-        snapshot.trials[3], reason="[red]no[/red]\x1b[31m\nline", steps=0, eta=made.NAN, labels={}
+        snapshot.trials[3], trial=bare, reason="[red]no[/red]\x1b[31m\nline", steps=0, eta=made.NAN
     )
     gpu = made.device(
         utilisation=made.NAN, memory_used=None, memory_total=0, temperature=made.NAN, power=made.NAN
@@ -642,7 +646,7 @@ def test_nan_and_hostile_texts_break_nothing(size: tuple[int, int]) -> None:
             ui.table("trials").shift_sort(1)
         await ui.settle()
         await ui.press("2", "3", "escape", "1")
-        await ui.open_trial(spoiled().trials[3].trial)
+        await ui.open_trial(spoiled().trials[3].trial.id)
         await ui.press("m", "m", "m", "v", "f", "tab")
 
     ui.play(story, size)
@@ -698,7 +702,7 @@ def test_themes_of_all_kinds_draw() -> None:
     ui = Harness(made.busy())
 
     async def story(ui: Harness) -> None:
-        await ui.open_trial(LR0.trial)
+        await ui.open_trial(LR0.trial.id)
         for theme in ("dracula", "ansi-light", "textual-light"):
             ui.app.theme = theme
             await ui.pilot.pause()
@@ -732,14 +736,14 @@ def test_the_first_screen_does_not_wait_for_the_database_or_plots() -> None:
 
 def test_a_trial_that_waits_for_a_replay_shows_what_the_replay_does() -> None:
     snapshot = made.busy()
-    view = next(v for v in snapshot.trials if v.trial == LR0.trial)
+    view = next(v for v in snapshot.trials if v.trial.id == LR0.trial.id)
     waiting = replace(view, reason="replay of 0000dddd to step 4")
     trials = tuple(waiting if v is view else v for v in snapshot.trials)
     replay = made.running(waiting, key="4e91a7" + "0" * 58, replay=True, step=250, steps=1000)
     ui = Harness(replace(snapshot, trials=trials, running=(*snapshot.running, replay)))
 
     async def story(ui: Harness) -> None:
-        await ui.open_trial(LR0.trial)
+        await ui.open_trial(LR0.trial.id)
         shown = ui.text()
         assert "replay of 0000dddd to step 4 (250/1k)" in shown
         assert "replay: epoch 4  accuracy" in shown

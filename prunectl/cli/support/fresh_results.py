@@ -13,9 +13,14 @@ def results_of(store: Path | None) -> StorePaths:
 
     What stands in the way of that is written to stderr, and the answer may then be behind.
     """
-    from prunectl.store.db.query import bring_up_to_date
-
     paths = StorePaths.locate(store)
-    for note in bring_up_to_date(paths):
-        narrate(note)
+    bring_up_to_date(paths)
     return paths
+
+
+def bring_up_to_date(paths: StorePaths) -> None:
+    """Read what is new into the database; write to stderr what stands in the way of that."""
+    from prunectl.store.db import query
+
+    for note in query.bring_up_to_date(paths):
+        narrate(note)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from prunectl.cli.support.terminal import leave_if_closed
-from prunectl.results.text import duration
+from prunectl.store.narration import describe
 from prunectl.store.records.base import LogRecord
 from prunectl.store.records.heartbeat import HeartbeatRecord, RunningBeat
 from prunectl.store.records.scheduler_log import (
@@ -27,8 +27,8 @@ from prunectl.store.records.scheduler_log import (
     StageFailed,
     StudyStopped,
     WorkerEnded,
-    describe,
 )
+from prunectl.text import duration
 
 if TYPE_CHECKING:  # the plan's models take 0.5 s to import
     from prunectl.plan.expand import Expansion

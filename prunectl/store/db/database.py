@@ -10,9 +10,9 @@ import contextlib
 import random
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 
@@ -23,6 +23,7 @@ RETRY_SECONDS = (0.005, 0.020)
 
 Connection = duckdb.DuckDBPyConnection
 Row = tuple[Any, ...]
+Opened = TypeVar("Opened")
 
 
 class Damaged(StoreError):
@@ -61,25 +62,56 @@ def opened(path: Path, *, write: bool, patience: float) -> Iterator[Connection]:
     Raises StoreBusy where it stays held, Damaged where it cannot be read, StoreError where a newer DuckDB
     wrote it, or where writing fails (a full disk); duckdb.Error for the mistakes of a query.
     """
-    connection = _connect(path, write, time.monotonic() + patience)
+    config = WRITER if write else READER
+    connection = _patiently(
+        path,
+        patience,
+        lambda: duckdb.connect(str(path), read_only=not write, config=dict(config)),
+    )
     try:
-        yield connection
-    except duckdb.Error as error:
-        if is_damage(error):
-            raise Damaged(f"{path} is damaged: {error}") from error
-        if write and isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException):
+        with telling_damage(path):
+            yield connection
+    except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+        if write:
             raise StoreError(f"cannot write {path}: {error}") from error
         raise
     finally:
         connection.close()
 
 
-def _connect(path: Path, write: bool, deadline: float) -> Connection:
+@contextlib.contextmanager
+def attached(connection: Connection, path: Path, name: str, *, patience: float) -> Iterator[None]:
+    """Attach the file to a connection under a name, to be read, and detach it at the end.
+
+    Raises as `opened`.
+    """
+    target = str(path).replace("'", "''")
+    attach = f"ATTACH '{target}' AS {name} (READ_ONLY)"
+    _patiently(path, patience, lambda: connection.execute(attach))
+    try:
+        with telling_damage(path):
+            yield
+    finally:
+        connection.execute(f"DETACH {name}")
+
+
+@contextlib.contextmanager
+def telling_damage(path: Path) -> Iterator[None]:
+    """Raise Damaged where a statement fails because of the file."""
+    try:
+        yield
+    except duckdb.Error as error:
+        if is_damage(error):
+            raise Damaged(f"{path} is damaged: {error}") from error
+        raise
+
+
+def _patiently(path: Path, patience: float, attempt: Callable[[], Opened]) -> Opened:
+    """Open the file by `attempt`, again and again for as long as it is held. Raises as `opened`."""
+    deadline = time.monotonic() + patience
     while True:
         try:
-            return duckdb.connect(
-                str(path), read_only=not write, config=dict(WRITER if write else READER)
-            )
+            return attempt()
         except duckdb.Error as error:
             text = str(error)
             if not any(sign in text for sign in _HELD):

@@ -87,14 +87,7 @@ def rebuild(paths: StorePaths, patience: float = 5.0) -> IngestReport:
 def _write_lock(paths: StorePaths, patience: float) -> Iterator[None]:
     """Hold the side lock, which keeps two writers of ours from replacing the file under each other."""
     lock = Lock(paths.database_lock)
-    deadline = time.monotonic() + patience
-    while not lock.held:
-        try:
-            lock.acquire(f"process {os.getpid()}")
-        except StoreBusy:
-            if time.monotonic() >= deadline:
-                raise
-            time.sleep(0.01)
+    lock.acquire(f"process {os.getpid()}", patience=patience)
     with lock:
         yield
 

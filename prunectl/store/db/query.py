@@ -19,7 +19,7 @@ import duckdb
 
 from prunectl.errors import QueryError, StoreBusy, StoreError
 from prunectl.store.db import ingest, schema
-from prunectl.store.db.database import Connection, Damaged, opened
+from prunectl.store.db.database import Connection, Damaged, is_damage, opened
 from prunectl.store.files import replacing
 from prunectl.store.locks import is_held
 from prunectl.store.paths import StorePaths
@@ -45,16 +45,19 @@ class Result:
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
 
-def bring_up_to_date(paths: StorePaths) -> list[str]:
+def bring_up_to_date(paths: StorePaths, *, plans: bool = False) -> list[str]:
     """Load what is new, unless a scheduler is alive, which does so every second. Returns sentences for the user.
+
+    `plans`: load new plans also then, for a question that must know all trials at once.
 
     Never raises for the store: where the database is held, cannot be written or is newer than this program, a
     sentence says so, and the question that follows fails itself or is answered from what is there.
     """
-    if is_held(paths.scheduler_lock) or not (paths.stages.is_dir() or paths.plans.is_dir()):
+    alive = is_held(paths.scheduler_lock)
+    if (alive and not plans) or not (paths.stages.is_dir() or paths.plans.is_dir()):
         return []
     try:
-        report = ingest.ingest(paths)
+        report = ingest.ingest(paths, () if alive else None)
     except (StoreError, OSError) as error:
         return [f"the answer may be behind: {error}"]
     if report.busy:
@@ -113,7 +116,7 @@ def execute(connection: Connection, sql: str, parameters: Parameters, limit: int
     except duckdb.InterruptException as error:
         raise QueryError("interrupted") from error
     except duckdb.Error as error:
-        if "Corrupt database" in str(error):
+        if is_damage(error):  # who opened the file says which it is
             raise
         raise QueryError(_explained(str(error))) from error
     truncated = limit is not None and len(rows) > limit

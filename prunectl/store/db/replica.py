@@ -12,12 +12,10 @@ from dataclasses import dataclass
 
 import duckdb
 
-from prunectl.errors import StoreBusy, StoreError
-from prunectl.store.db.database import first_column, is_damage
+from prunectl.errors import StoreError
+from prunectl.store.db.database import attached, first_column, telling_damage
 from prunectl.store.db.query import PATIENCE, Result, execute
 from prunectl.store.paths import StorePaths
-
-RETRY_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
@@ -36,13 +34,14 @@ class Replica:
     def __init__(self, paths: StorePaths, patience: float = PATIENCE) -> None:
         """Copy the database. Raises StoreBusy where it stays held, StoreError where it cannot be read."""
         started = time.monotonic()
+        self._file = paths.database
         self._lock = threading.Lock()
         self._connection = duckdb.connect(
             ":memory:",
             config={"autoload_known_extensions": "false", "autoinstall_known_extensions": "false"},
         )
         try:
-            self._copy(paths, started + patience)
+            self._copy(patience)
             # Statements may change the copy, but read and write no files.
             self._connection.execute("SET enable_external_access = false")
             self._connection.execute("SET lock_configuration = true")
@@ -51,34 +50,21 @@ class Replica:
             raise
         self.seconds = time.monotonic() - started
 
-    def _copy(self, paths: StorePaths, deadline: float) -> None:
-        if not paths.database.exists():
-            raise StoreError(f"{paths.root} has no results yet")
-        target = str(paths.database).replace("'", "''")
-        while True:
-            try:
-                self._connection.execute(f"ATTACH '{target}' AS store (READ_ONLY)")
-                break
-            except duckdb.Error as error:
-                if "lock" not in str(error).lower():
-                    raise StoreError(f"cannot read {paths.database}: {error}") from error
-                if time.monotonic() > deadline:
-                    raise StoreBusy(f"{paths.database} is held by another process") from error
-            time.sleep(RETRY_SECONDS)
+    def _copy(self, patience: float) -> None:
+        if not self._file.exists():
+            raise StoreError(f"{self._file.parent} has no results yet")
         try:
-            self._connection.execute("COPY FROM DATABASE store TO memory")
+            with attached(self._connection, self._file, "store", patience=patience):
+                self._connection.execute("COPY FROM DATABASE store TO memory")
         except duckdb.Error as error:
-            what = "is damaged" if is_damage(error) else "cannot be copied"
-            raise StoreError(f"{paths.database} {what}: {error}") from error
-        finally:
-            self._connection.execute("DETACH store")
+            raise StoreError(f"{self._file} cannot be copied: {error}") from error
 
     def run(self, sql: str, limit: int, parameters: Mapping[str, str] | None = None) -> Result:
         """Run SQL and return the answer, at most `limit` rows; `parameters` fill `$name`.
 
         Raises QueryError for what the database refuses, or where it was interrupted.
         """
-        with self._lock:
+        with self._lock, telling_damage(self._file):
             return execute(self._connection, sql, parameters, limit)
 
     def interrupt(self) -> None:

@@ -107,22 +107,22 @@ def find_trial(paths: StorePaths, beginning: str) -> FoundTrial:
     if not versions:
         raise StoreError(f"{paths.root} holds no plans; `prunectl run PLAN` makes some")
     digests = {trial.id: study.digest for study in versions for trial in study.trials}
-    name = match_id(digests, beginning) if beginning else None
-    if name is None:
-        raise ControlError(
-            f"no trial {beginning!r} in {paths.root}; "
-            "`prunectl sql 'SELECT trial, plan, strategy, seed FROM trials'` lists them"
-        )
+    name = match_id(paths, digests, beginning)
     study = read_study(paths, digests[name])
     return FoundTrial(next(each for each in study.trials if each.id == name), study)
 
 
-def match_id(trials: Iterable[str], beginning: str) -> str | None:
-    """Return the one trial id that begins so, None where there is none. Raises ControlError where there are several."""
+def match_id(paths: StorePaths, trials: Iterable[str], beginning: str) -> str:
+    """Return the one of the store's trial ids that begins so. Raises ControlError where there is none or several."""
     found = sorted(name for name in trials if name.startswith(beginning.lower()))
     if len(found) > 1 and found[0] != beginning.lower():
         raise ControlError(f"{beginning!r} begins {len(found)} trials: {', '.join(found[:4])}, …")
-    return found[0] if found else None
+    if not found or not beginning:
+        raise ControlError(
+            f"no trial {beginning!r} in {paths.root}; "
+            "`prunectl sql 'SELECT trial, plan, strategy, seed FROM trials'` lists them"
+        )
+    return found[0]
 
 
 def write_plans(paths: StorePaths, studies: Sequence[Study]) -> None:

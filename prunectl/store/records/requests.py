@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from prunectl.store.locks import process_name
+from prunectl.text import plural
 
 Trials = Annotated[tuple[str, ...], Meta(description="ids of the trials")]
 
@@ -96,8 +97,7 @@ def sign(request: R) -> R:
 def done_text(request: AnyTrialRequest) -> str:
     """Return the action in words: "cancelled 3 trials"."""
     word = PAST.get(kind(request), "set the priority of")
-    count = len(request.trials)
-    return f"{word} {count} trial{'' if count == 1 else 's'}"
+    return f"{word} {plural(len(request.trials), 'trial')}"
 
 
 def kind(request: Asked) -> str:

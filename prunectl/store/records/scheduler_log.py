@@ -245,6 +245,8 @@ class History:
     """By the request's id."""
     stopped: dict[str, str] = field(default_factory=dict)
     """Plans (digests) whose last run was stopped early, and why."""
+    _retried: dict[str, set[str]] = field(default_factory=dict)
+    """Trials that were retried since, by such a plan."""
     settled: dict[tuple[str, ...], SlotsSet] = field(default_factory=dict)
     """The last one by model of device and workload."""
     offset: int = 0
@@ -262,6 +264,10 @@ class History:
         self.feed(log.records)
         return log.records
 
+    def is_stopped(self, plan: str, trial: str) -> bool:
+        """Return whether the trial rests because its plan (digest) was stopped early."""
+        return plan in self.stopped and trial not in self._retried[plan]
+
     def _feed(self, record: LogRecord) -> None:
         match record:
             case Cancelled():
@@ -272,6 +278,8 @@ class History:
                 self.held.difference_update(record.trials)
             case Retried():
                 self.cancelled.difference_update(record.trials)
+                for retried in self._retried.values():
+                    retried.update(record.trials)
                 for key in record.keys:
                     self.failures.pop(key, None)
             case PrioritySet():
@@ -294,6 +302,7 @@ class History:
                 self.stopped.pop(record.plan, None)
             case StudyStopped():
                 self.stopped[record.plan] = record.reason
+                self._retried[record.plan] = set()
             case Answered():
                 self.answered[record.request.id] = record
             case RunStarted():
@@ -301,55 +310,6 @@ class History:
                 self.setbacks.clear()
 
 
-QUIET = (WorkerStarted, Answered)
-"""Types of records that are not worth a line: others say the same."""
-
-
-def describe(record: LogRecord) -> str:
-    """Describe a record of the scheduler's log in words, without the trials it is about."""
-    match record:
-        case RunStarted():
-            return f"run {record.run} started on {', '.join(record.devices)}"
-        case RunEnded():
-            return f"run {record.run} {record.reason}"
-        case Queued():
-            return f"{record.name} queued: {record.done} of {_count(record.stages, 'stage')} done"
-        case Dispatched():
-            attempt = f", attempt {record.attempt}" if record.attempt > 1 else ""
-            return f"started on {record.device}{attempt}"
-        case StageDone():
-            text = "done" if record.score is None else f"done, {record.metric.text(record.score)}"
-            return f"{text} ({record.flag})" if record.flag else text
-        case StageInterrupted():
-            return "interrupted"
-        case StageFailed():
-            what = f"{record.reason}: {record.message}".rstrip(": ")
-            return f"failed, {what}" if record.final else f"to be tried again, {what}"
-        case Blocked():
-            return f"{_count(len(record.keys), 'stage')} blocked ({record.reason})"
-        case Retried(trials=()):
-            return f"retried {_count(len(record.keys), 'stage')}"
-        case Cancelled() | Held() | Released() | Retried():
-            return f"{kind(record)} {_count(len(record.trials), 'trial')}"
-        case PrioritySet():
-            return f"priority of {_count(len(record.values), 'trial')} set"
-        case Drained() | Undrained() | Leased():
-            return f"{record.device} {kind(record)} {record.reason}".rstrip()
-        case SlotsSet():
-            many = "1 at a time" if record.lanes == 1 else f"{record.lanes} side by side"
-            return f"{record.device}: {many} of {' on '.join(record.of[:2])} ({record.reason})"
-        case WorkerEnded():
-            return f"worker {record.worker} on {record.device}: {record.reason}"
-        case StudyStopped():
-            return f"{record.name} {record.reason}"
-        case _:
-            return kind(record)
-
-
 def kind(record: LogRecord) -> str:
     """Return a record's type as it stands in the log, such as ``stage_done``."""
     return record.kind if isinstance(record, Unknown) else str(record.__struct_config__.tag)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

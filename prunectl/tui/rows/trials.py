@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from prunectl.monitor.snapshot import FailureView, Snapshot, TrialView
+from prunectl.spec.state import State
 from prunectl.tui import text as t
 from prunectl.tui.columns import Cell, Column
 from prunectl.tui.rows.study import IDENTIFIER, Study, iteration_text, method, place
@@ -47,7 +48,7 @@ class TrialList:
 
     def unfinished(self) -> list[TrialRow]:
         """Return what failed, is blocked or was cancelled."""
-        states = ("failed", "blocked", "cancelled")
+        states = (State.FAILED, State.BLOCKED, State.CANCELLED)
         return [row for row in self._rows.values() if row.view.state in states]
 
     def queue(self, snapshot: Snapshot) -> list[TrialRow]:
@@ -76,7 +77,7 @@ def goal(view: TrialView) -> str:
 
 def _state(view: TrialView) -> Cell:
     """Say what a trial waits for, or what became of it."""
-    waiting = view.state == "waiting"
+    waiting = view.state is State.WAITING
     return Cell(view.reason or ("for a free slot" if waiting else view.state), _glyph(view).style)
 
 

@@ -15,6 +15,7 @@ from textual.widgets import Footer, Input, Static
 
 from prunectl.errors import PrunectlError
 from prunectl.monitor.snapshot import Snapshot, TrialView
+from prunectl.spec.state import State
 from prunectl.tui import status_lines as status
 from prunectl.tui.keymap import hint
 from prunectl.tui.requests import Request
@@ -336,7 +337,7 @@ class View(Screen[None]):
     def action_cancel(self) -> None:
         """Cancel the trials, if really meant."""
         chosen = self._trials_or_warn()
-        trials = [trial for trial in chosen if trial.state not in ("done", "cancelled")]
+        trials = [trial for trial in chosen if trial.state not in (State.DONE, State.CANCELLED)]
         if not trials:
             if chosen:
                 text = "It is done or cancelled already: nothing to cancel."
@@ -347,13 +348,13 @@ class View(Screen[None]):
     def action_hold(self) -> None:
         """Hold the trials, or release them."""
         if trials := self._trials_or_warn():
-            held = trials[0].state == "held"
+            held = trials[0].state is State.HELD
             self.viewer.send(Request("release" if held else "hold", _ids(trials)))
 
     def action_retry(self) -> None:
         """Try failed or cancelled trials again."""
         trials = self._trials_or_warn()
-        if trials and trials[0].state not in ("failed", "cancelled", "blocked"):
+        if trials and trials[0].state not in (State.FAILED, State.CANCELLED, State.BLOCKED):
             text = f"{trials[0].trial.id[:8]} is {trials[0].state}: nothing to retry."
             self.notify(text, severity="warning")
         elif trials:

@@ -11,6 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 
 from prunectl.monitor.snapshot import EventView, RunningView, Snapshot, TrialView
+from prunectl.spec.state import State
 from prunectl.tui import text as t
 from prunectl.tui.keymap import hint
 from prunectl.tui.requests import Request
@@ -114,7 +115,8 @@ class Dashboard(View):
         key = hint("dashboard.list", "F")
         if listed == "queue":
             items = trial_list.queue(snapshot)
-            waiting = sum(snapshot.counts.get(s, 0) for s in ("waiting", "held", "interrupted"))
+            resting = (State.WAITING, State.HELD, State.INTERRUPTED)
+            waiting = sum(snapshot.counts.get(state, 0) for state in resting)
             title = f"Queue {len(items)}" + (f" of {waiting}" if waiting > len(items) else "")
             empty = f"Nothing waits. {key}: failures, then all trials."
         elif listed == "failures":
@@ -134,7 +136,7 @@ class Dashboard(View):
         viewer, only_failures = self.viewer, self.listed == "failures"
         events = self.panel("events")
         events.apply(event_rows(snapshot, viewer.trial_list, viewer.study, only_failures))
-        failed = snapshot.counts.get("failed", 0)
+        failed = snapshot.counts.get(State.FAILED, 0)
         note = f"{failed} failed · {hint('dashboard.list', 'F')}: only failures" if failed else ""
         events.describe("Events", note)
 

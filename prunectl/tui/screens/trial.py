@@ -15,6 +15,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from prunectl.monitor.snapshot import RunningView, Snapshot, TrialView
+from prunectl.spec.state import State
 from prunectl.tui import text as t
 from prunectl.tui.columns import Cell, Column
 from prunectl.tui.keymap import hint
@@ -230,9 +231,9 @@ class TrialScreen(View):
         text = f"{glyph} {view.reason or view.state}"
         if stage is not None and stage.replay:
             text += f" ({t.short(stage.step)}/{t.short(stage.steps)})"
-        if view.state in ("failed", "cancelled"):
+        if view.state in (State.FAILED, State.CANCELLED):
             text += f" ({hint('trial.retry', 'R')}: retry)"
-        if view.state == "held":
+        if view.state is State.HELD:
             text += f" ({hint('trial.hold', 'h')}: release)"
         return text
 

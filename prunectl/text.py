@@ -1,4 +1,4 @@
-"""How numbers are written for people, on the terminal, in the terminal UI and in tables alike."""
+"""How numbers are written for people: in logs, on the terminal, in the terminal UI and in tables alike."""
 
 from __future__ import annotations
 
@@ -13,6 +13,33 @@ def finite(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if math.isfinite(value) else None
+
+
+def number(value: object, digits: int = 2) -> str:
+    """Write with fixed digits; ``nan`` and ``inf`` as such, because they mean that something went wrong."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if math.isnan(value) else "inf" if value > 0 else "−inf"
+    known = finite(value)
+    return DASH if known is None else f"{known:.{digits}f}"
+
+
+def short(value: object) -> str:
+    """Write three digits and a letter: ``943``, ``6.15k``, ``1.2M``."""
+    known = finite(value)
+    if known is None:
+        return DASH
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(known) >= size:
+            return f"{known / size:.3g}{letter}"
+    return f"{known:.3g}"
+
+
+def sparsity(value: object) -> str:
+    """Write a sparsity as plans do, with at most four digits: ``0.9424``."""
+    try:
+        return f"{float(str(value)):.4g}"
+    except ValueError:
+        return DASH
 
 
 def signed(value: object, digits: int = 2) -> str:
