@@ -111,8 +111,8 @@ def bare(work: Work, options: dict[str, Any]) -> Round:
     def floats(pixels: Tensor) -> Tensor:
         return ((pixels.float() / 255 - mean) / std).to(work.device)
 
-    data, labels = floats(images.train_images), images.train_labels.to(work.device)
-    tests, answers = floats(images.test_images), images.test_labels.to(work.device)
+    data, labels = floats(images.train_images), images.train_targets.to(work.device)
+    tests, answers = floats(images.test_images), images.test_targets.to(work.device)
 
     def batches(train: bool) -> Iterator[tuple[Tensor, Tensor]]:
         if train:
@@ -164,7 +164,7 @@ def pil_batches(work: Work, workers: int) -> Batches:
     training = DataLoader(
         _PILImages(
             images.train_images,
-            images.train_labels,
+            images.train_targets,
             transforms.Compose(random * bool(work.pad) + plain),
         ),
         batch_size=work.batch,
@@ -172,7 +172,7 @@ def pil_batches(work: Work, workers: int) -> Batches:
         **common,
     )
     tests = DataLoader(
-        _PILImages(images.test_images, images.test_labels, transforms.Compose(plain)),
+        _PILImages(images.test_images, images.test_targets, transforms.Compose(plain)),
         batch_size=250,
         **common,
     )

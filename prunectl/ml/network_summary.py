@@ -27,7 +27,7 @@ from prunectl.spec.settings import NetworkSettings, PruneSettings
 
 
 class NetworkMisfit(PrunectlError):
-    """A network that cannot take the data's images or tell its classes apart."""
+    """A network that cannot take the data's images or does not give the outputs asked for."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,10 @@ def summarise(settings: NetworkSettings, exclude: tuple[str, ...] = ()) -> Netwo
     """Summarise a network, with `exclude` (see `ml.pruning.layers`) not prunable.
 
     Raises UnknownName for the network or an excluded layer, NetworkMisfit where the network cannot take images of
-    `settings.shape` or `settings.classes` is below 2.
+    `settings.shape` or `settings.classes` is below 1.
     """
-    if settings.classes < 2 or min(settings.shape) < 1:
-        raise _misfit(settings, "there must be at least two classes and one pixel")
+    if settings.classes < 1 or min(settings.shape) < 1:
+        raise _misfit(settings, "there must be at least one output and one pixel")
     try:
         network = skeleton(settings, "cpu")
     except (ValueError, RuntimeError) as error:
@@ -162,7 +162,7 @@ def _readers(settings: NetworkSettings) -> dict[str, str]:
 def _misfit(settings: NetworkSettings, reason: str) -> NetworkMisfit:
     shape = "×".join(map(str, settings.shape))
     return NetworkMisfit(
-        f"{settings.name} does not fit images of {shape} in {settings.classes} classes: {reason}"
+        f"{settings.name} does not fit images of {shape} and {settings.classes} outputs: {reason}"
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from prunectl.ml.datasets.registry import OptionValue
+from prunectl.ml.tasks import registry as tasks
 from prunectl.plan.grid import axes
 from prunectl.plan.levels import UNKNOWN, Check, Ladder, ladders
 from prunectl.plan.load import LoadedPlan
@@ -16,6 +17,7 @@ from prunectl.spec.key import NUMERICS, Spec, stage_key
 from prunectl.spec.settings import DataSettings, NetworkSettings
 from prunectl.spec.stage import Mask, Stage, Weights
 from prunectl.spec.study import PlannedStage, Study
+from prunectl.spec.task import DEFAULT_TASK, TaskMetrics
 from prunectl.spec.trial import Trial
 
 
@@ -57,12 +59,18 @@ class Expansion:
             overrides=self.plan.overrides,
             question=self.plan.question,
             axes=tuple(axes(self.plan)),
+            tasks=self._tasks(),
             trials=self.trials,
             stages={
                 key: PlannedStage(Spec(NUMERICS, stage), stage.steps, self.epoch_steps[key])
                 for key, stage in self.stages.items()
             },
         )
+
+    def _tasks(self) -> dict[str, TaskMetrics]:
+        """What the trials' tasks measure, but for the default one, which a reader of the record knows."""
+        names = sorted({trial.task for trial in self.trials} - {DEFAULT_TASK})
+        return {name: tasks.find(name).measures for name in names}
 
 
 def expand(plan: LoadedPlan, check: Check | None) -> Expansion:
@@ -111,6 +119,7 @@ def _stages(point: GridPoint, ladder: Ladder, seed: int) -> Iterator[tuple[str, 
         train=training.settings,
         lr=training.lr,
         seed=seed,
+        task=training.recipe.task,
     )
     dense_key = stage_key(dense)
     yield dense_key, dense
@@ -126,6 +135,7 @@ def _stages(point: GridPoint, ladder: Ladder, seed: int) -> Iterator[tuple[str, 
             train=training.settings,
             lr=retraining.lr,
             seed=seed,
+            task=training.recipe.task,
             iteration=iteration,
             weights=Weights(source, retraining.source_step),
             mask=Mask(parent, level.settings),
@@ -163,6 +173,7 @@ def _trial(
         seed=seed,
         path=path,
         sparsities=("0", *(level.sparsity for level in ladder)),
+        task=point.training.recipe.task,
     )
 
 

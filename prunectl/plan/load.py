@@ -61,6 +61,10 @@ class LoadedPlan:
         except PlanError as error:
             raise error.at(self.file, self.line(error.key or key)) from None
 
+    def has(self, key: str) -> bool:
+        """Check whether a key of the recipe or of pruning stands in the file, in the grid as an axis too."""
+        return self.line_numbers.has(key) or self.line_numbers.has(f"grid.{key}")
+
     def line(self, key: str) -> int | None:
         """Find the line of a key; a recipe's or pruning's key may stand in the grid as an axis."""
         lines, in_grid = self.line_numbers, f"grid.{key}"

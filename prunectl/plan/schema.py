@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, create_model, field_validator, mode
 from prunectl.plan.table import Bool, EndOrLength, FullOrLength, Int, Name, Number, Table
 from prunectl.spec.length import Length, LengthField
 from prunectl.spec.settings import AugmentSettings, OptimizerSettings
+from prunectl.spec.task import DEFAULT_TASK
 
 Count = Annotated[Int, Field(ge=0)]
 Constant = Annotated[Number, Field(ge=0)]
@@ -109,6 +110,8 @@ class Recipe(Table):
     source: str = ""
     unverified: tuple[str, ...] = ()
     """Fields whose value could not be checked against the source."""
+    task: str = DEFAULT_TASK
+    """A name `ml.tasks.registry` knows; `plan.tasks` checks it, and what else belongs to it."""
     length: LengthField
     batch: Annotated[Int, Field(ge=1)] = 128
     batches: Literal["epoch", "straddle"] = "epoch"

@@ -15,6 +15,7 @@ from prunectl.ml.networks import registry as networks
 from prunectl.plan.grid import Combination
 from prunectl.plan.load import LoadedPlan, merged, recipe_data
 from prunectl.plan.schema import Recipe
+from prunectl.plan.tasks import check_task
 from prunectl.spec.batch_layout import Layout
 from prunectl.spec.lr_schedule import Schedule, constant, decaying, stepwise, warmed_up
 from prunectl.spec.settings import (
@@ -69,6 +70,7 @@ def resolve_training(
         networks.find(combination.network)
     dataset = describe(combination.dataset)
     info = dataset.description
+    check_task(plan, recipe, combination.dataset, info)
     options, place = datasets.split_options(dataset.kind, dataset.options)
     settings = _settings(plan, recipe, info)
     layout = _layout(plan, recipe, settings, combination.dataset, info)

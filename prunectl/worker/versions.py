@@ -21,7 +21,7 @@ def versions() -> dict[str, str | int | None]:
         "prunectl": __version__,
         "numerics": NUMERICS,
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "numpy": numpy.__version__,
         "cuda": torch.version.cuda if torch.cuda.is_available() else None,
         "cudnn": torch.backends.cudnn.version()  # type: ignore[no-untyped-call]

@@ -64,9 +64,9 @@ def test_idx_files_are_read_where_they_lie(tmp_path: Path, place: str, compresse
     written = write_idx(tmp_path / place, compressed)
     arrays = idx.read(offline("fashion-mnist", tmp_path), {})
     assert np.array_equal(arrays.train_images[..., 0], written[0])
-    assert np.array_equal(arrays.train_labels, written[1])
+    assert np.array_equal(arrays.train_targets, written[1])
     assert np.array_equal(arrays.test_images[..., 0], written[2])
-    assert np.array_equal(arrays.test_labels, written[3])
+    assert np.array_equal(arrays.test_targets, written[3])
 
 
 def test_mnist_in_the_root_is_not_taken_for_fashion_mnist(
@@ -107,7 +107,9 @@ def test_cifar_batches_are_read_in_order_with_channels_last(tmp_path: Path, name
     written = write_cifar(tmp_path, name)
     arrays = cifar.read(offline(name, tmp_path), {})
     _, train, test = cifar.LAYOUT[name]
-    assert arrays.train_labels.tolist() == [label for batch in train for label in written[batch][1]]
+    assert arrays.train_targets.tolist() == [
+        label for batch in train for label in written[batch][1]
+    ]
     first = written[train[0]][0][0].reshape(3, 32, 32)
     assert np.array_equal(arrays.train_images[0].transpose(2, 0, 1), first)
     assert np.array_equal(
@@ -147,7 +149,7 @@ def test_svhn_labels_ten_are_zeros(tmp_path: Path) -> None:
         content = {"X": images, "y": np.array([[1], [10], [9], [10], [2]], np.uint8)}
         scipy.io.savemat(tmp_path / name, content)
     arrays = svhn.read(offline("svhn", tmp_path), {})
-    assert arrays.test_labels.tolist() == [1, 0, 9, 0, 2]
+    assert arrays.test_targets.tolist() == [1, 0, 9, 0, 2]
     assert np.array_equal(arrays.train_images[3], images[..., 3])
     (tmp_path / svhn.FILES[0]).write_bytes(b"nonsense")
     with pytest.raises(DataError, match="train_32x32"):
@@ -180,7 +182,7 @@ def test_what_a_download_brings_is_found(tmp_path: Path, monkeypatch: pytest.Mon
         write_idx(folder / kind / "raw", True)
 
     monkeypatch.setattr(idx, "torchvision_download", download)
-    assert len(idx.read(Finder("mnist", tmp_path / "new"), {}).test_labels) == 12
+    assert len(idx.read(Finder("mnist", tmp_path / "new"), {}).test_targets) == 12
 
 
 def test_counts_other_than_the_registrys_are_refused(tmp_path: Path) -> None:
@@ -207,7 +209,7 @@ def test_digits_are_complete_and_stratified(tmp_path: Path) -> None:
     images = load(settings("digits"), tmp_path)
     assert images.train_images.shape == (1437, 1, 8, 8)
     assert images.test_images.shape == (360, 1, 8, 8)
-    histogram = images.test_labels.bincount(minlength=10)
+    histogram = images.test_targets.bincount(minlength=10)
     assert histogram.min() >= 34
     assert histogram.max() <= 37
     pixels = images.train_images.double() / 255
@@ -242,7 +244,7 @@ def test_synthetic_images_have_the_shape_asked_for_and_depend_on_the_seed(tmp_pa
     assert one.train_images.shape == (200, 1, 9, 12)
     assert torch.equal(one.train_images, again.train_images)
     assert not torch.equal(one.train_images, other.train_images)
-    assert set(one.train_labels.tolist()) == {0, 1, 2, 3}
+    assert set(one.train_targets.tolist()) == {0, 1, 2, 3}
     assert (one.train_images == 0).float().mean() < 0.05
     assert one.train_images.float().std(0).min() > 20
 
@@ -251,7 +253,7 @@ def test_synthetic_images_never_change() -> None:
     # pinned: results are stored under this fingerprint
     arrays = synthetic_module.read(offline("synthetic", Path()), registry.complete("synthetic"))
     assert describe("synthetic").fingerprint == "synthetic-1"
-    assert arrays.train_labels[:8].tolist() == LABELS
+    assert arrays.train_targets[:8].tolist() == LABELS
     assert arrays.train_images[0, 0, :3].tolist() == PIXELS
 
 
@@ -276,7 +278,7 @@ def test_a_folder_of_images_is_scaled_cropped_and_labelled(tmp_path: Path) -> No
     about = describe("folder", options)
     assert (about.shape, about.classes, about.train, about.test) == ((3, 8, 8), 2, 6, 4)
     images = load(settings("folder", options=options))
-    assert images.train_labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert images.train_targets.tolist() == [0, 0, 0, 1, 1, 1]
     assert images.train_images[4, :, 3, 3].tolist() == [100, 10, 7]
     grey = load(settings("folder", options={**options, "channels": 1}))
     assert grey.train_images.shape == (6, 1, 8, 8)
@@ -369,9 +371,9 @@ def test_holding_out_everything_is_refused(tmp_path: Path) -> None:
 def test_the_installed_fashion_mnist_is_found_and_complete(tmp_path: Path) -> None:
     images = load(settings("fashion-mnist"), tmp_path, download=False)
     assert images.train_images.shape == (60_000, 1, 28, 28)
-    assert images.train_labels.bincount().tolist() == [6_000] * 10
-    assert images.test_labels.bincount().tolist() == [1_000] * 10
-    assert images.test_labels[:12].tolist() == idx.FIRST_LABELS["fashion-mnist"]
+    assert images.train_targets.bincount().tolist() == [6_000] * 10
+    assert images.test_targets.bincount().tolist() == [1_000] * 10
+    assert images.test_targets[:12].tolist() == idx.FIRST_LABELS["fashion-mnist"]
     pixels = images.train_images.float() / 255
     about = describe("fashion-mnist")
     assert pixels.mean().item() == pytest.approx(about.mean[0], abs=1e-4)

@@ -74,7 +74,7 @@ def test_excluded_layers_do_not_count_as_prunable():
         ("lenet-5", (1, 8, 8), 10, "at least 16×16"),
         ("vgg-16", (3, 8, 8), 10, "at least 32×32"),
         ("resnet-34", (1, 224, 224), 10, "three channels"),
-        ("resnet-20", (3, 32, 32), 1, "two classes"),
+        ("resnet-20", (3, 32, 32), 0, "one output"),
         ("resnet-20", (3, 0, 32), 10, "one pixel"),
     ],
 )
@@ -147,3 +147,8 @@ def test_what_is_counted_is_what_the_masks_keep(prune):
     built = build(network, torch.Generator().manual_seed(0))
     masks = next_masks(built, built.state_dict(), None, PruneSettings(**prune))
     assert check(network, PruneSettings(**prune)) == sum(int(m.sum()) for m in masks.values())
+
+
+def test_one_output_is_enough():
+    """How many a task needs is the plan's to check."""
+    assert summarise(settings("lenet-300-100", (1, 2, 2), 1)).layers[-1].shape == (1, 100)

@@ -25,9 +25,9 @@ def test_criteria(name):
     assert callable(resolve(criteria.find(name)))
 
 
-@pytest.mark.parametrize("name", tasks.REFERENCES)
+@pytest.mark.parametrize("name", tasks.names())
 def test_tasks(name):
-    task = resolve(tasks.find(name))(TrainSettings(), 10)
+    task = resolve(tasks.find(name).reference)(TrainSettings(), 10)
     assert "loss" in task.measured
     assert callable(task.metrics)
 

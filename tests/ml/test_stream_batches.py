@@ -74,8 +74,8 @@ def test_what_is_evaluated_and_held_out_is_the_same_too(
     count = 0 if source == "none" else 5
     values = {"validation_from": source, "validation_count": count}
     memory, files = image_maker.held(path, **values), image_maker.streamed(path, **values)
-    assert torch.equal(memory.train_labels, files.train_labels)
-    assert torch.equal(memory.test_labels, files.test_labels)
+    assert torch.equal(memory.train_targets, files.train_targets)
+    assert torch.equal(memory.test_targets, files.test_targets)
     here, there = memory.parts(split, 4), files.parts(split, 4)  # type: ignore[arg-type]
     if source == "none" and split == "validation":
         assert here is there is None

@@ -37,9 +37,9 @@ def test_real_files_become_images_in_the_order_of_classes_and_names(
     about = describe("folder", {"path": str(path), "size": 16})
     assert (about.shape, about.classes, about.train, about.test) == ((3, 16, 16), 3, 21, 12)
     images = image_maker.held(path)
-    assert images.train_labels.tolist() == [0] * 7 + [1] * 7 + [2] * 7
+    assert images.train_targets.tolist() == [0] * 7 + [1] * 7 + [2] * 7
     corners = images.train_images.float().mean(1)[:, [2, 2, 13], [2, 13, 2]]
-    assert torch.equal(corners.argmax(1), images.train_labels)
+    assert torch.equal(corners.argmax(1), images.train_targets)
 
 
 def test_val_stands_in_for_test_and_other_files_are_passed_over(tmp_path: Path) -> None:

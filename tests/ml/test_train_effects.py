@@ -5,13 +5,12 @@ Options that are read and then forgotten are the commonest mistake of pruning co
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from msgspec.structs import fields, replace
 
 from prunectl.ml.datasets.images import load
 from prunectl.ml.datasets.registry import complete, describe
@@ -160,4 +159,4 @@ def test_no_option_is_left_out() -> None:
         OptimizerSettings: {name for _, changes in OPTIMIZERS for name in changes},
     }
     for settings, names in tried.items():
-        assert names | elsewhere[settings] == {item.name for item in dataclasses.fields(settings)}
+        assert names | elsewhere[settings] == {item.name for item in fields(settings)}

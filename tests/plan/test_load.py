@@ -226,7 +226,7 @@ width = 8
         ('base = "quickstart"', 'base = "quickstart"\nbatch = 2000\nlast_batch = "drop"', "recipe.batch", "make no batch"),
         (DATA, SYNTHETIC + "hight = 8\n", "datasets.toy.hight", "height"),
         (DATA, SYNTHETIC + 'classes = "10"\n', "datasets.toy", "not of type int"),
-        (DATA, SYNTHETIC + "classes = 1\n", "grid.network", "two classes"),
+        (DATA, SYNTHETIC + "classes = 1\n", "datasets.toy", "at least 2 outputs"),
         (DATA, 'strategy = ["fine-tune"]\ndataset = ["toy"]\n[datasets.toy]\n', "datasets.toy", "needs `kind`"),
         (DATA, 'strategy = ["fine-tune"]\ndataset = ["toy"]\n[datasets.toy]\nkind = "digit"\n', "datasets.toy.kind", "digits"),
         (DATA, 'strategy = ["fine-tune"]\ndataset = ["digits"]\n[datasets.digits]\nkind = "synthetic"\n', "datasets.digits", "has this name"),

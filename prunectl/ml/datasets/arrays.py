@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from prunectl.errors import DataError
 from prunectl.ml.datasets.registry import Description
+from prunectl.ml.tasks.registry import find
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,24 +19,34 @@ class Arrays:
 
     train_images: NDArray[np.uint8]
     """[count, height, width, channels]"""
-    train_labels: NDArray[Any]
-    """[count], integers from 0"""
+    train_targets: NDArray[Any]
+    """What the data set's task declares (`ml.tasks.registry.Targets`): of classification [count], integers from 0"""
     test_images: NDArray[np.uint8]
-    test_labels: NDArray[Any]
+    test_targets: NDArray[Any]
 
     def check(self, name: str, description: Description) -> None:
-        """Raise DataError where counts, shapes or labels are not those described."""
+        """Raise DataError where counts, shapes or targets are not those described."""
         channels, height, width = description.shape
-        for split, images, labels, count in (
-            ("train", self.train_images, self.train_labels, description.train),
-            ("test", self.test_images, self.test_labels, description.test),
+        for split, images, targets, count in (
+            ("train", self.train_images, self.train_targets, description.train),
+            ("test", self.test_images, self.test_targets, description.test),
         ):
             wanted = (count, height, width, channels)
             if images.shape != wanted or images.dtype != np.uint8:
                 found = f"{images.dtype} {images.shape}"
                 raise DataError(f"{name}: {split} images are {found}, not uint8 {wanted}")
-            if labels.shape != (count,):
-                raise DataError(f"{name}: {labels.shape} {split} labels for {count} images")
-            if count and not 0 <= int(labels.min()) <= int(labels.max()) < description.classes:
-                found = f"{labels.min()} … {labels.max()}"
-                raise DataError(f"{name}: {split} labels {found} of {description.classes} classes")
+            check_targets(f"{name}: {split} targets", targets, count, description)
+
+
+def check_targets(what: str, targets: NDArray[Any], count: int, description: Description) -> None:
+    """Raise DataError, beginning with `what`, where the targets of `count` images do not suit the data set's task."""
+    declared, outputs = find(description.task).targets, description.classes
+    wanted = declared.shape(count, outputs)
+    if targets.shape != wanted or not np.can_cast(targets.dtype, declared.dtype, "same_kind"):
+        found = f"{targets.dtype} {targets.shape}"
+        raise DataError(f"{what} are {found}, not {declared.dtype} {wanted}")
+    if declared.dtype != "int64":
+        if not np.isfinite(targets).all():
+            raise DataError(f"{what} are not all finite")
+    elif count and not 0 <= int(targets.min()) <= int(targets.max()) < outputs:
+        raise DataError(f"{what} {targets.min()} … {targets.max()} of {outputs} classes")

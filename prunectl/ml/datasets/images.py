@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prunectl.errors import DataError
-from prunectl.ml.datasets.arrays import Arrays
+from prunectl.ml.datasets.arrays import Arrays, check_targets
 from prunectl.ml.datasets.files import Finder, Progress, data_root
 from prunectl.ml.datasets.image_files import Sample, read_all
 from prunectl.ml.datasets.known_folders import load_options
 from prunectl.ml.datasets.listing import ImageFiles, ImageFolder, Preprocessing
 from prunectl.ml.datasets.read_ahead import ImageLoader
-from prunectl.ml.datasets.registry import complete, describe, find
+from prunectl.ml.datasets.registry import Description, complete, describe, find
 from prunectl.ml.randomness import generator
+from prunectl.ml.tasks import registry as tasks
 from prunectl.spec.settings import DataSettings, Shape
 
 HELD_BYTES = 2 << 30
@@ -31,15 +32,20 @@ HELD_BYTES = 2 << 30
 
 @dataclass(frozen=True, eq=False)
 class ImageSplits:
-    """Images and labels of a data set's splits; labels are int64 [count], on the device that `on` names."""
+    """Images and targets of a data set's splits.
+
+    Targets are what the task declares (`ml.tasks.registry.Targets`), int64 [count] of classification, on the device
+    that `on` names.
+    """
 
     train_images: Tensor | ImageFiles
-    train_labels: Tensor
+    train_targets: Tensor
     test_images: Tensor | ImageFiles
-    test_labels: Tensor
+    test_targets: Tensor
     classes: int
+    """Outputs of a network."""
     validation_images: Tensor | ImageFiles | None = None
-    validation_labels: Tensor | None = None
+    validation_targets: Tensor | None = None
     train_files: ImageFiles | None = None
     """The files of training images that are in memory, where they come from files."""
     _on: dict[torch.device, Self] = field(default_factory=dict, repr=False, init=False)
@@ -60,13 +66,13 @@ class ImageSplits:
         """What reads image files and makes random resized crops; one, however many trainings share it."""
         source = self.crop_source
         if isinstance(source, ImageFiles):
-            return ImageLoader(source.preprocessing, self.train_labels.device)
-        return ImageLoader(Preprocessing(self.shape), self.train_labels.device)
+            return ImageLoader(source.preprocessing, self.train_targets.device)
+        return ImageLoader(Preprocessing(self.shape), self.train_targets.device)
 
     def on(self, device: str | torch.device) -> Self:
         """Return the same data on a device, copied there once however many trainings share it."""
         device = torch.device(device)
-        if device == self.train_labels.device:
+        if device == self.train_targets.device:
             return self
         if device not in self._on:
             tensors = {k: v for k, v in vars(self).items() if isinstance(v, Tensor)}
@@ -77,16 +83,16 @@ class ImageSplits:
     def parts(
         self, split: Literal["test", "validation"], size: int
     ) -> Iterator[tuple[Tensor, Tensor]] | None:
-        """Return an iterator over a split's images, uint8 [n, height, width, channels], and labels.
+        """Return an iterator over a split's images, uint8 [n, height, width, channels], and targets.
 
         `size` images at a time; None where there is no such split.
         """
-        images, labels = self.test_images, self.test_labels
+        images, targets = self.test_images, self.test_targets
         if split == "validation":
-            if self.validation_images is None or self.validation_labels is None:
+            if self.validation_images is None or self.validation_targets is None:
                 return None
-            images, labels = self.validation_images, self.validation_labels
-        return zip(self._batches(images, size), torch.split(labels, size), strict=True)
+            images, targets = self.validation_images, self.validation_targets
+        return zip(self._batches(images, size), torch.split(targets, size), strict=True)
 
     def _batches(self, images: Tensor | ImageFiles, size: int) -> Iterator[Tensor]:
         if isinstance(images, Tensor):
@@ -100,7 +106,7 @@ class ImageSplits:
 
 @dataclass(frozen=True, eq=False)
 class Images(ImageSplits):
-    """Images in memory, uint8 [count, channels, height, width], stored channels last, on the labels' device."""
+    """Images in memory, uint8 [count, channels, height, width], stored channels last, on the targets' device."""
 
     train_images: Tensor
     test_images: Tensor
@@ -140,27 +146,39 @@ def load(
     content: Arrays | ImageFolder = entry.implementation().read(finder, options)
     content.check(settings.name, description)
     if isinstance(content, Arrays):
-        train = _tensors(content.train_images, content.train_labels)
-        test = _tensors(content.test_images, content.test_labels)
-        return hold_out(Images(*train, *test, description.classes), settings)
-    return hold_out(_from_files(content), settings)
+        return hold_out(_in_memory(content, description), settings)
+    return hold_out(_from_files(content, settings.name, description), settings)
 
 
-def _tensors(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+def _in_memory(arrays: Arrays, description: Description) -> Images:
+    train, test = _pixels(arrays.train_images), _pixels(arrays.test_images)
+    targets = [_targets(each, description) for each in (arrays.train_targets, arrays.test_targets)]
+    return Images(train, targets[0], test, targets[1], description.classes)
+
+
+def _pixels(images: NDArray[np.uint8]) -> Tensor:
     """Copy, because what was read may be read-only memory."""
-    pixels = torch.from_numpy(np.array(images, order="C", copy=True))
-    return pixels.permute(0, 3, 1, 2), torch.from_numpy(labels.astype(np.int64))
+    return torch.from_numpy(np.array(images, order="C", copy=True)).permute(0, 3, 1, 2)
 
 
-def _from_files(folder: ImageFolder) -> Images | Streamed:
+def _targets(targets: NDArray[Any], description: Description) -> Tensor:
+    """Copy, in the type that the data set's task wants."""
+    return torch.from_numpy(targets.astype(tasks.find(description.task).targets.dtype))
+
+
+def _from_files(folder: ImageFolder, name: str, description: Description) -> Images | Streamed:
+    """Raises DataError for targets that do not suit the data set's task, and for images that cannot be read."""
     train, test = folder.train, folder.test
-    labels = torch.tensor(folder.train_labels), torch.tensor(folder.test_labels)
+    read = np.asarray(folder.train_targets), np.asarray(folder.test_targets)
+    check_targets(f"{name}: train targets", read[0], len(train), description)
+    check_targets(f"{name}: test targets", read[1], len(test), description)
+    targets = [_targets(each, description) for each in read]
     size = math.prod(train.shape) + math.prod(test.shape)
-    classes = len(folder.classes)
+    classes = description.classes
     if folder.held == "always" or (folder.held == "auto" and size <= HELD_BYTES):
         images = read_all(train), read_all(test)
-        return Images(images[0], labels[0], images[1], labels[1], classes, train_files=train)
-    return Streamed(train, labels[0], test, labels[1], classes)
+        return Images(images[0], targets[0], images[1], targets[1], classes, train_files=train)
+    return Streamed(train, targets[0], test, targets[1], classes)
 
 
 def hold_out(images: Images | Streamed, settings: DataSettings) -> Images | Streamed:
@@ -172,18 +190,20 @@ def hold_out(images: Images | Streamed, settings: DataSettings) -> Images | Stre
     source, count = settings.validation_from, settings.validation_count
     if source == "none" or count == 0:
         return images
-    labels = images.train_labels if source == "train" else images.test_labels
-    if not 0 < count < len(labels):
-        raise DataError(f"{settings.name}: {count} of {len(labels)} images held out for validation")
+    targets = images.train_targets if source == "train" else images.test_targets
+    if not 0 < count < len(targets):
+        raise DataError(
+            f"{settings.name}: {count} of {len(targets)} images held out for validation"
+        )
     purpose = ("validation", settings.name, source, count)
-    order = torch.randperm(len(labels), generator=generator(0, *purpose))
+    order = torch.randperm(len(targets), generator=generator(0, *purpose))
     held, kept = order[:count].sort().values, order[count:].sort().values
     whole = images.train_images if source == "train" else images.test_images
     changes: dict[str, Any] = {
         "validation_images": _select(whole, held),
-        "validation_labels": labels[held],
+        "validation_targets": targets[held],
         f"{source}_images": _select(whole, kept),
-        f"{source}_labels": labels[kept],
+        f"{source}_targets": targets[kept],
     }
     if source == "train" and images.train_files is not None:
         changes["train_files"] = images.train_files.select(kept.tolist())

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from prunectl.errors import DataError
 from prunectl.ml.datasets.registry import Description
@@ -65,13 +65,15 @@ class ImageFiles:
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """The image files of a data set with their labels."""
+    """The image files of a data set with their targets."""
 
     classes: tuple[str, ...]
+    """Names of the network's outputs, whatever the task."""
     train: ImageFiles
-    train_labels: list[int]
+    train_targets: list[Any]
+    """Numbers of classes; of another task what that declares (`ml.tasks.registry.Targets`)."""
     test: ImageFiles
-    test_labels: list[int]
+    test_targets: list[Any]
     held: Literal["auto", "always", "never"] = "auto"
     """Whether image tensors are kept in memory, or made from the files again whenever they are used; ``auto``: by
     size."""
@@ -124,11 +126,11 @@ def list_images(
     others = sorted(set(_subfolders(root / test)) - set(classes))
     if others:
         raise DataError(f"{root / test} has the class {others[0]}, train has not")
-    train_names, train_labels = _list_split(root, "train", classes)
-    test_names, test_labels = _list_split(root, test, classes)
+    train_names, train_targets = _list_split(root, "train", classes)
+    test_names, test_targets = _list_split(root, test, classes)
     train = ImageFiles(str(root), train_names, preprocessing)
     tested = ImageFiles(str(root), test_names, preprocessing)
-    return ImageFolder(tuple(classes), train, train_labels, tested, test_labels, held)  # type: ignore[arg-type]
+    return ImageFolder(tuple(classes), train, train_targets, tested, test_targets, held)  # type: ignore[arg-type]
 
 
 def _subfolders(folder: Path) -> list[str]:

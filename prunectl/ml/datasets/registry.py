@@ -23,6 +23,7 @@ from prunectl.ml.datasets.files import Finder
 from prunectl.ml.datasets.known_folders import save_options
 from prunectl.ml.resolve import lookup, resolve
 from prunectl.spec.settings import Shape
+from prunectl.spec.task import DEFAULT_TASK
 
 OptionValue = str | int | float
 Options = Mapping[str, OptionValue] | Iterable[tuple[str, OptionValue]]
@@ -35,6 +36,7 @@ class Description:
     shape: Shape
     """Channels, height, width."""
     classes: int
+    """Outputs of a network; classes where the task is to tell those apart."""
     train: int
     """Images to train on, before any are held out for validation."""
     test: int
@@ -43,6 +45,8 @@ class Description:
     """Of the training pixels scaled to [0, 1], one per channel."""
     fingerprint: str
     """Identifies the content."""
+    task: str = DEFAULT_TASK
+    """A name `ml.tasks.registry` knows: what its targets are for."""
 
 
 @dataclass(frozen=True)

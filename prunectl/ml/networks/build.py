@@ -23,7 +23,7 @@ def skeleton(settings: NetworkSettings, device: str = "meta") -> nn.Module:
 
 
 def build(settings: NetworkSettings, generator: torch.Generator | None = None) -> nn.Module:
-    """Make a network on torch's default device, float32, taking [N, *settings.shape] to [N, classes] logits.
+    """Make a network on torch's default device, float32, taking [N, *settings.shape] to [N, classes] outputs.
 
     With a CPU `generator` it is freshly initialised by `settings.initializer`, all of it drawn from that generator
     in the order of the layers: same generator state, same network. Without one, kernels and biases are zero and

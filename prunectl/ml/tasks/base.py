@@ -21,22 +21,25 @@ class Measured:
 
 
 class Task(Protocol):
-    """Loss and measures of a batch. Everything returned stays on the device."""
+    """Loss and measures of a batch, of `outputs`, [n, outputs] as the network gives them, and `targets` as declared.
+
+    Everything returned stays on the device.
+    """
 
     counted: tuple[str, ...]
     """Names of what `training_sums` returns."""
     measured: tuple[str, ...]
     """Names of what `evaluation_sums` returns."""
 
-    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
         """Return what is minimised: the mean over the batch, float32, 0-dim."""
         ...
 
-    def training_sums(self, outputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def training_sums(self, outputs: Tensor, targets: Tensor, /) -> dict[str, Tensor]:
         """Return sums over the batch, 0-dim; computed at every training step, so they must be cheap."""
         ...
 
-    def evaluation_sums(self, outputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def evaluation_sums(self, outputs: Tensor, targets: Tensor, /) -> dict[str, Tensor]:
         """Return ``loss`` and others, sums over the batch; computed when evaluating."""
         ...
 

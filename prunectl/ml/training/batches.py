@@ -23,36 +23,36 @@ DEVICE_BLOCK = 256 << 20
 class Batches:
     """Serves the batches of one set of training images on one device."""
 
-    def __init__(self, images: Tensor, labels: Tensor, settings: TrainSettings) -> None:
-        """`images` are uint8 [n, channels, height, width], stored channels last; `labels` int64 [n]."""
-        self.order = SampleOrder(settings, len(labels), labels.device)
+    def __init__(self, images: Tensor, targets: Tensor, settings: TrainSettings) -> None:
+        """`images` are uint8 [n, channels, height, width], stored channels last; `targets` [n, …]."""
+        self.order = SampleOrder(settings, len(targets), targets.device)
         self.layout = self.order.layout
         self.pixels = images.permute(0, 2, 3, 1)
-        self.labels = labels
+        self.targets = targets
         size = max(1, self.pixels[0].numel())
         budget = HOST_BLOCK if images.device.type == "cpu" else DEVICE_BLOCK
         room = max(1, min(budget // size, self.layout.count) // settings.batch) * settings.batch
         self._pixels = self.pixels.new_empty((room, *self.pixels.shape[1:]))
-        self._labels = self.labels.new_empty(room)
+        self._targets = self.targets.new_empty((room, *self.targets.shape[1:]))
         self._held: tuple[int, int, int, int] = (0, 0, 0, 0)
 
     def get(self, seed: int, iteration: int, step: int) -> tuple[Tensor, Tensor]:
-        """Return step `step`'s pixels, uint8 [batch, height, width, channels], and labels, on the device.
+        """Return step `step`'s pixels, uint8 [batch, height, width, channels], and targets, on the device.
 
         They are valid until the next call.
         """
         first, size = self.layout.stretch(step)
         held_seed, held_iteration, start, end = self._held
         if (seed, iteration) != (held_seed, held_iteration) or not start <= first <= end - size:
-            start, end = first, first + len(self._labels)
+            start, end = first, first + len(self._targets)
             self._fill(seed, iteration, start, end)
             self._held = (seed, iteration, start, end)
         place = slice(first - start, first - start + size)
-        return self._pixels[place], self._labels[place]
+        return self._pixels[place], self._targets[place]
 
     def _fill(self, seed: int, iteration: int, start: int, end: int) -> None:
-        chosen = uploaded(self.order.indices(seed, iteration, start, end), self.labels.device)
-        torch.index_select(self.labels, 0, chosen, out=self._labels)
+        chosen = uploaded(self.order.indices(seed, iteration, start, end), self.targets.device)
+        torch.index_select(self.targets, 0, chosen, out=self._targets)
         offsets = self.order.offsets(seed, iteration, start, end)
         if offsets is None:
             torch.index_select(self.pixels, 0, chosen, out=self._pixels)
@@ -69,8 +69,8 @@ def open_source(images: Images | Streamed, settings: TrainSettings) -> Batches |
     whatever is held on the device.
     """
     if isinstance(images, Images) and settings.augment.crop == "none":
-        return Batches(images.train_images, images.train_labels, settings)
+        return Batches(images.train_images, images.train_targets, settings)
     source = images.crop_source
     if isinstance(source, Tensor):
         source = source.cpu()
-    return StreamedBatches(source, images.train_labels, images.loader, settings)
+    return StreamedBatches(source, images.train_targets, images.loader, settings)

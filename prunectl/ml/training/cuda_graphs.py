@@ -19,7 +19,7 @@ from torch import Tensor
 from prunectl.gc_pause import without_collector
 
 Step = Callable[[Tensor, Tensor], None]
-"""A function of pixels and labels that works in place on tensors that stay where they are."""
+"""A function of pixels and targets that works in place on tensors that stay where they are."""
 Recorder = Callable[[Callable[[], None]], Callable[[], None]]
 """Makes a replay out of a call: nothing is done by recording, and everything by each replay."""
 
@@ -114,21 +114,23 @@ class Graphs:
         """Graphs recorded."""
         return len(self._recorded)
 
-    def run(self, pixels: Tensor, labels: Tensor, variant: Hashable = None) -> None:
+    def run(self, pixels: Tensor, targets: Tensor, variant: Hashable = None) -> None:
         """Do the step on a batch. `variant` names whatever else decides which kernels it launches.
 
         Raises CaptureFailed; the step has not been done then.
         """
-        key = (len(labels), variant)
+        key = (len(targets), variant)
         if key not in self._recorded:
-            self._recorded[key] = self._prepare(pixels, labels)
-        own_pixels, own_labels, replay = self._recorded[key]
+            self._recorded[key] = self._prepare(pixels, targets)
+        own_pixels, own_targets, replay = self._recorded[key]
         own_pixels.copy_(pixels)
-        own_labels.copy_(labels)
+        own_targets.copy_(targets)
         replay()
 
-    def _prepare(self, pixels: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Callable[[], None]]:
-        own_pixels, own_labels = pixels.clone(), labels.clone()
+    def _prepare(
+        self, pixels: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor, Callable[[], None]]:
+        own_pixels, own_targets = pixels.clone(), targets.clone()
         if own_pixels.is_cuda:
             # Kernels may be chosen by timing them: let no other slot's work disturb that.
             torch.cuda.synchronize(own_pixels.device)
@@ -136,8 +138,8 @@ class Graphs:
             before = [(tensor, tensor.clone()) for tensor in self._changes()]
         try:
             for _ in range(WARM_UP):
-                self._step(own_pixels, own_labels)
-            replay = self._record(lambda: self._step(own_pixels, own_labels))
+                self._step(own_pixels, own_targets)
+            replay = self._record(lambda: self._step(own_pixels, own_targets))
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
@@ -147,4 +149,4 @@ class Graphs:
             with torch.no_grad():
                 for tensor, value in before:
                     tensor.copy_(value)
-        return own_pixels, own_labels, replay
+        return own_pixels, own_targets, replay

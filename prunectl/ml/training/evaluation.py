@@ -66,29 +66,29 @@ class Evaluator:
         for total in self.totals.values():
             total.zero_()
         count = 0
-        for pixels, labels in parts:
-            self._add_by_graph(pixels, labels, notes)
-            count += len(labels)
+        for pixels, targets in parts:
+            self._add_by_graph(pixels, targets, notes)
+            count += len(targets)
         self.module.train(training)
         return self.task.metrics(read_sums(self.totals), count)
 
-    def _add_by_graph(self, pixels: Tensor, labels: Tensor, notes: list[str]) -> None:
+    def _add_by_graph(self, pixels: Tensor, targets: Tensor, notes: list[str]) -> None:
         """Evaluate one batch, by its graph where there is one."""
         if self.graphs is not None:
             try:
-                self.graphs.run(pixels, labels)
+                self.graphs.run(pixels, targets)
                 return
             except CaptureFailed as error:
                 self.graphs = None
                 notes.append(f"evaluation runs eagerly, not as CUDA graphs: {error}")
-        self.add(pixels, labels)
+        self.add(pixels, targets)
 
     @torch.no_grad()
-    def add(self, pixels: Tensor, labels: Tensor) -> None:
+    def add(self, pixels: Tensor, targets: Tensor) -> None:
         """Evaluate one batch."""
         with autocast(self.device, self.precision):
             outputs = self.module(self.normalize(pixels))
-        for name, value in self.task.evaluation_sums(outputs, labels).items():
+        for name, value in self.task.evaluation_sums(outputs, targets).items():
             self.totals[name].add_(value)
 
 

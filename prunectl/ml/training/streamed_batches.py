@@ -27,22 +27,23 @@ class StreamedBatches:
     def __init__(
         self,
         images: Tensor | ImageFiles,
-        labels: Tensor,
+        targets: Tensor,
         loader: ImageLoader,
         settings: TrainSettings,
     ) -> None:
-        """`images` are files, or uint8 [n, channels, height, width] on the host; `labels` int64 [n], on the device."""
-        self.order = SampleOrder(settings, len(labels), labels.device)
+        """`images` are files, or uint8 [n, channels, height, width] on the host; `targets` [n, …], on the
+        device."""
+        self.order = SampleOrder(settings, len(targets), targets.device)
         self.layout = self.order.layout
         self.images = images
-        self.labels = labels
+        self.targets = targets
         self.loader = loader
         self._stream: Iterator[Tensor] = iter(())
         self._next: tuple[int, ...] = ()
         """Loader's turn, seed, iteration and step of what `_stream` yields next."""
 
     def get(self, seed: int, iteration: int, step: int) -> tuple[Tensor, Tensor]:
-        """Return step `step`'s pixels, uint8 [batch, height, width, channels], and labels, on the device.
+        """Return step `step`'s pixels, uint8 [batch, height, width, channels], and targets, on the device.
 
         Raises DataError for an image that cannot be read.
         """
@@ -58,8 +59,8 @@ class StreamedBatches:
         if offsets is not None:
             how = self.order.augmentation
             pixels = augment(pixels, offsets, how.pad, how.padding, how.flip)
-        chosen = uploaded(self.order.indices(*stretch), self.labels.device)
-        return pixels, self.labels.index_select(0, chosen)
+        chosen = uploaded(self.order.indices(*stretch), self.targets.device)
+        return pixels, self.targets.index_select(0, chosen)
 
     def _samples(self, seed: int, iteration: int, step: int) -> Iterator[list[Sample]]:
         """Yield each step's samples, from `step` on, without end."""

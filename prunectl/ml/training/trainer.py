@@ -1,7 +1,7 @@
 """Training one network: the one code path for every device.
 
 Stages run on a `Trainer` one after another: it is built once per network, data set and recipe, and a stage begins by
-copying into its tensors, which never move. The step itself reads only tensors (pixels, labels, learning rate, masks)
+copying into its tensors, which never move. The step itself reads only tensors (pixels, targets, learning rate, masks)
 and never waits for the device; nothing in it is random. A CPU calls it; on CUDA it is recorded as a graph and
 replayed (`cuda_graphs`), or called too where that cannot be done.
 """
@@ -227,20 +227,20 @@ class Trainer:
             self._lr = lr
         if not self.module.training:
             self.module.train()
-        pixels, labels = self.batches.get(seed, iteration, self.step)
-        self._do(pixels, labels)
-        self._count += len(labels)
+        pixels, targets = self.batches.get(seed, iteration, self.step)
+        self._do(pixels, targets)
+        self._count += len(targets)
         self.step += 1
 
-    def _do(self, pixels: Tensor, labels: Tensor) -> None:
+    def _do(self, pixels: Tensor, targets: Tensor) -> None:
         """Do the step, by its graph where there is one."""
         while self._training is not None:
             try:
-                self._training.run(pixels, labels, self._masking.variant)
+                self._training.run(pixels, targets, self._masking.variant)
                 return
             except CaptureFailed as error:
                 self._degrade(error)
-        self._step(pixels, labels)
+        self._step(pixels, targets)
 
     def _degrade(self, error: CaptureFailed) -> None:
         """Give up what made recording fail: the fusion first, then the graphs."""
@@ -261,29 +261,29 @@ class Trainer:
         """Return whether the device has done all steps so far. Does not wait."""
         return self.slot.ahead() == 0
 
-    def _step(self, pixels: Tensor, labels: Tensor) -> None:
+    def _step(self, pixels: Tensor, targets: Tensor) -> None:
         """Forward, backward, update, mask, accumulate. Must not read anything back from the device, nor change
         anything but tensors: a replay of it changes nothing else."""
-        total = len(labels)
+        total = len(targets)
         size = self.settings.micro_batch or total
         for start in range(0, total, size):
-            self._backward(pixels[start : start + size], labels[start : start + size], total)
+            self._backward(pixels[start : start + size], targets[start : start + size], total)
         self.optimizer.step()
         with torch.no_grad():
             self._masking.apply()
 
-    def _backward(self, pixels: Tensor, labels: Tensor, total: int) -> None:
+    def _backward(self, pixels: Tensor, targets: Tensor, total: int) -> None:
         """Do forward and backward of images that are part of a batch of `total`; gradients and metrics add up."""
-        count = len(labels)
+        count = len(targets)
         with autocast(self.device, self.settings.precision):
             outputs = self._forward(self.normalize(pixels))
-        loss = self.task.loss(outputs, labels)
+        loss = self.task.loss(outputs, targets)
         # Each part's mean weighs as much as it has images, so that the sum is the mean over the batch.
         part = loss if count == total else loss * (count / total)
         part.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             self._sums["loss"].add_(loss.detach(), alpha=count)
-            for name, value in self.task.training_sums(outputs.detach(), labels).items():
+            for name, value in self.task.training_sums(outputs.detach(), targets).items():
                 self._sums[name].add_(value)
 
     @_queued
