@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from prunectl.cli.support.options import StoreOption
@@ -34,9 +35,18 @@ def status(
         raise StoreError(f"{paths.root} holds no plans; `prunectl run PLAN` makes some")
     snapshot = Watcher(paths).snapshot()
     if as_json:
-        print_json(snapshot)
+        print_json(_as_json(snapshot))
     else:
         _print(snapshot)
+
+
+def _as_json(snapshot: Snapshot) -> dict[str, Any]:
+    """Return the snapshot for scripts, with the fields of each trial beside its state."""
+    content: dict[str, Any] = msgspec.to_builtins(snapshot)
+    for view, made in zip(snapshot.trials, content["trials"], strict=True):
+        made |= {**msgspec.structs.asdict(view.trial), "labels": view.trial.labels}
+        made["trial"] = made.pop("id")
+    return content
 
 
 def _print(snapshot: Snapshot) -> None:

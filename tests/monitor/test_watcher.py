@@ -273,9 +273,7 @@ def test_a_first_outline_of_long_plans_knows_the_trials_and_the_second_snapshot_
     first, second = watcher.poll(), watcher.poll()
     whole = Watcher(maker.paths, clock=Clock()).snapshot()
     assert first
-    assert [(v.trial, v.state) for v in first.trials] == [
-        (v.trial, v.state) for v in whole.trials
-    ]
+    assert [(v.trial, v.state) for v in first.trials] == [(v.trial, v.state) for v in whole.trials]
     assert first.counts == whole.counts == {"done": 1, "waiting": 3}
     assert first.coverage == whole.coverage
     assert second == whole

@@ -28,12 +28,8 @@ STRATEGIES = ("fine-tune", "weight-rewind", "lr-rewind")
 def store(tmp_path_factory):
     """Three strategies, five seeds, three sparsities; the last stage of one trial is not done, one diverged."""
     made = FakeStore(tmp_path_factory.mktemp("store"))
-    digest = made.plan("demo", strategies=STRATEGIES, seeds=5)
-    made.run(digests=(digest,))
-    keys = list(made.stages)
-    for key in keys[:-1]:
-        made.finish(key)
-    made.finish(keys[2], flag="diverged", loss=None)
+    made.plan("demo", strategies=STRATEGIES, seeds=5)
+    made.finish_all_but_one()
     ingest(made.paths)
     return made
 

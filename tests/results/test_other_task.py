@@ -11,15 +11,15 @@ from prunectl.results import metrics, plots, summary
 from prunectl.results.compare import compare
 from prunectl.results.leaderboard import leaderboard
 from prunectl.results.show import trial_facts
-from prunectl.spec.task import CLASSIFICATION, DEFAULT_TASK, Metric
+from prunectl.spec.task import CLASSIFICATION, DEFAULT_TASK, UNDECLARED, Metric, metrics_of
 from prunectl.store.db import queries, query
 from prunectl.store.db.database import opened
 from prunectl.store.db.ingest import ingest
-from prunectl.store.files import read_json, write_json
 from prunectl.store.records.plan import find_trial
 from tests.support.command import here
 from tests.support.fake_store import FakeStore
 from tests.support.other_task import REGRESSION, TASK_NAME, make_regression, mirrored
+from tests.support.records import read_json, write_json
 
 __all__ = ["here"]
 
@@ -30,12 +30,8 @@ LADDER = ("0.2", "0.36", "0.488", "0.5904", "0.67232", "0.737856")
 def made(folder):
     """Four methods, four seeds; one network diverged and one is not done."""
     store = FakeStore(folder)
-    digest = store.plan("demo", strategies=STRATEGIES, sparsities=LADDER, seeds=4)
-    store.run(digests=(digest,))
-    keys = list(store.stages)
-    for key in keys[:-1]:
-        store.finish(key)
-    store.finish(keys[2], flag="diverged", loss=None)
+    store.plan("demo", strategies=STRATEGIES, sparsities=LADDER, seeds=4)
+    store.finish_all_but_one()
     ingest(store.paths)
     with opened(store.paths.database, write=True, patience=5) as connection:
         # The published length, without the logs of as many epochs.
@@ -64,7 +60,7 @@ def board(lower):
 
 def test_what_a_task_measures_comes_out_as_it_went_in(lower):
     assert metrics.task_metrics(lower) == {DEFAULT_TASK: CLASSIFICATION, TASK_NAME: REGRESSION}
-    assert metrics.metrics_of(metrics.task_metrics(lower), "unheard of") is metrics.UNDECLARED
+    assert metrics_of(metrics.task_metrics(lower), "unheard of") is UNDECLARED
 
 
 def test_order_marks_and_ties_are_the_mirrors(twins, board):
@@ -208,8 +204,8 @@ def test_a_trials_own_record_says_what_it_measures(tmp_path):
     assert (
         metrics.trial_metrics(find_trial(store.paths, next(iter(store.trials)))) is CLASSIFICATION
     )
-    for stage in record["stages"].values():
-        stage["spec"]["stage"]["task"] = TASK_NAME
+    for each in record["trials"]:
+        each["task"] = TASK_NAME
     write_json(
         store.paths.plan(digest), record | {"tasks": msgspec.to_builtins({TASK_NAME: REGRESSION})}
     )

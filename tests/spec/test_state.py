@@ -27,7 +27,7 @@ def test_what_is_asked_last_counts_least() -> None:
     assert asked_of(cancelled=True, stopped=True, held=True) is State.CANCELLED
 
 
-@pytest.mark.parametrize("asked", set(ASKED))
+@pytest.mark.parametrize("asked", sorted(set(ASKED)))
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: "-".join(sorted(path)))
 def test_a_trial(path: set[State], asked: State) -> None:
     state = trial_state(path, asked)

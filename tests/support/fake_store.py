@@ -218,6 +218,14 @@ class FakeStore:
         for key in self.stages:
             self.finish(key)
 
+    def finish_all_but_one(self) -> None:
+        """Record a run of all plans, and complete their stages but for the last one; one of them has diverged."""
+        self.run(digests=tuple(path.stem for path in self.paths.plans.glob("*.json")))
+        keys = list(self.stages)
+        for key in keys[:-1]:
+            self.finish(key)
+        self.finish(keys[2], flag="diverged", loss=None)
+
     def _clock(self) -> float:
         self.seconds += 1.0
         return START + self.seconds

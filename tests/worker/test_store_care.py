@@ -65,8 +65,9 @@ def test_a_result_that_contradicts_its_files_is_found(lab: Any) -> None:
     result = lab.result(key)
     write_json(files.result, result | {"kept": result["kept"] + 1})
     assert any("weights are kept, the mask" in text for text in problems(lab))
-    write_json(files.result, result | {"score": 12.5})
-    assert any("accuracy in result.json is not that of the last epoch" in t for t in problems(lab))
+    for change in ({"score": 12.5}, {"metrics": result["metrics"] | {"accuracy": 12.5}}):
+        write_json(files.result, result | change)
+        assert any("in result.json is not that of the last epoch" in t for t in problems(lab))
     write_json(files.result, result | {"epochs": 99})
     assert any("counts 99 epochs" in text for text in problems(lab))
     files.result.write_text("{")
@@ -93,8 +94,10 @@ def test_a_missing_record_is_found(lab: Any) -> None:
     assert any("records are missing" in text for text in problems(lab))
 
 
-@pytest.mark.parametrize("field", ["type", "epoch"])
-def test_a_record_without_its_type_or_number_is_found(lab: Any, field: str) -> None:
+@pytest.mark.parametrize(
+    ("field", "named"), [("type", "a line is malformed"), ("epoch", "without its number")]
+)
+def test_a_record_without_its_type_or_number_is_found(lab: Any, field: str, named: str) -> None:
     events = lab.paths.stage(lab.path("weight-rewind")[1]).events
     lines = events.read_text().splitlines()
     at = next(n for n, line in enumerate(lines) if json.loads(line)["type"] == "epoch")
@@ -102,7 +105,7 @@ def test_a_record_without_its_type_or_number_is_found(lab: Any, field: str) -> N
     del record[field]
     lines[at] = json.dumps(record)
     events.write_text("\n".join([*lines, ""]))
-    assert any("without its type" in text for text in problems(lab))
+    assert any(named in text for text in problems(lab))
 
 
 def names(found: list[gc.Removal]) -> set[str]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from prunectl.spec.key import Spec
+from prunectl.spec.key import Spec, to_json
 from prunectl.spec.study import Study
 from prunectl.spec.task import TaskMetrics
 from prunectl.spec.trial import Trial
@@ -106,7 +106,7 @@ def spec_row(key: str, spec: Spec) -> Row:
         None if settings is None else settings.granularity,
         1.0 if settings is None else float(settings.density),
         stage.steps,
-        spec.to_json(),
+        to_json(spec, sort=False),
     )
 
 
@@ -123,7 +123,7 @@ def result_row(key: str, result: Result | None) -> Row:
         True,
         *_result_fields(result),
         *map(result.metrics.get, MEASURES),
-        list(result.dead_layers),
+        None if result.dead_layers is None else list(result.dead_layers),
         _text(result.metrics),
         _text(result.versions),
         moment(result.started),

@@ -29,8 +29,8 @@ class Counts(Measured):
         None
     )
     dead_layers: Annotated[
-        tuple[str, ...], Meta(description="layers that lost all their weights")
-    ] = ()
+        tuple[str, ...] | None, Meta(description="layers that lost all their weights")
+    ] = None
 
     def count_from(self, other: Counts) -> None:
         """Take the counts over from another record."""
