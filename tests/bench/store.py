@@ -25,6 +25,7 @@ from prunectl.results.leaderboard import leaderboard
 from prunectl.store.db import query
 from prunectl.store.db.ingest import ingest, rebuild
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.events import Note
 from prunectl.store.records.journal import Journal
 from tests.support.fake_store import EFFECT, make_store
 
@@ -97,7 +98,7 @@ def _ingesting(paths: StorePaths, rounds: int, tell: Tell) -> list[dict[str, Any
 
     def news() -> None:
         journal = Journal(paths.stage(key).events)
-        journal.append("note", text="something new")
+        journal.append(Note(text="something new"))
         journal.close()
 
     return [

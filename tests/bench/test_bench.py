@@ -20,6 +20,8 @@ from typer.testing import CliRunner
 from prunectl.bench import baselines, rounds, scheduler, train, upkeep, workload
 from prunectl.bench.rounds import Contender, compared, interval
 from prunectl.cli.app import app
+from prunectl.store.records.base import read_record
+from prunectl.store.records.result import Result
 from tests.support import fake_store
 from tests.support.fake_store import FakeStore
 from tests.support.records import events as read
@@ -84,12 +86,13 @@ def test_a_round_of_prunectl_is_a_whole_pruned_stage(
     go = baselines.stage(TINY, {"folder": tmp_path})
     go()
     go()
-    dense, *pruned = [json.loads(folder.result.read_text()) for folder in done]
-    assert dense["iteration"] == 0
+    dense, *pruned = [read_record(folder.result, Result) for folder in done]
+    assert dense.iteration == 0
     assert len(pruned) == 2
     for result in pruned:
-        assert result["kept"] == round(0.2 * result["prunable"])
-        assert result["steps"] == 3
+        assert result.prunable is not None
+        assert result.kept == round(0.2 * result.prunable)
+        assert result.steps == 3
 
 
 def test_tables_are_complete() -> None:

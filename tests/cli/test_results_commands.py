@@ -72,7 +72,7 @@ def test_an_exported_network_loads_and_is_the_stages_own(
     state = load_state(stage.final)
     assert all(network.state_dict()[name].equal(value) for name, value in state.weights.items())
     result = read_json(stage.result)
-    assert float(metadata["accuracy"]) == result["accuracy"]
+    assert float(metadata["accuracy"]) == result["metrics"]["accuracy"] == result["score"]
     assert float(metadata["sparsity"]) == 1 - result["kept"] / result["prunable"]
     assert (metadata["trial"], metadata["iteration"]) == (trial, str(iteration))
     mask_file = file.with_suffix(".mask.safetensors")
@@ -113,7 +113,7 @@ def test_a_trial_of_an_unreadable_plan_record_is_an_error_without_a_traceback(
     write_json(record, read_json(record) | {"stages": 3})
     done = here("show", "--trial", trial, "--store", store)
     assert done.returncode == 3
-    assert f"{record} is not a readable plan record" in done.stderr
+    assert f"{record} is malformed: Expected `object`, got `int`" in done.stderr
 
 
 def test_export_names_the_file_and_takes_the_last_iteration(
@@ -262,14 +262,14 @@ def test_what_is_done_here_stays_and_a_difference_is_said(
 ) -> None:
     paths = StorePaths(store)
     mine, lost = sorted(paths.stages.iterdir())[:2]
-    result = read_json(mine / "result.json") | {"accuracy": 12.5}
+    result = read_json(mine / "result.json") | {"score": 12.5}
     write_json(mine / "result.json", result)
     shutil.rmtree(lost)
     ingest(paths)
     done = here("import", folder, "--store", store)
     assert done.returncode == 0
     assert "1 stages taken, 4 were here already" in done.stderr
-    assert "12.5 % here; what is here stays" in done.stderr
+    assert "12.5 here; what is here stays" in done.stderr
     assert read_json(mine / "result.json") == result
     assert contents(lost) == contents(folder / "stages" / lost.name)
 
@@ -333,8 +333,8 @@ def test_a_drivers_version_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
     monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: None)
     monkeypatch.setattr(pynvml, "nvmlSystemGetDriverVersion", lambda: "590.48.01")
-    assert provenance.run_record("r", [], ["cuda:0"])["driver"] == "590.48.01"
-    assert provenance.run_record("r", [], ["cpu"])["driver"] is None
+    assert provenance.run_record("r", [], ["cuda:0"]).driver == "590.48.01"
+    assert provenance.run_record("r", [], ["cpu"]).driver is None
 
 
 # answers are up to date

@@ -133,7 +133,7 @@ def test_a_shell_left_open_only_delays_what_sql_shows(
         "sql", "SELECT stage, accuracy FROM stages", "--format", "json", cwd=tmp_path
     )
     assert {row["stage"]: row["accuracy"] for row in json.loads(caught_up.stdout)} == {
-        key: result["accuracy"] for key, result in results.items()
+        key: result["metrics"]["accuracy"] for key, result in results.items()
     }
     epochs = query.run(paths, "SELECT stage, count(*) FROM epochs GROUP BY stage").rows
     assert dict(epochs) == {key: result["epochs"] for key, result in results.items()}
