@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Literal
 
 import pytest
 
@@ -11,6 +11,8 @@ from prunectl.cli.support import progress
 from prunectl.cli.support.progress import Progress
 from prunectl.plan.expand import Expansion, expand
 from prunectl.plan.load import loads
+from prunectl.store.records.heartbeat import EtaBeat, HeartbeatRecord, RunningBeat
+from prunectl.store.records.scheduler_log import StageDone, StageFailed, WorkerStarted
 from tests.cli.conftest import TINY
 
 
@@ -20,13 +22,17 @@ def expansion() -> Expansion:
     return expand(loads(TINY), None)
 
 
-def heartbeat(running: dict[str, tuple[int, int]], end: float | None = None) -> dict[str, Any]:
-    return {
-        "time": time.time(),
-        "running": {key: {"step": at, "steps": of} for key, (at, of) in running.items()},
-        "eta": {"end": end},
-        "stopping": None,
-    }
+def heartbeat(
+    running: dict[str, tuple[int, int]],
+    end: float | None = None,
+    stopping: Literal["soft"] | None = None,
+) -> HeartbeatRecord:
+    return HeartbeatRecord(
+        time=time.time(),
+        running={key: RunningBeat(step=at, steps=of) for key, (at, of) in running.items()},
+        eta=EtaBeat(end=end),
+        stopping=stopping,
+    )
 
 
 def test_an_event_is_a_line_with_percentage_and_eta(
@@ -34,11 +40,10 @@ def test_an_event_is_a_line_with_percentage_and_eta(
 ) -> None:
     dense, first = expansion.trials[0].path[:2]
     lines = Progress([expansion], set())
-    lines.event({"type": "stage_done", "key": dense, "accuracy": 91.5, "seconds": 3.0})
+    lines.event(StageDone(key=dense, score=91.5, seconds=3.0))
     lines.tick(heartbeat({first: (8, 16)}, end=time.time() + 184.2))
-    failure = {"reason": "oom", "message": "out of memory", "final": False}
-    lines.event({"type": "stage_failed", "key": first, **failure})
-    lines.event({"type": "worker_started", "worker": 1})
+    lines.event(StageFailed(key=first, reason="oom", message="out of memory"))
+    lines.event(WorkerStarted(worker=1))
     out, err = capsys.readouterr()
     assert out == ""
     done, failed = err.splitlines()
@@ -56,7 +61,7 @@ def test_a_long_stage_has_a_line_now_and_then(
     lines.tick(heartbeat(running))
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
-    lines.tick(heartbeat(running) | {"stopping": "soft"})
+    lines.tick(heartbeat(running, stopping="soft"))
     said = capsys.readouterr().err
     assert "stopping, 3/10 stages done, 1 running: dense · seed 1 25%" in said
 
@@ -65,5 +70,5 @@ def test_a_replay_is_named_and_counts_for_nothing(
     expansion: Expansion, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = Progress([expansion], set())
-    lines.event({"type": "stage_done", "key": "f" * 64, "seconds": 1.0})
+    lines.event(StageDone(key="f" * 64, seconds=1.0))
     assert "  0.0%  ETA –      done 0/10  rewind point ffffffff" in capsys.readouterr().err
