@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -141,9 +141,9 @@ def write_study(paths: StorePaths, study: Study) -> None:
     write_record(paths.plan(study.digest), on_disk(study))
 
 
-def on_disk(study: Study) -> dict[str, Any]:
+def on_disk(study: Study) -> dict[str, object]:
     """Return the content of the study's record, ready to encode: of stages only what has not its default."""
-    data: dict[str, Any] = msgspec.to_builtins(replace(study, stages={}))
+    data: dict[str, object] = msgspec.to_builtins(replace(study, stages={}))
     data["stages"] = {
         key: {
             "spec": msgspec.Raw(stage.spec.to_json().encode()),
