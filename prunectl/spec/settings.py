@@ -7,9 +7,10 @@ added here needs a default that means "as before", and a default may change only
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 Shape = tuple[int, int, int]
 """Channels, height, width of one image."""
@@ -40,7 +41,9 @@ class NetworkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class DataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which images, and which of them are held out."""
 
-    name: str
+    name: Annotated[
+        str, Meta(description="name of the data set, for one of the user's own that of its kind")
+    ]
     """A name `ml.datasets.registry` knows, such as ``cifar10``."""
     fingerprint: str
     """Identifies the content; the registry's constant, or computed for a folder of the user's own."""
@@ -127,8 +130,10 @@ class PruneSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Scores compete across all prunable layers, or within each layer at the same density, or within each
     layer but for the first and the last, which stay whole (``uniform``: uniform except ends)."""
     granularity: Literal["weight", "channel"] = "weight"
-    density: str = "1"
-    """Fraction kept of the dense network's prunable weights, as an exact decimal."""
+    density: Annotated[
+        str,
+        Meta(description="fraction kept of the dense network's prunable weights, 0 to 1, exact"),
+    ] = "1"
     exclude: tuple[str, ...] = ()
     """Not prunable: ``first``, ``last``, ``shortcuts``, or layer names."""
     ratios: tuple[tuple[str, str], ...] = ()

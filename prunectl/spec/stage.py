@@ -13,9 +13,10 @@ all forms, and a store that holds them is read; the worker refuses to train them
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 from msgspec.structs import replace
 
 from prunectl.spec.lr_schedule import Schedule, length, window
@@ -26,10 +27,17 @@ from prunectl.spec.task import DEFAULT_TASK
 class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a stage's weights (and BatchNorm statistics) come from."""
 
-    stage: str | None = None
-    """Key of the stage, None for a fresh initialisation drawn from (seed, iteration)."""
-    step: int | None = None
-    """Step of that stage's training; None for its end."""
+    stage: Annotated[
+        str | None,
+        Meta(
+            description="key of the stage that weights come from; null for a fresh initialisation"
+        ),
+    ] = None
+    """The initialisation is drawn from (seed, iteration)."""
+    step: Annotated[
+        int | None,
+        Meta(description="the step of that stage's training they stand before; null for its end"),
+    ] = None
 
 
 class MaskChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,7 +51,7 @@ class MaskChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Mask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a stage's mask comes from: scored on the end weights of `parent`, under the parent's own mask."""
 
-    parent: str
+    parent: Annotated[str, Meta(description="key of the stage that the mask is scored on")]
     settings: PruneSettings = PruneSettings()
     program: tuple[MaskChange, ...] = ()
     """How it changes while the stage trains."""
