@@ -30,13 +30,15 @@ class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stage: Annotated[
         str | None,
         Meta(
-            description="key of the stage that weights come from; null for a fresh initialisation"
+            description="key of the stage that weights come from; null for a fresh initialisation, drawn from seed and "
+            "iteration"
         ),
     ] = None
-    """The initialisation is drawn from (seed, iteration)."""
     step: Annotated[
         int | None,
-        Meta(description="the step of that stage's training they stand before; null for its end"),
+        Meta(
+            description="step of that stage's training that they are taken before; null for its end"
+        ),
     ] = None
 
 
@@ -61,6 +63,7 @@ class RateRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Learning rates that are known only once the mask is: computed from facts of the pruning."""
 
     rule: str
+    """Its name."""
     steps: int
     """Optimizer steps that it is for."""
     options: tuple[tuple[str, str | int | float], ...] = ()
@@ -71,8 +74,11 @@ class Seeds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Seeds of single purposes, where they are not the stage's `seed`."""
 
     init: int | None = None
+    """Of the initialisation."""
     order: int | None = None
+    """Of the order of training images."""
     augmentation: int | None = None
+    """Of the random changes of training images."""
 
 
 class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,6 +90,7 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lr: Schedule
     """Empty where `lr_rule` makes it."""
     seed: int
+    """Of initialisation, data order and augmentation."""
     iteration: int = 0
     """0 trains the dense network; k ≥ 1 is the k-th prune-and-retrain. Randomness depends on it."""
     weights: Weights = Weights()

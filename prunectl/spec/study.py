@@ -17,7 +17,9 @@ from prunectl.spec.trial import Trial
 class PlannedStage(msgspec.Struct, frozen=True):
     """A stage as its plan recorded it."""
 
-    spec: Annotated[Spec, Meta(description="as in spec.json; what has its default is left out")]
+    spec: Annotated[
+        Spec, Meta(description="all that decides the stage's numbers, as in its spec.json")
+    ]
     steps: Annotated[int, Meta(description="optimizer steps the stage trains, as planned")]
     epoch_steps: Annotated[float | None, Meta(description="optimizer steps per epoch")] = None
 
@@ -32,7 +34,7 @@ class Study(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     created: Annotated[
         float | str | None,
-        Meta(description="when this version was last run, Unix seconds (or ISO 8601)"),
+        Meta(description="when this version was last run, Unix seconds"),
     ] = None
     digest: Annotated[
         str,

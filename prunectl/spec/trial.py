@@ -43,7 +43,7 @@ class Trial(msgspec.Struct, frozen=True, omit_defaults=True):
     ]
     plan: Annotated[str, Meta(description="name of the plan")] = ""
     network: Annotated[str, Meta(description="name of the network")] = ""
-    dataset: Annotated[str, Meta(description="name of the data set, as the plan has it")] = ""
+    dataset: Annotated[str, Meta(description="name of the data set")] = ""
     recipe: Annotated[str, Meta(description="how networks are trained")] = ""
     strategy: Annotated[str, Meta(description="what happens after pruning")] = ""
     schedule: Annotated[

@@ -1,5 +1,5 @@
 -- The tables of results.duckdb. Keys are primary keys and nothing else is indexed: DuckDB 1.4 to 1.5.6 returned
--- wrong results through secondary indexes after kill -9. What each column means is in column_docs.toml.
+-- wrong results through secondary indexes after kill -9. `prunectl sql --schema` says what each column means.
 
 CREATE TABLE store (schema_version INTEGER, prunectl VARCHAR, created TIMESTAMP);
 

@@ -41,7 +41,7 @@ Steps = Count
 
 THIS, LAST = "this evaluation", "the last evaluation"
 PARTS = {
-    "train_": ("on the training items as they were seen from the evaluation before to {when}", ""),
+    "train_": ("on the training items as they were seen since the evaluation before {when}", ""),
     "validation_": ("on the validation split at {when}", "null without one"),
     "best_": (
         "on the test set, the best of all evaluations",
@@ -86,8 +86,8 @@ class LogRecord(msgspec.Struct, tag_field="type", omit_defaults=True, kw_only=Tr
     attempt: Annotated[
         Count,
         Meta(
-            description="how often the log's writer had been started by then, from 1; in records of the scheduler "
-            "about an attempt at a stage, the number of that attempt"
+            description="number of the attempt that logged it, from 1; in the scheduler's log of the run, or of the "
+            "attempt at a stage that it is about"
         ),
     ] = 0
     time: Annotated[float, Meta(description="when it was logged, Unix seconds")] = 0.0
@@ -117,10 +117,14 @@ class _Classified(msgspec.Struct):
     accuracy_start: float | UnsetType | None = UNSET
 
 
+OLD_METRICS = _Classified.__struct_fields__
+"""Fields of records from before tasks had names, which are read as metrics."""
+
+
 def read_old_metrics(record: Measured, data: bytes | str) -> None:
     """Fill in metrics and scores of a record that was written before they had a field of their own."""
     old = msgspec.json.decode(data, type=_Classified)
-    for name in _Classified.__struct_fields__:
+    for name in OLD_METRICS:
         value, score = getattr(old, name), name.replace("accuracy", "score")
         if not isinstance(value, UnsetType):
             record.metrics = {**record.metrics, name: value}
@@ -190,9 +194,12 @@ def _description(hint: Any) -> str:
 
 
 def _default_text(field: msgspec.structs.FieldInfo) -> str:
-    if field.default is not NODEFAULT:
-        return encode(field.default).decode()
-    return "" if field.default_factory is NODEFAULT else encode(field.default_factory()).decode()
+    if field.default is NODEFAULT and field.default_factory is NODEFAULT:
+        return ""
+    default = field.default if field.default_factory is NODEFAULT else field.default_factory()
+    fields = msgspec.structs.fields(default) if isinstance(default, msgspec.Struct) else ()
+    bare = fields and all(getattr(default, each.name) == each.default for each in fields)
+    return "{}" if bare else encode(default).decode()
 
 
 _PLAIN = {int: "integer", float: "number", str: "text", bool: "bool", type(None): "null"}
@@ -212,4 +219,11 @@ def _type_text(hint: Any) -> str:
         return f"{{{': '.join(inner)}}}"
     if origin is tuple:
         return f"[{', '.join(inner)}{' …' if Ellipsis in arguments else ''}]"
-    return " or ".join(inner) if inner else _PLAIN.get(hint, hint.__name__)
+    if inner:
+        return " or ".join(inner)
+    return _PLAIN[hint] if hint in _PLAIN else record_name(hint)
+
+
+def record_name(kind: type[Any]) -> str:
+    """Return what a record is called for people: its tag, ``epoch``, or else its type's name."""
+    return str(kind.__struct_config__.tag or kind.__name__)
