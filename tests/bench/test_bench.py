@@ -158,6 +158,17 @@ def test_slots_are_doubled_while_it_pays() -> None:
     assert train.worth(rows(1.0, 0.6, 0.4, 0.3)) == 8
 
 
+def test_slots_worth_having_are_in_the_result_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter([9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.9, 1.0])  # of the tables' nine contenders
+    monkeypatch.setattr(
+        train, "timings", lambda contenders, *_: {contenders[0].label: [next(seconds)]}
+    )
+    (result,) = train.run(train.cuda_tables(True, "cuda", ["resnet-20"]), 1, lambda text: None)
+    printed = msgspec.to_builtins(result)
+    assert printed["lanes_worth_having"] == 2
+    assert [row["lanes"] for row in printed["measured"]] == [1, 1, 1, 1, 1, 1, 2, 4, 8]
+
+
 def test_a_contender_that_fails_says_why() -> None:
     bad = Contender("broken", "bare", replace(TINY, network="no-such-network"))
     with pytest.raises(rounds.BenchError, match=r"broken failed: .*no-such-network"):
@@ -176,7 +187,7 @@ def test_bench_train_from_the_command_line() -> None:
     assert (record["results"][0]["work"]["steps"], measured[0]["lanes"]) == (3, 1)
     assert "lanes_worth_having" not in record["results"][0]
     report = msgspec.json.decode(result.stdout, type=Report[TrainResult])
-    assert msgspec.to_builtins(report) == msgspec.json.decode(result.stdout)
+    assert json.loads(msgspec.json.encode(report)) == record
 
 
 def script(name: str) -> str:
