@@ -1,7 +1,7 @@
 """What is measured: prunectl's stages and trainers, and the loops that people write. Each does a round when called.
 
 stage     a stage from spec to result: prune, train, evaluate each epoch, events, checkpoint
-trainer   only the trainer, `lanes` (slots) of them side by side, launched one by one or as CUDA graphs, fused or not
+trainer   only the trainer, `slots` of them side by side, launched one by one or as CUDA graphs, fused or not
 bare      images as floats in memory, no augmentation, nothing logged: the floor
 loader    DataLoader with `workers` processes and torchvision's transforms on PIL images
 """
@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 
-from prunectl.bench.workload import RATE, Work, dense_stage, network, pruned_stage, settings
+from prunectl.bench.records import Kind, Options, Work
+from prunectl.bench.workload import RATE, dense_stage, network, pruned_stage, settings
 from prunectl.ml.datasets.images import Images, load
 from prunectl.ml.networks.build import build
 from prunectl.ml.training.torch_flags import configure
@@ -43,11 +44,11 @@ def images_of(work: Work) -> Images:
     return images
 
 
-def stage(work: Work, options: dict[str, Any]) -> Round:
+def stage(work: Work, options: Options) -> Round:
     """Return rounds of stages as a warm worker runs them, in a store in the option `folder`."""
-    folder = Path(options["folder"])
+    folder = Path(options.folder)
     paths = StorePaths(folder)
-    trainers = TrainerCache(folder, work.device, fuse=bool(options.get("fuse")))
+    trainers = TrainerCache(folder, work.device, fuse=options.fuse)
     number = 0
 
     def finish(spec: Stage) -> None:
@@ -69,14 +70,14 @@ def stage(work: Work, options: dict[str, Any]) -> Round:
     return go
 
 
-def trainers_alone(work: Work, options: dict[str, Any]) -> Round:
-    """Return rounds of the trainer alone: `work.epochs` epochs in each of `lanes` trainers, which share the device."""
+def trainers_alone(work: Work, options: Options) -> Round:
+    """Return rounds of the trainer alone: `work.epochs` epochs in each of `slots` trainers, which share the device."""
     configure(work.device, settings(work))
     images = images_of(work)
-    graphs, fuse = bool(options.get("graphs", True)), bool(options.get("fuse"))
+    graphs, fuse = options.graphs, options.fuse
     trainers = [
         Trainer(network(work), settings(work), images, work.device, graphs=graphs, fuse=fuse)
-        for _ in range(int(options.get("lanes", 1)))
+        for _ in range(options.slots)
     ]
     for seed, trainer in enumerate(trainers):
         trainer.initialise(seed, 0)
@@ -103,7 +104,7 @@ def trainers_alone(work: Work, options: dict[str, Any]) -> Round:
     return go
 
 
-def bare(work: Work, options: dict[str, Any]) -> Round:
+def bare(work: Work, options: Options) -> Round:
     """Return rounds of the shortest possible loop, over floats in the memory of the device."""
     images = images_of(work)
     mean, std = (torch.tensor(value)[:, None, None] for value in work.mean_std)
@@ -144,9 +145,9 @@ class _PILImages(Dataset[tuple[Tensor, int]]):
         return self.transform(opened), self.labels[index]
 
 
-def loader(work: Work, options: dict[str, Any]) -> Round:
+def loader(work: Work, options: Options) -> Round:
     """Return rounds with a DataLoader and torchvision's transforms, one batch after another."""
-    return _loop(work, pil_batches(work, int(options.get("workers", 2))))
+    return _loop(work, pil_batches(work, options.workers))
 
 
 def pil_batches(work: Work, workers: int) -> Batches:
@@ -255,7 +256,7 @@ def masks_of(parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
     }
 
 
-CONTENDERS: dict[str, Callable[[Work, dict[str, Any]], Round]] = {
+CONTENDERS: dict[Kind, Callable[[Work, Options], Round]] = {
     "stage": stage,
     "trainer": trainers_alone,
     "bare": bare,

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from prunectl.bench.baselines import accuracy, pil_batches, train_epoch
-from prunectl.bench.workload import RATE, Work, network
+from prunectl.bench.records import Work
+from prunectl.bench.workload import RATE, network
 from prunectl.ml.networks.build import build
 
 

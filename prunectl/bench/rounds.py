@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import IO, TypeVar
 
-from prunectl.bench.workload import Work
+from msgspec.structs import replace
+
+from prunectl.bench.records import Kind, Load, Options, Ready, RoundDone, Row, Start, Work
 from prunectl.errors import PrunectlError
+from prunectl.store.records.base import decode, encode
 
-Row = dict[str, Any]
-"""A contender's rounds against the first one's of the same rounds: `label`; seconds per epoch (of the work's images) as
-the median `seconds`, `fastest` and `slowest`; how many times the first contender's time as the geometric mean over
-rounds, `ratio`, with the 95 % interval from `low` to `high`, which are None for a single round; `rounds`."""
+Answer = TypeVar("Answer", Ready, RoundDone)
 
 
 class BenchError(PrunectlError):
@@ -30,17 +29,12 @@ class BenchError(PrunectlError):
 
 @dataclass(frozen=True)
 class Contender:
-    """One way of doing the work; `kind` is its name in `baselines.CONTENDERS`."""
+    """One way of doing the work."""
 
     label: str
-    kind: str
+    kind: Kind
     work: Work
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def slots(self) -> int:
-        """Trainers side by side in one round; the option has the name it has in the output."""
-        return int(self.options.get("lanes", 1))
+    options: Options = field(default_factory=Options)
 
 
 def one_thread() -> dict[str, str]:
@@ -58,20 +52,20 @@ class Child:
     stderr: IO[str]
     """A file."""
 
-    def answer(self) -> Any:
-        """Read the next line it writes, as JSON. Raises BenchError where there is none."""
+    def answer(self, kind: type[Answer]) -> Answer:
+        """Read the next line it writes. Raises BenchError where there is none, BadRecord where it is no such answer."""
         line = self.stdout.readline()
         if not line:
             self.stderr.seek(0)
             last = self.stderr.read().strip().splitlines()[-1:] or ["no message"]
             raise BenchError(f"{self.contender.label} failed: {last[0]}")
-        return json.loads(line)
+        return decode(line, kind, f"what {self.contender.label} wrote")
 
     def round(self) -> float:
         """Do one round. Returns its seconds."""
         self.stdin.write("go\n")
         self.stdin.flush()
-        return float(self.answer())
+        return self.answer(RoundDone).seconds
 
 
 @contextlib.contextmanager
@@ -81,13 +75,10 @@ def running(contender: Contender) -> Iterator[Child]:
         tempfile.TemporaryDirectory(prefix="prunectl-bench-") as folder,
         tempfile.TemporaryFile("w+", errors="replace") as stderr,
     ):
-        arguments = {
-            "contender": contender.kind,
-            "work": contender.work.to_json(),
-            "options": {**contender.options, "folder": folder},
-        }
+        options = replace(contender.options, folder=folder)
+        start = Start(contender.kind, contender.work, options)
         with subprocess.Popen(
-            [sys.executable, "-m", "prunectl.bench.child", json.dumps(arguments)],
+            [sys.executable, "-m", "prunectl.bench.child", encode(start).decode()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -122,11 +113,11 @@ def timings(
         children = [stack.enter_context(running(contender)) for contender in contenders]
         for child in children:
             tell(f"{child.contender.work.network}: {child.contender.label} warms up")
-            child.answer()
+            child.answer(Ready)
         for number in range(rounds):
             # Back and forth: a machine that grows slower within a round is no contender's fault.
             for child in children if number % 2 == 0 else children[::-1]:
-                epochs = child.contender.work.epochs * child.contender.slots
+                epochs = child.contender.work.epochs * child.contender.options.slots
                 times[child.contender.label].append(child.round() / epochs)
     return times
 
@@ -134,16 +125,16 @@ def timings(
 def compared(label: str, values: Sequence[float], first: Sequence[float]) -> Row:
     """Compare times of the same rounds, as a ratio."""
     ratio, low, high = interval([b / a for a, b in zip(first, values, strict=True)])
-    return {
-        "label": label,
-        "seconds": statistics.median(values),
-        "fastest": min(values),
-        "slowest": max(values),
-        "ratio": ratio,
-        "low": low,
-        "high": high,
-        "rounds": len(values),
-    }
+    return Row(
+        label,
+        seconds=statistics.median(values),
+        fastest=min(values),
+        slowest=max(values),
+        ratio=ratio,
+        low=low,
+        high=high,
+        rounds=len(values),
+    )
 
 
 def interval(ratios: Sequence[float]) -> tuple[float, float | None, float | None]:
@@ -159,6 +150,7 @@ def interval(ratios: Sequence[float]) -> tuple[float, float | None, float | None
     return math.exp(mean), math.exp(mean - half), math.exp(mean + half)
 
 
-def load() -> list[float]:
+def load() -> Load:
     """Return how many processes ran or waited, on average over 1, 5 and 15 minutes: how quiet the machine was."""
-    return [round(value, 2) for value in os.getloadavg()]
+    one, five, fifteen = os.getloadavg()
+    return round(one, 2), round(five, 2), round(fifteen, 2)

@@ -12,14 +12,15 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from msgspec.structs import replace
 
 from prunectl.bench import upkeep
+from prunectl.bench.records import Gaps, SchedulerResult, Work
 from prunectl.bench.rounds import BenchError, load
 from prunectl.bench.train import Tell
-from prunectl.bench.workload import Work, dense_stage
+from prunectl.bench.workload import dense_stage
 from prunectl.spec.key import NUMERICS, Spec, stage_key
 from prunectl.spec.stage import Stage
 from prunectl.spec.study import PlannedStage, Study
@@ -35,7 +36,7 @@ from prunectl.store.records.result import Result
 TINY = Work("convnet", (1, 8, 8), train=640, test=100, epochs=1, batch=64)
 
 
-def run(stages: int, quick: bool, tell: Tell, seconds: float = 60.0) -> dict[str, Any]:
+def run(stages: int, quick: bool, tell: Tell, seconds: float = 60.0) -> SchedulerResult:
     """Measure the seconds from the end of a stage (its `done` record) to the first step of the next (its `begin`
     record), and what the scheduler needs itself over a window of `seconds`."""
     count = 3 if quick else stages
@@ -47,22 +48,12 @@ def run(stages: int, quick: bool, tell: Tell, seconds: float = 60.0) -> dict[str
         cold = _processes(Path(folder, "cold"), 2 if quick else min(count, 5))
         between = load()
         own = upkeep.run(Path(folder, "upkeep"), 1.0 if quick else seconds, quick, tell)
-    return {
-        "work": TINY.to_json(),
-        "load": [before, between],
-        "gaps": [_summary("warm worker", warm), _summary("process per stage", cold)],
-        "upkeep": own,
-    }
+    gaps = _summary("warm worker", warm), _summary("process per stage", cold)
+    return SchedulerResult(TINY, (before, between), gaps, own)
 
 
-def _summary(label: str, gaps: list[float]) -> dict[str, Any]:
-    return {
-        "label": label,
-        "seconds": statistics.median(gaps),
-        "fastest": min(gaps),
-        "slowest": max(gaps),
-        "gaps": len(gaps),
-    }
+def _summary(label: str, gaps: list[float]) -> Gaps:
+    return Gaps(label, statistics.median(gaps), min(gaps), max(gaps), gaps=len(gaps))
 
 
 def _specs(count: int) -> dict[str, Stage]:

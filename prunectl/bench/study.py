@@ -7,17 +7,17 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
+from prunectl.bench.records import StudyResult, Work, study_work
 from prunectl.bench.rounds import BenchError, compared, load, one_thread
 from prunectl.bench.train import Tell
-from prunectl.bench.workload import LENET, Work, plan_text
+from prunectl.bench.workload import LENET, plan_text
 
 SEEDS = 3
 ITERATIONS = 3
 
 
-def run(rounds: int, quick: bool, tell: Tell) -> dict[str, Any]:
+def run(rounds: int, quick: bool, tell: Tell) -> StudyResult:
     """Time both in turns, each as a user would start it. Raises BenchError."""
     train, test, epochs = (200, 50, 1) if quick else (60_000, 10_000, 2)
     seeds, iterations = (1, 1) if quick else (SEEDS, ITERATIONS)
@@ -30,16 +30,12 @@ def run(rounds: int, quick: bool, tell: Tell) -> dict[str, Any]:
         ours.append(_ours(work, seeds, iterations))
         tell(f"round {number + 1} of {rounds}: DataLoader script")
         theirs.append(_theirs(work, seeds, iterations))
-    rows = [
+    rows = (
         compared("prunectl run", ours, ours),
         compared("DataLoader script, 2 workers", theirs, ours),
-    ]
-    record = work.to_json() | {"steps": work.steps, "stages": seeds * (iterations + 1)}
-    return {
-        "work": record,
-        "load": [before, load()],
-        "measured": rows,
-    }
+    )
+    about = study_work(work, stages=seeds * (iterations + 1))
+    return StudyResult(about, (before, load()), rows)
 
 
 def _ours(work: Work, seeds: int, iterations: int) -> float:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any
+
+from msgspec import UNSET
+from msgspec.structs import asdict, replace
 
 from prunectl.bench import workload
-from prunectl.bench.rounds import BenchError, Contender, Row, compared, load, measure, timings
+from prunectl.bench.records import ContenderRow, Options, Row, TrainResult, epoch_work
+from prunectl.bench.rounds import BenchError, Contender, compared, load, measure, timings
 
 Tell = Callable[[str], None]
 
@@ -23,7 +25,7 @@ def cpu_tables(quick: bool, networks: Sequence[str] = ()) -> list[list[Contender
             [
                 Contender("prunectl stage", "stage", work),
                 Contender("bare loop", "bare", work),
-                Contender("DataLoader, 2 workers", "loader", work, {"workers": 2}),
+                Contender("DataLoader, 2 workers", "loader", work, Options(workers=2)),
                 Contender("prunectl stage, bf16", "stage", replace(work, precision="bf16")),
             ]
         )
@@ -41,15 +43,17 @@ def cuda_tables(quick: bool, device: str, networks: Sequence[str] = ()) -> list[
         half = replace(work, precision="bf16")
         tables.append(
             [
-                Contender("B  DataLoader, 8 workers, TF32", "loader", work, {"workers": 8}),
+                Contender("B  DataLoader, 8 workers, TF32", "loader", work, Options(workers=8)),
                 Contender("   stage: graphs, events, checkpoints, TF32", "stage", work),
-                Contender("D  data on the GPU, eager, TF32", "trainer", work, {"graphs": False}),
+                Contender(
+                    "D  data on the GPU, eager, TF32", "trainer", work, Options(graphs=False)
+                ),
                 Contender("E  D as one CUDA graph", "trainer", work),
                 Contender("E' E in bf16", "trainer", half),
-                Contender("F  E' with fused kernels", "trainer", half, {"fuse": True}),
+                Contender("F  E' with fused kernels", "trainer", half, Options(fuse=True)),
                 *(
                     Contender(
-                        f"G  F in {slots} slots", "trainer", half, {"fuse": True, "lanes": slots}
+                        f"G  F in {slots} slots", "trainer", half, Options(fuse=True, slots=slots)
                     )
                     for slots in (2, 4, 8)
                 ),
@@ -58,23 +62,24 @@ def cuda_tables(quick: bool, device: str, networks: Sequence[str] = ()) -> list[
     return tables
 
 
-def run(tables: Sequence[Sequence[Contender]], rounds: int, tell: Tell) -> list[dict[str, Any]]:
+def run(tables: Sequence[Sequence[Contender]], rounds: int, tell: Tell) -> list[TrainResult]:
     """Measure table after table. Raises BenchError where nothing of one could be measured."""
     results = []
     for contenders in tables:
         work = contenders[0].work
         before = load()
-        how = measure if work.device == "cpu" else _one_by_one
+        on_cpu = work.device == "cpu"
+        how = measure if on_cpu else _one_by_one
         measured = how(contenders, rounds, tell)
-        about = {contender.label: contender for contender in contenders}
-        rows = [
-            row | {"lanes": each.slots, "options": each.options}
-            for row in measured
-            for each in [about[row["label"]]]
-        ]
-        record = work.to_json() | {"steps": work.steps}
-        results.append({"work": record, "load": [before, load()], "measured": rows})
+        options = {contender.label: contender.options for contender in contenders}
+        rows = tuple(_with_options(row, options[row.label]) for row in measured)
+        slots = UNSET if on_cpu else worth(rows)
+        results.append(TrainResult(epoch_work(work), (before, load()), rows, slots))
     return results
+
+
+def _with_options(row: Row, options: Options) -> ContenderRow:
+    return ContenderRow(**asdict(row), slots=options.slots, options=options)
 
 
 def _one_by_one(contenders: Sequence[Contender], rounds: int, tell: Tell) -> list[Row]:
@@ -91,12 +96,12 @@ def _one_by_one(contenders: Sequence[Contender], rounds: int, tell: Tell) -> lis
     return [compared(label, values, first) for label, values in found.items()]
 
 
-def worth(result: dict[str, Any]) -> int:
+def worth(rows: Sequence[ContenderRow]) -> int:
     """Return the slots worth having: doubled while that makes an epoch at least 5 % cheaper."""
-    fused = [row for row in result["measured"] if row["options"].get("fuse")]
+    fused = [row for row in rows if row.options.fuse]
     chosen, fastest = 1, float("inf")
     for row in fused:
-        if row["seconds"] > 0.95 * fastest:
+        if row.seconds > 0.95 * fastest:
             break
-        chosen, fastest = row["lanes"], row["seconds"]
+        chosen, fastest = row.slots, row.seconds
     return chosen

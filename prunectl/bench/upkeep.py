@@ -14,13 +14,13 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 
+from prunectl.bench.records import Upkeep, Work
 from prunectl.bench.rounds import BenchError, load
 from prunectl.bench.train import Tell
-from prunectl.bench.workload import Work, plan_text
+from prunectl.bench.workload import plan_text
 from prunectl.plan.expand import expand
 from prunectl.plan.load import loads
 from prunectl.store.paths import StorePaths
@@ -47,7 +47,7 @@ SETTLE_SECONDS = 12.0
 """From then on until the window begins: a forecast is made every ten."""
 
 
-def run(root: Path, seconds: float, quick: bool, tell: Tell) -> dict[str, Any]:
+def run(root: Path, seconds: float, quick: bool, tell: Tell) -> Upkeep:
     """Measure the CPU of the scheduler's process, in percent of one core, over `seconds` with 64 busy workers."""
     slots, epoch, settle = (4, 0.5, 0.0) if quick else (SLOTS, EPOCH_SECONDS, SETTLE_SECONDS)
     paths = StorePaths(root)
@@ -67,20 +67,20 @@ def run(root: Path, seconds: float, quick: bool, tell: Tell) -> dict[str, Any]:
     )
     stages_done = read_scheduler_log(paths.scheduler_log).records
     main, rest = after.main - before.main, after.threads - before.threads
-    return {
-        "workers": slots,
-        "stages": stages,
-        "epoch_seconds": epoch,
-        "seconds": wall,
-        "load": [begun, ended],
-        "epochs_recorded": _count(epochs, Epoch, started, started + wall),
-        "stages_ended": _count(stages_done, StageDone, started, started + wall),
-        "cpu_percent": 100 * (main + rest) / wall,
-        "loop_percent": 100 * main / wall,
-        "ingestion_percent": 100 * rest / wall,
-        "rss_start_mib": before.memory / 2**20,
-        "rss_end_mib": after.memory / 2**20,
-    }
+    return Upkeep(
+        workers=slots,
+        stages=stages,
+        epoch_seconds=epoch,
+        seconds=wall,
+        load=(begun, ended),
+        epochs_recorded=_count(epochs, Epoch, started, started + wall),
+        stages_ended=_count(stages_done, StageDone, started, started + wall),
+        cpu_percent=100 * (main + rest) / wall,
+        loop_percent=100 * main / wall,
+        ingestion_percent=100 * rest / wall,
+        rss_start_mib=before.memory / 2**20,
+        rss_end_mib=after.memory / 2**20,
+    )
 
 
 def _plan(paths: StorePaths, seeds: int) -> int:

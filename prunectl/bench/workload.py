@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
 
-import msgspec
+from msgspec.structs import replace
 
+from prunectl.bench.records import Work
 from prunectl.ml.datasets.registry import describe
 from prunectl.spec.key import stage_key
 from prunectl.spec.lr_schedule import constant
@@ -23,46 +22,9 @@ from prunectl.spec.settings import (
 )
 from prunectl.spec.stage import Mask, Stage, Weights
 
-Precision = Literal["fp32", "tf32", "bf16"]
 DENSITY = "0.2"
 """Density of the pruned networks that are trained."""
 RATE = 0.01
-
-
-@dataclass(frozen=True)
-class Work:
-    """`epochs` epochs of training a pruned network, each followed by an evaluation: what one round asks for."""
-
-    network: str
-    shape: tuple[int, int, int]
-    train: int
-    test: int
-    epochs: int = 2
-    batch: int = 128
-    classes: int = 10
-    pad: int = 0
-    precision: Precision = "fp32"
-    device: str = "cpu"
-    deterministic: bool = True
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps of one epoch; the short last batch is kept."""
-        return -(-self.train // self.batch)
-
-    @property
-    def mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Constants that images are normalised by."""
-        return (0.5,) * self.shape[0], (0.2,) * self.shape[0]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields, for the command line of a contender."""
-        return asdict(self)
-
-
-def from_json(data: dict[str, Any]) -> Work:
-    """Return the work that `Work.to_json` described."""
-    return Work(**{**data, "shape": tuple(data["shape"])})
 
 
 LENET = Work("lenet-300-100", (1, 28, 28), train=12_800, test=2_133, epochs=3)
@@ -160,7 +122,7 @@ def pruned_stage(work: Work, number: int) -> Stage:
     """Return the stage of the `number`-th round: pruned, then trained for `work.epochs`."""
     dense = dense_stage(work)
     parent = stage_key(dense)
-    return msgspec.structs.replace(
+    return replace(
         dense,
         lr=constant(RATE, work.steps * work.epochs),
         seed=number,

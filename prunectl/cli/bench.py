@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunectl.cli.support.tables import console, table
+from prunectl.cli.support.tables import console, print_json, table
 from prunectl.cli.support.terminal import narrate
 from prunectl.errors import ExitCode
 from prunectl.version import __version__
+
+if TYPE_CHECKING:  # msgspec, which `--help` must not pay for
+    from prunectl.bench.records import (
+        Found,
+        Loads,
+        Machine,
+        Row,
+        SchedulerResult,
+        StudyResult,
+        TrainResult,
+        Upkeep,
+        Work,
+    )
 
 app = typer.Typer(
     help="This machine's own figures of training and scheduling.",
@@ -58,10 +70,7 @@ def train(
         raise typer.BadParameter("no such network is measured", param_hint="--network")
     with orderly():
         results = bench.run(tables, 1 if quick else rounds, narrate)
-    if everything:
-        for result in results:
-            result["lanes_worth_having"] = bench.worth(result)
-    _report("train", results, as_json)
+    _report("train", results, as_json, _print_train)
 
 
 @app.command()
@@ -74,7 +83,7 @@ def study(
 
     with orderly():
         result = bench.run(1 if quick else rounds, quick, narrate)
-    _report("study", [result], as_json)
+    _report("study", [result], as_json, _print_study)
 
 
 @app.command()
@@ -93,7 +102,7 @@ def scheduler(
 
     with orderly():
         result = bench.run(stages, quick, narrate, seconds)
-    _report("scheduler", [result], as_json)
+    _report("scheduler", [result], as_json, _print_scheduler)
 
 
 @app.command("store", hidden=True, context_settings={"ignore_unknown_options": True})
@@ -108,81 +117,99 @@ def script(
     raise typer.Exit(ExitCode.USAGE)
 
 
-def _machine() -> dict[str, Any]:
+def _machine() -> Machine:
     """Describe what was measured on: processor, cores, versions."""
+    from prunectl.bench.records import Machine
     from prunectl.scheduler.devices.cpu import CpuLayer
 
     cpu = CpuLayer().devices()[0]
-    return {
-        "cpu": cpu.name,
-        "cores": cpu.slots,
-        "threads": os.cpu_count(),
-        "python": platform.python_version(),
-        "torch": metadata.version("torch"),
-        "torchvision": metadata.version("torchvision"),
-        "prunectl": __version__,
-    }
+    return Machine(
+        cpu=cpu.name,
+        cores=cpu.slots,
+        threads=os.cpu_count(),
+        python=platform.python_version(),
+        torch=metadata.version("torch"),
+        torchvision=metadata.version("torchvision"),
+        prunectl=__version__,
+    )
 
 
-def _report(what: str, results: Sequence[dict[str, Any]], as_json: bool) -> None:
+def _report(
+    what: str, results: Sequence[Found], as_json: bool, show: Callable[[Found], None]
+) -> None:
+    from prunectl.bench.records import Report
+
     about = _machine()
     if as_json:
-        record = {"bench": what, "date": time.strftime("%Y-%m-%d"), "machine": about}
-        typer.echo(json.dumps(record | {"results": list(results)}, indent=1))
+        print_json(Report(what, time.strftime("%Y-%m-%d"), about, tuple(results)))
         return
     for result in results:
-        _print(result)
-    typer.echo(
-        f"{about['cpu']}, {about['cores']} cores, torch {about['torch']}, Python {about['python']}"
-    )
+        show(result)
+    typer.echo(f"{about.cpu}, {about.cores} cores, torch {about.torch}, Python {about.python}")
 
 
-def _print(result: dict[str, Any]) -> None:
-    out = console()
-    work = result["work"]
-    out.print(
-        f"{work['network']}, {work['train']:,} images {'×'.join(map(str, work['shape']))}, batch "
-        f"{work['batch']}; {_loads(result)}",
+def _print_train(result: TrainResult) -> None:
+    from msgspec import UNSET
+
+    _print_work(result.work, result.load)
+    _print_rows(result.measured, "s/epoch")
+    if result.slots_worth_having is not UNSET:
+        console().print(f"slots worth having: {result.slots_worth_having}", markup=False)
+
+
+def _print_study(result: StudyResult) -> None:
+    _print_work(result.work, result.load)
+    _print_rows(result.measured, "s")
+
+
+def _print_scheduler(result: SchedulerResult) -> None:
+    _print_work(result.work, result.load)
+    rows = [
+        [row.label, *(f"{1000 * each:.1f}" for each in (row.seconds, row.fastest, row.slowest))]
+        for row in result.gaps
+    ]
+    console().print(table(["between two stages", "median ms", "fastest", "slowest"], rows))
+    _print_upkeep(result.upkeep)
+
+
+def _print_work(work: Work, load: Loads) -> None:
+    console().print(
+        f"{work.network}, {work.train:,} images {'×'.join(map(str, work.shape))}, batch "
+        f"{work.batch}; {_loads(load)}",
         markup=False,
     )
-    if "gaps" in result:
-        rows = [
-            [row["label"], *(f"{1000 * row[key]:.1f}" for key in ("seconds", "fastest", "slowest"))]
-            for row in result["gaps"]
-        ]
-        out.print(table(["between two stages", "median ms", "fastest", "slowest"], rows))
-        _print_upkeep(result["upkeep"])
-        return
-    unit = "s" if "stages" in work else "s/epoch"
-    rows = [_row(row) for row in result["measured"]]
-    out.print(table(["", f"median {unit}", "fastest", "slowest", "× first", "95 %"], rows))
-    if "lanes_worth_having" in result:
-        out.print(f"slots worth having: {result['lanes_worth_having']}", markup=False)
 
 
-def _loads(result: dict[str, Any]) -> str:
-    return f"load {result['load'][0][0]:.1f} before, {result['load'][1][0]:.1f} after"
+def _print_rows(measured: Sequence[Row], unit: str) -> None:
+    rows = [_row(row) for row in measured]
+    headings = ["", f"median {unit}", "fastest", "slowest", "× first", "95 %"]
+    console().print(table(headings, rows))
 
 
-def _print_upkeep(found: dict[str, Any]) -> None:
+def _loads(load: Loads) -> str:
+    (before, *_), (after, *_) = load
+    return f"load {before:.1f} before, {after:.1f} after"
+
+
+def _print_upkeep(found: Upkeep) -> None:
     out = console()
     out.print(
-        f"{found['workers']} workers that only report, an epoch each per {found['epoch_seconds']:g} s, a study of "
-        f"{found['stages']:,} stages; in {found['seconds']:.0f} s {found['epochs_recorded']:,} epochs recorded and "
-        f"{found['stages_ended']} stages ended; {_loads(found)}",
+        f"{found.workers} workers that only report, an epoch each per {found.epoch_seconds:g} s, a study of "
+        f"{found.stages:,} stages; in {found.seconds:.0f} s {found.epochs_recorded:,} epochs recorded and "
+        f"{found.stages_ended} stages ended; {_loads(found.load)}",
         markup=False,
     )
     rows = [
-        ["CPU, % of one core", f"{found['cpu_percent']:.1f}"],
-        ["  its loop", f"{found['loop_percent']:.1f}"],
-        ["  ingestion", f"{found['ingestion_percent']:.1f}"],
-        ["memory at the start, MiB", f"{found['rss_start_mib']:.0f}"],
-        ["memory at the end, MiB", f"{found['rss_end_mib']:.0f}"],
+        ["CPU, % of one core", f"{found.cpu_percent:.1f}"],
+        ["  its loop", f"{found.loop_percent:.1f}"],
+        ["  ingestion", f"{found.ingestion_percent:.1f}"],
+        ["memory at the start, MiB", f"{found.rss_start_mib:.0f}"],
+        ["memory at the end, MiB", f"{found.rss_end_mib:.0f}"],
     ]
     out.print(table(["the scheduler's own process", ""], rows))
 
 
-def _row(row: dict[str, Any]) -> list[str]:
-    times = [f"{row[key]:.3f}" for key in ("seconds", "fastest", "slowest")]
-    covers = "" if row["low"] is None else f"{row['low']:.2f} – {row['high']:.2f}"
-    return [row["label"], *times, f"{row['ratio']:.2f}", covers]
+def _row(row: Row) -> list[str]:
+    times = [f"{each:.3f}" for each in (row.seconds, row.fastest, row.slowest)]
+    covers = "" if row.low is None else f"{row.low:.2f} – {row.high:.2f}"
+    return [row.label, *times, f"{row.ratio:.2f}", covers]

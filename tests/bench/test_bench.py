@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import pytest
 import torch
+from msgspec.structs import replace
 from typer.testing import CliRunner
 
 from prunectl.bench import baselines, rounds, scheduler, train, upkeep, workload
-from prunectl.bench.rounds import Contender, compared, interval
+from prunectl.bench.records import (
+    ContenderRow,
+    Kind,
+    Options,
+    Precision,
+    Ready,
+    Report,
+    RoundDone,
+    Start,
+    TrainResult,
+)
+from prunectl.bench.rounds import Child, Contender, compared, interval
 from prunectl.cli.app import app
-from prunectl.store.records.base import read_record
+from prunectl.store.records.base import BadRecord, read_record
 from prunectl.store.records.result import Result
 from tests.support import fake_store
 from tests.support.fake_store import FakeStore
@@ -37,21 +49,49 @@ def test_ratios_have_an_interval_and_ones_have_none() -> None:
     assert low < 4.0 < high
     assert interval([2.0])[1:] == (None, None)
     row = compared("x", [2.0, 4.0, 6.0], [1.0, 2.0, 3.0])
-    assert (row["seconds"], row["fastest"], row["slowest"]) == (4.0, 2.0, 6.0)
-    assert row["ratio"] == pytest.approx(2.0)
-    assert compared("x", [2.0], [1.0])["low"] is None
+    assert (row.seconds, row.fastest, row.slowest) == (4.0, 2.0, 6.0)
+    assert row.ratio == pytest.approx(2.0)
+    assert compared("x", [2.0], [1.0]).low is None
 
 
 def test_work_travels_as_json() -> None:
     for each in (TINY, workload.RESNET, *workload.CIFAR.values()):
-        assert workload.from_json(json.loads(json.dumps(each.to_json()))) == each
+        start = Start("trainer", each, Options(graphs=False, slots=4, folder="/somewhere"))
+        assert msgspec.json.decode(msgspec.json.encode(start), type=Start) == start
     assert workload.CIFAR["resnet-20"].steps == 391
+
+
+def test_an_option_is_printed_where_it_is_not_the_default() -> None:
+    printed = [
+        [msgspec.to_builtins(each.options) for each in tables[0]]
+        for tables in (train.cpu_tables(True), train.cuda_tables(True, "cuda"))
+    ]
+    assert printed == [
+        [{}, {}, {"workers": 2}, {}],
+        [
+            *({"workers": 8}, {}, {"graphs": False}, {}, {}, {"fuse": True}),
+            *({"fuse": True, "lanes": lanes} for lanes in (2, 4, 8)),
+        ],
+    ]
+
+
+@pytest.mark.parametrize("line", ["Downloading…", "0.5", '{"is": "ready"}', '{"is": "done"}'])
+def test_only_the_awaited_answer_of_a_contender_is_taken(line: str) -> None:
+    def child(text: str) -> Child:
+        return Child(
+            Contender("ours", "bare", TINY), io.StringIO(), io.StringIO(text), io.StringIO()
+        )
+
+    assert child('{"is": "ready"}\n').answer(Ready) == Ready()
+    assert child('{"is": "done", "seconds": 0.5}\n').answer(RoundDone).seconds == 0.5
+    with pytest.raises(BadRecord, match="what ours wrote is"):
+        child(line + "\n").answer(RoundDone)
 
 
 @pytest.mark.parametrize("kind", ["bare", "trainer", "loader"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_everyone_does_the_same_steps(
-    kind: str, precision: workload.Precision, monkeypatch: pytest.MonkeyPatch
+    kind: Kind, precision: Precision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Counted by the batches that networks see while training: 16, 16 and 8 images."""
     seen = []
@@ -63,7 +103,7 @@ def test_everyone_does_the_same_steps(
         return forward(self, pixels)
 
     monkeypatch.setattr(torch.nn.Linear, "forward", counting)
-    options: dict[str, Any] = {"workers": 0, "lanes": 2}
+    options = Options(workers=0, slots=2)
     baselines.CONTENDERS[kind](replace(TINY, precision=precision), options)()
     assert (
         seen == [16, 16, 8] * (2 if kind == "trainer" else 1) or sorted(seen) == [8] * 2 + [16] * 4
@@ -83,7 +123,7 @@ def test_a_round_of_prunectl_is_a_whole_pruned_stage(
             run(key, paths, engines, control),
         )[1],
     )
-    go = baselines.stage(TINY, {"folder": tmp_path})
+    go = baselines.stage(TINY, Options(folder=str(tmp_path)))
     go()
     go()
     dense, *pruned = [read_record(folder.result, Result) for folder in done]
@@ -106,21 +146,27 @@ def test_tables_are_complete() -> None:
 
 
 def test_slots_are_doubled_while_it_pays() -> None:
-    def rows(*seconds: float) -> dict[str, Any]:
-        lanes = (1, 2, 4, 8)
-        return {
-            "measured": [
-                {"seconds": 9.0, "lanes": 1, "options": {}},
-                *(
-                    {"seconds": s, "lanes": n, "options": {"fuse": True}}
-                    for s, n in zip(seconds, lanes, strict=False)
-                ),
-            ]
-        }
+    def row(seconds: float, options: Options) -> ContenderRow:
+        return ContenderRow("x", *[seconds] * 3, 1.0, None, None, 1, options.slots, options)
+
+    def rows(*seconds: float) -> list[ContenderRow]:
+        fused = [Options(fuse=True, slots=slots) for slots in (1, 2, 4, 8)]
+        return [row(9.0, Options()), *map(row, seconds, fused)]
 
     assert train.worth(rows(1.0, 0.6, 0.4, 0.39)) == 4
     assert train.worth(rows(1.0, 0.99, 0.2)) == 1
     assert train.worth(rows(1.0, 0.6, 0.4, 0.3)) == 8
+
+
+def test_slots_worth_having_are_in_the_result_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter([9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.9, 1.0])  # of the tables' nine contenders
+    monkeypatch.setattr(
+        train, "timings", lambda contenders, *_: {contenders[0].label: [next(seconds)]}
+    )
+    (result,) = train.run(train.cuda_tables(True, "cuda", ["resnet-20"]), 1, lambda text: None)
+    printed = msgspec.to_builtins(result)
+    assert printed["lanes_worth_having"] == 2
+    assert [row["lanes"] for row in printed["measured"]] == [1, 1, 1, 1, 1, 1, 2, 4, 8]
 
 
 def test_a_contender_that_fails_says_why() -> None:
@@ -138,6 +184,10 @@ def test_bench_train_from_the_command_line() -> None:
     assert [row["label"] for row in measured][:2] == ["prunectl stage", "bare loop"]
     assert all(row["seconds"] > 0 and row["rounds"] == 1 for row in measured)
     assert {"cpu", "cores", "torch", "python"} <= record["machine"].keys()
+    assert (record["results"][0]["work"]["steps"], measured[0]["lanes"]) == (3, 1)
+    assert "lanes_worth_having" not in record["results"][0]
+    report = msgspec.json.decode(result.stdout, type=Report[TrainResult])
+    assert json.loads(msgspec.json.encode(report)) == record
 
 
 def script(name: str) -> str:
@@ -170,8 +220,8 @@ def test_bench_scheduler_measures_a_gap_per_pair_of_stages(
 ) -> None:
     monkeypatch.setenv("PRUNECTL_LEASES", str(tmp_path))
     result = scheduler.run(3, True, lambda text: None)
-    assert [row["gaps"] for row in result["gaps"]] == [2, 2]
-    assert all(row["seconds"] > 0 for row in result["gaps"])
+    assert [row.gaps for row in result.gaps] == [2, 2]
+    assert all(row.seconds > 0 for row in result.gaps)
 
 
 @pytest.mark.slow
@@ -191,12 +241,12 @@ def test_bench_scheduler_says_what_the_scheduler_needs_itself(
 ) -> None:
     monkeypatch.setenv("PRUNECTL_LEASES", str(tmp_path / "leases"))
     found = upkeep.run(tmp_path / "store", 2.0, True, lambda text: None)
-    assert found["workers"] == 4
-    assert found["epochs_recorded"] > 0
-    assert found["cpu_percent"] == pytest.approx(
-        found["loop_percent"] + found["ingestion_percent"], abs=1e-6
+    assert found.workers == 4
+    assert found.epochs_recorded > 0
+    assert found.cpu_percent == pytest.approx(
+        found.loop_percent + found.ingestion_percent, abs=1e-6
     )
-    assert found["rss_end_mib"] > 1
+    assert found.rss_end_mib > 1
 
 
 def test_a_simulated_worker_leaves_a_stage_as_workers_do(tmp_path: Path) -> None:
