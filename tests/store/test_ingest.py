@@ -377,12 +377,12 @@ def test_killed_at_any_write_it_goes_on(maker, monkeypatch):
     for allowed in range(7):
         left = allowed
 
-        def upsert(*arguments):
+        def upsert(*arguments, **how):
             nonlocal left
             if left == 0:
                 raise KeyboardInterrupt
             left -= 1
-            original(*arguments)
+            original(*arguments, **how)
 
         monkeypatch.setattr(database, "upsert", upsert)
         with pytest.raises(KeyboardInterrupt):

@@ -142,7 +142,7 @@ def write_study(paths: StorePaths, study: Study) -> None:
     write_record(paths.plan(study.digest), head | {"stages": stages})
 
 
-class StageOnDisk(msgspec.Struct):
+class _StageOnDisk(msgspec.Struct):
     """A stage as it is written: its canonical JSON, so that what has its default is left out."""
 
     spec: msgspec.Raw
@@ -150,10 +150,10 @@ class StageOnDisk(msgspec.Struct):
     epoch_steps: float | None
 
 
-def on_disk(study: Study) -> tuple[dict[str, object], dict[str, StageOnDisk]]:
+def on_disk(study: Study) -> tuple[dict[str, object], dict[str, _StageOnDisk]]:
     """Return the content of a study's record but for its stages, and these."""
     stages = {
-        key: StageOnDisk(msgspec.Raw(each.spec.to_json().encode()), each.steps, each.epoch_steps)
+        key: _StageOnDisk(msgspec.Raw(each.spec.to_json().encode()), each.steps, each.epoch_steps)
         for key, each in study.stages.items()
     }
     return msgspec.to_builtins(replace(study, stages={})), stages
