@@ -31,6 +31,10 @@ Amount = Annotated[float, Meta(ge=0)]
 Steps = Count
 
 
+NOT_DECODED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for bytes that are not JSON, or not the type that is wanted."""
+
+
 class BadRecord(StoreError):
     """A record that is not what its type declares."""
 
@@ -66,11 +70,14 @@ class _Classified(msgspec.Struct):
 
 
 def read_old_metrics(record: Measured, data: bytes | str) -> None:
-    """Fill in metrics and scores of a record that was written before they had a field of their own."""
+    """Fill in metrics and scores of a record that was written before they had a field of their own.
+
+    Raises msgspec.ValidationError where one of them is no number.
+    """
     old = msgspec.json.decode(data, type=_Classified)
     for name in _Classified.__struct_fields__:
         value, score = getattr(old, name), name.replace("accuracy", "score")
-        if not isinstance(value, UnsetType):
+        if not isinstance(value, UnsetType) and value is not None:
             record.metrics = {**record.metrics, name: value}
             if hasattr(record, score):
                 setattr(record, score, value)
@@ -83,7 +90,7 @@ def decode(data: bytes | str, kind: type[Found], where: object) -> Found:
         if isinstance(found, Measured) and not found.metrics:
             read_old_metrics(found, data)
         return found
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_DECODED as error:
         # A ValidationError is a DecodeError: both say what was expected, and where.
         what = "is not JSON" if not isinstance(error, msgspec.ValidationError) else "is malformed"
         raise BadRecord(f"{where} {what}: {error}") from error

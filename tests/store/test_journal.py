@@ -1,0 +1,69 @@
+"""A log is read as far as it is one: a line that is none costs no other."""
+
+import json
+
+import pytest
+
+from prunectl.store.records.events import Epoch, Note, read_events
+from prunectl.store.records.journal import Journal, Unknown
+
+DEEP = b"[" * 100_000 + b"]" * 100_000
+NOT_RECORDS = {
+    "a metric of an older version that is no number": b'{"type":"epoch","seq":1,"accuracy":"high"}',
+    "nested too deeply": b'{"type":"note","seq":1,"new":' + DEEP + b"}",
+    "a number that is none": b'{"type":"epoch","seq":1,"loss":NaN}',
+    "a number too large": b'{"type":"epoch","seq":1,"loss":1e400}',
+    "bytes that are no text": b'{"type":"note","seq":1,"text":"\xff"}',
+    "a byte order mark": b'\xef\xbb\xbf{"type":"note","seq":1}',
+    "null": b'{"type":"note","seq":1,"text":null}',
+    "no object": b"[1]",
+    "nothing": b"",
+}
+
+
+@pytest.fixture
+def log(tmp_path):
+    """A log of two records."""
+    path = tmp_path / "events.jsonl"
+    journal = Journal(path)
+    journal.append(Note(text="before"))
+    journal.append(Note(text="after"))
+    journal.close()
+    return path
+
+
+@pytest.mark.parametrize("line", NOT_RECORDS.values(), ids=NOT_RECORDS)
+def test_a_line_that_is_no_record_costs_no_other(log, line):
+    first, second = log.read_bytes().splitlines()
+    log.write_bytes(b"\n".join([first, line, second, b""]))
+    assert [record.text for record in read_events(log).records] == ["before", "after"]
+    journal = Journal(log)
+    assert journal.append(Note(text="more")).attempt == 2
+    journal.close()
+    assert [record.text for record in read_events(log).records] == ["before", "after", "more"]
+
+
+def test_a_record_of_a_type_of_another_version_keeps_its_place(log):
+    with log.open("ab") as file:
+        file.write(b'{"type":"new","seq":2,"attempt":1,"time":5.0,"text":3}\n')
+    found = read_events(log)
+    assert isinstance(found.records[2], Unknown)
+    assert (found.records[2].kind, found.records[2].seq, found.bad) == ("new", 2, [])
+
+
+def test_metrics_of_an_older_version_are_those_of_this_one(log):
+    """What was not measured stood there as null, and is not there now."""
+    old = {
+        "type": "epoch",
+        "seq": 2,
+        "epoch": 1,
+        "accuracy": 95,
+        "train_accuracy": 90.5,
+        "top5": None,
+    }
+    with log.open("ab") as file:
+        file.write(json.dumps(old).encode() + b"\n")
+    epoch = read_events(log).records[2]
+    assert isinstance(epoch, Epoch)
+    assert (epoch.score, epoch.train_score) == (95.0, 90.5)
+    assert epoch.metrics == {"accuracy": 95.0, "train_accuracy": 90.5}
