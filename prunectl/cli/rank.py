@@ -51,7 +51,8 @@ def rank(
     if form in ("json", "csv") and not summary:
         typer.echo(render(rows, form), nl=False)
         return
-    shown = boards(rows.dicts(), task_metrics(paths))
+    content = rows.dicts()
+    shown = boards(content, task_metrics(paths, {row["task"] for row in content}))
     if summary:
         _print_summaries(paths, shown, form)
     elif form == "table":

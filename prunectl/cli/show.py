@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from prunectl.cli.support.options import SetOption, SlotsOption, StoreOption
@@ -98,10 +99,11 @@ def _as_json(
 ) -> dict[str, Any]:
     from prunectl.store.records.plan import on_disk
 
-    record = on_disk(expansion.study())
+    study = expansion.study()
+    _, stages = on_disk(study)
     return {
-        "name": record["name"],
-        "question": record["question"],
+        "name": study.name,
+        "question": study.question,
         "trials": counted.trials,
         "stages": counted.stages,
         "stages_without_sharing": counted.stages_without_sharing,
@@ -115,8 +117,10 @@ def _as_json(
         ],
         "cost": None if cost is None else dataclasses.asdict(cost),
         "store": str(paths.root),
-        "trial_list": record["trials"],
-        "stage_list": [{"key": key, **stage} for key, stage in record["stages"].items()],
+        "trial_list": [trial.as_dict() for trial in study.trials],
+        "stage_list": [
+            {"key": key, **msgspec.structs.asdict(stage)} for key, stage in stages.items()
+        ],
     }
 
 

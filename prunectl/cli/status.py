@@ -44,8 +44,7 @@ def _as_json(snapshot: Snapshot) -> dict[str, Any]:
     """Return the snapshot for scripts, with the fields of each trial beside its state."""
     content: dict[str, Any] = msgspec.to_builtins(snapshot)
     for view, made in zip(snapshot.trials, content["trials"], strict=True):
-        made |= {**msgspec.structs.asdict(view.trial), "labels": view.trial.labels}
-        made["trial"] = made.pop("id")
+        made |= {**view.trial.as_dict(), "labels": view.trial.labels}
     return content
 
 

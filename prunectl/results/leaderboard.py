@@ -214,7 +214,8 @@ def leaderboard(
 
     Raises ControlError for a plan the store does not have, StoreError where it cannot be read.
     """
-    return boards(cells(paths, plan, **only).dicts(), metrics.task_metrics(paths))
+    rows = cells(paths, plan, **only).dicts()
+    return boards(rows, metrics.task_metrics(paths, {row["task"] for row in rows}))
 
 
 def boards(rows: Iterable[Mapping[str, Any]], tasks: Mapping[str, TaskMetrics]) -> list[Board]:

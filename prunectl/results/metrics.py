@@ -5,9 +5,9 @@ A board, a curve or a line of text is about a `Metric`, the score of its task; t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 
-from prunectl.spec.task import Metric, TaskMetrics, metrics_of
+from prunectl.spec.task import KNOWN, Metric, TaskMetrics, metrics_of
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.plan import FoundTrial
 
@@ -16,8 +16,10 @@ SELECT task, metric AS name, unit, higher_is_better, digits, per_item, guesses F
 """
 
 
-def task_metrics(paths: StorePaths) -> dict[str, TaskMetrics]:
-    """Read what each task of the store measures. Raises StoreError where the store cannot be read."""
+def task_metrics(paths: StorePaths, tasks: Set[str]) -> Mapping[str, TaskMetrics]:
+    """Return what tasks measure, as far as the store says. Raises StoreError where it cannot be read."""
+    if tasks <= KNOWN.keys():
+        return KNOWN
     from prunectl.store.db import query  # of which the screens that need no table have no use
 
     found: dict[str, list[Metric]] = {}

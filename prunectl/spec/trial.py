@@ -50,6 +50,11 @@ class Trial(msgspec.Struct, frozen=True, omit_defaults=True):
         """The values of `LABELS`, by name."""
         return {name: getattr(self, name) for name in LABELS}
 
+    def as_dict(self) -> dict[str, object]:
+        """Return all fields by their names in records, also those that have their defaults."""
+        fields = msgspec.structs.asdict(self)
+        return {"trial": fields.pop("id"), **fields}
+
     def label(self, name: str) -> str:
         """Return a label, or the seed, plan, cell or id as text; "" for any other name."""
         if name == "trial":

@@ -135,7 +135,7 @@ class TrialLogs:
     def _read_task(self, task: str) -> None:
         """Read what the task measures, unless that is known: most screens need no database for it."""
         if task not in self._tasks and self._paths.database.exists():
-            self._tasks = task_metrics(self._paths)
+            self._tasks = task_metrics(self._paths, {task})
 
     def _read_stage(self, key: str) -> None:
         # A file that is absent or unreadable only leaves its settings out.

@@ -6,11 +6,12 @@ a driver that hangs or crashes must not take the scheduler with it. NVML (nvidia
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import msgspec
 
 from prunectl.scheduler.devices.base import Device, Usage
 
@@ -131,6 +132,6 @@ def ask_driver(environment: Mapping[str, str]) -> list[tuple[str, str, int]]:
             timeout=ENUMERATE_SECONDS,
             check=False,
         )
-        return [(raw, name, memory) for raw, name, memory in json.loads(done.stdout or b"[]")]
+        return msgspec.json.decode(done.stdout or b"[]", type=list[tuple[str, str, int]])
     except (OSError, subprocess.TimeoutExpired, ValueError):
         return []

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import NamedTuple
 
 from prunectl.store.db.database import Connection, upsert
 
 
-@dataclass(frozen=True)
-class Offset:
+class Offset(NamedTuple):
     """How far a source has been read: a row of the table `ingested`."""
 
     bytes: int = 0
@@ -25,20 +24,19 @@ class Offset:
     """The last learning rate that was read, and the step it was logged for."""
 
 
-_COLUMNS = tuple(each.name for each in fields(Offset))
-
-
 def read_offsets(connection: Connection, where: str, *parameters: list[str]) -> dict[str, Offset]:
     """Read the offsets that an SQL condition picks, by source."""
-    query = f"SELECT source, {', '.join(_COLUMNS)} FROM ingested WHERE {where}"
+    query = f"SELECT source, {', '.join(Offset._fields)} FROM ingested WHERE {where}"
     rows = connection.execute(query, parameters).fetchall()
     return {source: Offset(*rest) for source, *rest in rows}
 
 
-def write_offsets(connection: Connection, offsets: Mapping[str, Offset]) -> None:
-    """Write offsets by source."""
-    rows = [(source, *astuple(offset)) for source, offset in offsets.items()]
-    upsert(connection, "ingested", ("source", *_COLUMNS), rows)
+def write_offsets(
+    connection: Connection, offsets: Mapping[str, Offset], *, new: bool = False
+) -> None:
+    """Write offsets by source; `new` ones have none yet."""
+    rows = [(source, *offset) for source, offset in offsets.items()]
+    upsert(connection, "ingested", ("source", *Offset._fields), rows, new=new)
 
 
 def file_stamp(path: Path) -> str:
@@ -58,11 +56,15 @@ def file_size(path: Path) -> int:
         return 0
 
 
-def first_line(path: Path) -> str:
-    """Return 16 hex digits that identify a log by its first line; empty where it has none."""
+def first_line(path: Path) -> bytes:
+    """Read a log's first line; empty where it has none."""
     try:
         with path.open("rb") as file:
-            line = file.readline()
+            return file.readline()
     except FileNotFoundError:
-        return ""
+        return b""
+
+
+def head_of(line: bytes) -> str:
+    """Return 16 hex digits that identify a log by its first line; empty where it has none."""
     return hashlib.sha256(line).hexdigest()[:16] if line.endswith(b"\n") else ""

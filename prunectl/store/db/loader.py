@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -17,6 +16,7 @@ from prunectl.store.db.ingest_offsets import (
     file_size,
     file_stamp,
     first_line,
+    head_of,
     read_offsets,
     write_offsets,
 )
@@ -57,8 +57,10 @@ class Loader:
         self.connection = connection
         self.report = report
 
-    def _put(self, table: str, columns: Sequence[str], content: Iterable[Row]) -> None:
-        database.upsert(self.connection, table, columns, content)
+    def _put(
+        self, table: str, columns: Sequence[str], content: Iterable[Row], *, new: bool = False
+    ) -> None:
+        database.upsert(self.connection, table, columns, content, new=new)
 
     # Plans, runs and the scheduler's log
 
@@ -193,8 +195,8 @@ class Loader:
             moved[key] = now
         self._put("stages", rows.SPEC, specs)
         self._put("stages", rows.RESULT_COLUMNS, results)
-        self._put_log(found)
-        write_offsets(self.connection, moved)
+        self._put_log(found, new=not offsets)
+        write_offsets(self.connection, moved, new=not offsets)
         self.connection.commit()
 
     def _read_stage(self, key: str, offset: Offset, found: LogRows) -> tuple[Offset, list[Row]]:
@@ -208,7 +210,7 @@ class Loader:
         content = self._record(stage.result, Result)
         if content is not None and not offset.stamp:
             self.report.finished += 1
-        return replace(moved, stamp=stamp), [rows.result_row(key, content)]
+        return moved._replace(stamp=stamp), [rows.result_row(key, content)]
 
     def _spec_rows(self, key: str) -> list[Row]:
         spec = self._record(self.paths.stage(key).spec, Spec)
@@ -235,8 +237,8 @@ class Loader:
         size = file_size(path)
         if size == offset.bytes:
             return None
-        head = first_line(path)
         part = self._read_part(log, path, offset.bytes) if size > offset.bytes else Log.empty()
+        head = head_of(first_line(path) if offset.bytes else part.first)
         same = size > offset.bytes and head == offset.head
         first = next(iter(_numbers(part)), offset.next_seq)
         if offset.bytes and not (same and first == offset.next_seq):
@@ -267,11 +269,12 @@ class Loader:
                 f"DELETE FROM {table} WHERE {column} IN (SELECT unnest($1))", [logs]
             )
 
-    def _put_log(self, found: LogRows) -> None:
-        self._put("events", rows.EVENT, found.events.values())
-        self._put("epochs", rows.EPOCH_COLUMNS, found.epochs.values())
-        self._put("layers", rows.LAYER, found.layers.values())
-        self._put("rates", ("stage", "first_step", "lr"), found.rates.values())
+    def _put_log(self, found: LogRows, *, new: bool = False) -> None:
+        """Write what logs have brought in; `new` logs have no rows yet."""
+        self._put("events", rows.EVENT, found.events.values(), new=new)
+        self._put("epochs", rows.EPOCH_COLUMNS, found.epochs.values(), new=new)
+        self._put("layers", rows.LAYER, found.layers.values(), new=new)
+        self._put("rates", ("stage", "first_step", "lr"), found.rates.values(), new=new)
 
 
 def _numbers(part: Log[Any]) -> list[int]:

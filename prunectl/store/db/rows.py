@@ -21,7 +21,7 @@ from prunectl.spec.study import Study
 from prunectl.spec.task import TaskMetrics
 from prunectl.spec.trial import Trial
 from prunectl.store.db.database import Row
-from prunectl.store.records.base import encode
+from prunectl.store.records.base import Metrics, encode
 from prunectl.store.records.events import Epoch, Pruned
 from prunectl.store.records.journal import Log
 from prunectl.store.records.provenance import RunRecord
@@ -35,7 +35,8 @@ SPEC = (
 MEASURES = (
     "accuracy_pruned", "accuracy_start", "accuracy", "top5", "best_accuracy", "validation_accuracy", "train_accuracy",
 )  # fmt: skip
-"""Columns of classification's metrics in the table `stages`; those that `epochs` has are in `EPOCH_MEASURES`."""
+"""Metrics that have a column of their own in the table `stages`: classification's; `EPOCH_MEASURES` are those that
+`epochs` has. The others go into the column `metrics`."""
 RESULT = (
     "flag", "kept", "prunable", "parameters", "kept_parameters", "macs", "macs_dense", "score_pruned", "score_start",
     "score", "loss", "best_score", "validation_score", "train_score", "train_loss", "retrain_epochs", "seconds",
@@ -86,6 +87,12 @@ def _text(value: object) -> str:
     return encode(value).decode()
 
 
+def _others(metrics: Metrics, columns: tuple[str, ...]) -> str | None:
+    """Return the metrics without a column of their own as JSON; None where there are none."""
+    others = {name: value for name, value in metrics.items() if name not in columns}
+    return _text(others) if others else None
+
+
 def spec_row(key: str, spec: Spec) -> Row:
     """Return a stage's description as `SPEC`."""
     stage, mask = spec.stage, spec.stage.mask
@@ -124,7 +131,7 @@ def result_row(key: str, result: Result | None) -> Row:
         *_result_fields(result),
         *map(result.metrics.get, MEASURES),
         None if result.dead_layers is None else list(result.dead_layers),
-        _text(result.metrics),
+        _others(result.metrics, MEASURES),
         _text(result.versions),
         moment(result.started),
         moment(result.ended),
@@ -264,7 +271,7 @@ class LogRows:
             record.epoch,
             *_epoch_fields(record),
             *map(record.metrics.get, EPOCH_MEASURES),
-            _text(record.metrics),
+            _others(record.metrics, EPOCH_MEASURES),
             moment(record.time),
         )
         for first_step, lr in record.rates:

@@ -59,11 +59,13 @@ class Log(Generic[T]):
     """Why complete lines are no records, a sentence each; torn lines are not among them."""
     end: int
     """The offset in bytes to go on from."""
+    first: bytes
+    """The first line that was read, a record or not; empty without one."""
 
     @classmethod
     def empty(cls, end: int = 0) -> Log[T]:
         """Make one without records."""
-        return cls([], [], [], end)
+        return cls([], [], [], end, b"")
 
 
 def read(path: Path, decoder: msgspec.json.Decoder[T], offset: int = 0) -> Log[T]:
@@ -75,8 +77,9 @@ def read(path: Path, decoder: msgspec.json.Decoder[T], offset: int = 0) -> Log[T
     except FileNotFoundError:
         return Log.empty(offset)
     end = data.rfind(b"\n") + 1
-    log: Log[T] = Log.empty(offset + end)
-    for line in data[:end].split(b"\n")[:-1]:
+    lines = data[:end].split(b"\n")[:-1]
+    log: Log[T] = Log([], [], [], offset + end, lines[0] + b"\n" if lines else b"")
+    for line in lines:
         try:
             record: T | Unknown = decoder.decode(line)
             if isinstance(record, Measured) and not record.metrics:

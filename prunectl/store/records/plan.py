@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -138,21 +138,25 @@ def write_plans(paths: StorePaths, studies: Sequence[Study]) -> None:
 
 def write_study(paths: StorePaths, study: Study) -> None:
     """Write one plan record as it is. Raises StoreError where it cannot be written."""
-    write_record(paths.plan(study.digest), on_disk(study))
+    head, stages = on_disk(study)
+    write_record(paths.plan(study.digest), head | {"stages": stages})
 
 
-def on_disk(study: Study) -> dict[str, Any]:
-    """Return the content of the study's record, ready to encode: of stages only what has not its default."""
-    data: dict[str, Any] = msgspec.to_builtins(replace(study, stages={}))
-    data["stages"] = {
-        key: {
-            "spec": msgspec.Raw(stage.spec.to_json().encode()),
-            "steps": stage.steps,
-            "epoch_steps": stage.epoch_steps,
-        }
-        for key, stage in study.stages.items()
+class StageOnDisk(msgspec.Struct):
+    """A stage as it is written: its canonical JSON, so that what has its default is left out."""
+
+    spec: msgspec.Raw
+    steps: int
+    epoch_steps: float | None
+
+
+def on_disk(study: Study) -> tuple[dict[str, object], dict[str, StageOnDisk]]:
+    """Return the content of a study's record but for its stages, and these."""
+    stages = {
+        key: StageOnDisk(msgspec.Raw(each.spec.to_json().encode()), each.steps, each.epoch_steps)
+        for key, each in study.stages.items()
     }
-    return data
+    return msgspec.to_builtins(replace(study, stages={})), stages
 
 
 class _Use(msgspec.Struct):

@@ -1,0 +1,36 @@
+"""The large properties in full: `python -m tests.full NAME`; without a name it lists them. The suite runs short forms.
+
+Some are programs of their own; others are tests that look at more cases where `full()` is true.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+COMMANDS = {
+    "records": ["-m", "pytest", "-q", "-x", "tests/store/test_records.py"],
+    "chaos": ["-m", "tests.chaos", "--kills", "55", "--span", "4"],
+}
+"""What Python is called with, by name."""
+
+VARIABLE = "PRUNECTL_TESTS_FULL"
+
+
+def full() -> bool:
+    """Whether tests are to look at all that they can."""
+    return os.environ.get(VARIABLE) == "1"
+
+
+def main(arguments: list[str]) -> int:
+    """Run one property in full. Returns its exit status."""
+    if len(arguments) != 1 or arguments[0] not in COMMANDS:
+        print(f"python -m tests.full NAME, one of: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    environment = {**os.environ, VARIABLE: "1"}
+    return subprocess.run([sys.executable, *COMMANDS[arguments[0]]], env=environment).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
