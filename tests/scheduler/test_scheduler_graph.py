@@ -147,6 +147,7 @@ def test_the_newest_version_of_a_plan_is_current(store: Store) -> None:
     store.save(Plan("b"))
     (store.paths.plans / "torn.json").write_text('{"digest":')
     (store.paths.plans / "other.json").write_text(json.dumps([1]))
+    (store.paths.plans / "folder.json").mkdir()
     assert [study.digest for study in current_studies(store.paths)] == ["a-2", "b-1"]
     with pytest.raises(StoreError, match="no plan"):
         read_study(store.paths, "nothing")

@@ -1,11 +1,9 @@
 """A log is read as far as it is one: a line that is none costs no other."""
 
-import json
-
 import pytest
 
-from prunectl.store.records.events import Epoch, Note, read_events
-from prunectl.store.records.journal import Journal, Unknown
+from prunectl.store.records.events import Note, read_events
+from prunectl.store.records.journal import Journal
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
 NOT_RECORDS = {
@@ -41,29 +39,3 @@ def test_a_line_that_is_no_record_costs_no_other(log, line):
     assert journal.append(Note(text="more")).attempt == 2
     journal.close()
     assert [record.text for record in read_events(log).records] == ["before", "after", "more"]
-
-
-def test_a_record_of_a_type_of_another_version_keeps_its_place(log):
-    with log.open("ab") as file:
-        file.write(b'{"type":"new","seq":2,"attempt":1,"time":5.0,"text":3}\n')
-    found = read_events(log)
-    assert isinstance(found.records[2], Unknown)
-    assert (found.records[2].kind, found.records[2].seq, found.bad) == ("new", 2, [])
-
-
-def test_metrics_of_an_older_version_are_those_of_this_one(log):
-    """What was not measured stood there as null, and is not there now."""
-    old = {
-        "type": "epoch",
-        "seq": 2,
-        "epoch": 1,
-        "accuracy": 95,
-        "train_accuracy": 90.5,
-        "top5": None,
-    }
-    with log.open("ab") as file:
-        file.write(json.dumps(old).encode() + b"\n")
-    epoch = read_events(log).records[2]
-    assert isinstance(epoch, Epoch)
-    assert (epoch.score, epoch.train_score) == (95.0, 90.5)
-    assert epoch.metrics == {"accuracy": 95.0, "train_accuracy": 90.5}

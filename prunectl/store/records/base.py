@@ -77,7 +77,7 @@ def read_old_metrics(record: Measured, data: bytes | str) -> None:
     old = msgspec.json.decode(data, type=_Classified)
     for name in _Classified.__struct_fields__:
         value, score = getattr(old, name), name.replace("accuracy", "score")
-        if not isinstance(value, UnsetType) and value is not None:
+        if not isinstance(value, UnsetType):
             record.metrics = {**record.metrics, name: value}
             if hasattr(record, score):
                 setattr(record, score, value)
@@ -97,8 +97,18 @@ def decode(data: bytes | str, kind: type[Found], where: object) -> Found:
 
 
 def read_record(path: Path, kind: type[Found]) -> Found:
-    """Read a file that holds one record. Raises FileNotFoundError as is, BadRecord for what is not one."""
-    return decode(path.read_bytes(), kind, path)
+    """Read a file that holds one record.
+
+    Raises FileNotFoundError and NotADirectoryError as they are, StoreError where it cannot be read, BadRecord for what
+    is not one.
+    """
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except (OSError, ValueError) as error:  # a ValueError is a name that no file can have
+        raise StoreError(f"cannot read {path}: {error}") from error
+    return decode(data, kind, path)
 
 
 def write_record(path: Path, record: object) -> None:
