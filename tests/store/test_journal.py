@@ -14,6 +14,8 @@ NOT_RECORDS = {
     "bytes that are no text": b'{"type":"note","seq":1,"text":"\xff"}',
     "a byte order mark": b'\xef\xbb\xbf{"type":"note","seq":1}',
     "null": b'{"type":"note","seq":1,"text":null}',
+    "a place past all counting": b'{"type":"note","seq":1000000000000000000000}',
+    "an attempt past all counting": b'{"type":"note","seq":1,"attempt":3000000000}',
     "no object": b"[1]",
     "nothing": b"",
 }

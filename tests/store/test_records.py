@@ -42,6 +42,7 @@ def strategy(hint: Any) -> st.SearchStrategy[Any]:
     if get_origin(hint) is Annotated:
         for meta in get_args(hint)[1:]:
             limits |= {"min_value": meta.ge} if meta.ge is not None else {}
+            limits |= {"max_value": meta.le} if meta.le is not None else {}
         hint = get_args(hint)[0]
         if get_origin(hint) is Annotated:
             return strategy(hint)

@@ -29,6 +29,11 @@ Seconds = Annotated[float, Meta(description="Unix seconds")]
 Count = Annotated[int, Meta(ge=0)]
 Amount = Annotated[float, Meta(ge=0)]
 Steps = Count
+Number = Annotated[int, Meta(ge=-1, le=2**53, description="0, 1, 2 … through the log")]
+Attempt = Annotated[
+    int, Meta(ge=0, le=2**31 - 1, description="1, 2 …: how often the log's writer was started")
+]
+"""Numbers that the next ones are counted on from: a damaged one must not spoil all that follow."""
 
 
 NOT_DECODED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -42,10 +47,8 @@ class BadRecord(StoreError):
 class LogRecord(msgspec.Struct, tag_field="type", omit_defaults=True, kw_only=True):
     """A line of a log; `journal.Journal` fills these fields in as it appends."""
 
-    seq: Annotated[int, Meta(description="0, 1, 2 … through the log")] = -1
-    attempt: Annotated[
-        Count, Meta(description="1, 2 …: how often the log's writer was started")
-    ] = 0
+    seq: Number = -1
+    attempt: Attempt = 0
     time: Annotated[float, Meta(description="Unix seconds")] = 0.0
 
 

@@ -20,8 +20,10 @@ import msgspec
 from prunectl.store.files import call_hook, cannot_write
 from prunectl.store.records.base import (
     NOT_DECODED,
+    Attempt,
     LogRecord,
     Measured,
+    Number,
     encode,
     read_old_metrics,
 )
@@ -34,8 +36,8 @@ class _Header(msgspec.Struct):
     """What every record has; also where its type is unknown."""
 
     type: str
-    seq: int = -1
-    attempt: int = 0
+    seq: Number = -1
+    attempt: Attempt = 0
     time: float = 0.0
 
 
