@@ -129,7 +129,8 @@ def test_unknown_parents_are_refused(store: Store) -> None:
     del plan.stages[stage_key(start)]
     with pytest.raises(StoreError, match="not in it"):
         graph_of(store, plan)
-    plan.trials[0]["path"] = plan.trials[0]["path"][1:]
+    for name in ("path", "sparsities"):
+        plan.trials[0][name] = plan.trials[0][name][1:]
     plan.digest = "second"
     with pytest.raises(StoreError, match="unknown"):
         graph_of(store, plan)
