@@ -1,8 +1,10 @@
 """A log is read as far as it is one: a line that is none costs no other."""
 
+import os
+
 import pytest
 
-from prunectl.store.records.events import Note, read_events
+from prunectl.store.records.events import Failed, Note, read_events
 from prunectl.store.records.journal import Journal
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
@@ -30,6 +32,17 @@ def log(tmp_path):
     journal.append(Note(text="after"))
     journal.close()
     return path
+
+
+def test_a_text_that_is_no_text_is_written_all_the_same(log):
+    """A path with bytes that are not UTF-8, in the message of an error."""
+    name = os.fsdecode(b"data\xff")
+    journal = Journal(log)
+    journal.append(Failed(message=f"no {name}", traceback=name, log=""))
+    journal.close()
+    *_, failed = read_events(log).records
+    assert isinstance(failed, Failed)
+    assert (failed.message, failed.traceback, failed.seq) == (r"no data\udcff", r"data\udcff", 2)
 
 
 @pytest.mark.parametrize("line", NOT_RECORDS.values(), ids=NOT_RECORDS)

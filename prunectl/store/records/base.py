@@ -120,8 +120,25 @@ def write_record(path: Path, record: object) -> None:
 
 
 def encode(record: object) -> bytes:
-    """Return the record as compact JSON on one line."""
-    return msgspec.json.encode(record)
+    """Return the record as compact JSON on one line; bytes of names that are no text are written as ``\\udcff``."""
+    try:
+        return msgspec.json.encode(record)
+    except (
+        UnicodeEncodeError
+    ):  # Python's stand-ins for such bytes, in a path, a message or a traceback
+        plain = msgspec.to_builtins(record, builtin_types=(msgspec.Raw,))
+        return msgspec.json.encode(_writable(plain))
+
+
+def _writable(value: Any) -> Any:
+    """Return plain values with all texts such that UTF-8 can hold them."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_writable(name): _writable(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_writable(each) for each in value]
+    return value
 
 
 def described(kind: type[Any]) -> list[tuple[str, str, str]]:
