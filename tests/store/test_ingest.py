@@ -222,6 +222,20 @@ def test_what_only_the_database_reads_of_a_record_may_be_anything(maker):
     assert rows(maker, "SELECT data->>'text' FROM events WHERE seq = 99") == [("t",)]
 
 
+def test_queries_find_what_has_its_default_in_a_record(maker):
+    """Such as the reason that most failures have, and that one was not final."""
+    key = next(iter(maker.stages))
+    maker.scheduler(StageFailed(key=key, reason="exception", final=False))
+    maker.log(key, range(1, 2))
+    ingest(maker.paths)
+    sql = (
+        "SELECT data->>'reason', (data->>'final')::BOOLEAN FROM events WHERE type = 'stage_failed'"
+    )
+    assert rows(maker, sql) == [("exception", False)]
+    sql = "SELECT (data->>'step')::INTEGER FROM events WHERE type = 'start' AND stage = $1"
+    assert rows(maker, sql, key) == [(0,)]
+
+
 def test_a_plan_that_is_gone_is_forgotten(maker):
     ingest(maker.paths)
     digest = maker.plan("other", seeds=5)

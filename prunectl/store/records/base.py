@@ -44,7 +44,7 @@ class BadRecord(StoreError):
     """A record that is not what its type declares."""
 
 
-class LogRecord(msgspec.Struct, tag_field="type", omit_defaults=True, kw_only=True):
+class LogRecord(msgspec.Struct, tag_field="type", kw_only=True):
     """A line of a log; `journal.Journal` fills these fields in as it appends."""
 
     seq: Number = -1
