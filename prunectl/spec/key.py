@@ -23,6 +23,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The content of spec.json: a stage, and the numerics that its key stands for."""
 
     numerics: int
+    """Of the prunectl that computes it: `NUMERICS`."""
     stage: Stage
 
     def to_json(self) -> str:

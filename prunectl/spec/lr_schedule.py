@@ -25,11 +25,17 @@ class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     lr: float
+    """Rate at the beginning of the curve."""
     steps: int
+    """Optimizer steps of the segment."""
     shape: Literal["constant", "linear", "cosine"] = "constant"
+    """What the curve is."""
     end: float = 0.0
+    """Rate at the end of the curve."""
     span: int = 0
+    """Steps of the whole curve."""
     offset: int = 0
+    """Step of the curve that the segment begins at, from 0."""
 
     def at(self, step: int) -> float:
         """The learning rate of the segment's step number `step`, counted from 0."""

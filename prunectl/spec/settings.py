@@ -7,9 +7,10 @@ added here needs a default that means "as before", and a default may change only
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 Shape = tuple[int, int, int]
 """Channels, height, width of one image."""
@@ -21,7 +22,9 @@ class NetworkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     """A name `ml.networks.registry` knows, such as ``resnet-20``."""
     shape: Shape
+    """Channels, height and width of an image."""
     classes: int
+    """Outputs of the network."""
     shortcut: Literal["projection", "projection-without-bn", "projection-everywhere", "padding"] = (
         "projection"
     )
@@ -31,6 +34,7 @@ class NetworkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bn_momentum: float = 0.1
     """PyTorch's convention: running = (1 − momentum)·running + momentum·batch. TensorFlow's decay .997 is .003."""
     bn_eps: float = 1e-5
+    """Added to the variance in BatchNorm."""
     initializer: Literal["pytorch", "he-uniform", "he-normal", "renda2020"] = "he-normal"
     """Kernels by fan-in (He et al. 2015), or ``renda2020``: variance scaling 1.0 by fan-in with a truncated
     normal for convolutions and N(0, 0.01²) for the dense layer. Biases 0, BatchNorm 1 and 0; ``pytorch`` is
@@ -40,8 +44,13 @@ class NetworkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class DataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which images, and which of them are held out."""
 
-    name: str
-    """A name `ml.datasets.registry` knows, such as ``cifar10``."""
+    name: Annotated[
+        str,
+        Meta(
+            description="name of the data set in the registry, such as cifar10; of one of the user's own that of its "
+            "kind"
+        ),
+    ]
     fingerprint: str
     """Identifies the content; the registry's constant, or computed for a folder of the user's own."""
     options: tuple[tuple[str, str | int | float], ...] = ()
@@ -50,21 +59,28 @@ class DataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     validation_from: Literal["none", "test", "train"] = "none"
     """Where the validation split is taken from. Renda et al. hold out 2,000 of CIFAR's 10,000 test images."""
     validation_count: int = 0
+    """Images in the validation split."""
 
 
 class OptimizerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The optimizer and its constants; the learning rate is the schedule's."""
 
     name: Literal["sgd", "adam"] = "sgd"
+    """Which optimizer."""
     momentum: float = 0.9
+    """Of SGD."""
     nesterov: bool = False
+    """Nesterov momentum, of SGD."""
     weight_decay: float = 0.0
     """PyTorch's convention: wd·w is added to the gradient. Keras' l2 = x is weight_decay = 2x."""
     decay: Literal["all", "weights"] = "all"
     """All parameters, or convolution and dense kernels only (neither biases nor BatchNorm)."""
     beta1: float = 0.9
+    """Decay of Adam's mean of gradients."""
     beta2: float = 0.999
+    """Decay of Adam's mean of squared gradients."""
     eps: float = 1e-8
+    """Added to the denominator in Adam."""
 
 
 class AugmentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,6 +88,7 @@ class AugmentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     offset; then flip."""
 
     pad: int = 0
+    """Pixels that are padded on each side; 0 for none."""
     padding: Literal["zero", "reflect"] = "zero"
     """Raw pixels are padded, before normalising."""
     flip: bool = False
@@ -93,6 +110,7 @@ class NormalizeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     """Constants per channel, or each image by its own mean and std (TensorFlow's per_image_standardization:
     (x − mean) / max(std, 1/√pixels), over all channels together, in raw pixels 0 … 255, after augmentation)."""
     mean: tuple[float, ...] = ()
+    """As `std`."""
     std: tuple[float, ...] = ()
     """One value per channel, in units of [0, 1] pixels; empty for ``image``."""
 
@@ -101,6 +119,7 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a network is trained, but for its learning rates, its length, its seed and its masks."""
 
     batch: int = 128
+    """Images per optimizer step."""
     straddle: bool = False
     """Batches run across epoch borders (shuffle → repeat → batch), all of full size."""
     drop_last: bool = False
@@ -112,10 +131,13 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Steps between evaluations; 0 evaluates at the end only. The end is always evaluated."""
     optimizer: OptimizerSettings = OptimizerSettings()
     label_smoothing: float = 0.0
+    """Probability that targets spread evenly over all classes, 0 to 1."""
     augment: AugmentSettings = AugmentSettings()
     normalize: NormalizeSettings = NormalizeSettings()
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """Of matrix products and convolutions."""
     deterministic: bool = True
+    """Deterministic kernels only."""
 
 
 class PruneSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -127,8 +149,11 @@ class PruneSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Scores compete across all prunable layers, or within each layer at the same density, or within each
     layer but for the first and the last, which stay whole (``uniform``: uniform except ends)."""
     granularity: Literal["weight", "channel"] = "weight"
-    density: str = "1"
-    """Fraction kept of the dense network's prunable weights, as an exact decimal."""
+    """What is removed at a time."""
+    density: Annotated[
+        str,
+        Meta(description="fraction kept of the dense network's prunable weights, 0 to 1, exact"),
+    ] = "1"
     exclude: tuple[str, ...] = ()
     """Not prunable: ``first``, ``last``, ``shortcuts``, or layer names."""
     ratios: tuple[tuple[str, str], ...] = ()

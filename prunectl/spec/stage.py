@@ -13,9 +13,10 @@ all forms, and a store that holds them is read; the worker refuses to train them
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 from msgspec.structs import replace
 
 from prunectl.spec.lr_schedule import Schedule, length, window
@@ -26,10 +27,19 @@ from prunectl.spec.task import DEFAULT_TASK
 class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a stage's weights (and BatchNorm statistics) come from."""
 
-    stage: str | None = None
-    """Key of the stage, None for a fresh initialisation drawn from (seed, iteration)."""
-    step: int | None = None
-    """Step of that stage's training; None for its end."""
+    stage: Annotated[
+        str | None,
+        Meta(
+            description="key of the stage that weights come from; null for a fresh initialisation, drawn from seed and "
+            "iteration"
+        ),
+    ] = None
+    step: Annotated[
+        int | None,
+        Meta(
+            description="step of that stage's training that they are taken before; null for its end"
+        ),
+    ] = None
 
 
 class MaskChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,7 +53,7 @@ class MaskChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Mask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a stage's mask comes from: scored on the end weights of `parent`, under the parent's own mask."""
 
-    parent: str
+    parent: Annotated[str, Meta(description="key of the stage that the mask is scored on")]
     settings: PruneSettings = PruneSettings()
     program: tuple[MaskChange, ...] = ()
     """How it changes while the stage trains."""
@@ -53,6 +63,7 @@ class RateRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Learning rates that are known only once the mask is: computed from facts of the pruning."""
 
     rule: str
+    """Its name."""
     steps: int
     """Optimizer steps that it is for."""
     options: tuple[tuple[str, str | int | float], ...] = ()
@@ -63,8 +74,11 @@ class Seeds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Seeds of single purposes, where they are not the stage's `seed`."""
 
     init: int | None = None
+    """Of the initialisation."""
     order: int | None = None
+    """Of the order of training images."""
     augmentation: int | None = None
+    """Of the random changes of training images."""
 
 
 class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,6 +90,7 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lr: Schedule
     """Empty where `lr_rule` makes it."""
     seed: int
+    """Of initialisation, data order and augmentation."""
     iteration: int = 0
     """0 trains the dense network; k ≥ 1 is the k-th prune-and-retrain. Randomness depends on it."""
     weights: Weights = Weights()

@@ -17,9 +17,11 @@ from prunectl.spec.trial import Trial
 class PlannedStage(msgspec.Struct, frozen=True):
     """A stage as its plan recorded it."""
 
-    spec: Annotated[Spec, Meta(description="as in spec.json; what has its default is left out")]
-    steps: Annotated[int, Meta(description="optimizer steps it trains")]
-    epoch_steps: Annotated[float | None, Meta(description="steps per epoch")] = None
+    spec: Annotated[
+        Spec, Meta(description="all that decides the stage's numbers, as in its spec.json")
+    ]
+    steps: Annotated[int, Meta(description="optimizer steps the stage trains, as planned")]
+    epoch_steps: Annotated[float | None, Meta(description="optimizer steps per epoch")] = None
 
     @property
     def stage(self) -> Stage:
@@ -31,23 +33,35 @@ class Study(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """One version of a plan."""
 
     created: Annotated[
-        float | str | None, Meta(description="Unix seconds of its recording, or ISO 8601")
+        float | str | None,
+        Meta(description="when this version was last run, Unix seconds"),
     ] = None
     digest: Annotated[
-        str, Meta(description="identifies this version: its text, overrides, trials and stages")
+        str,
+        Meta(
+            description="identifies this version of the plan and what it resolves to, 16 hex digits"
+        ),
     ]
-    name: Annotated[str, Meta(description="of the plan")]
-    file: Annotated[str, Meta(description="that the plan was read from")] = ""
-    text: Annotated[str, Meta(description="of that file")] = ""
-    overrides: Annotated[tuple[str, ...], Meta(description="what `--set` changed")] = ()
-    question: Annotated[str, Meta(description="that the plan says it answers")] = ""
-    axes: Annotated[tuple[str, ...], Meta(description="keys that the grid varies, dotted")] = ()
+    name: Annotated[str, Meta(description="name of the plan")]
+    file: Annotated[str, Meta(description="the file that the plan was read from")] = ""
+    text: Annotated[str, Meta(description="the plan's TOML")] = ""
+    overrides: Annotated[
+        tuple[str, ...], Meta(description="`--set` options given with the plan")
+    ] = ()
+    question: Annotated[
+        str, Meta(description="the question the plan asks: its first comment line")
+    ] = ""
+    axes: Annotated[
+        tuple[str, ...], Meta(description="keys that the plan's grid varies, dotted")
+    ] = ()
     tasks: Annotated[
         dict[str, TaskMetrics],
-        Meta(description="what the tasks of its trials measure, without classification"),
+        Meta(description="what the tasks of its trials measure, by name, without classification"),
     ] = {}
-    trials: Annotated[tuple[Trial, ...], Meta(description="in the order of the grid")]
-    stages: Annotated[dict[str, PlannedStage], Meta(description="by key; of a shared one once")]
+    trials: Annotated[tuple[Trial, ...], Meta(description="its trials, in the order of the grid")]
+    stages: Annotated[
+        dict[str, PlannedStage], Meta(description="its stages by key, a shared one once")
+    ]
 
     @cached_property
     def steps(self) -> int:

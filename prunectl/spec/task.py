@@ -9,25 +9,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 
 class Metric(msgspec.Struct, frozen=True):
     """One number that a task measures of a network on a split of its data set."""
 
-    name: str
-    """As in the records' `metrics`: ``accuracy``, ``rmse``."""
-    unit: str = ""
-    """``%``, or empty where it has none."""
-    higher_is_better: bool = True
-    digits: int = 2
-    """Decimals that are shown."""
-    per_item: float = 0.0
-    """What one test item more or less changes, times their number: 100 for a percentage; 0 where it is continuous."""
-    guesses: int | None = None
-    """Classes that may be named for one item, at a chance of guesses/classes of being right; None where there is no
-    chance level."""
+    name: Annotated[str, Meta(description="name of the metric, as in the records' `metrics`")]
+    unit: Annotated[str, Meta(description="its unit, such as %; empty where it has none")] = ""
+    higher_is_better: Annotated[bool, Meta(description="whether higher values are better")] = True
+    digits: Annotated[int, Meta(description="decimals that are shown")] = 2
+    per_item: Annotated[
+        float,
+        Meta(
+            description="what one test item more or less changes, times their number: 100 for a percentage; 0 where "
+            "the metric is continuous"
+        ),
+    ] = 0.0
+    guesses: Annotated[
+        int | None,
+        Meta(
+            description="classes that may be named for one item, at a chance of guesses/classes of being right; null "
+            "where there is no chance level"
+        ),
+    ] = None
 
     def resolution(self, items: int) -> float:
         """Return the smallest step between two values over so many test items; 0 where it is continuous."""
@@ -68,7 +76,7 @@ class Metric(msgspec.Struct, frozen=True):
 class TaskMetrics(msgspec.Struct, frozen=True):
     """What a task measures beside the loss: the score first, by which networks are ranked."""
 
-    metrics: tuple[Metric, ...]
+    metrics: Annotated[tuple[Metric, ...], Meta(description="the score first")]
 
     @property
     def score(self) -> Metric:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 from prunectl.spec.task import DEFAULT_TASK
 
@@ -23,27 +26,38 @@ LABELS = (
 class Trial(msgspec.Struct, frozen=True, omit_defaults=True):
     """One point of the grid with a seed: a path of stages, and the names its tables call it by."""
 
-    id: str = msgspec.field(name="trial")
-    """16 hex digits."""
-    cell: str
-    """The same for trials that differ only in their seed; 16 hex digits."""
-    seed: int
-    path: tuple[str, ...]
-    """Keys of its stages: iteration 0, 1 …"""
-    sparsities: tuple[str, ...]
-    """What each iteration aims at, as decimals; "0" first. Exact, but for filter ratios: see `plan.levels`."""
-    plan: str = ""
-    """Name of the plan."""
-    network: str = ""
-    dataset: str = ""
-    recipe: str = ""
-    strategy: str = ""
-    schedule: str = ""
-    criterion: str = ""
-    scope: str = ""
-    granularity: str = ""
-    retrain: str = ""
-    task: str = DEFAULT_TASK
+    id: Annotated[str, Meta(description="the trial's id, 16 hex digits")] = msgspec.field(
+        name="trial"
+    )
+    cell: Annotated[
+        str, Meta(description="the same for trials that differ only in their seed, 16 hex digits")
+    ]
+    seed: Annotated[int, Meta(description="seed of initialisation, data order and augmentation")]
+    path: Annotated[tuple[str, ...], Meta(description="keys of its stages: iteration 0, 1 …")]
+    sparsities: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="fraction that each iteration is to remove of the dense network's prunable weights, as "
+            'decimals; "0" first, exact but for filter ratios'
+        ),
+    ]
+    plan: Annotated[str, Meta(description="name of the plan")] = ""
+    network: Annotated[str, Meta(description="name of the network")] = ""
+    dataset: Annotated[str, Meta(description="name of the data set")] = ""
+    recipe: Annotated[str, Meta(description="how networks are trained")] = ""
+    strategy: Annotated[str, Meta(description="what happens after pruning")] = ""
+    schedule: Annotated[
+        str, Meta(description="how sparsity is reached: one-shot, or iterative with its rate")
+    ] = ""
+    criterion: Annotated[str, Meta(description="how weights are scored")] = ""
+    scope: Annotated[
+        str, Meta(description="where scores compete: global, layerwise or uniform")
+    ] = ""
+    granularity: Annotated[str, Meta(description="what is removed: weight or channel")] = ""
+    retrain: Annotated[str, Meta(description="length of retraining as the plan says it")] = ""
+    task: Annotated[
+        str, Meta(description="what networks are trained to do, and so what is measured of them")
+    ] = DEFAULT_TASK
 
     @property
     def labels(self) -> dict[str, str]:

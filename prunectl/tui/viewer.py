@@ -17,7 +17,7 @@ from prunectl.tui.keymap import Keymap
 from prunectl.tui.poller import INTERVAL, Poller, Source
 from prunectl.tui.requests import Request, send_request
 from prunectl.tui.results_reader import Reader
-from prunectl.tui.rows.study import Study, study_of
+from prunectl.tui.rows.study import Distinctions, study_of
 from prunectl.tui.rows.trials import TrialList
 
 
@@ -59,7 +59,7 @@ class StoreApp(App[None]):
         self.paused = False
         self.trouble = ""
         """Why the store could not be read, in words."""
-        self.study = Study()
+        self.study = Distinctions()
         self.trial_list = TrialList()
         self.to_print: list[str] = []
         """Printed on the terminal after the end."""

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from prunectl.errors import DiskError, StoreError
 from prunectl.ml.pruning.masks import Masks
-from prunectl.ml.training.state import State
+from prunectl.ml.training.state import TrainingState
 from prunectl.store.files import replacing
 
 PARTS = ("weights", "optimizer", "accumulators")
@@ -30,7 +30,7 @@ class CorruptFile(StoreError):
     """A checkpoint whose content is torn or not what its checksum says."""
 
 
-def save_state(path: Path, state: State, stage: str) -> None:
+def save_state(path: Path, state: TrainingState, stage: str) -> None:
     """Write a training state.
 
     Raises StoreError where it cannot be written.
@@ -41,7 +41,7 @@ def save_state(path: Path, state: State, stage: str) -> None:
     _save(path, tensors, {"stage": stage, "step": str(state.step)})
 
 
-def load_state(path: Path) -> State:
+def load_state(path: Path) -> TrainingState:
     """Read a training state.
 
     Raises FileNotFoundError as is, CorruptFile where the content cannot be trusted.
@@ -51,7 +51,7 @@ def load_state(path: Path) -> State:
     for name, value in tensors.items():
         part, _, inner = name.partition("/")
         parts[part][inner] = value
-    return State(**parts, step=int(metadata["step"]))
+    return TrainingState(**parts, step=int(metadata["step"]))
 
 
 def save_masks(path: Path, masks: Masks, stage: str) -> None:

@@ -11,7 +11,7 @@ from prunectl.ml.pruning.channels import dead_channels
 from prunectl.ml.pruning.layers import batchnorm_names, layer_name
 from prunectl.ml.pruning.masks import Masks, dead_layers, next_masks
 from prunectl.ml.randomness import generator
-from prunectl.ml.training.state import State
+from prunectl.ml.training.state import TrainingState
 from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.key import Spec, spec_key, stage_key
 from prunectl.spec.stage import Stage, Weights, replay_of
@@ -171,7 +171,7 @@ def _load_weights(spec: Stage, masks: Masks, trainer: Trainer, paths: StorePaths
     trainer.load(state, optimizer=spec.optimizer_state == "carried")
 
 
-def read_state(paths: StorePaths, source: Weights) -> State:
+def read_state(paths: StorePaths, source: Weights) -> TrainingState:
     """Read a done stage's state at a step, or at its end.
 
     Raises MissingInput where it is not there, or was set aside because it could not be trusted.

@@ -133,3 +133,14 @@ def test_a_copy_is_found_under_other_names() -> None:
     assert copies(texts)
     assert all(found.startswith("a:") and " = b:" in found for found in copies(texts))
     assert not any("c:" in found for found in copies(texts))
+
+
+@pytest.mark.parametrize("name", ["Stage", "Trial", "State", "Study", "Metric", "Seeds"])
+def test_one_thing_has_one_type(repository: Path, name: str) -> None:
+    defined = [
+        path.relative_to(repository)
+        for path in (repository / "prunectl").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef) and node.name == name
+    ]
+    assert [path.parts[1] for path in defined] == ["spec"]

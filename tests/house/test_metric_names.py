@@ -26,7 +26,6 @@ ALLOWED = {
     "store/db/rows.py": "fills the columns of classification",
     "store/records/base.py": "reads records written before tasks had names",
     "scheduler/executors/simulated.py": "reports as if it classified",
-    "store/db/column_docs.py": "columns of classification",
 }
 
 

@@ -112,7 +112,7 @@ def test_a_task_of_ones_own_runs_and_is_shown(copy: Copy, store: Path) -> None:
 
     stages = rows(
         "SELECT DISTINCT stage, score, best_score, accuracy, train_accuracy, top5, "
-        "metrics->>'$.mae' AS mae FROM iterations"
+        "other_metrics->>'$.mae' AS mae FROM iterations"
     )
     assert len(stages) == 10
     all_epochs = rows("SELECT stage, epoch, score, accuracy FROM epochs ORDER BY epoch")

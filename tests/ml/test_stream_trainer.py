@@ -12,7 +12,7 @@ from torch import nn
 
 from prunectl.ml.datasets.images import Images, Streamed
 from prunectl.ml.training.evaluation import batch_size
-from prunectl.ml.training.state import State
+from prunectl.ml.training.state import TrainingState
 from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.lr_schedule import constant
 from prunectl.spec.settings import (
@@ -60,13 +60,13 @@ def trainer(images: Images | Streamed, build: Any = network, **changes: Any) -> 
     return made
 
 
-def go(made: Trainer, until: int) -> State:
+def go(made: Trainer, until: int) -> TrainingState:
     for _ in made.train(constant(0.05, 20), 0, 0, until, yield_every=1):
         pass
     return made.state()
 
 
-def equal(one: State, other: State) -> bool:
+def equal(one: TrainingState, other: TrainingState) -> bool:
     return all(
         torch.equal(tensor, getattr(other, part)[name])
         for part in ("weights", "optimizer", "accumulators")

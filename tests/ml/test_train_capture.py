@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from prunectl.ml.datasets.images import Images
 from prunectl.ml.training import cuda_graphs
 from prunectl.ml.training.cuda_graphs import CaptureFailed, Graphs
-from prunectl.ml.training.state import State
+from prunectl.ml.training.state import TrainingState
 from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.lr_schedule import stepwise
 from prunectl.spec.settings import (
@@ -67,7 +67,7 @@ def masks(made: Trainer) -> dict[str, Tensor]:
     }
 
 
-def finish(made: Trainer) -> tuple[State, Any, Any]:
+def finish(made: Trainer) -> tuple[TrainingState, Any, Any]:
     for _ in made.train(LR, 0, 0, 5):
         pass
     made.set_masks(masks(made))
@@ -76,7 +76,7 @@ def finish(made: Trainer) -> tuple[State, Any, Any]:
     return made.state(), made.evaluate("test"), made.metrics()
 
 
-def same(one: State, other: State) -> bool:
+def same(one: TrainingState, other: TrainingState) -> bool:
     return all(
         torch.equal(getattr(one, kind)[name], tensor)
         for kind in ("weights", "optimizer", "accumulators")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from prunectl.ml.datasets.images import Images
 from prunectl.ml.training import cuda_graphs
 from prunectl.ml.training.cuda_graphs import DeviceSlot, Graphs
-from prunectl.ml.training.state import State
+from prunectl.ml.training.state import TrainingState
 from prunectl.ml.training.torch_flags import configure
 from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.lr_schedule import constant, decaying, stepwise
@@ -78,7 +78,7 @@ def run(made: Trainer, until: int, lr: Any = LR, seed: int = 0) -> None:
         pass
 
 
-def assert_same(one: State, other: State) -> None:
+def assert_same(one: TrainingState, other: TrainingState) -> None:
     for kind in ("weights", "optimizer", "accumulators"):
         for name, tensor in getattr(other, kind).items():
             assert torch.equal(getattr(one, kind)[name], tensor), name

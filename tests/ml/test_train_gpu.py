@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from prunectl.ml.datasets.images import Images
-from prunectl.ml.training.state import State
+from prunectl.ml.training.state import TrainingState
 from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.lr_schedule import constant
 from prunectl.spec.settings import (
@@ -70,7 +70,7 @@ def trainer(device: str, optimizer: OptimizerSettings) -> Trainer:
     return made
 
 
-def after(made: Trainer, steps: int) -> State:
+def after(made: Trainer, steps: int) -> TrainingState:
     for _ in made.train(constant(0.01, steps), 0, 0, steps):
         pass
     return made.state()

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from prunectl.ml.datasets.images import Images
 from prunectl.ml.randomness import epoch_order
 from prunectl.ml.training.optimizer import Optimizer
-from prunectl.ml.training.state import State
+from prunectl.ml.training.state import TrainingState
 from prunectl.ml.training.trainer import Trainer
 from prunectl.spec import lr_schedule
 from prunectl.spec.lr_schedule import Segment, constant, stepwise
@@ -86,7 +86,7 @@ def run(trainer: Trainer, lr: lr_schedule.Schedule, until: int, **values: Any) -
         pass
 
 
-def assert_same(one: State, other: State) -> None:
+def assert_same(one: TrainingState, other: TrainingState) -> None:
     assert one.step == other.step
     for kind in ("weights", "optimizer", "accumulators"):
         first, second = getattr(one, kind), getattr(other, kind)
@@ -397,7 +397,7 @@ AUGMENTED: dict[str, Any] = {
 }
 
 
-def finished(**values: Any) -> State:
+def finished(**values: Any) -> TrainingState:
     trainer = ready(**values)
     trainer.set_masks(some_masks(trainer.parameters))
     run(trainer, stepwise(0.1, 10, [6], 0.1), 10, yield_every=100)
@@ -489,7 +489,7 @@ def test_loading_without_the_optimizer_starts_it_fresh() -> None:
     trainer.load(state, optimizer=False)
     assert all((tensor == 0).all() for tensor in trainer.state().optimizer.values())
     assert trainer.step == 5
-    trainer.load(State(state.weights, state.optimizer))
+    trainer.load(TrainingState(state.weights, state.optimizer))
     assert trainer.step == 0
     assert trainer.metrics().count == 0
     trainer.optimizer.reset()

@@ -9,11 +9,12 @@ import duckdb
 import pytest
 
 from prunectl.errors import StoreError
+from prunectl.spec.task import CLASSIFICATION
 from prunectl.store.db import ingest, query, schema
-from prunectl.store.db.column_docs import docs
+from prunectl.store.db.column_docs import AS_IN, FIELDS, MEASURED, RECORDS, docs
 from prunectl.store.db.queries import queries
+from prunectl.store.records.base import described, measured
 from tests.support.fake_store import FakeStore
-from tests.support.store_readme import readme
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,9 +61,66 @@ def test_everything_is_described_and_nothing_else(connection):
     described = connection.execute(
         "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE NOT internal"
     ).fetchall()
-    assert all(comment for _, _, comment in described)
+    assert all(is_text(comment) for _, _, comment in described)
     assert set(docs().columns) <= {column for _, column, _ in described}
     assert set(docs().particular) <= {f"{table}.{column}" for table, column, _ in described}
+
+
+def is_text(text):
+    return bool(text and text.strip() == text and "\n" not in text)
+
+
+def test_no_text_stands_twice(connection):
+    """What a record declares is said there, and column_docs.toml is silent about it."""
+    there = {table: columns(connection, table) for table in [*docs().tables, *docs().views]}
+    declared = [
+        (table, column)
+        for table in there
+        for column in there[table]
+        if docs().declared(table, column) is not None
+    ]
+    assert len(declared) > 90
+    assert {f"{table}.{column}" for table, column in declared} & set(docs().particular) == set()
+    for column in docs().columns:
+        texts = [docs().column(table, column) for table in there if column in there[table]]
+        assert any(docs().columns[column] in text for text in texts), f"{column} is used nowhere"
+    typed = [*docs().columns.values(), *docs().particular.values()]
+    made = {docs().declared(table, column) for table, column in declared}
+    assert len(typed) == len(set(typed))
+    assert made & set(typed) == set()
+
+
+def test_every_field_that_a_column_is_named_after_is_there(connection):
+    for place, (kind, name) in FIELDS.items():
+        table, column = place.split(".")
+        assert column in columns(connection, table)
+        assert name in {field.name for field in described(kind)}
+    assert set(RECORDS) | set(AS_IN) <= set(docs().tables) | set(docs().views)
+    assert set(docs().means) <= {*columns(connection, "leaderboard")} & {
+        *columns(connection, "points")
+    }
+
+
+def test_the_text_of_a_flag_says_what_is_flagged():
+    """As `worker.result.flag` and `Metric.is_chance`: not that one class is predicted."""
+    text = docs().column("stages", "flag")
+    assert "within three standard errors of chance" in text
+    assert "not finite" in text
+    assert docs().column("points", "flag") == docs().column("iterations", "flag") != text
+
+
+def test_a_metric_is_described_by_its_name():
+    for table, names in MEASURED.items():
+        for name in names:
+            text = docs().column(table, name)
+            metric = next(each for each in CLASSIFICATION.metrics if each.name in name)
+            score = docs().column(table, name.replace(metric.name, "score"))
+            assert text.startswith(docs().metrics[metric.name])
+            assert f"in {metric.unit}" in text
+            # Otherwise as the score that is of the same split: the rule stands in one place.
+            assert score.split(", in the unit")[0].removeprefix("score") in text
+    with pytest.raises(KeyError):
+        measured("rmse_start")
 
 
 def test_primary_keys_are_the_only_indexes(connection):
@@ -128,11 +186,6 @@ def test_a_file_of_each_older_version_is_taken_over(tmp_path, version):
     assert "older version" in report.notes[0]
     assert query.run(maker.paths, "SELECT plan FROM plans").rows == [("demo",)]
     assert query.run(maker.paths, "SELECT schema_version FROM store").rows == [(schema.SCHEMA,)]
-
-
-def test_the_readme_is_up_to_date():
-    """python -m tests.support.store_readme > store/README.md"""
-    assert (ROOT / "store/README.md").read_text(encoding="utf-8") == readme()
 
 
 def test_the_default_store_has_the_packages_queries():

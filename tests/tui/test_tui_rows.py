@@ -22,7 +22,7 @@ from prunectl.tui.rows import leaderboard as b
 from prunectl.tui.rows.coverage import coverage_cell, coverage_rows
 from prunectl.tui.rows.events import event_rows
 from prunectl.tui.rows.running import phase, running_columns, trouble
-from prunectl.tui.rows.study import Study, method, study_of
+from prunectl.tui.rows.study import Distinctions, method, study_of
 from prunectl.tui.rows.trials import TrialList
 from prunectl.tui.trial_detail import detail_of
 from prunectl.tui.widgets.curve import Picture
@@ -94,7 +94,7 @@ def test_sorting_puts_what_is_no_number_last() -> None:
 def test_what_all_trials_share_is_not_named() -> None:
     snapshot = made.busy()
     study = study_of(snapshot.trials)
-    assert study == Study()
+    assert study == Distinctions()
     assert method(snapshot.trials[0].trial.labels, study) == "fine-tune"
     first = snapshot.trials[0]
     changed = msgspec.structs.replace(first.trial, cell="z", network="vgg-16", scope="uniform")
@@ -125,7 +125,7 @@ def test_running_rows_mark_what_goes_wrong() -> None:
     assert trouble(made.running(snapshot.trials[0], scores=(90.0, 10.0))) == "collapsing"
     assert [phase(view) for view in found] == ["it 1/3", "it 1/3"]
     assert phase(replace(found[0], replay=True)) == "replay"
-    for column in running_columns(Study(places=("network",))):
+    for column in running_columns(Distinctions(places=("network",))):
         for view in found:
             assert isinstance(column.cell(view).text, str)
 
@@ -148,18 +148,18 @@ def test_events_newest_first_and_about_what() -> None:
     snapshot = made.failed()
     listed = TrialList()
     listed.update(snapshot)
-    found = event_rows(snapshot, listed, Study(), False)
+    found = event_rows(snapshot, listed, Distinctions(), False)
     assert found[0].view.kind == "stage_failed"
     assert found[0].about == "fine-tune 0.5 seed 1"
-    assert len(event_rows(snapshot, listed, Study(), True)) == 1
+    assert len(event_rows(snapshot, listed, Distinctions(), True)) == 1
 
 
 def test_coverage() -> None:
-    table, sparsities = coverage_rows(made.busy(), Study())
+    table, sparsities = coverage_rows(made.busy(), Distinctions())
     assert [row.label for row in table] == list(made.STRATEGIES)
     assert sparsities == ["0.5", "0.75", "0.9"]
     assert coverage_cell(table[0].cells["0.5"]).text == "2▶"
-    failed, _ = coverage_rows(made.failed(), Study())
+    failed, _ = coverage_rows(made.failed(), Distinctions())
     assert coverage_cell(failed[0].cells["0.5"]) == Cell("1!", "bad")
 
 

@@ -11,7 +11,7 @@ import torch
 
 from prunectl.ml.networks.build import skeleton
 from prunectl.ml.pruning.layers import batchnorm_names
-from prunectl.ml.training.state import State
+from prunectl.ml.training.state import TrainingState
 from prunectl.spec import lr_schedule
 from prunectl.spec.key import stage_key
 from prunectl.spec.stage import replay_of
@@ -24,7 +24,7 @@ STRATEGIES = ("fine-tune", "weight-rewind", "lr-rewind")
 Make = Callable[..., Any]
 
 
-def same(one: State, other: State) -> bool:
+def same(one: TrainingState, other: TrainingState) -> bool:
     """Bit-equal weights, optimizer and position."""
     return (
         one.step == other.step
@@ -128,7 +128,7 @@ def test_a_rewound_start_is_the_dense_checkpoint_bit_by_bit(
     keys = lab.path("weight-rewind")
     for key in keys[:2]:
         lab.run(key)
-    starts: list[State] = []
+    starts: list[TrainingState] = []
     train = Trainer.train
 
     def spy(self: Trainer, *args: Any, **named: Any) -> Any:
@@ -159,7 +159,7 @@ def test_the_others_start_from_the_parents_end(
     keys = lab.path(strategy)
     for key in keys[:2]:
         lab.run(key)
-    starts: list[State] = []
+    starts: list[TrainingState] = []
     train = Trainer.train
 
     def spy(self: Trainer, *args: Any, **named: Any) -> Any:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class State:
+class TrainingState:
     """Copies on the CPU, in the ordinary layout. Pruned weights and their momenta are exactly zero."""
 
     weights: dict[str, Tensor]

@@ -28,7 +28,7 @@ from prunectl.ml.training.lr_log import LrLog
 from prunectl.ml.training.masking import Masking
 from prunectl.ml.training.module import Builder, builder, fused, placed
 from prunectl.ml.training.optimizer import Optimizer, kernels
-from prunectl.ml.training.state import State, check, copied
+from prunectl.ml.training.state import TrainingState, check, copied
 from prunectl.ml.training.torch_flags import autocast
 from prunectl.spec import lr_schedule
 from prunectl.spec.batch_layout import Layout
@@ -144,11 +144,11 @@ class Trainer:
         """Draw fresh weights from (seed, iteration); a fresh optimizer, no masks, step 0."""
         fresh = self._build(generator(seed, "init", iteration)).state_dict()
         self.set_masks(None)
-        self.load(State(weights=fresh), optimizer=False)
+        self.load(TrainingState(weights=fresh), optimizer=False)
 
     @_queued
     @torch.no_grad()
-    def load(self, state: State, *, optimizer: bool = True) -> None:
+    def load(self, state: TrainingState, *, optimizer: bool = True) -> None:
         """Copy a state into place, step and accumulators included; the masks stay as they are, and are applied.
 
         Without `optimizer` the optimizer begins fresh. Raises ValueError, having changed nothing, where the state
@@ -171,10 +171,10 @@ class Trainer:
 
     @_queued
     @torch.no_grad()
-    def state(self) -> State:
+    def state(self) -> TrainingState:
         """Return copies of everything, wherever the training stands."""
         self._masking.clear()
-        return State(
+        return TrainingState(
             weights=copied(self._tensors),
             optimizer=copied(self.optimizer.state()),
             step=self.step,

@@ -1,4 +1,8 @@
-"""What every table, view and column of results.duckdb means, from column_docs.toml."""
+"""What every table, view and column of results.duckdb means.
+
+A column that holds a field of a record has that field's description; a view's column has the text of the table that it
+passes on. column_docs.toml says the rest: what is computed, and what no record declares.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +10,82 @@ import functools
 from dataclasses import dataclass
 from importlib.resources import files
 
+import msgspec
 import tomli
 
-MEANS = (
-    "best_score", "validation_score", "top5", "best_accuracy", "validation_accuracy", "retrain_epochs", "search_epochs",
-    "macs", "macs_dense", "kept", "prunable", "kept_parameters", "parameters",
-)  # fmt: skip
-"""Columns of the view `leaderboard` that are the mean over the seeds of what their name means elsewhere."""
+from prunectl.spec.settings import DataSettings, PruneSettings
+from prunectl.spec.stage import Mask, Weights
+from prunectl.spec.study import PlannedStage, Study
+from prunectl.spec.task import CLASSIFICATION, Metric
+from prunectl.spec.trial import Trial
+from prunectl.store.db.rows import EPOCH_MEASURES, MEASURES
+from prunectl.store.records.base import LAST, THIS, LogRecord, described, measured
+from prunectl.store.records.events import Epoch, LayerCount
+from prunectl.store.records.provenance import Git, RunRecord
+from prunectl.store.records.result import Result
+
+RECORDS: dict[str, tuple[type[msgspec.Struct], ...]] = {
+    "plans": (Study,),
+    "trials": (Trial,),
+    "tasks": (Metric,),
+    "runs": (RunRecord,),
+    "stages": (PlannedStage, Result, PruneSettings),
+    "epochs": (Epoch,),
+    "layers": (LayerCount,),
+    "events": (LogRecord,),
+}
+"""Whose fields a table's columns hold; of fields with one name the first record's."""
+FIELDS: dict[str, tuple[type[msgspec.Struct], str]] = {
+    "plans.plan": (Study, "name"),
+    "tasks.metric": (Metric, "name"),
+    "runs.git_commit": (Git, "commit"),
+    "runs.git_dirty": (Git, "dirty"),
+    "stages.stage": (Result, "key"),
+    "stages.dataset": (DataSettings, "name"),
+    "stages.parent": (Mask, "parent"),
+    "stages.weights_stage": (Weights, "stage"),
+    "stages.weights_step": (Weights, "step"),
+    "stages.train_epochs": (Result, "retrain_epochs"),
+    "stages.attempts": (Result, "attempt"),
+    "layers.layer": (LayerCount, "name"),
+}
+"""Columns that have another name than their field."""
+MEASURED = {
+    "stages": dict.fromkeys(MEASURES, LAST),
+    "epochs": dict.fromkeys(EPOCH_MEASURES, THIS),
+}
+"""Columns that hold a metric of classification, and of which evaluation."""
+AS_IN = {
+    "current_plans": ("plans",),
+    "plan_trials": ("plans", "trials"),
+    "paths": ("trials", "stages"),
+    "tasks": ("trials",),
+    "stages": ("trials",),
+    "epochs": ("stages",),
+    "layers": ("stages",),
+    "rates": ("stages",),
+    "schedules": ("rates",),
+    "iterations": ("trials", "paths", "stages"),
+    "points": ("iterations",),
+    "leaderboard": ("points",),
+    "ranking": ("leaderboard",),
+    "directions": ("tasks",),
+    "published": ("trials",),
+    "store": ("runs",),
+}
+"""Tables and views whose columns mean the same where they have the same name."""
 
 
 @dataclass(frozen=True)
 class Docs:
-    """The texts, by name."""
+    """The texts of column_docs.toml, by name."""
 
     tables: dict[str, str]
     views: dict[str, str]
+    means: list[str]
+    """Columns of the view `leaderboard` that are the mean over the seeds of what they are in `points`."""
+    metrics: dict[str, str]
+    """Metrics of classification that are columns, in words."""
     columns: dict[str, str]
     """A column's name means the same in every table, …"""
     particular: dict[str, str]
@@ -28,13 +93,45 @@ class Docs:
 
     def column(self, table: str, column: str) -> str:
         """Return what the column means. Raises KeyError for a column without a text."""
-        return self.particular.get(f"{table}.{column}") or self.columns[column]
+        return self._own(table, column) or self.columns[column]
+
+    def _own(self, table: str, column: str) -> str | None:
+        """Return what the column means in this table rather than in any."""
+        if found := self.particular.get(f"{table}.{column}") or self.declared(table, column):
+            return found
+        others = (self._own(other, column) for other in AS_IN.get(table, ()))
+        found = next(filter(None, others), None)
+        if table == "leaderboard" and column in self.means:
+            return f"mean over the seeds: {found or self.columns[column]}"
+        return found
+
+    def declared(self, table: str, column: str) -> str | None:
+        """Return what a record says of the column; None where it holds no field of one."""
+        if (when := MEASURED.get(table, {}).get(column)) is not None:
+            return self._metric(column, when)
+        kind, name = FIELDS.get(f"{table}.{column}", (None, column))
+        kinds = RECORDS.get(table, ()) if kind is None else (kind,)
+        if kind is None:
+            kinds = tuple(each for each in kinds if (each, name) not in FIELDS.values())
+        text = next(filter(None, (_texts(each).get(name) for each in kinds)), None)
+        # Moments are TIMESTAMPs (`rows.moment`).
+        return text and text.replace("Unix seconds", "UTC")
+
+    def _metric(self, column: str, when: str) -> str:
+        quantities = {
+            metric.name: (self.metrics[metric.name], f"in {metric.unit}, of classification alone")
+            for metric in CLASSIFICATION.metrics
+        }
+        return measured(column, when, quantities)
+
+
+@functools.cache
+def _texts(kind: type[msgspec.Struct]) -> dict[str, str]:
+    return {field.name: field.text for field in described(kind)}
 
 
 @functools.cache
 def docs() -> Docs:
     """Read the texts: only where a database is created or described, for that takes some milliseconds."""
     text = (files("prunectl.store.db") / "column_docs.toml").read_text(encoding="utf-8")
-    found = Docs(**tomli.loads(text))
-    means = {f"leaderboard.{name}": f"mean over the seeds: {found.columns[name]}" for name in MEANS}
-    return Docs(found.tables, found.views, found.columns, {**found.particular, **means})
+    return Docs(**tomli.loads(text))

@@ -36,7 +36,7 @@ MEASURES = (
     "accuracy_pruned", "accuracy_start", "accuracy", "top5", "best_accuracy", "validation_accuracy", "train_accuracy",
 )  # fmt: skip
 """Metrics that have a column of their own in the table `stages`: classification's; `EPOCH_MEASURES` are those that
-`epochs` has. The others go into the column `metrics`."""
+`epochs` has. The others go into the column `other_metrics`."""
 RESULT = (
     "flag", "kept", "prunable", "parameters", "kept_parameters", "macs", "macs_dense", "score_pruned", "score_start",
     "score", "loss", "best_score", "validation_score", "train_score", "train_loss", "retrain_epochs", "seconds",
@@ -46,14 +46,14 @@ RESULT = (
 _RENAMED = {"retrain_epochs": "train_epochs", "attempt": "attempts"}
 RESULT_COLUMNS = (
     "stage", "done", *(_RENAMED.get(name, name) for name in RESULT), *MEASURES,
-    "dead_layers", "metrics", "versions", "started", "ended", "bytes",
+    "dead_layers", "other_metrics", "versions", "started", "ended", "bytes",
 )  # fmt: skip
 EPOCH = (
     "step", "lr", "train_loss", "loss", "validation_loss", "train_score", "score", "validation_score", "seconds",
     "attempt",
 )  # fmt: skip
 EPOCH_MEASURES = ("train_accuracy", "accuracy", "top5", "validation_accuracy")
-EPOCH_COLUMNS = ("stage", "epoch", *EPOCH, *EPOCH_MEASURES, "metrics", "time")
+EPOCH_COLUMNS = ("stage", "epoch", *EPOCH, *EPOCH_MEASURES, "other_metrics", "time")
 TRIAL = (
     "trial", "cell", "plan", "network", "dataset", "recipe", "strategy", "schedule", "criterion", "scope",
     "granularity", "retrain", "task", "seed",

@@ -1,5 +1,5 @@
 -- The tables of results.duckdb. Keys are primary keys and nothing else is indexed: DuckDB 1.4 to 1.5.6 returned
--- wrong results through secondary indexes after kill -9. What each column means is in column_docs.toml.
+-- wrong results through secondary indexes after kill -9. `prunectl sql --schema` says what each column means.
 
 CREATE TABLE store (schema_version INTEGER, prunectl VARCHAR, created TIMESTAMP);
 
@@ -46,7 +46,7 @@ CREATE TABLE stages (
     done BOOLEAN DEFAULT false, flag VARCHAR, kept BIGINT, prunable BIGINT, parameters BIGINT,
     kept_parameters BIGINT, macs BIGINT, macs_dense BIGINT, dead_layers VARCHAR[],
     score_pruned DOUBLE, score_start DOUBLE, score DOUBLE, best_score DOUBLE, validation_score DOUBLE,
-    train_score DOUBLE, metrics JSON,
+    train_score DOUBLE, other_metrics JSON,
     accuracy_pruned DOUBLE, accuracy_start DOUBLE, accuracy DOUBLE, top5 DOUBLE, loss DOUBLE,
     best_accuracy DOUBLE, validation_accuracy DOUBLE, train_accuracy DOUBLE, train_loss DOUBLE,
     train_epochs DOUBLE, seconds DOUBLE, peak_memory BIGINT, device VARCHAR, device_name VARCHAR, attempts INTEGER,
@@ -56,7 +56,7 @@ CREATE TABLE stages (
 CREATE TABLE epochs (
     stage VARCHAR, epoch INTEGER, step BIGINT, lr DOUBLE, train_loss DOUBLE, train_accuracy DOUBLE,
     loss DOUBLE, accuracy DOUBLE, top5 DOUBLE, validation_loss DOUBLE, validation_accuracy DOUBLE,
-    score DOUBLE, train_score DOUBLE, validation_score DOUBLE, metrics JSON,
+    score DOUBLE, train_score DOUBLE, validation_score DOUBLE, other_metrics JSON,
     seconds DOUBLE, attempt INTEGER, time TIMESTAMP, PRIMARY KEY (stage, epoch)
 );
 

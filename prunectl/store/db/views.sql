@@ -53,7 +53,7 @@ SELECT t.trial, p.iteration, p.stage, t.cell, t.plan, t.network, t.dataset, t.ta
        1 - s.kept / s.prunable AS sparsity,
        s.prunable / nullif(s.kept, 0) AS compression,
        s.kept, s.prunable, s.parameters, s.kept_parameters, s.macs, s.macs_dense,
-       s.score_pruned, s.score_start, s.score, s.best_score, s.validation_score, s.train_score, s.metrics,
+       s.score_pruned, s.score_start, s.score, s.best_score, s.validation_score, s.train_score, s.other_metrics,
        s.accuracy_pruned, s.accuracy_start, s.accuracy, s.top5, s.best_accuracy, s.validation_accuracy,
        s.train_accuracy, s.loss, s.train_loss,
        coalesce(s.flag, CASE WHEN len(s.dead_layers) > 0 THEN 'dead layers' END) AS flag,

@@ -13,18 +13,20 @@ from prunectl.store.records.base import Count
 class FileEntry(msgspec.Struct, frozen=True):
     """One file of the folder."""
 
-    bytes: Annotated[Count, Meta(description="its size")]
-    sha256: Annotated[str, Meta(description="of its content, 64 hex digits")]
+    bytes: Annotated[Count, Meta(description="its size, bytes")]
+    sha256: Annotated[str, Meta(description="sha256 of its content, 64 hex digits")]
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What is inside."""
 
     format: Annotated[int, Meta(description="version of the folder's layout")]
-    prunectl: Annotated[str | None, Meta(description="version that wrote it")] = None
-    created: Annotated[float | None, Meta(description="Unix seconds")] = None
+    prunectl: Annotated[str | None, Meta(description="version of prunectl that wrote it")] = None
+    created: Annotated[float | None, Meta(description="when it was written, Unix seconds")] = None
     plan: Annotated[str, Meta(description="name of the plan")] = ""
-    digest: Annotated[str, Meta(description="of the plan's version")] = ""
-    stages: Annotated[Count, Meta(description="that are inside, all done")] = 0
-    stages_missing: Annotated[Count, Meta(description="that were not done")] = 0
-    files: Annotated[dict[str, FileEntry], Meta(description="by path inside the folder")]
+    digest: Annotated[str, Meta(description="digest of the plan's version")] = ""
+    stages: Annotated[Count, Meta(description="stages that are inside, all done")] = 0
+    stages_missing: Annotated[Count, Meta(description="stages of the plan that were not done")] = 0
+    files: Annotated[
+        dict[str, FileEntry], Meta(description="all other files, by path inside the folder")
+    ]

@@ -8,11 +8,21 @@ disk and None here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import NODEFAULT, UNSET, Meta, UnsetType
 
 from prunectl.errors import StoreError
 from prunectl.store.files import write_text
@@ -22,22 +32,54 @@ Found = TypeVar("Found")
 Finite = float | None
 """A number; None where it is not finite, or was not measured."""
 Metrics = dict[str, float | None]
-"""What a task measured, by name (`spec.task.Metric`): of the test set under the metric's own name, else with a prefix
-or suffix: train_, validation_, best_, _start, _pruned."""
+"""What a task measured, by name (`spec.task.Metric`), with the prefixes and suffixes of `PARTS`."""
 Key = Annotated[str, Meta(description="the stage's key, 64 hex digits")]
 Seconds = Annotated[float, Meta(description="Unix seconds")]
 Count = Annotated[int, Meta(ge=0)]
 Amount = Annotated[float, Meta(ge=0)]
 Steps = Count
-Number = Annotated[int, Meta(ge=-1, le=2**53, description="0, 1, 2 … through the log")]
-Attempt = Annotated[
-    int, Meta(ge=0, le=2**31 - 1, description="1, 2 …: how often the log's writer was started")
-]
-"""Numbers that the next ones are counted on from: a damaged one must not spoil all that follow."""
+Number = Annotated[int, Meta(ge=-1, le=2**53)]
+Attempt = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+"""Numbers of records: the next ones are counted on from them, so that a damaged one must not spoil all that follow."""
 
 
 NOT_DECODED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding raises for bytes that are not JSON, or not the type that is wanted."""
+
+THIS, LAST = "this evaluation", "the last evaluation"
+PARTS = {
+    "train_": ("on the training items as they were seen since the evaluation before {when}", ""),
+    "validation_": ("on the validation split at {when}", "null without one"),
+    "best_": (
+        "on the test set, the best of all evaluations",
+        "not ranked, for it is chosen on the test set",
+    ),
+    "_start": ("on the test set before the first step, after any rewinding", ""),
+    "_pruned": (
+        "of the parent's end weights under the new mask on the test set, before any rewinding",
+        "null for a dense network",
+    ),
+    "": ("on the test set at {when}", ""),
+}
+"""What a prefix or suffix of a metric's, a score's or a loss's name says of it, and what else there is to know."""
+QUANTITIES = {
+    "score": ("score", "in the unit of the task's metric"),
+    "loss": ("loss", "in nats or what the task minimises"),
+}
+"""What every task measures besides its metrics, in words, with its unit."""
+
+
+def measured(
+    name: str, when: str = THIS, quantities: Mapping[str, tuple[str, str]] = QUANTITIES
+) -> str:
+    """Describe a number by its name: of ``validation_score`` what is scored, when, and in which unit.
+
+    Raises KeyError for a name that is not one of `quantities` with a prefix or suffix.
+    """
+    part = next(each for each in PARTS if name.startswith(each) or name.endswith(each))
+    where, note = PARTS[part]
+    what, unit = quantities[name.removeprefix(part).removesuffix(part)]
+    return f"{what} {where.format(when=when)}, {unit}" + (f"; {note}" if note else "")
 
 
 class BadRecord(StoreError):
@@ -47,16 +89,26 @@ class BadRecord(StoreError):
 class LogRecord(msgspec.Struct, tag_field="type", kw_only=True):
     """A line of a log; `journal.Journal` fills these fields in as it appends."""
 
-    seq: Number = -1
-    attempt: Attempt = 0
-    time: Annotated[float, Meta(description="Unix seconds")] = 0.0
+    seq: Annotated[Number, Meta(description="number of the record in its log, from 0")] = -1
+    attempt: Annotated[
+        Attempt,
+        Meta(
+            description="number of the attempt that logged it, from 1; in the scheduler's log of the run, or of the "
+            "attempt at a stage that it is about",
+        ),
+    ] = 0
+    time: Annotated[float, Meta(description="when it was logged, Unix seconds")] = 0.0
 
 
 class Measured(LogRecord, kw_only=True):
     """A record of what a task measured."""
 
     metrics: Annotated[
-        Metrics, Meta(description="what the task measured, by name, the score included")
+        Metrics,
+        Meta(
+            description="all that the task measured but for the loss, the score included: by the metric's name for the "
+            f"test set, else with a prefix or suffix ({', '.join(filter(None, PARTS))})"
+        ),
     ] = {}
 
 
@@ -72,13 +124,17 @@ class _Classified(msgspec.Struct):
     accuracy_start: float | UnsetType | None = UNSET
 
 
+OLD_METRICS = _Classified.__struct_fields__
+"""Fields of records from before tasks had names, which are read as metrics."""
+
+
 def read_old_metrics(record: Measured, data: bytes | str) -> None:
     """Fill in metrics and scores of a record that was written before they had a field of their own.
 
     Raises msgspec.ValidationError where one of them is no number.
     """
     old = msgspec.json.decode(data, type=_Classified)
-    for name in _Classified.__struct_fields__:
+    for name in OLD_METRICS:
         value, score = getattr(old, name), name.replace("accuracy", "score")
         if not isinstance(value, UnsetType):
             record.metrics = {**record.metrics, name: value}
@@ -141,41 +197,70 @@ def _writable(value: Any) -> Any:
     return value
 
 
-def described(kind: type[Any]) -> list[tuple[str, str, str]]:
-    """List a record's own fields as (name on the disk, type, description), the inherited ones first."""
+class Described(NamedTuple):
+    """A field of a record, for people."""
+
+    name: str
+    """As on the disk."""
+    type: str
+    """With its range: ``integer ≥ 0 or null``."""
+    default: str
+    """As JSON; "" where there is none."""
+    text: str
+    """What it means; "" where nothing is declared."""
+
+
+def described(kind: type[Any]) -> list[Described]:
+    """List a record's fields: its own first, those of `LogRecord` last."""
     hints = get_type_hints(kind, include_extras=True)
-    found = []
-    for field in msgspec.structs.fields(kind):
-        hint = hints[field.name]
-        text, limits = "", []
-        for meta in get_args(hint)[1:] if get_origin(hint) is Annotated else ():
-            text = meta.description or text
-            limits += [f"≥ {meta.ge}"] if meta.ge is not None else []
-            limits += [f"≤ {meta.le}"] if meta.le is not None else []
-        kind_text = _type_text(hint)
-        found.append((field.encode_name, ", ".join([kind_text, *limits]), text))
-    return found
+    return [
+        Described(
+            field.encode_name,
+            _type_text(hints[field.name]),
+            _default_text(field),
+            _description(hints[field.name]),
+        )
+        for field in msgspec.structs.fields(kind)
+    ]
+
+
+def _description(hint: Any) -> str:
+    """Return the description that a hint is annotated with last."""
+    metas = hint.__metadata__ if get_origin(hint) is Annotated else ()
+    return next((meta.description for meta in reversed(metas) if meta.description), "")
+
+
+def _default_text(field: msgspec.structs.FieldInfo) -> str:
+    if field.default is NODEFAULT and field.default_factory is NODEFAULT:
+        return ""
+    default = field.default if field.default_factory is NODEFAULT else field.default_factory()
+    fields = msgspec.structs.fields(default) if isinstance(default, msgspec.Struct) else ()
+    bare = fields and all(getattr(default, each.name) == each.default for each in fields)
+    return "{}" if bare else encode(default).decode()
+
+
+_PLAIN = {int: "integer", float: "number", str: "text", bool: "bool", type(None): "null"}
 
 
 def _type_text(hint: Any) -> str:
-    """Write a type for people: ``number or null``, ``[text …]``, ``{name: number}``."""
-    if get_origin(hint) is Annotated:
-        hint = get_args(hint)[0]
-    plain = {int: "integer", float: "number", str: "text", bool: "bool", type(None): "null"}
-    if hint in plain:
-        return plain[hint]
+    """Write a type for people: ``number ≥ 0 or null``, ``[text …]``, ``{text: number}``."""
     origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        limits = [f" ≥ {meta.ge}" for meta in hint.__metadata__ if meta.ge is not None]
+        limits += [f" ≤ {meta.le}" for meta in hint.__metadata__ if meta.le is not None]
+        return "".join([_type_text(arguments[0]), *limits])
+    if origin is Literal:
+        return " or ".join(f'"{each}"' for each in arguments)
+    inner = [_type_text(each) for each in arguments if each is not Ellipsis]
     if origin is dict:
-        return f"{{{_type_text(arguments[0])}: {_type_text(arguments[1])}}}"
-    if origin in (tuple, list):
-        inner = [_type_text(each) for each in arguments if each is not Ellipsis]
-        return (
-            f"[{', '.join(inner)} …]"
-            if Ellipsis in arguments or origin is list
-            else f"[{', '.join(inner)}]"
-        )
-    if arguments:
-        return " or ".join(
-            f'"{each}"' if isinstance(each, str) else _type_text(each) for each in arguments
-        )
-    return getattr(hint, "__name__", str(hint))
+        return f"{{{': '.join(inner)}}}"
+    if origin is tuple:
+        return f"[{', '.join(inner)}{' …' if Ellipsis in arguments else ''}]"
+    if inner:
+        return " or ".join(inner)
+    return _PLAIN[hint] if hint in _PLAIN else record_name(hint)
+
+
+def record_name(kind: type[Any]) -> str:
+    """Return what a record is called for people: its tag, ``epoch``, or else its type's name."""
+    return str(kind.__struct_config__.tag or kind.__name__)

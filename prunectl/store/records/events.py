@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from prunectl.store.records import journal
-from prunectl.store.records.base import Amount, Count, Finite, LogRecord, Measured, Steps
+from prunectl.store.records.base import Amount, Count, Finite, LogRecord, Measured, Steps, measured
 from prunectl.store.records.result import Counts, Result, Versions
 
 REASONS = {
@@ -34,10 +34,14 @@ REASONS = {
 class Start(LogRecord, tag="start"):
     """An attempt begins."""
 
-    step: Annotated[Steps, Meta(description="0, or where a checkpoint resumed")] = 0
-    resumed: Annotated[bool, Meta(description="from a checkpoint of an earlier attempt")] = False
-    device: Annotated[str, Meta(description="id of the device")] = ""
-    device_name: Annotated[str, Meta(description="its model")] = ""
+    step: Annotated[
+        Steps, Meta(description="optimizer steps done: 0, or those of the checkpoint")
+    ] = 0
+    resumed: Annotated[
+        bool, Meta(description="whether it goes on from an earlier attempt's checkpoint")
+    ] = False
+    device: Annotated[str, Meta(description="id of the device, such as cuda:0")] = ""
+    device_name: Annotated[str, Meta(description="the device's model")] = ""
     host: Annotated[str, Meta(description="name of the machine")] = ""
     pid: Annotated[Count, Meta(description="the worker's process id")] = 0
     versions: Versions = {}
@@ -46,75 +50,86 @@ class Start(LogRecord, tag="start"):
 class LayerCount(msgspec.Struct, frozen=True):
     """Weights of one layer."""
 
-    name: Annotated[str, Meta(description="of the layer")]
-    total: Annotated[Count, Meta(description="its weights")]
-    kept: Annotated[Count, Meta(description="those that the mask keeps")]
+    name: Annotated[str, Meta(description="the layer's name")]
+    total: Annotated[Count, Meta(description="weights of the layer in the dense network")]
+    kept: Annotated[Count, Meta(description="weights of the layer that the mask keeps")]
 
 
 class Pruned(Counts, tag="pruned"):
     """A new mask was scored; the scores are those of the parent's end weights under it."""
 
-    loss_pruned: Annotated[Finite, Meta(description="of the test set")] = None
-    score_pruned: Annotated[Finite, Meta(description="the task's score on the test set")] = None
-    layers: Annotated[tuple[LayerCount, ...], Meta(description="in the network's order")] = ()
+    loss_pruned: Annotated[Finite, Meta(description=measured("loss_pruned"))] = None
+    score_pruned: Annotated[Finite, Meta(description=measured("score_pruned"))] = None
+    layers: Annotated[
+        tuple[LayerCount, ...], Meta(description="its prunable layers, in the network's order")
+    ] = ()
 
 
 class Begin(Measured, tag="begin"):
     """The first step is about to be done, after any rewinding."""
 
-    loss_start: Annotated[Finite, Meta(description="of the test set")] = None
-    score_start: Annotated[Finite, Meta(description="the task's score on the test set")] = None
+    loss_start: Annotated[Finite, Meta(description=measured("loss_start"))] = None
+    score_start: Annotated[Finite, Meta(description=measured("score_start"))] = None
 
 
 class Epoch(Measured, tag="epoch"):
     """An evaluation. Of epochs logged again after a crash the latest attempt's count."""
 
-    epoch: Annotated[Count, Meta(description="1, 2 …: evaluations of this stage")] = 0
-    step: Annotated[Steps, Meta(description="optimizer steps done")] = 0
-    lr: Annotated[Finite, Meta(description="learning rate of the last step")] = None
+    epoch: Annotated[Count, Meta(description="number of the evaluation in its stage, from 1")] = 0
+    step: Annotated[Steps, Meta(description="optimizer steps done in this stage")] = 0
+    lr: Annotated[
+        Finite, Meta(description="learning rate of the last step before the evaluation")
+    ] = None
     rates: Annotated[
         tuple[tuple[int, Finite], ...],
-        Meta(description="[first step, learning rate] of the runs applied since the last record"),
+        Meta(
+            description="[first step from 0, learning rate] of each rate used since the last record"
+        ),
     ] = ()
-    train_loss: Annotated[
-        Finite, Meta(description="mean over the training batches since the last record")
+    train_loss: Annotated[Finite, Meta(description=measured("train_loss"))] = None
+    loss: Annotated[Finite, Meta(description=measured("loss"))] = None
+    validation_loss: Annotated[Finite, Meta(description=measured("validation_loss"))] = None
+    train_score: Annotated[Finite, Meta(description=measured("train_score"))] = None
+    score: Annotated[Finite, Meta(description=measured("score"))] = None
+    validation_score: Annotated[Finite, Meta(description=measured("validation_score"))] = None
+    seconds: Annotated[
+        Amount | None,
+        Meta(
+            description="training time since the evaluation before by the wall clock, evaluations left out, s"
+        ),
     ] = None
-    loss: Annotated[Finite, Meta(description="of the test set")] = None
-    validation_loss: Annotated[
-        Finite, Meta(description="of the validation split; null without one")
-    ] = None
-    train_score: Annotated[Finite, Meta(description="the task's score, as `train_loss`")] = None
-    score: Annotated[Finite, Meta(description="the task's score on the test set")] = None
-    validation_score: Annotated[Finite, Meta(description="the same on the validation split")] = None
-    seconds: Annotated[Amount | None, Meta(description="since the epoch before, s")] = None
 
 
 class Checkpoint(LogRecord, tag="checkpoint"):
     """The training state is being written."""
 
-    step: Annotated[Steps, Meta(description="before which")] = 0
+    step: Annotated[Steps, Meta(description="optimizer steps done")] = 0
     file: Annotated[str, Meta(description="its name in the stage's folder")] = ""
 
 
 class Note(LogRecord, tag="note"):
     """Something for people to read."""
 
-    text: Annotated[str, Meta(description="a sentence")] = ""
+    text: Annotated[str, Meta(description="what to read, a sentence")] = ""
 
 
 class Interrupted(LogRecord, tag="interrupted"):
     """The attempt was asked to stop, and has left a checkpoint."""
 
-    step: Annotated[Steps, Meta(description="of the checkpoint")] = 0
+    step: Annotated[Steps, Meta(description="optimizer steps done, those of the checkpoint")] = 0
 
 
 class Failed(LogRecord, tag="failed"):
     """The attempt ended in an error."""
 
-    reason: Annotated[str, Meta(description="one of `REASONS`")] = "exception"
+    reason: Annotated[str, Meta(description="one of the reasons of failure")] = "exception"
     message: Annotated[str, Meta(description="the error in one line")] = ""
-    traceback: Annotated[str, Meta(description="or the last lines of a worker that is gone")] = ""
-    step: Annotated[Count | None, Meta(description="steps done; null where nobody knows")] = None
+    traceback: Annotated[
+        str, Meta(description="of the exception; of a worker that is gone its last lines")
+    ] = ""
+    step: Annotated[
+        Count | None, Meta(description="optimizer steps done; null where nobody knows")
+    ] = None
     missing: Annotated[str | None, Meta(description="key of the stage that lacks a file")] = None
     log: Annotated[str, Meta(description="the last lines of the worker's log")] = ""
     memory: Annotated[str, Meta(description="what of the device's memory was in use, in words")] = (

@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from prunectl.store.records.base import NOT_DECODED, Count, Finite, Key
+from prunectl.store.records.base import LAST, NOT_DECODED, Count, Finite, Key, measured
 
 
 class Command(msgspec.Struct, tag_field="do", omit_defaults=True, frozen=True):
@@ -45,7 +45,7 @@ class Message(msgspec.Struct, tag_field="is", omit_defaults=True):
 class Ready(Message, tag="ready"):
     """The worker takes commands."""
 
-    device_name: Annotated[str, Meta(description="model of its device")] = ""
+    device_name: Annotated[str, Meta(description="model of the worker's device")] = ""
 
 
 class StageStarted(Message, tag="started"):
@@ -64,29 +64,29 @@ class StageInterrupted(Message, tag="interrupted"):
     """It has left a checkpoint, as it was asked to."""
 
     key: Key
-    step: Annotated[Count | None, Meta(description="of the checkpoint")] = None
+    step: Annotated[
+        Count | None, Meta(description="optimizer steps done, those of the checkpoint")
+    ] = None
 
 
 class StageFailed(Message, tag="failed"):
     """It ended in an error; the fields are those of the log's record `failed`."""
 
     key: Key
-    reason: Annotated[str, Meta(description="one of `events.REASONS`")] = "exception"
+    reason: Annotated[str, Meta(description="one of the reasons of failure")] = "exception"
     message: Annotated[str, Meta(description="the error in one line")] = ""
     traceback: Annotated[str, Meta(description="of the exception")] = ""
-    step: Annotated[Count | None, Meta(description="steps done")] = None
+    step: Annotated[Count | None, Meta(description="optimizer steps done")] = None
     missing: Annotated[str | None, Meta(description="key of the stage that lacks a file")] = None
 
 
 class Progress(msgspec.Struct, omit_defaults=True):
     """How far a stage is; each is absent until it is known."""
 
-    step: Annotated[Count | None, Meta(description="steps done")] = None
-    steps: Annotated[Count | None, Meta(description="of the whole stage")] = None
-    loss: Annotated[Finite, Meta(description="of the last evaluation, test set")] = None
-    score: Annotated[
-        Finite, Meta(description="the task's score of the last evaluation, test set")
-    ] = None
+    step: Annotated[Count | None, Meta(description="optimizer steps done")] = None
+    steps: Annotated[Count | None, Meta(description="optimizer steps of the whole stage")] = None
+    loss: Annotated[Finite, Meta(description=measured("loss", LAST))] = None
+    score: Annotated[Finite, Meta(description=measured("score", LAST))] = None
 
 
 class Beat(Message, tag="beat"):
@@ -116,9 +116,9 @@ class Beat(Message, tag="beat"):
 class WorkerEnded(Message, tag="ended"):
     """Made by the scheduler itself, when a worker is gone."""
 
-    code: Annotated[int, Meta(description="exit status")] = 0
-    how: Annotated[str, Meta(description="the same in words")] = ""
-    log: Annotated[str, Meta(description="the last lines of its log")] = ""
+    code: Annotated[int, Meta(description="exit status of the process")] = 0
+    how: Annotated[str, Meta(description="the exit status in words")] = ""
+    log: Annotated[str, Meta(description="the last lines of the worker's log")] = ""
 
 
 AnyCommand = RunStage | CancelStage | StopWorker

@@ -37,27 +37,42 @@ Versions = tuple[str, str]
 class Git(msgspec.Struct):
     """The repository around the folder that a run was started in; nulls outside of one."""
 
-    commit: Annotated[str | None, Meta(description="sha of HEAD")] = None
-    dirty: Annotated[bool | None, Meta(description="tracked files differ from it")] = None
+    commit: Annotated[
+        str | None,
+        Meta(description="commit of the folder the run was started in; null outside a repository"),
+    ] = None
+    dirty: Annotated[
+        bool | None, Meta(description="whether tracked files differed from that commit")
+    ] = None
 
 
 class RunRecord(msgspec.Struct, kw_only=True):
     """What a run was started with; nothing in it is needed to repeat results but all of it to explain them."""
 
-    run: Annotated[str, Meta(description="its id")] = ""
-    plans: Annotated[tuple[str, ...], Meta(description="digests of what it runs")] = ()
-    started: Annotated[float | None, Meta(description="Unix seconds")] = None
-    argv: Annotated[tuple[str, ...], Meta(description="the command")] = ()
-    cwd: Annotated[str | None, Meta(description="folder it was started in")] = None
-    git: Git = msgspec.field(default_factory=Git)
+    run: Annotated[str, Meta(description="the run's id: its time of start, and 4 hex digits")] = ""
+    plans: Annotated[
+        tuple[str, ...], Meta(description="digests of the versions of plans it was started with")
+    ] = ()
+    started: Annotated[
+        float | None, Meta(description="when the scheduler was started, Unix seconds")
+    ] = None
+    argv: Annotated[tuple[str, ...], Meta(description="the command and its arguments")] = ()
+    cwd: Annotated[str | None, Meta(description="the folder it was started in")] = None
+    git: Annotated[Git, Meta(description="the repository of that folder")] = msgspec.field(
+        default_factory=Git
+    )
     packages: Annotated[
-        dict[str, str | None], Meta(description="versions of what numbers or records depend on")
+        dict[str, str | None],
+        Meta(description="versions of the packages that numbers or records depend on, by name"),
     ] = {}
-    prunectl: Annotated[str | None, Meta(description="version")] = None
-    python: Annotated[str | None, Meta(description="version")] = None
-    platform: Annotated[str | None, Meta(description="operating system and machine")] = None
+    prunectl: Annotated[str | None, Meta(description="version of prunectl")] = None
+    python: Annotated[str | None, Meta(description="version of Python")] = None
+    platform: Annotated[
+        str | None,
+        Meta(description="operating system, its version and the processor's architecture"),
+    ] = None
     host: Annotated[str | None, Meta(description="name of the machine")] = None
-    devices: Annotated[tuple[str, ...], Meta(description="ids")] = ()
+    devices: Annotated[tuple[str, ...], Meta(description="ids of the run's devices")] = ()
     driver: Annotated[
         str | None, Meta(description="version of NVIDIA's driver; null without CUDA devices")
     ] = None

@@ -18,8 +18,8 @@ Trials = Annotated[tuple[str, ...], Meta(description="ids of the trials")]
 class Asked(msgspec.Struct, tag_field="do", omit_defaults=True, kw_only=True):
     """What every request has; `sign` fills it in."""
 
-    id: Annotated[str, Meta(description="the file's name, in the order of time")] = ""
-    time: Annotated[float, Meta(description="Unix seconds")] = 0.0
+    id: Annotated[str, Meta(description="the file's name without .json, in the order of time")] = ""
+    time: Annotated[float, Meta(description="when it was asked, Unix seconds")] = 0.0
     by: Annotated[str, Meta(description="who asks, in words")] = ""
 
 
@@ -48,32 +48,36 @@ class Retry(TrialRequest, tag="retry"):
 class Priority(TrialRequest, tag="priority"):
     """Set or change the priority of trials; higher runs first, 0 is usual."""
 
-    value: Annotated[int | None, Meta(description="to set")] = None
-    change: Annotated[int | None, Meta(description="to add")] = None
+    value: Annotated[
+        int | None, Meta(description="the priority to set; null where `change` says it")
+    ] = None
+    change: Annotated[
+        int | None, Meta(description="what to add to the priority; null where `value` says it")
+    ] = None
 
 
 class Stop(Asked, tag="stop"):
     """End the run."""
 
-    now: Annotated[bool, Meta(description="do not wait for checkpoints")] = False
+    now: Annotated[bool, Meta(description="whether not to wait for checkpoints")] = False
 
 
 class AddPlan(Asked, tag="add-plan"):
     """Queue a plan of the store."""
 
-    plan: Annotated[str, Meta(description="digest of its record")]
+    plan: Annotated[str, Meta(description="digest of the plan's record")]
 
 
 class Drain(Asked, tag="drain"):
     """Take no more stages on a device."""
 
-    device: Annotated[str, Meta(description="id")]
+    device: Annotated[str, Meta(description="id of the device")]
 
 
 class Undrain(Asked, tag="undrain"):
     """Use a device again."""
 
-    device: Annotated[str, Meta(description="id")]
+    device: Annotated[str, Meta(description="id of the device")]
 
 
 TrialAction = Literal["cancel", "hold", "release", "retry", "priority"]

@@ -6,10 +6,11 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from prunectl.store.records.base import Amount, Count, Finite, Key, Measured, Steps
+from prunectl.store.records.base import LAST, Amount, Count, Finite, Key, Measured, Steps, measured
 
 Versions = Annotated[
-    dict[str, str | int | None], Meta(description="of packages, and `numerics`, by name")
+    dict[str, str | int | None],
+    Meta(description="versions of the packages that computed it, and `numerics`, by name"),
 ]
 
 
@@ -20,16 +21,25 @@ class Counts(Measured):
     prunable: Annotated[Count | None, Meta(description="prunable weights of the dense network")] = (
         None
     )
-    parameters: Annotated[Count | None, Meta(description="parameters of the dense network")] = None
-    kept_parameters: Annotated[Count | None, Meta(description="parameters that are kept")] = None
-    macs: Annotated[
-        Count | None, Meta(description="multiply-adds for one image with the kept weights")
+    parameters: Annotated[
+        Count | None, Meta(description="trainable parameters of the dense network")
     ] = None
-    macs_dense: Annotated[Count | None, Meta(description="multiply-adds for one image, dense")] = (
-        None
-    )
+    kept_parameters: Annotated[
+        Count | None,
+        Meta(description="parameters left: kept weights and all that are not prunable"),
+    ] = None
+    macs: Annotated[
+        Count | None,
+        Meta(
+            description="multiply-adds of the kept weights for one image (convolutions and dense layers)"
+        ),
+    ] = None
+    macs_dense: Annotated[
+        Count | None, Meta(description="multiply-adds of the dense network for one image")
+    ] = None
     dead_layers: Annotated[
-        tuple[str, ...] | None, Meta(description="layers that lost all their weights")
+        tuple[str, ...] | None,
+        Meta(description="prunable layers without a weight left; null where nothing was pruned"),
     ] = None
 
     def count_from(self, other: Counts) -> None:
@@ -49,50 +59,59 @@ class Result(Counts, tag="done"):
     """
 
     key: Key = ""
-    replay: Annotated[bool, Meta(description="it only made a checkpoint, and measured nothing")] = (
-        False
-    )
-    seed: Annotated[int, Meta(description="the trial's seed")] = 0
-    iteration: Annotated[Count, Meta(description="0 dense, 1, 2 … prunings")] = 0
+    replay: Annotated[
+        bool, Meta(description="whether it only made a rewind checkpoint of a dense stage")
+    ] = False
+    seed: Annotated[
+        int, Meta(description="seed of initialisation, data order and augmentation")
+    ] = 0
+    iteration: Annotated[
+        Count, Meta(description="0 is the dense network, k ≥ 1 the k-th prune-and-retrain")
+    ] = 0
     steps: Annotated[
         Steps, Meta(description="optimizer steps done: fewer than planned where it diverged")
     ] = 0
     flag: Annotated[
         str | None,
         Meta(
-            description="diverged: a loss is not finite; collapsed: the score is within three standard errors of "
-            "chance, or worse; else null"
+            description="diverged: the training or test loss of the last evaluation is not finite; collapsed: its test "
+            "score is within three standard errors of chance, or worse; null where neither is so, and for a replay"
         ),
     ] = None
-    loss_start: Annotated[Finite, Meta(description="test loss before the first step")] = None
-    score_start: Annotated[Finite, Meta(description="test score before the first step")] = None
-    score_pruned: Annotated[
-        Finite, Meta(description="test score right after pruning; null for dense networks")
-    ] = None
-    train_loss: Annotated[Finite, Meta(description="of the last epoch")] = None
-    loss: Annotated[Finite, Meta(description="of the last epoch, test set")] = None
-    validation_loss: Annotated[Finite, Meta(description="of the last epoch")] = None
-    train_score: Annotated[Finite, Meta(description="of the last epoch")] = None
-    score: Annotated[Finite, Meta(description="of the last epoch, test set")] = None
-    validation_score: Annotated[Finite, Meta(description="of the last epoch")] = None
-    best_score: Annotated[Finite, Meta(description="the best test score of its epochs")] = None
-    epochs: Annotated[Count | None, Meta(description="evaluations")] = None
+    loss_start: Annotated[Finite, Meta(description=measured("loss_start"))] = None
+    score_start: Annotated[Finite, Meta(description=measured("score_start"))] = None
+    score_pruned: Annotated[Finite, Meta(description=measured("score_pruned"))] = None
+    train_loss: Annotated[Finite, Meta(description=measured("train_loss", LAST))] = None
+    loss: Annotated[Finite, Meta(description=measured("loss", LAST))] = None
+    validation_loss: Annotated[Finite, Meta(description=measured("validation_loss", LAST))] = None
+    train_score: Annotated[Finite, Meta(description=measured("train_score", LAST))] = None
+    score: Annotated[Finite, Meta(description=measured("score", LAST))] = None
+    validation_score: Annotated[Finite, Meta(description=measured("validation_score", LAST))] = None
+    best_score: Annotated[Finite, Meta(description=measured("best_score"))] = None
+    epochs: Annotated[Count | None, Meta(description="how many evaluations it had")] = None
     retrain_epochs: Annotated[
-        Amount | None, Meta(description="length of its training in epochs of the data set")
+        Amount | None, Meta(description="length of the stage's training as done, epochs")
     ] = None
-    seconds: Annotated[Amount | None, Meta(description="training time of its epochs, s")] = None
+    seconds: Annotated[
+        Amount | None,
+        Meta(
+            description="training time by the wall clock of all its epochs, evaluations left out, s"
+        ),
+    ] = None
     peak_memory: Annotated[
         Count | None,
         Meta(
-            description="most bytes that its worker used of the device, with the stages beside it"
+            description="the most its worker used since it last was without a stage, bytes: what torch reserved on a "
+            "CUDA device, else resident; stages beside it included"
         ),
     ] = None
     device: Annotated[str | None, Meta(description="id of the device it trained on")] = None
     device_name: Annotated[str | None, Meta(description="the device's model")] = None
     mode: Annotated[str | None, Meta(description="how steps were launched (`Trainer.mode`)")] = None
     versions: Versions = {}
-    started: Annotated[Finite, Meta(description="of the last attempt, Unix seconds")] = None
-    ended: Annotated[Finite, Meta(description="Unix seconds")] = None
+    started: Annotated[Finite, Meta(description="when the last attempt began, Unix seconds")] = None
+    ended: Annotated[Finite, Meta(description="when it was done, Unix seconds")] = None
     files: Annotated[
-        dict[str, int], Meta(description="bytes of its checkpoints and mask, by name")
+        dict[str, int],
+        Meta(description="sizes of its rewind checkpoints, mask and final weights, bytes, by name"),
     ] = {}

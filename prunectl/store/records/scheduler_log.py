@@ -17,7 +17,16 @@ from msgspec import Meta
 from prunectl.spec.task import CLASSIFICATION, Metric
 from prunectl.store.paths import StorePaths
 from prunectl.store.records import journal
-from prunectl.store.records.base import Amount, Count, Finite, Key, LogRecord, Measured
+from prunectl.store.records.base import (
+    LAST,
+    Amount,
+    Count,
+    Finite,
+    Key,
+    LogRecord,
+    Measured,
+    measured,
+)
 from prunectl.store.records.journal import Unknown
 from prunectl.store.records.requests import Request, Trials
 
@@ -34,8 +43,8 @@ class RunStarted(LogRecord, tag="run_started"):
 
     run: Annotated[str, Meta(description="the run's id")] = ""
     plans: Annotated[tuple[str, ...], Meta(description="digests of what it runs")] = ()
-    devices: Annotated[tuple[str, ...], Meta(description="ids")] = ()
-    pid: Annotated[int | None, Meta(description="of the scheduler")] = None
+    devices: Annotated[tuple[str, ...], Meta(description="ids of the devices")] = ()
+    pid: Annotated[int | None, Meta(description="the scheduler's process id")] = None
     host: Annotated[str, Meta(description="name of the machine")] = ""
 
 
@@ -43,9 +52,9 @@ class Queued(LogRecord, tag="queued"):
     """A plan was queued."""
 
     plan: Digest
-    name: Annotated[str, Meta(description="of the plan")] = ""
-    trials: Annotated[Count, Meta(description="how many it has")] = 0
-    stages: Annotated[Count, Meta(description="how many it has")] = 0
+    name: Annotated[str, Meta(description="name of the plan")] = ""
+    trials: Annotated[Count, Meta(description="trials of the plan")] = 0
+    stages: Annotated[Count, Meta(description="stages of the plan")] = 0
     done: Annotated[Count, Meta(description="stages that were done before")] = 0
 
 
@@ -54,34 +63,40 @@ class Dispatched(LogRecord, tag="dispatched"):
 
     key: Key
     device: Device = ""
-    worker: Annotated[int, Meta(description="its number")] = 0
+    worker: Annotated[int, Meta(description="number of the worker")] = 0
 
 
 class StageDone(Measured, tag="stage_done"):
     """A stage is done."""
 
     key: Key
-    seconds: Annotated[Amount | None, Meta(description="of training, s")] = None
-    score: Annotated[Finite, Meta(description="the task's score, test set")] = None
+    seconds: Annotated[Amount | None, Meta(description="training time, as in the result, s")] = None
+    score: Annotated[Finite, Meta(description=measured("score", LAST))] = None
     metric: Annotated[Metric, Meta(description="what the score is")] = CLASSIFICATION.score
-    flag: Annotated[str | None, Meta(description="as in the result")] = None
+    flag: Annotated[
+        str | None, Meta(description="diverged or collapsed, as in the result; null for neither")
+    ] = None
 
 
 class StageInterrupted(LogRecord, tag="stage_interrupted"):
     """A stage left its worker before its end, and goes on later."""
 
     key: Key
-    step: Annotated[Count | None, Meta(description="of its checkpoint")] = None
+    step: Annotated[
+        Count | None, Meta(description="optimizer steps done, those of its checkpoint")
+    ] = None
 
 
 class StageFailed(LogRecord, tag="stage_failed"):
     """An attempt ended in failure; `attempt` is the stage's in this run."""
 
     key: Key
-    reason: Annotated[str, Meta(description="one of `events.REASONS`")] = "exception"
+    reason: Annotated[str, Meta(description="one of the reasons of failure")] = "exception"
     message: Annotated[str, Meta(description="the error in one line")] = ""
-    traceback: Annotated[str, Meta(description="of the exception")] = ""
-    final: Annotated[bool, Meta(description="false where it will be tried again")] = False
+    traceback: Annotated[str, Meta(description="traceback of the exception")] = ""
+    final: Annotated[
+        bool, Meta(description="whether it is given up; false where it is tried again")
+    ] = False
     log: Annotated[str, Meta(description="the last lines of the worker's log")] = ""
     memory: Annotated[str, Meta(description="what of the device's memory was in use, in words")] = (
         ""
@@ -100,7 +115,7 @@ class Blocked(LogRecord, tag="blocked"):
 
     key: Key
     keys: Annotated[tuple[str, ...], Meta(description="keys of the dependants")] = ()
-    reason: Annotated[str, Meta(description="one of `events.REASONS`")] = ""
+    reason: Annotated[str, Meta(description="one of the reasons of failure")] = ""
 
 
 class Cancelled(LogRecord, tag="cancelled"):
@@ -161,29 +176,31 @@ class SlotsSet(LogRecord, tag="lanes"):
     """How many stages of a workload run side by side on a device from now on."""
 
     device: Device
-    device_name: Annotated[str, Meta(description="its model")]
+    device_name: Annotated[str, Meta(description="the device's model")]
     of: Workload
-    lanes: Annotated[Count, Meta(description="so many stages")]
-    settled: Annotated[bool, Meta(description="no more will be tried")] = False
-    memory: Annotated[Count | None, Meta(description="bytes of each, or null")] = None
+    lanes: Annotated[Count, Meta(description="how many stages")]
+    settled: Annotated[bool, Meta(description="whether the measuring is over")] = False
+    memory: Annotated[
+        Count | None, Meta(description="memory of each stage, bytes; null where it is not known")
+    ] = None
     reason: Reason = ""
 
 
 class WorkerStarted(LogRecord, tag="worker_started"):
     """A worker takes stages."""
 
-    worker: Annotated[int, Meta(description="its number")]
+    worker: Annotated[int, Meta(description="number of the worker")]
     device: Device = ""
-    pid: Annotated[int | None, Meta(description="process id")] = None
+    pid: Annotated[int | None, Meta(description="the worker's process id")] = None
     reason: Reason = ""
 
 
 class WorkerEnded(LogRecord, tag="worker_ended"):
     """A worker is gone."""
 
-    worker: Annotated[int, Meta(description="its number")]
+    worker: Annotated[int, Meta(description="number of the worker")]
     device: Device = ""
-    pid: Annotated[int | None, Meta(description="process id")] = None
+    pid: Annotated[int | None, Meta(description="the worker's process id")] = None
     reason: Reason = ""
 
 
@@ -191,24 +208,24 @@ class StudyStopped(LogRecord, tag="study_stopped"):
     """A plan was stopped early."""
 
     plan: Digest
-    name: Annotated[str, Meta(description="of the plan")] = ""
+    name: Annotated[str, Meta(description="name of the plan")] = ""
     reason: Reason = ""
 
 
 class Answered(LogRecord, tag="request"):
     """A request was carried out, or refused."""
 
-    request: Request
-    ok: Annotated[bool, Meta(description="carried out")] = False
-    answer: Annotated[str, Meta(description="in words")] = ""
+    request: Annotated[Request, Meta(description="the request as it was read")]
+    ok: Annotated[bool, Meta(description="whether it was carried out")] = False
+    answer: Annotated[str, Meta(description="what came of it, in words")] = ""
 
 
 class RunEnded(LogRecord, tag="run_ended"):
     """The scheduler has left the store."""
 
     run: Annotated[str, Meta(description="the run's id")] = ""
-    reason: Annotated[str, Meta(description="finished, stopped, disk or error")] = ""
-    trials: Annotated[dict[str, int], Meta(description="trials by state")] = {}
+    reason: Annotated[str, Meta(description="why: finished, stopped, disk or error")] = ""
+    trials: Annotated[dict[str, int], Meta(description="number of trials, by state")] = {}
 
 
 SchedulerRecord = (

@@ -8,7 +8,7 @@ from functools import lru_cache
 from prunectl.monitor.snapshot import CoverageView, Snapshot
 from prunectl.tui import text as t
 from prunectl.tui.columns import Cell, Column
-from prunectl.tui.rows.study import Study, method, place
+from prunectl.tui.rows.study import Distinctions, method, place
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class CoverageRow:
     cells: dict[str, CoverageView]
 
 
-def coverage_rows(snapshot: Snapshot, study: Study) -> tuple[list[CoverageRow], list[str]]:
+def coverage_rows(snapshot: Snapshot, study: Distinctions) -> tuple[list[CoverageRow], list[str]]:
     """Return the rows and their sparsities, ascending."""
     rows: dict[str, CoverageRow] = {}
     for view in snapshot.coverage:

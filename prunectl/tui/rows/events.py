@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from prunectl.monitor.snapshot import EventView, Snapshot
 from prunectl.tui import text as t
 from prunectl.tui.columns import Cell, Column
-from prunectl.tui.rows.study import IDENTIFIER, Study, method
+from prunectl.tui.rows.study import IDENTIFIER, Distinctions, method
 from prunectl.tui.rows.trials import TrialList
 
 FAILURES = ("stage_failed", "blocked", "study_stopped")
@@ -25,7 +25,7 @@ class EventRow:
 
 
 def event_rows(
-    snapshot: Snapshot, trials: TrialList, study: Study, failures: bool
+    snapshot: Snapshot, trials: TrialList, study: Distinctions, failures: bool
 ) -> list[EventRow]:
     """Return the events, newest first; only those of failures where asked for."""
     rows = [
@@ -36,7 +36,7 @@ def event_rows(
     return rows[::-1]
 
 
-def _about(view: EventView, trials: TrialList, study: Study) -> str:
+def _about(view: EventView, trials: TrialList, study: Distinctions) -> str:
     if not view.trials:
         return ""
     found = trials.trial(view.trials[0])

@@ -7,7 +7,7 @@ from functools import lru_cache
 from prunectl.monitor.snapshot import RunningView
 from prunectl.tui import text as t
 from prunectl.tui.columns import Cell, Column
-from prunectl.tui.rows.study import IDENTIFIER, Study, iteration_text, method, place
+from prunectl.tui.rows.study import IDENTIFIER, Distinctions, iteration_text, method, place
 
 
 def trouble(view: RunningView) -> str:
@@ -55,7 +55,7 @@ def _score(view: RunningView, value: float | None) -> str:
 
 
 @lru_cache(maxsize=1)
-def running_columns(study: Study) -> tuple[Column[RunningView], ...]:
+def running_columns(study: Distinctions) -> tuple[Column[RunningView], ...]:
     """Return the columns, with one for network, data set and recipe where those vary."""
     places: Column[RunningView] = Column(
         "place", "NETWORK", 9 * len(study.places), lambda v: Cell(place(v.labels, study)), rank=2

@@ -18,7 +18,7 @@ Labels = Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class Study:
+class Distinctions:
     """What the trials of a snapshot have in common, so that tables name only what differs."""
 
     varied: tuple[str, ...] = ()
@@ -29,7 +29,7 @@ class Study:
     """Whether there are trials of several plans."""
 
 
-def study_of(trials: Iterable[TrialView]) -> Study:
+def study_of(trials: Iterable[TrialView]) -> Distinctions:
     """Return which labels vary. A retraining length that follows from the strategy tells nothing new."""
     cells = {view.trial.cell: view.trial for view in trials}.values()
     values: dict[str, set[str]] = defaultdict(set)
@@ -42,10 +42,10 @@ def study_of(trials: Iterable[TrialView]) -> Study:
         values["retrain"].clear()
     varied = tuple(name for name in METHOD_LABELS if len(values[name]) > 1)
     places = tuple(name for name in PLACE_LABELS if len(values[name]) > 1)
-    return Study(varied, places, len({trial.plan for trial in cells}) > 1)
+    return Distinctions(varied, places, len({trial.plan for trial in cells}) > 1)
 
 
-def method(labels: Labels, study: Study) -> str:
+def method(labels: Labels, study: Distinctions) -> str:
     """Return the strategy and whatever else tells methods apart."""
     return " ".join([labels.get("strategy") or t.DASH, *(labels.get(n, "") for n in study.varied)])
 
@@ -55,6 +55,6 @@ def iteration_text(iteration: int, last: int) -> str:
     return f"it {iteration}/{last}" if iteration else "dense"
 
 
-def place(labels: Labels, study: Study) -> str:
+def place(labels: Labels, study: Distinctions) -> str:
     """Return network, data set and recipe as far as they differ."""
     return " ".join(labels.get(name, "") for name in study.places)

@@ -9,7 +9,7 @@ from prunectl.monitor.snapshot import FailureView, Snapshot, TrialView
 from prunectl.spec.state import State
 from prunectl.tui import text as t
 from prunectl.tui.columns import Cell, Column
-from prunectl.tui.rows.study import IDENTIFIER, Study, iteration_text, method, place
+from prunectl.tui.rows.study import IDENTIFIER, Distinctions, iteration_text, method, place
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _percent(view: TrialView) -> str:
 
 
 @lru_cache(maxsize=1)
-def trial_columns(study: Study) -> tuple[Column[TrialRow], ...]:
+def trial_columns(study: Distinctions) -> tuple[Column[TrialRow], ...]:
     """Return the columns, with one for the plan, and one for network, data set and recipe, where those vary."""
     varied: list[Column[TrialRow]] = []
     if study.plans:

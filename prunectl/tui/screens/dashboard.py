@@ -19,7 +19,7 @@ from prunectl.tui.rows.coverage import coverage_columns, coverage_rows
 from prunectl.tui.rows.devices import DEVICES, DeviceRow
 from prunectl.tui.rows.events import EVENTS, EventRow, event_rows
 from prunectl.tui.rows.running import running_columns, trouble
-from prunectl.tui.rows.study import Study
+from prunectl.tui.rows.study import Distinctions
 from prunectl.tui.rows.trials import TrialRow, trial_columns
 from prunectl.tui.screens.base import TRIAL_KEYS, View
 from prunectl.tui.screens.trial import TrialScreen
@@ -63,10 +63,10 @@ class Dashboard(View):
 
     def content(self) -> ComposeResult:
         yield KeyedTable(DEVICES, id="devices", title="Devices")
-        yield KeyedTable(running_columns(Study()), id="running", title="Running",
+        yield KeyedTable(running_columns(Distinctions()), id="running", title="Running",
                          empty="Nothing runs at the moment.")  # fmt: skip
         with Horizontal(id="below"):
-            yield KeyedTable(trial_columns(Study()), id="trials", title="Trials",
+            yield KeyedTable(trial_columns(Distinctions()), id="trials", title="Trials",
                              empty="Reading the store …")  # fmt: skip
             with Vertical(id="right"):
                 yield KeyedTable(EVENTS, id="events", title="Events", header=False,

@@ -7,4 +7,5 @@ SELECT plan, network, dataset, recipe, schedule, strategy, criterion, scope, gra
 FROM leaderboard LEFT JOIN directions USING (task)
 WHERE iteration > 0 AND delta * coalesce(sign, 1) >= -CAST($loss AS DOUBLE) AND plan LIKE $plan
 GROUP BY plan, network, dataset, task, recipe, schedule, strategy, criterion, scope, granularity, retrain
-ORDER BY network, dataset, compression DESC, search_epochs;
+ORDER BY network, dataset, compression DESC, search_epochs, strategy, schedule, criterion, scope, granularity,
+         retrain, plan, recipe;
