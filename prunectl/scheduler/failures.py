@@ -117,7 +117,7 @@ def reported_failure(worker: WorkerProcess, said: messages.StageFailed, usage: U
     if said.traceback:
         before, heading, _ = log.partition(f"stage {said.key}\n")
         log = before.strip() if heading else ""
-    missing = str(said.missing) if said.reason == "missing" else None
+    missing = said.missing if said.reason == "missing" else None
     memory = memory_text(worker.device.id, usage)
     return Failure(said.key, said.reason, said.message, said.traceback, log, memory, missing)
 

@@ -107,7 +107,7 @@ def is_held(path: Path | str) -> bool:
     """Return whether some process holds the lock now, without taking it."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except (OSError, ValueError):  # a ValueError is a name that no file can have
         return False
     try:
         asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)

@@ -21,7 +21,7 @@ from prunectl.errors import ControlError, StoreBusy
 from prunectl.spec.study import Study
 from prunectl.store.locks import Lock, is_held, process_name
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.base import write_record
+from prunectl.store.records.base import NOT_DECODED, write_record
 from prunectl.store.records.journal import Journal
 from prunectl.store.records.plan import current_studies
 from prunectl.store.records.requests import (
@@ -93,7 +93,7 @@ def pending(
             problem = f"its id is {request.id!r}"
         except FileNotFoundError:
             continue
-        except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
+        except (OSError, *NOT_DECODED) as error:
             problem = str(error)
         refused(f"{path.name} is no request, and was removed: {problem}")
         # A folder, or a file of somebody else, must not stop a run.

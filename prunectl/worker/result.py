@@ -21,7 +21,7 @@ def add_epochs(result: Result, epochs: Sequence[Epoch], score: Metric) -> None:
     last = epochs[-1]
     for name in FROM_LAST_EPOCH:
         setattr(result, name, getattr(last, name))
-    scores = [epoch.score for epoch in epochs if epoch.score is not None]
+    scores = [value for epoch in epochs if (value := _finite(epoch.score)) is not None]
     result.best_score = max(scores, key=lambda value: score.sign * value, default=None)
     result.metrics = {**result.metrics, **last.metrics, f"best_{score.name}": result.best_score}
 
@@ -45,8 +45,12 @@ def flag(stage: Stage, epochs: Sequence[Epoch], test_images: int, score: Metric)
 
 def is_diverged(epoch: Epoch) -> bool:
     """Whether a loss of the epoch is not finite; None is what such a one is on the disk."""
-    losses = (epoch.train_loss, epoch.loss)
-    return not all(loss is not None and math.isfinite(loss) for loss in losses)
+    return _finite(epoch.train_loss) is None or _finite(epoch.loss) is None
+
+
+def _finite(value: float | None) -> float | None:
+    """Return a number as it comes back from the disk: None where it is not finite."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def check_replay(record: Epoch, recorded: Sequence[LogRecord], until: int) -> None:
@@ -57,7 +61,7 @@ def check_replay(record: Epoch, recorded: Sequence[LogRecord], until: int) -> No
     for other in latest_epochs(recorded):
         if other.step == record.step:
             for name in ("train_loss", "loss", "score"):
-                ours, theirs = getattr(record, name), getattr(other, name)
+                ours, theirs = _finite(getattr(record, name)), _finite(getattr(other, name))
                 if ours != theirs:
                     raise ReplayDiffers(
                         f"replaying the dense run to step {until} gave {name} "

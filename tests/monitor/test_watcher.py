@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from prunectl.errors import StoreError
 from prunectl.monitor import state
 from prunectl.monitor.snapshot import Snapshot, TrialView
 from prunectl.monitor.state import RESCAN_SECONDS
@@ -23,6 +24,7 @@ from prunectl.store import requests
 from prunectl.store.locks import Lock
 from prunectl.store.records.events import Epoch, Start
 from prunectl.store.records.journal import Journal
+from prunectl.store.records.plan import read_outline, read_study
 from prunectl.store.records.scheduler_log import Dispatched, StageDone
 from tests.support.fake_run import FakeRun
 from tests.support.fake_store import FakeStore
@@ -314,3 +316,25 @@ def test_watching_imports_nothing_heavy() -> None:
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
     )
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("damage", [{"path": []}, {"sparsities": ["0"]}, {"path": ["a"] * 9}])
+def test_a_plan_whose_trials_do_not_fit_together_is_named_and_left_out(
+    store: Store, plan: Plan, damage: dict[str, list[str]]
+) -> None:
+    file = store.paths.plan(plan.digest)
+    record = read_json(file)
+    record["trials"][0] |= damage
+    write_json(file, record)
+    store.save(Plan("other"))
+    assert [each.name for each in Watcher(store.paths).snapshot().plans] == ["other"]
+    for read in (read_study, read_outline):
+        with pytest.raises(StoreError, match=rf"{plan.digest}.*{record['trials'][0]['trial']}"):
+            read(store.paths, plan.digest)
+
+
+def test_a_plan_that_was_renamed_by_hand_is_watched(store: Store, plan: Plan) -> None:
+    file = store.paths.plan(plan.digest)
+    write_json(file, read_json(file) | {"name": "renamed"})
+    [found] = Watcher(store.paths).snapshot().plans
+    assert (found.name, sum(found.counts.values())) == ("renamed", len(plan.trials))

@@ -170,7 +170,8 @@ def test_a_plan_is_added_to_a_live_scheduler(store: Store, plan: Plan) -> None:
         answer = requests.request(store.paths, AddPlan(plan=store.save(more)))
         assert answer.ok
         assert answer.text == "more: 1 trials, 1 stages, 0 of them done"
-        assert not requests.request(store.paths, AddPlan(plan="nothing")).ok
+        for name in ("nothing", "no\0name", "n" * 300):
+            assert not requests.request(store.paths, AddPlan(plan=name)).ok
         requests.change_trials(store.paths, "cancel", ["plan=study"])
         eventually(lambda: store.done(dense(2)))
 
@@ -219,9 +220,12 @@ def test_nonsense_is_named_and_removed(store: Store, plan: Plan) -> None:
     }
     for name, content in files.items():
         write_json(store.paths.requests / f"{name}.json", content)
+    (store.paths.requests / "6.json").write_text('{"do":"stop","id":"6","more":' + "[" * 100_000)
     refused: list[str] = []
     assert requests.pending(store.paths, refused.append) == []
-    assert [text.partition(" ")[0] for text in refused] == [f"{name}.json" for name in files]
+    assert [text.partition(" ")[0] for text in refused] == [
+        *(f"{name}.json" for name in files), "6.json"
+    ]  # fmt: skip
     assert not list(store.paths.requests.iterdir())
     for name, content in files.items():
         write_json(store.paths.requests / f"{name}.json", content)

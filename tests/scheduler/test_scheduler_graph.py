@@ -129,7 +129,8 @@ def test_unknown_parents_are_refused(store: Store) -> None:
     del plan.stages[stage_key(start)]
     with pytest.raises(StoreError, match="not in it"):
         graph_of(store, plan)
-    plan.trials[0]["path"] = plan.trials[0]["path"][1:]
+    for name in ("path", "sparsities"):
+        plan.trials[0][name] = plan.trials[0][name][1:]
     plan.digest = "second"
     with pytest.raises(StoreError, match="unknown"):
         graph_of(store, plan)
@@ -147,6 +148,7 @@ def test_the_newest_version_of_a_plan_is_current(store: Store) -> None:
     store.save(Plan("b"))
     (store.paths.plans / "torn.json").write_text('{"digest":')
     (store.paths.plans / "other.json").write_text(json.dumps([1]))
+    (store.paths.plans / "folder.json").mkdir()
     assert [study.digest for study in current_studies(store.paths)] == ["a-2", "b-1"]
     with pytest.raises(StoreError, match="no plan"):
         read_study(store.paths, "nothing")

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import time
@@ -188,6 +189,53 @@ def test_malformed_files_are_left_out_and_named(maker):
         assert any(name in note for note in report.notes)
     assert ingest(maker.paths).notes == [], "once is enough"
     assert rows(maker, "SELECT count(*) FROM stages WHERE done") == [(len(maker.stages) - 1,)]
+
+
+def test_a_number_that_no_column_holds_costs_its_row_alone(maker):
+    maker.finish_all()
+    first, second, *_ = maker.stages
+    for key, name, number in ((first, "kept", 2**63), (second, "step", 10**30)):
+        path = maker.paths.stage(key).result if name == "kept" else maker.paths.stage(key).events
+        text = path.read_text()
+        record = "done" if name == "kept" else "epoch"
+        found = re.sub(rf'("type":"{record}".*?"{name}":)\d+', rf"\g<1>{number}", text, count=1)
+        path.write_text(found)
+    notes = ingest(maker.paths).notes
+    assert len(notes) == 2
+    assert all("too large" in note for note in notes)
+    assert rows(maker, "SELECT count(*) FROM stages WHERE done") == [(len(maker.stages) - 1,)]
+    [[whole]] = rows(maker, "SELECT count(*) FROM epochs WHERE stage = $1", first)
+    assert rows(maker, "SELECT count(*) FROM epochs WHERE stage = $1", second) == [(whole - 1,)]
+    assert ingest(maker.paths).notes == [], "once is enough"
+
+
+def test_what_only_the_database_reads_of_a_record_may_be_anything(maker):
+    key = next(iter(maker.stages))
+    maker.log(key, range(1, 2))
+    with maker.paths.stage(key).events.open("ab") as file:
+        file.write(b'{"type":"note","seq":99,"new":"\xff","text":"t"}\n')
+    spec = maker.paths.stage(list(maker.stages)[-1]).spec
+    maker.log(spec.parent.name, range(1, 2))
+    spec.write_text(re.sub(r'"density": ?"[^"]*"', '"density":"much"', spec.read_text()))
+    for plan in maker.paths.plans.iterdir():
+        plan.unlink()
+    [note] = ingest(maker.paths).notes
+    assert f"{spec} is malformed" in note
+    assert rows(maker, "SELECT data->>'text' FROM events WHERE seq = 99") == [("t",)]
+
+
+def test_queries_find_what_has_its_default_in_a_record(maker):
+    """Such as the reason that most failures have, and that one was not final."""
+    key = next(iter(maker.stages))
+    maker.scheduler(StageFailed(key=key, reason="exception", final=False))
+    maker.log(key, range(1, 2))
+    ingest(maker.paths)
+    sql = (
+        "SELECT data->>'reason', (data->>'final')::BOOLEAN FROM events WHERE type = 'stage_failed'"
+    )
+    assert rows(maker, sql) == [("exception", False)]
+    sql = "SELECT (data->>'step')::INTEGER FROM events WHERE type = 'start' AND stage = $1"
+    assert rows(maker, sql, key) == [(0,)]
 
 
 def test_a_plan_that_is_gone_is_forgotten(maker):
@@ -377,12 +425,12 @@ def test_killed_at_any_write_it_goes_on(maker, monkeypatch):
     for allowed in range(7):
         left = allowed
 
-        def upsert(*arguments, **how):
+        def upsert(*arguments, **options):
             nonlocal left
             if left == 0:
                 raise KeyboardInterrupt
             left -= 1
-            original(*arguments, **how)
+            return original(*arguments, **options)
 
         monkeypatch.setattr(database, "upsert", upsert)
         with pytest.raises(KeyboardInterrupt):

@@ -42,6 +42,7 @@ def strategy(hint: Any) -> st.SearchStrategy[Any]:
     if get_origin(hint) is Annotated:
         for meta in get_args(hint)[1:]:
             limits |= {"min_value": meta.ge} if meta.ge is not None else {}
+            limits |= {"max_value": meta.le} if meta.le is not None else {}
         hint = get_args(hint)[0]
         if get_origin(hint) is Annotated:
             return strategy(hint)
@@ -227,7 +228,11 @@ def test_a_study_comes_back_with_the_stages_that_its_plan_made(
     study = msgspec.structs.replace(
         study,
         digest="d1",
-        trials=tuple(msgspec.structs.replace(trial, plan="p") for trial in study.trials),
+        trials=tuple(
+            msgspec.structs.replace(trial, plan=study.name, sparsities=("0",) * len(trial.path))
+            for trial in study.trials
+            if trial.path
+        ),
     )
     paths = StorePaths(tmp_path_factory.mktemp("store"))
     write_study(paths, study)

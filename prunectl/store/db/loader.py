@@ -60,7 +60,11 @@ class Loader:
     def _put(
         self, table: str, columns: Sequence[str], content: Iterable[Row], *, new: bool = False
     ) -> None:
-        database.upsert(self.connection, table, columns, content, new=new)
+        left_out = database.upsert(self.connection, table, columns, content, new=new)
+        self.report.notes += (
+            f"left out: a row of {table}, {row[0]}: a number is too large for its column"
+            for row in left_out
+        )
 
     # Plans, runs and the scheduler's log
 
@@ -213,8 +217,13 @@ class Loader:
         return moved._replace(stamp=stamp), [rows.result_row(key, content)]
 
     def _spec_rows(self, key: str) -> list[Row]:
-        spec = self._record(self.paths.stage(key).spec, Spec)
-        return [] if spec is None else [rows.spec_row(key, spec)]
+        path = self.paths.stage(key).spec
+        spec = self._record(path, Spec)
+        try:
+            return [] if spec is None else [rows.spec_row(key, spec)]
+        except ValueError as error:  # a density that is no number
+            self.report.notes.append(f"left out: {path} is malformed: {error}")
+            return []
 
     def _record(self, path: Path, kind: type[Found]) -> Found | None:
         """Read a record; None where the file is missing or, with a note, is malformed."""

@@ -284,4 +284,5 @@ class LogRows:
 def _rest(line: bytes) -> str:
     """Return the members of a record that are no columns of `events`, as they stand in the log."""
     members: dict[str, msgspec.Raw] = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
-    return _text({name: raw for name, raw in members.items() if name not in _OWN_COLUMNS})
+    rest = {name: raw for name, raw in members.items() if name not in _OWN_COLUMNS}
+    return encode(rest).decode(errors="replace")  # members that no record declares may be any bytes

@@ -38,6 +38,13 @@ Seconds = Annotated[float, Meta(description="Unix seconds")]
 Count = Annotated[int, Meta(ge=0)]
 Amount = Annotated[float, Meta(ge=0)]
 Steps = Count
+Number = Annotated[int, Meta(ge=-1, le=2**53)]
+Attempt = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+"""Numbers of records: the next ones are counted on from them, so that a damaged one must not spoil all that follow."""
+
+
+NOT_DECODED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for bytes that are not JSON, or not the type that is wanted."""
 
 THIS, LAST = "this evaluation", "the last evaluation"
 PARTS = {
@@ -79,15 +86,15 @@ class BadRecord(StoreError):
     """A record that is not what its type declares."""
 
 
-class LogRecord(msgspec.Struct, tag_field="type", omit_defaults=True, kw_only=True):
+class LogRecord(msgspec.Struct, tag_field="type", kw_only=True):
     """A line of a log; `journal.Journal` fills these fields in as it appends."""
 
-    seq: Annotated[int, Meta(description="number of the record in its log, from 0")] = -1
+    seq: Annotated[Number, Meta(description="number of the record in its log, from 0")] = -1
     attempt: Annotated[
-        Count,
+        Attempt,
         Meta(
             description="number of the attempt that logged it, from 1; in the scheduler's log of the run, or of the "
-            "attempt at a stage that it is about"
+            "attempt at a stage that it is about",
         ),
     ] = 0
     time: Annotated[float, Meta(description="when it was logged, Unix seconds")] = 0.0
@@ -122,7 +129,10 @@ OLD_METRICS = _Classified.__struct_fields__
 
 
 def read_old_metrics(record: Measured, data: bytes | str) -> None:
-    """Fill in metrics and scores of a record that was written before they had a field of their own."""
+    """Fill in metrics and scores of a record that was written before they had a field of their own.
+
+    Raises msgspec.ValidationError where one of them is no number.
+    """
     old = msgspec.json.decode(data, type=_Classified)
     for name in OLD_METRICS:
         value, score = getattr(old, name), name.replace("accuracy", "score")
@@ -139,15 +149,25 @@ def decode(data: bytes | str, kind: type[Found], where: object) -> Found:
         if isinstance(found, Measured) and not found.metrics:
             read_old_metrics(found, data)
         return found
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_DECODED as error:
         # A ValidationError is a DecodeError: both say what was expected, and where.
         what = "is not JSON" if not isinstance(error, msgspec.ValidationError) else "is malformed"
         raise BadRecord(f"{where} {what}: {error}") from error
 
 
 def read_record(path: Path, kind: type[Found]) -> Found:
-    """Read a file that holds one record. Raises FileNotFoundError as is, BadRecord for what is not one."""
-    return decode(path.read_bytes(), kind, path)
+    """Read a file that holds one record.
+
+    Raises FileNotFoundError and NotADirectoryError as they are, StoreError where it cannot be read, BadRecord for what
+    is not one.
+    """
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except (OSError, ValueError) as error:  # a ValueError is a name that no file can have
+        raise StoreError(f"cannot read {path}: {error}") from error
+    return decode(data, kind, path)
 
 
 def write_record(path: Path, record: object) -> None:
@@ -156,8 +176,25 @@ def write_record(path: Path, record: object) -> None:
 
 
 def encode(record: object) -> bytes:
-    """Return the record as compact JSON on one line."""
-    return msgspec.json.encode(record)
+    """Return the record as compact JSON on one line; bytes of names that are no text are written as ``\\udcff``."""
+    try:
+        return msgspec.json.encode(record)
+    except (
+        UnicodeEncodeError
+    ):  # Python's stand-ins for such bytes, in a path, a message or a traceback
+        plain = msgspec.to_builtins(record, builtin_types=(msgspec.Raw,))
+        return msgspec.json.encode(_writable(plain))
+
+
+def _writable(value: Any) -> Any:
+    """Return plain values with all texts such that UTF-8 can hold them."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_writable(name): _writable(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_writable(each) for each in value]
+    return value
 
 
 class Described(NamedTuple):

@@ -18,7 +18,15 @@ from typing import Generic, TypeVar
 import msgspec
 
 from prunectl.store.files import call_hook, cannot_write
-from prunectl.store.records.base import LogRecord, Measured, encode, read_old_metrics
+from prunectl.store.records.base import (
+    NOT_DECODED,
+    Attempt,
+    LogRecord,
+    Measured,
+    Number,
+    encode,
+    read_old_metrics,
+)
 
 T = TypeVar("T")
 R = TypeVar("R", bound=LogRecord)
@@ -28,8 +36,8 @@ class _Header(msgspec.Struct):
     """What every record has; also where its type is unknown."""
 
     type: str
-    seq: int = -1
-    attempt: int = 0
+    seq: Number = -1
+    attempt: Attempt = 0
     time: float = 0.0
 
 
@@ -76,15 +84,15 @@ def read(path: Path, decoder: msgspec.json.Decoder[T], offset: int = 0) -> Log[T
     for line in lines:
         try:
             record: T | Unknown = decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            if isinstance(record, Measured) and not record.metrics:
+                read_old_metrics(record, line)
+        except NOT_DECODED as error:
             found = _salvage(line, error)
             if isinstance(found, Unknown):
                 record = found
             else:
                 log.bad.extend([f"{path}: a line is malformed: {found}"] if found else [])
                 continue
-        if isinstance(record, Measured) and not record.metrics:
-            read_old_metrics(record, line)
         log.records.append(record)
         log.lines.append(line)
     return log
@@ -96,7 +104,7 @@ def _salvage(line: bytes, error: Exception) -> Unknown | str:
         header = msgspec.json.decode(line, type=_Header)
     except msgspec.ValidationError as worse:
         return str(worse)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except NOT_DECODED:
         return ""  # a torn line, ended by the next writer
     if str(error).endswith("at `$.type`"):
         return Unknown(kind=header.type, seq=header.seq, attempt=header.attempt, time=header.time)

@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from prunectl.store.records.base import LAST, Count, Finite, Key, measured
+from prunectl.store.records.base import LAST, NOT_DECODED, Count, Finite, Key, measured
 
 
 class Command(msgspec.Struct, tag_field="do", omit_defaults=True, frozen=True):
@@ -133,7 +133,7 @@ def parse_message(line: bytes) -> AnyMessage | None:
     try:
         message: AnyMessage = _MESSAGES.decode(line)
         return message
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except NOT_DECODED:
         return None
 
 

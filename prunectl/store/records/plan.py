@@ -18,7 +18,7 @@ from prunectl.spec.study import Study
 from prunectl.spec.task import TaskMetrics
 from prunectl.spec.trial import Trial
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.base import read_record, write_record
+from prunectl.store.records.base import BadRecord, read_record, write_record
 
 
 class _Outline(msgspec.Struct):
@@ -33,7 +33,7 @@ class _Outline(msgspec.Struct):
 
 def read_plan(path: Path) -> Study:
     """Read a file of plans/. Raises FileNotFoundError as is, BadRecord where it is no plan record."""
-    return _complete(read_record(path, Study))
+    return _checked(path, read_record(path, Study))
 
 
 def read_study(paths: StorePaths, digest: str) -> Study:
@@ -52,15 +52,20 @@ def read_outline(paths: StorePaths, digest: str) -> Study:
         found = read_record(path, _Outline)
     except FileNotFoundError as error:
         raise StoreError(f"the store has no plan {digest} ({path})") from error
-    return _complete(Study(**msgspec.structs.asdict(found), stages={}))
+    return _checked(path, Study(**msgspec.structs.asdict(found), stages={}))
 
 
-def _complete(study: Study) -> Study:
-    """Name the plan in trials that were recorded without it."""
-    if all(trial.plan for trial in study.trials):
+def _checked(path: Path, study: Study) -> Study:
+    """Name the plan in trials that do not. Raises BadRecord for one whose path and sparsities do not match."""
+    for trial in study.trials:
+        if not trial.path or len(trial.path) != len(trial.sparsities):
+            raise BadRecord(
+                f"{path} is malformed: trial {trial.id} has {len(trial.path)} stages and "
+                f"{len(trial.sparsities)} sparsities"
+            )
+    if all(trial.plan == study.name for trial in study.trials):
         return study
-    trials = (trial if trial.plan else replace(trial, plan=study.name) for trial in study.trials)
-    return replace(study, trials=tuple(trials))
+    return replace(study, trials=tuple(replace(trial, plan=study.name) for trial in study.trials))
 
 
 Read = Callable[[StorePaths, str], Study]
