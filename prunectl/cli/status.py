@@ -53,6 +53,8 @@ def _print(snapshot: Snapshot) -> None:
     out.print(_scheduler(snapshot.scheduler), markup=False)
     if snapshot.scheduler.trouble:
         out.print(f"trouble: {snapshot.scheduler.trouble}", markup=False)
+    for problem in snapshot.unreadable:
+        out.print(f"left out: {problem}", markup=False)
     rows = [
         (
             plan.name,

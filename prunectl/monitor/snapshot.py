@@ -165,6 +165,8 @@ class Snapshot:
     store: str
     scheduler: SchedulerView
     plans: tuple[PlanView, ...] = ()
+    unreadable: tuple[str, ...] = ()
+    """A sentence for each plan record that cannot be read."""
     counts: Mapping[State, int] = field(default_factory=dict)
     """Trials by state: of the plans that the live scheduler runs, or of all where none is running."""
     devices: tuple[DeviceBeat, ...] = ()

@@ -98,6 +98,8 @@ class StoreState:
         """The last records of the scheduler's log."""
         self.studies: list[Study] = []
         """The newest version of each plan."""
+        self.unreadable: list[str] = []
+        """A sentence for each plan record that cannot be read."""
         self.trials_of: dict[str, list[Trial]] = {}
         """Trials whose path has the stage."""
         self.steps: dict[str, int] = {}
@@ -157,7 +159,9 @@ class StoreState:
         self._outline_first = False
         # None after an outline, so that the next update reads the plans once more, with their stages.
         self._plan_files = None if outline else files
-        self.studies = current_studies(self.paths, read_outline if outline else read_study)
+        self.unreadable = []
+        read = read_outline if outline else read_study
+        self.studies = current_studies(self.paths, read, self.unreadable.append)
         self.trials_of, self.steps = {}, {}
         for study in self.studies:
             self.steps.update((key, stage.steps) for key, stage in study.stages.items())

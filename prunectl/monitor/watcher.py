@@ -97,6 +97,7 @@ class Watcher:
             store=str(store.paths.root),
             scheduler=self._scheduler(now),
             plans=plans,
+            unreadable=tuple(store.unreadable),
             counts=dict(sum((by_plan[name] for name in active), Counter())),
             devices=store.beat.devices,
             running=self._running(),

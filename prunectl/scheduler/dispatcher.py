@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from prunectl.errors import DiskError, StoreError
 from prunectl.scheduler.device_pool import DevicePool
@@ -19,11 +18,11 @@ from prunectl.scheduler.outcome import Failure
 from prunectl.scheduler.plans import Plans
 from prunectl.scheduler.queue import Queue
 from prunectl.scheduler.timeouts import Timeouts
-from prunectl.spec.key import Spec
+from prunectl.spec.key import Spec, spec_key
 from prunectl.spec.state import State
 from prunectl.store.files import DISK_ERRNOS, write_text
 from prunectl.store.locks import is_held
-from prunectl.store.paths import StorePaths
+from prunectl.store.paths import StagePaths, StorePaths
 from prunectl.store.records import messages
 from prunectl.store.records import scheduler_log as logged
 from prunectl.store.records.base import read_record
@@ -107,7 +106,7 @@ class Dispatcher:
         node = self.plans.graph.nodes[key]
         try:
             # Before the worker is told the key: it reads there what to train.
-            _write_spec(self.paths.stage(key).spec, node.spec)
+            _write_spec(self.paths.stage(key), node.spec)
             fresh = self.devices.needs_fresh_worker(device.id, node.workload)
             keep = self.plans.graph.keep(key)
             worker = self.workers.assign(device, key, keep, node.flags, node.workload, fresh=fresh)
@@ -287,11 +286,18 @@ class Dispatcher:
         return {**counts, State.WAITING: counts[State.WAITING] - cut, State.INTERRUPTED: cut}
 
 
-def _write_spec(path: Path, spec: Spec) -> None:
-    """Write what the stage is, if it is not there or cannot be read."""
+def _write_spec(files: StagePaths, spec: Spec) -> None:
+    """Write what the stage is, if it is not there or cannot be read.
+
+    Raises StoreError where it is not all that its key stands for: a newer version made the plan.
+    """
     try:
-        if read_record(path, Spec) == spec:
+        if read_record(files.spec, Spec) == spec:
             return
     except (FileNotFoundError, StoreError):
         pass
-    write_text(path, spec.to_json() + "\n")
+    if spec_key(spec) != files.key:
+        raise StoreError(
+            f"stage {files.key} has settings that this version of prunectl does not know"
+        )
+    write_text(files.spec, spec.to_json() + "\n")

@@ -19,7 +19,7 @@ NUMERICS = 1
 """Incremented when the same settings are to give other numbers (initialisation, data order, masks, the step)."""
 
 
-class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Spec(msgspec.Struct, frozen=True):
     """The content of spec.json: a stage, and the numerics that its key stands for."""
 
     numerics: int

@@ -16,7 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 
-class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Segment(msgspec.Struct, frozen=True):
     """`steps` consecutive steps of a constant, linear or half-cosine learning rate.
 
     Step j of the segment lies at u = (offset + j) / span of its curve from `lr` to `end`:

@@ -16,7 +16,7 @@ Shape = tuple[int, int, int]
 """Channels, height, width of one image."""
 
 
-class NetworkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class NetworkSettings(msgspec.Struct, frozen=True):
     """Which network, and the constants of its layers that recipes differ in."""
 
     name: str
@@ -41,7 +41,7 @@ class NetworkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     torch's own default for every layer."""
 
 
-class DataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class DataSettings(msgspec.Struct, frozen=True):
     """Which images, and which of them are held out."""
 
     name: Annotated[
@@ -62,7 +62,7 @@ class DataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Images in the validation split."""
 
 
-class OptimizerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class OptimizerSettings(msgspec.Struct, frozen=True):
     """The optimizer and its constants; the learning rate is the schedule's."""
 
     name: Literal["sgd", "adam"] = "sgd"
@@ -83,7 +83,7 @@ class OptimizerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     """Added to the denominator in Adam."""
 
 
-class AugmentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class AugmentSettings(msgspec.Struct, frozen=True):
     """Random changes of the training images: a random part of the image, or pad and crop back at a random
     offset; then flip."""
 
@@ -103,7 +103,7 @@ class AugmentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Width over height of a random part."""
 
 
-class NormalizeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class NormalizeSettings(msgspec.Struct, frozen=True):
     """How uint8 pixels become floats: x/255, then minus mean over std."""
 
     kind: Literal["channel", "image"] = "channel"
@@ -115,7 +115,7 @@ class NormalizeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     """One value per channel, in units of [0, 1] pixels; empty for ``image``."""
 
 
-class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TrainSettings(msgspec.Struct, frozen=True):
     """How a network is trained, but for its learning rates, its length, its seed and its masks."""
 
     batch: int = 128
@@ -140,7 +140,7 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Deterministic kernels only."""
 
 
-class PruneSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class PruneSettings(msgspec.Struct, frozen=True):
     """Which weights a mask keeps, given the weights it is scored on and the mask before it."""
 
     criterion: str = "magnitude"

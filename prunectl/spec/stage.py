@@ -24,7 +24,7 @@ from prunectl.spec.settings import DataSettings, NetworkSettings, PruneSettings,
 from prunectl.spec.task import DEFAULT_TASK
 
 
-class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Weights(msgspec.Struct, frozen=True):
     """Where a stage's weights (and BatchNorm statistics) come from."""
 
     stage: Annotated[
@@ -42,7 +42,7 @@ class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
 
 
-class MaskChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class MaskChange(msgspec.Struct, frozen=True):
     """A change of the mask inside the stage's own training."""
 
     step: int
@@ -50,7 +50,7 @@ class MaskChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     settings: PruneSettings
 
 
-class Mask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Mask(msgspec.Struct, frozen=True):
     """Where a stage's mask comes from: scored on the end weights of `parent`, under the parent's own mask."""
 
     parent: Annotated[str, Meta(description="key of the stage that the mask is scored on")]
@@ -59,7 +59,7 @@ class Mask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How it changes while the stage trains."""
 
 
-class RateRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class RateRule(msgspec.Struct, frozen=True):
     """Learning rates that are known only once the mask is: computed from facts of the pruning."""
 
     rule: str
@@ -70,7 +70,7 @@ class RateRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Sorted (name, value) pairs."""
 
 
-class Seeds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Seeds(msgspec.Struct, frozen=True):
     """Seeds of single purposes, where they are not the stage's `seed`."""
 
     init: int | None = None
@@ -81,7 +81,7 @@ class Seeds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of the random changes of training images."""
 
 
-class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Stage(msgspec.Struct, frozen=True):
     """The unit of work, caching and scheduling: train a dense network, or prune and retrain once."""
 
     network: NetworkSettings

@@ -1,7 +1,8 @@
 """Find and remove files that nothing needs any more. Never a final state, a mask, a log or a result.
 
 Not needed are: checkpoints inside stages that are done, rewind checkpoints that no unfinished stage starts from (a
-plan that wants one later replays the dense run to it), files set aside as corrupt, and temporary files of
+plan that wants one later replays the dense run to it; none are removed while a plan's record cannot be read), files set
+aside as corrupt, and temporary files of
 processes that are gone.
 """
 
@@ -64,10 +65,17 @@ def remove(paths: StorePaths, found: Iterable[Removal]) -> int:
     return freed
 
 
-def _needed(paths: StorePaths) -> set[tuple[str, int]]:
-    """List (dense stage, step) of the checkpoints that unfinished stages of current plans start from."""
+def _needed(paths: StorePaths) -> set[tuple[str, int]] | None:
+    """List (dense stage, step) of the checkpoints that unfinished stages of current plans start from.
+
+    None where that is not known, because a plan's record cannot be read.
+    """
     found = set()
-    for study in current_studies(paths):
+    unreadable: list[str] = []
+    studies = current_studies(paths, refused=unreadable.append)
+    if unreadable:
+        return None
+    for study in studies:
         for key, planned in study.stages.items():
             source = planned.stage.checkpoint
             if source is not None and not paths.stage(key).result.exists():
@@ -75,12 +83,14 @@ def _needed(paths: StorePaths) -> set[tuple[str, int]]:
     return found
 
 
-def _of_stage(stage: StagePaths, needed: set[tuple[str, int]]) -> Iterator[Removal]:
+def _of_stage(stage: StagePaths, needed: set[tuple[str, int]] | None) -> Iterator[Removal]:
     yield from _removals(stage.folder.glob("*.corrupt-*"), CORRUPT)
     yield from _removals(_dead(leftovers(stage.folder)), TEMPORARY)
     if not stage.result.exists():
         return
     yield from _removals([stage.latest], LATEST)
+    if needed is None:
+        return
     steps = {step for _, step in needed}
     keys = {key for key, _ in needed}
     for step in stage.rewind_steps():

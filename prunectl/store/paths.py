@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prunectl.errors import StoreError
 from prunectl.spec.state import State
 from prunectl.store.locks import is_held
 
@@ -81,9 +82,19 @@ class StorePaths:
 
     @classmethod
     def locate(cls, option: Path | None = None) -> StorePaths:
-        """Return the store of the option `--store`, else of PRUNECTL_STORE, else ./store."""
+        """Return the store of the option `--store`, else of PRUNECTL_STORE, else ./store.
+
+        Raises StoreError for a path that is not UTF-8: DuckDB cannot open it, and safetensors calls its files corrupt.
+        """
         chosen = option or Path(os.environ.get("PRUNECTL_STORE") or "store")
-        return cls(chosen.expanduser().absolute())
+        root = chosen.expanduser().absolute()
+        try:
+            str(root).encode()
+        except UnicodeEncodeError as error:
+            raise StoreError(
+                f"the store's path {str(root)!r} is not UTF-8: give another"
+            ) from error
+        return cls(root)
 
     @property
     def folder(self) -> Path:

@@ -47,6 +47,8 @@ def scheduler(view: SchedulerView, now: float, late: float = 0.0) -> list[Part]:
 
 def advice(snapshot: Snapshot) -> str:
     """Say what to do where nothing goes on by itself; "" otherwise."""
+    if snapshot.unreadable:
+        return f"left out: {snapshot.unreadable[0]}"
     if snapshot.scheduler.alive:
         return snapshot.scheduler.trouble or ""
     if not snapshot.trials:

@@ -69,10 +69,12 @@ class Worker:
 
     def read_commands(self) -> None:
         """Read commands until the scheduler is gone; runs in a thread of its own."""
-        for line in sys.stdin:
-            if line.strip():
-                self.commands.put(parse_command(line))
-        os._exit(1)
+        try:
+            for line in sys.stdin:
+                if line.strip():
+                    self.commands.put(parse_command(line))
+        finally:
+            os._exit(1)
 
     def serve(self) -> None:
         """Carry out commands and take turns among the slots, until `stop`."""

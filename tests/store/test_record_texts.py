@@ -13,8 +13,9 @@ from msgspec import Meta
 from prunectl import spec
 from prunectl.store import records
 from prunectl.store.records import events
-from prunectl.store.records.base import Count, LogRecord, described
+from prunectl.store.records.base import Count, LogRecord
 from prunectl.store.records.result import Result
+from prunectl.store.records.texts import described
 from tests.support.store_readme import FILES, about, fields, reachable, readme
 
 ROOT = Path(__file__).parents[2]

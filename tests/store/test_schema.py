@@ -13,7 +13,7 @@ from prunectl.spec.task import CLASSIFICATION
 from prunectl.store.db import ingest, query, schema
 from prunectl.store.db.column_docs import AS_IN, FIELDS, MEASURED, RECORDS, docs
 from prunectl.store.db.queries import queries
-from prunectl.store.records.base import described, measured
+from prunectl.store.records.texts import described, measured
 from tests.support.fake_store import FakeStore
 
 ROOT = Path(__file__).parents[2]

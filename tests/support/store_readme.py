@@ -20,10 +20,11 @@ from prunectl.store.db import schema
 from prunectl.store.db.queries import queries
 from prunectl.store.records import base, events, messages, requests, scheduler_log
 from prunectl.store.records.archive import Manifest
-from prunectl.store.records.base import Described, LogRecord, described, record_name
+from prunectl.store.records.base import LogRecord
 from prunectl.store.records.heartbeat import HeartbeatRecord
 from prunectl.store.records.provenance import RunRecord
 from prunectl.store.records.result import Result
+from prunectl.store.records.texts import Described, described, record_name
 
 _INTRODUCTION = """\
 # The store

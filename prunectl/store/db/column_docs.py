@@ -19,10 +19,11 @@ from prunectl.spec.study import PlannedStage, Study
 from prunectl.spec.task import CLASSIFICATION, Metric
 from prunectl.spec.trial import Trial
 from prunectl.store.db.rows import EPOCH_MEASURES, MEASURES
-from prunectl.store.records.base import LAST, THIS, LogRecord, described, measured
+from prunectl.store.records.base import LogRecord
 from prunectl.store.records.events import Epoch, LayerCount
 from prunectl.store.records.provenance import Git, RunRecord
 from prunectl.store.records.result import Result
+from prunectl.store.records.texts import LAST, THIS, described, measured
 
 RECORDS: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "plans": (Study,),

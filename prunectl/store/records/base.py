@@ -1,31 +1,23 @@
 """What all records share: the door that JSON comes in by, and the fields of a log's lines.
 
-A record is a msgspec Struct with a description, unit and range per field; `described` lists them for people. Decoding
-is the only way in: what does not fit the declaration is a `BadRecord` that names the file, the field and what was
+A record is a msgspec Struct with a description, unit and range per field (`texts.described`). Decoding is the only way
+in: what does not fit the declaration is a `BadRecord` that names the file, the field and what was
 found. A missing field has its default, an unknown one is passed over, and a number that is not finite is null on the
 disk and None here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
 from pathlib import Path
-from typing import (
-    Annotated,
-    Any,
-    Literal,
-    NamedTuple,
-    TypeVar,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Annotated, Any, TypeVar
 
 import msgspec
-from msgspec import NODEFAULT, UNSET, Meta, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from prunectl.errors import StoreError
 from prunectl.store.files import write_text
+from prunectl.store.records.texts import PARTS
 
 Found = TypeVar("Found")
 
@@ -45,41 +37,6 @@ Attempt = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 NOT_DECODED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding raises for bytes that are not JSON, or not the type that is wanted."""
-
-THIS, LAST = "this evaluation", "the last evaluation"
-PARTS = {
-    "train_": ("on the training items as they were seen since the evaluation before {when}", ""),
-    "validation_": ("on the validation split at {when}", "null without one"),
-    "best_": (
-        "on the test set, the best of all evaluations",
-        "not ranked, for it is chosen on the test set",
-    ),
-    "_start": ("on the test set before the first step, after any rewinding", ""),
-    "_pruned": (
-        "of the parent's end weights under the new mask on the test set, before any rewinding",
-        "null for a dense network",
-    ),
-    "": ("on the test set at {when}", ""),
-}
-"""What a prefix or suffix of a metric's, a score's or a loss's name says of it, and what else there is to know."""
-QUANTITIES = {
-    "score": ("score", "in the unit of the task's metric"),
-    "loss": ("loss", "in nats or what the task minimises"),
-}
-"""What every task measures besides its metrics, in words, with its unit."""
-
-
-def measured(
-    name: str, when: str = THIS, quantities: Mapping[str, tuple[str, str]] = QUANTITIES
-) -> str:
-    """Describe a number by its name: of ``validation_score`` what is scored, when, and in which unit.
-
-    Raises KeyError for a name that is not one of `quantities` with a prefix or suffix.
-    """
-    part = next(each for each in PARTS if name.startswith(each) or name.endswith(each))
-    where, note = PARTS[part]
-    what, unit = quantities[name.removeprefix(part).removesuffix(part)]
-    return f"{what} {where.format(when=when)}, {unit}" + (f"; {note}" if note else "")
 
 
 class BadRecord(StoreError):
@@ -128,11 +85,7 @@ OLD_METRICS = _Classified.__struct_fields__
 """Fields of records from before tasks had names, which are read as metrics."""
 
 
-def read_old_metrics(record: Measured, data: bytes | str) -> None:
-    """Fill in metrics and scores of a record that was written before they had a field of their own.
-
-    Raises msgspec.ValidationError where one of them is no number.
-    """
+def _read_old_metrics(record: Measured, data: bytes | str) -> None:
     old = msgspec.json.decode(data, type=_Classified)
     for name in OLD_METRICS:
         value, score = getattr(old, name), name.replace("accuracy", "score")
@@ -142,12 +95,23 @@ def read_old_metrics(record: Measured, data: bytes | str) -> None:
                 setattr(record, score, value)
 
 
+def decode_by(decoder: msgspec.json.Decoder[Found], data: bytes | str) -> Found:
+    """Decode JSON as a record, also one that was written before metrics had a field. Raises one of `NOT_DECODED`."""
+    found = decoder.decode(data)
+    if isinstance(found, Measured) and not found.metrics:
+        _read_old_metrics(found, data)
+    return found
+
+
+@functools.cache
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind)
+
+
 def decode(data: bytes | str, kind: type[Found], where: object) -> Found:
     """Decode JSON as a record. Raises BadRecord, naming `where` and the field, for what is not one."""
     try:
-        found = msgspec.json.decode(data, type=kind)
-        if isinstance(found, Measured) and not found.metrics:
-            read_old_metrics(found, data)
+        found: Found = decode_by(_decoder(kind), data)
         return found
     except NOT_DECODED as error:
         # A ValidationError is a DecodeError: both say what was expected, and where.
@@ -195,72 +159,3 @@ def _writable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_writable(each) for each in value]
     return value
-
-
-class Described(NamedTuple):
-    """A field of a record, for people."""
-
-    name: str
-    """As on the disk."""
-    type: str
-    """With its range: ``integer ≥ 0 or null``."""
-    default: str
-    """As JSON; "" where there is none."""
-    text: str
-    """What it means; "" where nothing is declared."""
-
-
-def described(kind: type[Any]) -> list[Described]:
-    """List a record's fields: its own first, those of `LogRecord` last."""
-    hints = get_type_hints(kind, include_extras=True)
-    return [
-        Described(
-            field.encode_name,
-            _type_text(hints[field.name]),
-            _default_text(field),
-            _description(hints[field.name]),
-        )
-        for field in msgspec.structs.fields(kind)
-    ]
-
-
-def _description(hint: Any) -> str:
-    """Return the description that a hint is annotated with last."""
-    metas = hint.__metadata__ if get_origin(hint) is Annotated else ()
-    return next((meta.description for meta in reversed(metas) if meta.description), "")
-
-
-def _default_text(field: msgspec.structs.FieldInfo) -> str:
-    if field.default is NODEFAULT and field.default_factory is NODEFAULT:
-        return ""
-    default = field.default if field.default_factory is NODEFAULT else field.default_factory()
-    fields = msgspec.structs.fields(default) if isinstance(default, msgspec.Struct) else ()
-    bare = fields and all(getattr(default, each.name) == each.default for each in fields)
-    return "{}" if bare else encode(default).decode()
-
-
-_PLAIN = {int: "integer", float: "number", str: "text", bool: "bool", type(None): "null"}
-
-
-def _type_text(hint: Any) -> str:
-    """Write a type for people: ``number ≥ 0 or null``, ``[text …]``, ``{text: number}``."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        limits = [f" ≥ {meta.ge}" for meta in hint.__metadata__ if meta.ge is not None]
-        limits += [f" ≤ {meta.le}" for meta in hint.__metadata__ if meta.le is not None]
-        return "".join([_type_text(arguments[0]), *limits])
-    if origin is Literal:
-        return " or ".join(f'"{each}"' for each in arguments)
-    inner = [_type_text(each) for each in arguments if each is not Ellipsis]
-    if origin is dict:
-        return f"{{{': '.join(inner)}}}"
-    if origin is tuple:
-        return f"[{', '.join(inner)}{' …' if Ellipsis in arguments else ''}]"
-    if inner:
-        return " or ".join(inner)
-    return _PLAIN[hint] if hint in _PLAIN else record_name(hint)
-
-
-def record_name(kind: type[Any]) -> str:
-    """Return what a record is called for people: its tag, ``epoch``, or else its type's name."""
-    return str(kind.__struct_config__.tag or kind.__name__)

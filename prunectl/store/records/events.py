@@ -17,8 +17,9 @@ import msgspec
 from msgspec import Meta
 
 from prunectl.store.records import journal
-from prunectl.store.records.base import Amount, Count, Finite, LogRecord, Measured, Steps, measured
+from prunectl.store.records.base import Amount, Count, Finite, LogRecord, Measured, Steps
 from prunectl.store.records.result import Counts, Result, Versions
+from prunectl.store.records.texts import measured
 
 REASONS = {
     "oom": "memory of the device or the host ran out",
@@ -131,10 +132,6 @@ class Failed(LogRecord, tag="failed"):
         Count | None, Meta(description="optimizer steps done; null where nobody knows")
     ] = None
     missing: Annotated[str | None, Meta(description="key of the stage that lacks a file")] = None
-    log: Annotated[str, Meta(description="the last lines of the worker's log")] = ""
-    memory: Annotated[str, Meta(description="what of the device's memory was in use, in words")] = (
-        ""
-    )
 
 
 Event = Start | Pruned | Begin | Epoch | Checkpoint | Note | Interrupted | Failed | Result

@@ -9,7 +9,8 @@ from msgspec import Meta
 
 from prunectl.errors import StoreError
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.base import LAST, Amount, Count, Finite, Steps, measured, read_record
+from prunectl.store.records.base import Amount, Count, Finite, Steps, read_record
+from prunectl.store.records.texts import LAST, measured
 
 
 class DeviceBeat(msgspec.Struct, omit_defaults=True, kw_only=True):

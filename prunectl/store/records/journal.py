@@ -18,15 +18,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from prunectl.store.files import call_hook, cannot_write
-from prunectl.store.records.base import (
-    NOT_DECODED,
-    Attempt,
-    LogRecord,
-    Measured,
-    Number,
-    encode,
-    read_old_metrics,
-)
+from prunectl.store.records.base import NOT_DECODED, Attempt, LogRecord, Number, decode_by, encode
 
 T = TypeVar("T")
 R = TypeVar("R", bound=LogRecord)
@@ -83,9 +75,7 @@ def read(path: Path, decoder: msgspec.json.Decoder[T], offset: int = 0) -> Log[T
     log: Log[T] = Log([], [], [], offset + end, lines[0] + b"\n" if lines else b"")
     for line in lines:
         try:
-            record: T | Unknown = decoder.decode(line)
-            if isinstance(record, Measured) and not record.metrics:
-                read_old_metrics(record, line)
+            record: T | Unknown = decode_by(decoder, line)
         except NOT_DECODED as error:
             found = _salvage(line, error)
             if isinstance(found, Unknown):

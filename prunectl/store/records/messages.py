@@ -11,7 +11,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from prunectl.store.records.base import LAST, NOT_DECODED, Count, Finite, Key, measured
+from prunectl.store.records.base import NOT_DECODED, Count, Finite, Key
+from prunectl.store.records.texts import LAST, measured
 
 
 class Command(msgspec.Struct, tag_field="do", omit_defaults=True, frozen=True):

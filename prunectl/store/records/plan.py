@@ -72,20 +72,32 @@ Read = Callable[[StorePaths, str], Study]
 """`read_study` or `read_outline`."""
 
 
-def all_versions(paths: StorePaths, read: Read = read_study) -> list[Study]:
-    """Read every version of every plan, oldest first. Records that cannot be read are left out."""
+Refused = Callable[[str], None]
+"""Gets a sentence for each record that cannot be read, and is left out."""
+
+
+def _ignore(text: str) -> None:
+    """Leave it to `status` and `store verify` to name what cannot be read."""
+
+
+def all_versions(
+    paths: StorePaths, read: Read = read_study, refused: Refused = _ignore
+) -> list[Study]:
+    """Read every version of every plan, oldest first."""
     found = []
     for path in sorted(paths.plans.glob("*.json")):
         try:
             found.append(read(paths, path.stem))
-        except StoreError:
-            continue
+        except StoreError as error:
+            refused(str(error))
     return sorted(found, key=_age)
 
 
-def current_studies(paths: StorePaths, read: Read = read_study) -> list[Study]:
-    """Read the newest version of each plan, by name. Records that cannot be read are left out."""
-    newest = {study.name: study for study in all_versions(paths, read)}
+def current_studies(
+    paths: StorePaths, read: Read = read_study, refused: Refused = _ignore
+) -> list[Study]:
+    """Read the newest version of each plan, by name."""
+    newest = {study.name: study for study in all_versions(paths, read, refused)}
     return [newest[name] for name in sorted(newest)]
 
 

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from prunectl.store.records.base import LAST, Amount, Count, Finite, Key, Measured, Steps, measured
+from prunectl.store.records.base import Amount, Count, Finite, Key, Measured, Steps
+from prunectl.store.records.texts import LAST, measured
 
 Versions = Annotated[
     dict[str, str | int | None],

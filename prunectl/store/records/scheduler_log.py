@@ -17,18 +17,10 @@ from msgspec import Meta
 from prunectl.spec.task import CLASSIFICATION, Metric
 from prunectl.store.paths import StorePaths
 from prunectl.store.records import journal
-from prunectl.store.records.base import (
-    LAST,
-    Amount,
-    Count,
-    Finite,
-    Key,
-    LogRecord,
-    Measured,
-    measured,
-)
+from prunectl.store.records.base import Amount, Count, Finite, Key, LogRecord, Measured
 from prunectl.store.records.journal import Unknown
 from prunectl.store.records.requests import Request, Trials
+from prunectl.store.records.texts import LAST, measured
 
 Device = Annotated[str, Meta(description="id of the device")]
 Digest = Annotated[str, Meta(description="digest of the plan's record")]
