@@ -186,10 +186,14 @@ def cells(paths: StorePaths, plan: str | None = None, **only: Unpack[Selection])
 
     Without a name it is the plan that was last used. Raises ControlError for a plan the store does not have.
     """
-    if not only.get("all_plans"):
+    named = not only.get("all_plans")
+    if named and plan is None:
         plan = _plan_name(paths, plan)
-    named = {"plan": plan, "network": only.get("network"), "dataset": only.get("dataset")}
-    return query.run(paths, _CELLS, named)
+    chosen = {"plan": plan, "network": only.get("network"), "dataset": only.get("dataset")}
+    found = query.run(paths, _CELLS, chosen)
+    if named and not found.rows:  # a plan that is there has cells, measured or not: looked up only where it matters
+        _plan_name(paths, plan)
+    return found
 
 
 def _plan_name(paths: StorePaths, plan: str | None) -> str | None:

@@ -79,7 +79,7 @@ class Failures:
         self._log.ingestion.changed([key])
         if not again:
             self._give_up(failure)
-        if failure.missing is not None:
+        if failure.reason == "missing":
             self._plans.make_again(key, failure.missing)
         if self._same and failure.reason not in CHANCE:
             self._watch(failure)
@@ -117,9 +117,8 @@ def reported_failure(worker: WorkerProcess, said: messages.StageFailed, usage: U
     if said.traceback:
         before, heading, _ = log.partition(f"stage {said.key}\n")
         log = before.strip() if heading else ""
-    missing = said.missing if said.reason == "missing" else None
     memory = memory_text(worker.device.id, usage)
-    return Failure(said.key, said.reason, said.message, said.traceback, log, memory, missing)
+    return Failure(said.key, said.reason, said.message, said.traceback, log, memory, said.missing)
 
 
 def memory_text(device: str, usage: Usage) -> str:

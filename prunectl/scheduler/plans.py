@@ -70,14 +70,17 @@ class Plans:
         if replays:
             self._update_costs()
 
-    def make_again(self, key: str, missing: str) -> None:
-        """Queue again what a stage starts from and what is gone, or was set aside because it could not be trusted."""
+    def make_again(self, key: str, missing: str | None) -> None:
+        """Queue again what a stage starts from and what is gone, or was set aside because it could not be trusted.
+
+        `missing` is the key of the stage that lacks a file, where that is known.
+        """
         node = self.graph.nodes[key]
         if node.source is not None:
             self.insert_replays(node.source[0])
         nodes = self.graph.nodes
         replays = {need for need in nodes[key].needs if need in nodes and nodes[need].replay}
-        for each in sorted({missing, *replays}):
+        for each in sorted(replays if missing is None else {missing, *replays}):
             try:
                 reopened = self.graph.reopen(each)
             except OSError as error:

@@ -38,7 +38,7 @@ def test_a_text_that_is_no_text_is_written_all_the_same(log):
     """A path with bytes that are not UTF-8, in the message of an error."""
     name = os.fsdecode(b"data\xff")
     journal = Journal(log)
-    journal.append(Failed(message=f"no {name}", traceback=name, log=""))
+    journal.append(Failed(message=f"no {name}", traceback=name))
     journal.close()
     *_, failed = read_events(log).records
     assert isinstance(failed, Failed)

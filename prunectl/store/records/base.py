@@ -8,7 +8,6 @@ disk and None here.
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -103,15 +102,15 @@ def decode_by(decoder: msgspec.json.Decoder[Found], data: bytes | str) -> Found:
     return found
 
 
-@functools.cache
-def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(kind)
+_DECODERS: dict[Any, msgspec.json.Decoder[Any]] = {}
 
 
 def decode(data: bytes | str, kind: type[Found], where: object) -> Found:
     """Decode JSON as a record. Raises BadRecord, naming `where` and the field, for what is not one."""
     try:
-        found: Found = decode_by(_decoder(kind), data)
+        if kind not in _DECODERS:
+            _DECODERS[kind] = msgspec.json.Decoder(kind)
+        found: Found = decode_by(_DECODERS[kind], data)
         return found
     except NOT_DECODED as error:
         # A ValidationError is a DecodeError: both say what was expected, and where.
