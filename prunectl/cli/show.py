@@ -15,6 +15,7 @@ import typer
 
 from prunectl.cli.support.options import SetOption, SlotsOption, StoreOption
 from prunectl.cli.support.tables import console, print_json, table
+from prunectl.spec.task import DEFAULT_TASK
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.result import Result
 from prunectl.text import DASH, duration, size
@@ -229,6 +230,7 @@ def _print_trial(facts: TrialFacts) -> None:
         ("plan", f"{study.name}, version {study.digest}, from {facts.plan_file}, {edited}"),
         ("its text", f"{facts.record_file}, or `prunectl show --trial {trial.id} --plan-text`"),
         *((name, value) for name, value in trial.labels.items() if value),
+        *([] if trial.task == DEFAULT_TASK else [("task", trial.task)]),
         ("seed", str(trial.seed)),
         ("repeat", shlex.join(facts.command)),
         ("", f"this seed alone: --set {shlex.quote(f'seeds=[{trial.seed}]')}"),

@@ -191,8 +191,8 @@ def cells(paths: StorePaths, plan: str | None = None, **only: Unpack[Selection])
         plan = _plan_name(paths, plan)
     chosen = {"plan": plan, "network": only.get("network"), "dataset": only.get("dataset")}
     found = query.run(paths, _CELLS, chosen)
-    if named and not found.rows:  # a plan that is there has cells, measured or not: looked up only where it matters
-        _plan_name(paths, plan)
+    if named and not found.rows:
+        _plan_name(paths, plan)  # it has no cells where it is not there: said where it matters
     return found
 
 

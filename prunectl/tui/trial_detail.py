@@ -11,7 +11,7 @@ from prunectl.monitor.snapshot import TrialView
 from prunectl.results.metrics import title
 from prunectl.spec.key import canonical
 from prunectl.spec.stage import Stage
-from prunectl.spec.task import CLASSIFICATION, KNOWN, Metric, TaskMetrics, metrics_of
+from prunectl.spec.task import CLASSIFICATION, DEFAULT_TASK, KNOWN, Metric, TaskMetrics, metrics_of
 from prunectl.store.narration import describe_event
 from prunectl.store.records.base import LogRecord
 from prunectl.store.records.events import Epoch, Pruned, last, latest_epochs
@@ -201,6 +201,8 @@ def settings(view: TrialView, stages: Mapping[str, Stage], varied: Sequence[str]
     out = [
         Setting(name, value, name in varied) for name, value in view.trial.labels.items() if value
     ]
+    if view.trial.task != DEFAULT_TASK:
+        out.append(Setting("task", view.trial.task))
     out += [
         Setting("seed", str(view.trial.seed), True),
         Setting("sparsity", goals),

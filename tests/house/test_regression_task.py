@@ -7,6 +7,7 @@ copy's own commands run a plan, rank it, draw it and show it.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ async def main():
         await pilot.press("2")
         await look(app, pilot, "test rmse, mean±std (n) (lower is better)", "★", "rmse against sparsity")
         await pilot.press("1", "enter")
-        await look(app, pilot, "test rmse", "done: rmse 0.")
+        await look(app, pilot, "test rmse", "done: rmse 0.", "regression")
 
 
 asyncio.run(main())
@@ -150,6 +151,7 @@ def test_a_task_of_ones_own_runs_and_is_shown(copy: Copy, store: Path) -> None:
     last = rows("SELECT trial, score FROM iterations WHERE iteration = 2 ORDER BY trial")[0]
     shown = copy.prunectl("show", "--trial", last["trial"], "--store", store)
     assert " rmse " in shown
+    assert re.search(r"\btask +regression\b", shown)
     assert f"{last['score']:.4f}" in shown
     copy.prunectl("plot", "functions", "--store", store, "--out", "figure.png")
     assert (copy.folder / "figure.png").read_bytes().startswith(b"\x89PNG")
