@@ -20,6 +20,7 @@ from prunectl.scheduler.queue import Queue
 from prunectl.scheduler.timeouts import Timeouts
 from prunectl.spec.key import Spec, spec_key
 from prunectl.spec.state import State
+from prunectl.store import files
 from prunectl.store.files import DISK_ERRNOS, write_text
 from prunectl.store.locks import is_held
 from prunectl.store.paths import StagePaths, StorePaths
@@ -273,7 +274,7 @@ class Dispatcher:
 
     def _grown(self, key: str, stage: RunningStage) -> bool:
         try:
-            size = self.paths.stage(key).events.stat().st_size
+            size = files.disk.status(self.paths.stage(key).events).size
         except OSError:
             return False
         before, stage.log_size = stage.log_size, size
@@ -286,18 +287,18 @@ class Dispatcher:
         return {**counts, State.WAITING: counts[State.WAITING] - cut, State.INTERRUPTED: cut}
 
 
-def _write_spec(files: StagePaths, spec: Spec) -> None:
+def _write_spec(stage: StagePaths, spec: Spec) -> None:
     """Write what the stage is, if it is not there or cannot be read.
 
     Raises StoreError where it is not all that its key stands for: a newer version made the plan.
     """
     try:
-        if read_record(files.spec, Spec) == spec:
+        if read_record(stage.spec, Spec) == spec:
             return
     except (FileNotFoundError, StoreError):
         pass
-    if spec_key(spec) != files.key:
+    if spec_key(spec) != stage.key:
         raise StoreError(
-            f"stage {files.key} has settings that this version of prunectl does not know"
+            f"stage {stage.key} has settings that this version of prunectl does not know"
         )
-    write_text(files.spec, spec.to_json() + "\n")
+    write_text(stage.spec, spec.to_json() + "\n")

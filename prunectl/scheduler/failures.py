@@ -12,7 +12,7 @@ from prunectl.scheduler.outcome import Failure
 from prunectl.scheduler.plans import Plans
 from prunectl.scheduler.queue import Queue
 from prunectl.scheduler.timeouts import Timeouts
-from prunectl.store import narration
+from prunectl.store import files, narration
 from prunectl.store.locks import Lock
 from prunectl.store.paths import StagePaths
 from prunectl.store.records import events, messages
@@ -143,16 +143,16 @@ def worker_loss(
     return Failure(key, "lost", ": ".join([text, *last]), log=ended.log, memory=memory)
 
 
-def write_failure(files: StagePaths, failure: Failure, clock: Callable[[], float]) -> None:
+def write_failure(stage: StagePaths, failure: Failure, clock: Callable[[], float]) -> None:
     """Write a failure into the stage's own log, which its worker no longer could.
 
     Raises:
         StoreError: where the log cannot be locked or written.
     """
-    if not files.events.exists():
+    if not files.disk.exists(stage.events):
         return
-    with Lock(files.lock):
-        journal = Journal(files.events, clock)
+    with Lock(stage.lock):
+        journal = Journal(stage.events, clock)
         journal.attempt = max(1, journal.attempt - 1)  # the one that ended, not a new one
         journal.append(
             events.Failed(reason=failure.reason, message=failure.message, traceback=failure.log)

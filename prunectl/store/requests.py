@@ -19,6 +19,7 @@ import msgspec
 
 from prunectl.errors import ControlError, StoreBusy
 from prunectl.spec.study import Study
+from prunectl.store import files
 from prunectl.store.locks import Lock, is_held, process_name
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.base import NOT_DECODED, write_record
@@ -84,9 +85,9 @@ def pending(
     Files that are no requests are removed; `refused` gets a sentence for each.
     """
     found = []
-    for path in sorted(paths.requests.glob("*.json")):
+    for path in files.disk.glob(paths.requests, "*.json"):
         try:
-            request = _DECODER.decode(path.read_bytes())
+            request = _DECODER.decode(files.disk.read(path))
             if request.id == path.stem:
                 found.append(request)
                 continue
@@ -98,14 +99,14 @@ def pending(
         refused(f"{path.name} is no request, and was removed: {problem}")
         # A folder, or a file of somebody else, must not stop a run.
         with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
+            files.disk.unlink(path, missing_ok=True)
     return found
 
 
 def withdraw(paths: StorePaths, request: str) -> bool:
     """Remove a request. Returns whether it was still there."""
     try:
-        (paths.requests / f"{request}.json").unlink()
+        files.disk.unlink(paths.requests / f"{request}.json")
     except FileNotFoundError:
         return False
     return True

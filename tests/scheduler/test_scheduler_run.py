@@ -421,13 +421,14 @@ def test_a_full_disk_ends_the_run_and_the_next_goes_on(
     store.fake(seconds=0.02)
     left = {"spec.json": 1, "heartbeat.json": 2}
 
-    def full(action: str, path: Path) -> None:
-        if left.get(path.name):
-            left[path.name] -= 1
-            raise OSError(28, "No space left on device")
+    class Full(files.Disk):
+        def before(self, action: str, path: Path) -> None:
+            if left.get(path.name):
+                left[path.name] -= 1
+                raise OSError(28, "No space left on device")
 
     ticks: list[HeartbeatRecord] = []
-    monkeypatch.setattr(files, "hook", full)
+    monkeypatch.setattr(files, "disk", Full())
     outcome = store.run(plan.digest, on_heartbeat=ticks.append)
     assert not outcome.ok
     assert not outcome.interrupted
