@@ -222,23 +222,28 @@ def _schedule(
     """Run all stages to their end in this process's scheduler, writing progress to stderr."""
     from prunectl.cli.support.progress import Progress
     from prunectl.ml.datasets.files import data_root
-    from prunectl.scheduler.scheduler import WORKER, Scheduler
+    from prunectl.scheduler.executors.local import WORKER, LocalExecutor
+    from prunectl.scheduler.scheduler import Scheduler
     from prunectl.store.db.ingest import ingest
 
     keys = {key for expansion in expansions for key in expansion.stages}
     done = {key for key in keys if paths.stage(key).result.exists()}
     progress = Progress(expansions, done)
     devices = execution.devices
-    scheduler = Scheduler(
+    executor = LocalExecutor(
         paths,
         devices,
-        [expansion.digest for expansion in expansions],
         data=data_root(execution.data),
-        ingest=ingest,
-        worker_command=[*WORKER, "--fuse"] if execution.fuse else WORKER,
-        share=execution.share,
-        run_id=identifier,
+        command=[*WORKER, "--fuse"] if execution.fuse else WORKER,
         checkpoint_every=execution.checkpoint_every,
+        share=execution.share,
+    )
+    scheduler = Scheduler(
+        paths,
+        executor,
+        [expansion.digest for expansion in expansions],
+        ingest=ingest,
+        run_id=identifier,
         on_heartbeat=progress.tick,
         on_record=progress.event,
     )

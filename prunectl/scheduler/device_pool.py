@@ -1,12 +1,10 @@
-"""The devices of a run: locked, drained, released, and how many stages share them."""
+"""The devices of a run: leased, drained, released, and how many stages share them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from prunectl.errors import StoreError, UnknownName
-from prunectl.scheduler.devices.base import Device, DeviceLayer, Usage
-from prunectl.scheduler.devices.locks import DeviceLocks
+from prunectl.scheduler.devices.base import Device, Usage
+from prunectl.scheduler.executors.base import Executor
 from prunectl.scheduler.items import Workload
 from prunectl.scheduler.log import SchedulerLog
 from prunectl.scheduler.queue import Queue
@@ -20,21 +18,14 @@ class DevicePool:
     """Opens a device in the queue while this scheduler may use it."""
 
     def __init__(
-        self,
-        devices: Sequence[Device],
-        queue: Queue,
-        log: SchedulerLog,
-        layer: DeviceLayer,
-        timeouts: Timeouts,
-        locks: DeviceLocks | None,
+        self, executor: Executor, queue: Queue, log: SchedulerLog, timeouts: Timeouts
     ) -> None:
-        """Without `locks` devices are shared with whoever has locked them."""
-        self.devices = {device.id: device for device in devices}
-        self._queue, self._log, self._layer, self._locks = queue, log, layer, locks
+        self.devices = {device.id: device for device in executor.devices}
+        self._executor, self._queue, self._log = executor, queue, log
         self._closed: dict[str, tuple[str, str]] = {}
         self._auto: dict[str, AutoSlots] = {}
         measure = timeouts.measure, timeouts.measure_steps
-        for device in devices:
+        for device in self.devices.values():
             slots_for = None
             if device.auto:
                 auto = AutoSlots(device.slots, device.kind == "cuda", *measure)
@@ -44,7 +35,7 @@ class DevicePool:
 
     def usage(self, name: str) -> Usage:
         """Return how busy the device is."""
-        return self._layer.usage(self.devices[name])
+        return self._executor.usage(self.devices[name])
 
     def state(self, name: str) -> tuple[str, str]:
         """Return ("open" | "drained" | "leased", on whose behalf or by whom)."""
@@ -57,17 +48,16 @@ class DevicePool:
 
     # whose they are
 
-    def lock_all(self) -> None:
-        """Lock what is free among the devices that are neither locked nor drained."""
+    def lease_all(self) -> None:
+        """Take what is free among the devices that this scheduler neither has nor has drained."""
         for device in self.devices.values():
             if self.state(device.id)[0] != "drained":
-                self._lock(device)
-        if self._locks is not None:
-            self._locks.refresh()  # systemd removes files of /tmp after 10 days by default
+                self._lease(device)
+        self._executor.refresh_leases()
 
-    def _lock(self, device: Device) -> None:
+    def _lease(self, device: Device) -> None:
         try:
-            holder = self._locks.acquire(device) if self._locks is not None else None
+            holder = self._executor.lease(device)
         except StoreError as error:
             holder = str(error)
         if holder is None:
@@ -100,7 +90,7 @@ class DevicePool:
         device = self._known(name)
         self._closed.pop(name, None)
         self._log.append(Undrained(device=name))
-        self._lock(device)
+        self._lease(device)
         return self.state(name)
 
     def _known(self, name: str) -> Device:
@@ -109,14 +99,8 @@ class DevicePool:
         return self.devices[name]
 
     def release(self, name: str) -> None:
-        """Unlock a device that has no workers any more."""
-        if self._locks is not None:
-            self._locks.release(self.devices[name])
-
-    def close(self) -> None:
-        """Unlock all devices."""
-        if self._locks is not None:
-            self._locks.release_all()
+        """Leave a device that has no workers any more to others."""
+        self._executor.release(self.devices[name])
 
     # how many stages share them
 
@@ -125,7 +109,7 @@ class DevicePool:
         auto = self._auto.get(device.id)
         if auto is None or (auto.started and device.id not in self._closed):
             return
-        usage = self._layer.usage(device)
+        usage = self._executor.usage(device)
         if self._queue.devices[device.id].running:
             return  # what is in use is not that of others
         total = usage.memory_total or device.memory

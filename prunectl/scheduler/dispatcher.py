@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from prunectl.errors import DiskError, StoreError
 from prunectl.scheduler.device_pool import DevicePool
 from prunectl.scheduler.eta import Pace
-from prunectl.scheduler.executors.local import WorkerPool
-from prunectl.scheduler.executors.worker_process import WorkerProcess
+from prunectl.scheduler.executors.base import Clock
 from prunectl.scheduler.failures import Failures, reported_failure, worker_loss, write_failure
 from prunectl.scheduler.items import Item
 from prunectl.scheduler.log import SchedulerLog
@@ -18,6 +15,7 @@ from prunectl.scheduler.outcome import Failure
 from prunectl.scheduler.plans import Plans
 from prunectl.scheduler.queue import Queue
 from prunectl.scheduler.timeouts import Timeouts
+from prunectl.scheduler.workers import Worker, Workers
 from prunectl.spec.key import Spec, spec_key
 from prunectl.spec.state import State
 from prunectl.store import files
@@ -27,6 +25,7 @@ from prunectl.store.paths import StagePaths, StorePaths
 from prunectl.store.records import messages
 from prunectl.store.records import scheduler_log as logged
 from prunectl.store.records.base import read_record
+from prunectl.store.records.journal import last_attempt
 from prunectl.store.records.messages import AnyMessage, Progress
 from prunectl.store.records.result import Result
 
@@ -35,7 +34,7 @@ from prunectl.store.records.result import Result
 class RunningStage:
     """A stage that a worker has."""
 
-    worker: WorkerProcess
+    worker: Worker
     attempt: int
     since: float
     """Unix seconds."""
@@ -47,10 +46,10 @@ class RunningStage:
     log_size: int = 0
     """Bytes of its event log that the database was told of."""
 
-    def beat(self, progress: Progress) -> None:
-        """Take over what the worker reports."""
+    def beat(self, progress: Progress, now: float) -> None:
+        """Take over what the worker reports, at the monotonic time `now`."""
         steps = progress.steps or self.pace.steps
-        self.pace.beat(time.monotonic(), progress.step or 0, steps)
+        self.pace.beat(now, progress.step or 0, steps)
         self.loss, self.score = progress.loss, progress.score
 
 
@@ -61,11 +60,10 @@ class Dispatcher:
     paths: StorePaths
     queue: Queue
     devices: DevicePool
-    workers: WorkerPool
+    workers: Workers
     log: SchedulerLog
     timeouts: Timeouts
-    clock: Callable[[], float]
-    """Unix seconds."""
+    clock: Clock
     running: dict[str, RunningStage] = field(default_factory=dict)
     stopping: bool = False
     """Stages that leave their workers now are interrupted, and nothing is started any more."""
@@ -76,7 +74,7 @@ class Dispatcher:
     _interrupted: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.plans = Plans(self.paths, self.queue, self.log)
+        self.plans = Plans(self.paths, self.queue, self.log, self.clock)
         self.failures = Failures(self.plans, self.queue, self.log, self.timeouts.same_failures)
 
     def add_plan(self, digest: str) -> str:
@@ -104,30 +102,36 @@ class Dispatcher:
 
     def _start(self, item: Item) -> None:
         key, device = item.key, self.devices.devices[item.device or ""]
-        node = self.plans.graph.nodes[key]
+        node, stage = self.plans.graph.nodes[key], self.paths.stage(key)
+        # What an earlier attempt still says or writes must be known from what this one does.
+        attempt = 1 + max(self.log.history.attempts.get(key, 0), last_attempt(stage.events))
         try:
             # Before the worker is told the key: it reads there what to train.
-            _write_spec(self.paths.stage(key), node.spec)
+            _write_spec(stage, node.spec)
             fresh = self.devices.needs_fresh_worker(device.id, node.workload)
-            keep = self.plans.graph.keep(key)
-            worker = self.workers.assign(device, key, keep, node.flags, node.workload, fresh=fresh)
+            worker = self.workers.find(device, node.flags, node.workload, fresh=fresh)
+            record = logged.Dispatched(
+                key=key, device=device.id, worker=worker.number, attempt=attempt
+            )
+            # On the disk before the worker is told: the number is never given out again.
+            self.log.append(record, durable=True)
         except (OSError, StoreError) as error:
             if isinstance(error, DiskError) or getattr(error, "errno", None) in DISK_ERRNOS:
                 self._cannot_write(key, str(error))
                 return
-            self.failures.failed(Failure(key, "exception", f"could not be started: {error}"))
+            why = f"could not be started: {error}"
+            self.failures.failed(Failure(key, "exception", why, attempt))
             return
+        command = messages.RunStage(key, tuple(self.plans.graph.keep(key)), attempt)
+        worker.run(command, node.flags, node.workload, self.clock.monotonic())
         pace = Pace(node.stage.steps)
-        self.running[key] = RunningStage(worker, item.attempt, self.clock(), pace)
-        self.log.append(
-            logged.Dispatched(key=key, device=device.id, worker=worker.number, attempt=item.attempt)
-        )
+        self.running[key] = RunningStage(worker, attempt, self.clock.time(), pace)
 
     def recall(self) -> None:
         """Ask workers to leave stages that nobody wants, or whose device is drained."""
         drained = self.devices.drained
         unwanted = set(self.queue.to_recall())
-        now = time.monotonic()
+        now = self.clock.monotonic()
         for key, stage in self.running.items():
             if stage.recall_deadline is not None:
                 if now > stage.recall_deadline:
@@ -141,8 +145,8 @@ class Dispatcher:
 
     # from the workers
 
-    def handle(self, worker: WorkerProcess, message: AnyMessage) -> None:
-        """Take in a message of a worker."""
+    def handle(self, worker: Worker, message: AnyMessage) -> None:
+        """Take in a message of a worker; what it says of other attempts than those that run is dropped."""
         match message:
             case messages.WorkerEnded():
                 self._ended(worker, message)
@@ -153,25 +157,38 @@ class Dispatcher:
                     )
                 )
             case messages.Beat():
-                for name, progress in message.running.items():
-                    if name in self.running:
-                        self.running[name].beat(progress)
-                self.devices.learn(worker.device.id, time.monotonic(), message)
+                self._beat(worker, message)
             case messages.StageStarted():
                 pass
-            case _ if message.key in worker.running:
+            case _ if self._runs(worker, message.key, message.attempt):
                 self._handle_end(worker, message)
+
+    def _runs(self, worker: Worker, key: str, attempt: int) -> bool:
+        """Return whether the worker has that attempt at the stage."""
+        stage = self.running.get(key)
+        return stage is not None and stage.worker is worker and stage.attempt == attempt
+
+    def _beat(self, worker: Worker, message: messages.Beat) -> None:
+        now = self.clock.monotonic()
+        message.running = {
+            key: progress
+            for key, progress in message.running.items()
+            if self._runs(worker, key, progress.attempt)
+        }
+        for key, progress in message.running.items():
+            self.running[key].beat(progress, now)
+        self.devices.learn(worker.device.id, now, message)
 
     def _handle_end(
         self,
-        worker: WorkerProcess,
+        worker: Worker,
         message: messages.StageDone | messages.StageInterrupted | messages.StageFailed,
     ) -> None:
         key = message.key
         match message:
             case messages.StageDone():
                 self._release(worker, key)
-                self._done(key)
+                self._done(key, message.attempt)
             case messages.StageInterrupted():
                 self._release(worker, key)
                 self.interrupt(key, message.step)
@@ -189,7 +206,7 @@ class Dispatcher:
                 self._release(worker, key)
                 self.failures.failed(failure, sharing)
 
-    def _release(self, worker: WorkerProcess, key: str) -> None:
+    def _release(self, worker: Worker, key: str) -> None:
         worker.running.remove(key)
         if worker.retiring and not worker.running and not self.stopping:
             worker.dismiss()
@@ -199,9 +216,10 @@ class Dispatcher:
         self.running.pop(key, None)
         self.log.ingestion.changed([key])
 
-    def _done(self, key: str) -> None:
+    def _done(self, key: str, attempt: int) -> None:
         if not self.plans.graph.is_done(key):
-            self.failures.failed(Failure(key, "lost", "said to be done, but has no result"))
+            why = "said to be done, but has no result"
+            self.failures.failed(Failure(key, "lost", why, attempt))
             return
         result = Result()
         try:
@@ -238,7 +256,7 @@ class Dispatcher:
         self.stopping = True
         self.interrupt(key)
 
-    def _ended(self, worker: WorkerProcess, message: messages.WorkerEnded) -> None:
+    def _ended(self, worker: Worker, message: messages.WorkerEnded) -> None:
         """A worker is gone, with the stages it had."""
         self.log.append(
             logged.WorkerEnded(
@@ -250,14 +268,15 @@ class Dispatcher:
         )
         sharing = len(worker.running)
         for key in list(worker.running):
+            attempt = self.running[key].attempt
             self._release(worker, key)
             if self.stopping or worker.cause == "recalled":
                 self.interrupt(key)
                 continue
             usage = self.devices.usage(worker.device.id)
-            failure = worker_loss(worker, key, message, usage, self.timeouts)
+            failure = worker_loss(worker, key, attempt, message, usage, self.timeouts)
             try:
-                write_failure(self.paths.stage(key), failure, self.clock)
+                write_failure(self.paths.stage(key), failure, self.clock.time)
             except StoreError as error:
                 self.log.report(error)
             self.failures.failed(failure, sharing)

@@ -6,7 +6,6 @@ too: where a finished dense stage does not have it, a replay stage (`spec.replay
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
@@ -134,11 +133,11 @@ class StageGraph:
             self._done.add(key)
         return done
 
-    def reopen(self, key: str) -> bool:
+    def reopen(self, key: str, now: float) -> bool:
         """Take back that a stage is done where its end, its mask or a replay's checkpoint is gone.
 
-        Its result is set aside, not removed: the stage is computed again from its description. Returns whether
-        something was gone.
+        Its result is set aside at Unix time `now`, not removed: the stage is computed again from its description.
+        Returns whether something was gone.
         """
         stage, node = self.paths.stage(key), self.nodes.get(key)
         if node is None or not files.disk.exists(stage.result):
@@ -148,7 +147,7 @@ class StageGraph:
             needed.append(stage.mask)
         if all(map(files.disk.exists, needed)):
             return False
-        aside = f"{stage.result.name}.corrupt-{time.time_ns()}"
+        aside = f"{stage.result.name}.corrupt-{int(now * 1e9)}"
         files.disk.rename(stage.result, stage.result.with_name(aside))
         self._done.discard(key)
         return True

@@ -15,6 +15,8 @@ class Failure:
     reason: str
     """One of `store.records.events.REASONS`."""
     message: str
+    attempt: int = 0
+    """Number of the attempt at the stage that ended so."""
     traceback: str = ""
     log: str = ""
     """The last lines of its worker's log, before the traceback."""

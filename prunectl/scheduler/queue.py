@@ -178,8 +178,8 @@ class Queue(QueueState):
             # Halved each time: of 8 stages, one that needs the whole device has it at the fourth try.
             item.slot_limit = max(1, sharing // 2)
         else:
-            item.attempts += 1
-        if reason in FINAL_REASONS or item.attempts > self.retries:
+            item.failures += 1
+        if reason in FINAL_REASONS or item.failures > self.retries:
             item.state = State.FAILED
             self._block(item)
             return False

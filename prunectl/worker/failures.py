@@ -51,8 +51,14 @@ def failed_record(error: Exception, step: int) -> Failed:
     )
 
 
-def failed_message(key: str, record: Failed) -> StageFailed:
+def failed_message(key: str, attempt: int, record: Failed) -> StageFailed:
     """Return what the scheduler is told of it."""
     return StageFailed(
-        key, record.reason, record.message, record.traceback, record.step, record.missing
+        key=key,
+        attempt=attempt,
+        reason=record.reason,
+        message=record.message,
+        traceback=record.traceback,
+        step=record.step,
+        missing=record.missing,
     )

@@ -41,6 +41,7 @@ POLL_SECONDS = 0.0002
 @dataclass
 class _Slot:
     key: str
+    attempt: int
     control: StageControl
     steps: Iterator[bool]
 
@@ -108,12 +109,15 @@ class Worker:
                         return
 
     def _start(self, command: RunStage) -> None:
-        key = command.key
+        key, attempt = command.key, command.attempt
         if not self.slots:
             restart_peak(self.trainers.device)
         control = StageControl(frozenset(command.keep), self.checkpoint_every)
-        self.slots[key] = _Slot(key, control, run(key, self.paths, self.trainers, control))
-        self.send(StageStarted(key))
+        control.progress.attempt = attempt
+        control.attempt = attempt or None
+        steps = run(key, self.paths, self.trainers, control)
+        self.slots[key] = _Slot(key, attempt, control, steps)
+        self.send(StageStarted(key, attempt))
 
     def _interrupt(self, slot: _Slot) -> None:
         slot.control.stop_by = time.monotonic() + GRACE_SECONDS
@@ -126,14 +130,15 @@ class Worker:
         try:
             return next(slot.steps)
         except StopIteration:
-            ended: AnyMessage = StageDone(slot.key)
+            ended: AnyMessage = StageDone(slot.key, slot.attempt)
             if slot.control.outcome == "interrupted":
-                ended = StageInterrupted(slot.key, slot.control.progress.step or 0)
+                step = slot.control.progress.step or 0
+                ended = StageInterrupted(slot.key, slot.attempt, step)
         except Exception as error:
             failure = failed_record(error, slot.control.progress.step or 0)
             with contextlib.suppress(OSError):  # the log may lie on a disk that is full
                 sys.stderr.write(f"stage {slot.key}\n{failure.traceback}")
-            ended = failed_message(slot.key, failure)
+            ended = failed_message(slot.key, slot.attempt, failure)
         del self.slots[slot.key]
         self.send(ended)
         return True

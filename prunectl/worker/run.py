@@ -62,6 +62,8 @@ class StageControl:
     """Steps between yields; epochs yield, too."""
     stop_by: float | None = None
     """Monotonic time by which to have stopped; the end of the epoch is soon enough. None to go on."""
+    attempt: int | None = None
+    """The attempt's number; None for the next after those in the stage's log."""
     outcome: str = "running"
     """``running``, then ``done`` or ``interrupted``."""
     progress: Progress = field(default_factory=Progress)
@@ -85,7 +87,7 @@ def run(
     with Lock(folder.lock):
         for path in leftovers(folder.folder):
             path.unlink(missing_ok=True)
-        journal = Journal(folder.events)
+        journal = Journal(folder.events, attempt=control.attempt)
         trainer = None
         try:
             trainer = trainers.borrow(spec)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,3 +101,19 @@ def test_each_kind_is_seen(line: str) -> None:
 
 def test_what_goes_through_the_disk_is_not() -> None:
     assert not list(operations("files.disk.exists(path); disk.glob(folder, '*'); os.getpid()"))
+
+
+EXEMPT = ("executors/", "devices/", "ingestion.py", "signals.py")
+"""What is a clock, or belongs to this host; ingestion runs in a thread of real time."""
+
+
+def test_the_scheduler_has_no_time_but_its_executors() -> None:
+    """A simulated executor is a whole world: nothing above it asks the system what time it is."""
+    room = PACKAGE / "scheduler"
+    found = []
+    for path in sorted(room.rglob("*.py")):
+        name = path.relative_to(room).as_posix()
+        if not name.startswith(EXEMPT):
+            found += [f"{name} {call}" for call in re.findall(r"\btime\.(\w+)\(", path.read_text())]
+    # They format a time that they are given.
+    assert found == ["scheduler.py strftime", "scheduler.py localtime"]

@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from prunectl.errors import StoreError
 from prunectl.store import files
 from prunectl.store.files import cannot_write
 from prunectl.store.records.base import NOT_DECODED, Attempt, LogRecord, Number, decode_by, encode
@@ -99,16 +100,34 @@ def _salvage(line: bytes, error: Exception) -> Unknown | str:
     return str(error)
 
 
+def last_attempt(path: Path) -> int:
+    """Return the number of the last attempt that wrote to the log; 0 where none has, or it cannot be read."""
+    try:
+        headers = read(path, _HEADERS).records
+    except OSError:
+        return 0
+    return max((header.attempt for header in headers), default=0)
+
+
 class Journal:
     """The writer of one log. Only the process that holds the stage's lock may have one."""
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
-        """Open for appending; a torn last line is ended first. Raises StoreError where it cannot be written."""
+    def __init__(
+        self, path: Path, clock: Callable[[], float] = time.time, attempt: int | None = None
+    ) -> None:
+        """Open for appending; a torn last line is ended first.
+
+        `attempt` is by default one more than the last that wrote to the log. Raises StoreError where it cannot be
+        written, or where a later attempt than this one has.
+        """
         self.path = path
         self._clock = clock
         headers = read(path, _HEADERS).records
         self.seq = headers[-1].seq + 1 if headers else 0
-        self.attempt = max((header.attempt for header in headers), default=0) + 1
+        last = max((header.attempt for header in headers), default=0)
+        self.attempt = last + 1 if attempt is None else attempt
+        if self.attempt < last:
+            raise StoreError(f"{path} is attempt {last}'s by now, not attempt {attempt}'s")
         try:
             files.disk.make_folder(path.parent)
             self._file = files.disk.append(path)
