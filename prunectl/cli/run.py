@@ -267,6 +267,8 @@ def _report(paths: StorePaths, expansions: Sequence[Expansion], outcome: Outcome
         _report_failure(paths, outcome.failure)
     for reason in outcome.stopped.values():
         narrate(reason)
+    for device, why in outcome.given_up.items():
+        narrate(f"{device} was given up {why}")
     command = shlex.join(["prunectl", *sys.argv[1:]])
     if outcome.broken is not None:
         narrate(f"error: {outcome.broken}")
@@ -276,6 +278,8 @@ def _report(paths: StorePaths, expansions: Sequence[Expansion], outcome: Outcome
         narrate(f"stopped; the same command goes on: {command}")
         raise typer.Exit(ExitCode.INTERRUPTED)
     if not outcome.ok:
+        if outcome.given_up:
+            narrate(f"nothing is lost; once the device works, the same command goes on: {command}")
         raise typer.Exit(ExitCode.TRIAL_FAILED)
 
 

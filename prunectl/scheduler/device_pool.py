@@ -7,9 +7,11 @@ from prunectl.scheduler.devices.base import Device, Usage
 from prunectl.scheduler.executors.base import Executor
 from prunectl.scheduler.items import Workload
 from prunectl.scheduler.log import SchedulerLog
+from prunectl.scheduler.losses import MOST_FRESH, Losses, Place
 from prunectl.scheduler.queue import Queue
 from prunectl.scheduler.slots import AutoSlots, SlotChange, recorded_changes
 from prunectl.scheduler.timeouts import Timeouts
+from prunectl.scheduler.workers import Worker
 from prunectl.store.records.messages import Beat
 from prunectl.store.records.scheduler_log import Drained, Leased, Undrained
 
@@ -22,6 +24,9 @@ class DevicePool:
     ) -> None:
         self.devices = {device.id: device for device in executor.devices}
         self._executor, self._queue, self._log = executor, queue, log
+        self.losses = Losses(timeouts.retries)
+        self.given_up: dict[str, str] = {}
+        """Devices on which fresh workers kept being lost, and why, in words that follow "given up"."""
         self._closed: dict[str, tuple[str, str]] = {}
         self._auto: dict[str, AutoSlots] = {}
         measure = timeouts.measure, timeouts.measure_steps
@@ -77,9 +82,12 @@ class DevicePool:
             UnknownName: for a device that the run does not have.
         """
         self._known(name)
+        self._drain(name, "on request")
+
+    def _drain(self, name: str, reason: str) -> None:
         self._queue.open_device(name, False)
-        self._closed[name] = "drained", "on request"
-        self._log.append(Drained(device=name, reason="on request"))
+        self._closed[name] = "drained", reason
+        self._log.append(Drained(device=name, reason=reason))
 
     def undrain(self, name: str) -> tuple[str, str]:
         """Use the device again, if it is free. Returns its state.
@@ -89,6 +97,8 @@ class DevicePool:
         """
         device = self._known(name)
         self._closed.pop(name, None)
+        self.given_up.pop(name, None)
+        self.losses.forget(name)
         self._log.append(Undrained(device=name))
         self._lease(device)
         return self.state(name)
@@ -101,6 +111,26 @@ class DevicePool:
     def release(self, name: str) -> None:
         """Leave a device that has no workers any more to others."""
         self._executor.release(self.devices[name])
+
+    # whether they work
+
+    def lost(self, worker: Worker, stage: str | None, why: str) -> Place:
+        """Learn that a worker was lost, `why` in words. Returns what is to blame; a device that is, is drained.
+
+        `stage` is the one that the worker lost its device in; None where that is not known.
+        """
+        name = worker.device.id
+        place = self.losses.lost(name, stage, fresh=not worker.proven)
+        if place == "device" and name not in self.given_up:
+            many = f"{MOST_FRESH} workers in a row were lost before a stage of theirs was done"
+            self.given_up[name] = f"after {many}: {why}"
+            self._drain(name, self.given_up[name])
+        return place
+
+    @property
+    def none_left(self) -> bool:
+        """Return whether all devices are given up."""
+        return self.given_up.keys() == self.devices.keys()
 
     # how many stages share them
 

@@ -1,4 +1,4 @@
-"""Giving stages to workers and hearing what becomes of them: started, recalled, done, interrupted, failed."""
+"""Giving stages to workers, and taking them back; what workers say of them is heard in `reports`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from prunectl.errors import DiskError, StoreError
 from prunectl.scheduler.device_pool import DevicePool
 from prunectl.scheduler.eta import Pace
 from prunectl.scheduler.executors.base import Clock
-from prunectl.scheduler.failures import Failures, reported_failure, worker_loss, write_failure
+from prunectl.scheduler.failures import Failures
 from prunectl.scheduler.items import Item
 from prunectl.scheduler.log import SchedulerLog
 from prunectl.scheduler.outcome import Failure
@@ -26,8 +26,7 @@ from prunectl.store.records import messages
 from prunectl.store.records import scheduler_log as logged
 from prunectl.store.records.base import read_record
 from prunectl.store.records.journal import last_attempt
-from prunectl.store.records.messages import AnyMessage, Progress
-from prunectl.store.records.result import Result
+from prunectl.store.records.messages import Progress
 
 
 @dataclass
@@ -55,7 +54,7 @@ class RunningStage:
 
 @dataclass(eq=False)
 class Dispatcher:
-    """Gives the stages that the queue chooses to workers, and hears what becomes of them."""
+    """Gives the stages that the queue chooses to workers, and takes them back."""
 
     paths: StorePaths
     queue: Queue
@@ -67,11 +66,11 @@ class Dispatcher:
     running: dict[str, RunningStage] = field(default_factory=dict)
     stopping: bool = False
     """Stages that leave their workers now are interrupted, and nothing is started any more."""
-    ran: int = 0
-    """Stages done in this run."""
     broken: str | None = None
     """Why the store cannot be written: nothing can go on."""
     _interrupted: set[str] = field(default_factory=set)
+    _fences: dict[str, float] = field(default_factory=dict)
+    """Monotonic time until which an attempt at a stage may still run, though its worker counts as gone."""
 
     def __post_init__(self) -> None:
         self.plans = Plans(self.paths, self.queue, self.log, self.clock)
@@ -95,10 +94,15 @@ class Dispatcher:
             if self.plans.graph.is_done(item.key):
                 self.plans.insert_replays(item.key)
                 self.queue.finish(item.key)
-            elif is_held(self.paths.stage(item.key).lock):
-                self.queue.postpone(item.key)  # a worker of an earlier scheduler is still dying
+            elif self._may_still_run(item.key):
+                self.queue.postpone(item.key)
             else:
                 self._start(item)
+
+    def _may_still_run(self, key: str) -> bool:
+        """Return whether an earlier attempt may not be over: its worker is still dying, or nobody saw how it ended."""
+        fenced = self._fences.get(key, 0.0) > self.clock.monotonic()
+        return fenced or is_held(self.paths.stage(key).lock)
 
     def _start(self, item: Item) -> None:
         key, device = item.key, self.devices.devices[item.device or ""]
@@ -117,7 +121,7 @@ class Dispatcher:
             self.log.append(record, durable=True)
         except (OSError, StoreError) as error:
             if isinstance(error, DiskError) or getattr(error, "errno", None) in DISK_ERRNOS:
-                self._cannot_write(key, str(error))
+                self.cannot_write(key, str(error))
                 return
             why = f"could not be started: {error}"
             self.failures.failed(Failure(key, "exception", why, attempt))
@@ -143,143 +147,30 @@ class Dispatcher:
             if not self.workers.retire_device(name):
                 self.devices.release(name)
 
-    # from the workers
+    # off the workers
 
-    def handle(self, worker: Worker, message: AnyMessage) -> None:
-        """Take in a message of a worker; what it says of other attempts than those that run is dropped."""
-        match message:
-            case messages.WorkerEnded():
-                self._ended(worker, message)
-            case messages.Ready():
-                self.log.append(
-                    logged.WorkerStarted(
-                        worker=worker.number, device=worker.device.id, pid=worker.pid
-                    )
-                )
-            case messages.Beat():
-                self._beat(worker, message)
-            case messages.StageStarted():
-                pass
-            case _ if self._runs(worker, message.key, message.attempt):
-                self._handle_end(worker, message)
-
-    def _runs(self, worker: Worker, key: str, attempt: int) -> bool:
-        """Return whether the worker has that attempt at the stage."""
-        stage = self.running.get(key)
-        return stage is not None and stage.worker is worker and stage.attempt == attempt
-
-    def _beat(self, worker: Worker, message: messages.Beat) -> None:
-        now = self.clock.monotonic()
-        message.running = {
-            key: progress
-            for key, progress in message.running.items()
-            if self._runs(worker, key, progress.attempt)
-        }
-        for key, progress in message.running.items():
-            self.running[key].beat(progress, now)
-        self.devices.learn(worker.device.id, now, message)
-
-    def _handle_end(
-        self,
-        worker: Worker,
-        message: messages.StageDone | messages.StageInterrupted | messages.StageFailed,
-    ) -> None:
-        key = message.key
-        match message:
-            case messages.StageDone():
-                self._release(worker, key)
-                self._done(key, message.attempt)
-            case messages.StageInterrupted():
-                self._release(worker, key)
-                self.interrupt(key, message.step)
-            case messages.StageFailed(reason="disk"):
-                self._release(worker, key)
-                self._cannot_write(key, message.message)
-            case messages.StageFailed():
-                device = worker.device.id
-                sharing = len(self.queue.devices[device].running)
-                if message.reason == "oom":
-                    workload = self.plans.graph.nodes[key].workload
-                    self.devices.out_of_memory(device, workload)
-                    worker.retire()  # what is left of its memory is fragmented
-                failure = reported_failure(worker, message, self.devices.usage(device))
-                self._release(worker, key)
-                self.failures.failed(failure, sharing)
-
-    def _release(self, worker: Worker, key: str) -> None:
-        worker.running.remove(key)
-        if worker.retiring and not worker.running and not self.stopping:
-            worker.dismiss()
-        self._forget(key)
-
-    def _forget(self, key: str) -> None:
+    def forget(self, key: str) -> None:
+        """No worker has the stage any more."""
         self.running.pop(key, None)
         self.log.ingestion.changed([key])
 
-    def _done(self, key: str, attempt: int) -> None:
-        if not self.plans.graph.is_done(key):
-            why = "said to be done, but has no result"
-            self.failures.failed(Failure(key, "lost", why, attempt))
-            return
-        result = Result()
-        try:
-            result = read_record(self.paths.stage(key).result, Result)
-        except (OSError, StoreError) as error:
-            self.log.report(error)
-        self.plans.learn(key, result.seconds, result.steps)
-        self.ran += 1
-        self.failures.succeeded(key)
-        self.log.append(
-            logged.StageDone(
-                key=key,
-                seconds=result.seconds,
-                score=result.score,
-                metric=self.plans.graph.nodes[key].score,
-                flag=result.flag,
-            )
-        )
-        # Before its children may start: some may need a checkpoint that it did not keep.
-        self.plans.insert_replays(key)
-        self.queue.finish(key)
+    def fence(self, key: str) -> None:
+        """Do not give the stage out before its worker, which may still run, must have ended itself."""
+        self._fences[key] = self.clock.monotonic() + self.timeouts.lease
 
-    def interrupt(self, key: str, step: int | None = None) -> None:
-        """The stage left its worker before its end, and goes on later."""
-        self._forget(key)
+    def interrupt(self, key: str, step: int | None = None, *, later: bool = False) -> None:
+        """The stage left its worker before its end, and goes on when it is its turn; `later` after some others."""
+        self.forget(key)
         self.log.append(logged.StageInterrupted(key=key, step=step))
         if self.stopping:
             self._interrupted.add(key)
-        self.queue.interrupted(key)
+        self.queue.interrupted(key, later=later)
 
-    def _cannot_write(self, key: str, why: str) -> None:
+    def cannot_write(self, key: str, why: str) -> None:
         """End the run, to go on when there is room: no fault of the stage, and the next one would fail too."""
         self.broken = self.broken or why
         self.stopping = True
         self.interrupt(key)
-
-    def _ended(self, worker: Worker, message: messages.WorkerEnded) -> None:
-        """A worker is gone, with the stages it had."""
-        self.log.append(
-            logged.WorkerEnded(
-                worker=worker.number,
-                device=worker.device.id,
-                pid=worker.pid,
-                reason=worker.cause or message.how,
-            )
-        )
-        sharing = len(worker.running)
-        for key in list(worker.running):
-            attempt = self.running[key].attempt
-            self._release(worker, key)
-            if self.stopping or worker.cause == "recalled":
-                self.interrupt(key)
-                continue
-            usage = self.devices.usage(worker.device.id)
-            failure = worker_loss(worker, key, attempt, message, usage, self.timeouts)
-            try:
-                write_failure(self.paths.stage(key), failure, self.clock.time)
-            except StoreError as error:
-                self.log.report(error)
-            self.failures.failed(failure, sharing)
 
     # every second
 

@@ -59,10 +59,10 @@ class Failures:
         for digest in self._plans.studies_of(trials):
             self._signatures.pop(digest, None)
 
-    def failed(self, failure: Failure, sharing: int = 1) -> None:
-        """A stage failed while `sharing` stages were on its device, itself included."""
+    def failed(self, failure: Failure, sharing: int = 1, *, final: bool = False) -> None:
+        """A stage failed while `sharing` stages were on its device, itself included; `final` is not tried again."""
         key = failure.key
-        again = self._queue.fail(key, failure.reason, failure.message, sharing)
+        again = self._queue.fail(key, failure.reason, failure.message, sharing, final=final)
         self._log.append(
             StageFailed(
                 key=key,

@@ -44,6 +44,8 @@ class Outcome:
     """Ended by a signal or a request to stop."""
     broken: str | None = None
     """Why the store could not be written any more, which ended the run; nothing recorded is lost."""
+    given_up: dict[str, str] = field(default_factory=dict)
+    """Devices on which fresh workers kept being lost, and why, in words that follow "given up"."""
 
     @property
     def ok(self) -> bool:

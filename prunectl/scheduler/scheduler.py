@@ -22,6 +22,7 @@ from prunectl.scheduler.ingestion import Ingest
 from prunectl.scheduler.log import SchedulerLog
 from prunectl.scheduler.outcome import Outcome
 from prunectl.scheduler.queue import Queue
+from prunectl.scheduler.reports import Reports
 from prunectl.scheduler.requests import RequestHandler
 from prunectl.scheduler.signals import Signals
 from prunectl.scheduler.timeouts import Timeouts, Timer
@@ -106,6 +107,7 @@ class Scheduler:
         self.dispatcher = Dispatcher(
             self.paths, self.queue, self.pool, self.workers, self.log, timeouts, clock
         )
+        self.reports = Reports(self.dispatcher)
         self.requests = RequestHandler(self.dispatcher, self.stop)
         self.heartbeat = Heartbeat(identity, self.dispatcher, clock, timeouts.forecast)
         self._look, self._beating = Timer(timeouts.poll), Timer(timeouts.beat)
@@ -168,7 +170,7 @@ class Scheduler:
         while True:
             heard = self.workers.wait(max(0.0, until - self.clock.monotonic()))
             for worker, message in heard:
-                self.dispatcher.handle(worker, message)
+                self.reports.handle(worker, message)
             beats = all(isinstance(message, Beat) for _, message in heard)
             if not heard or not beats or self.clock.monotonic() >= until:
                 return
@@ -178,6 +180,8 @@ class Scheduler:
             if self.clock.monotonic() > self._deadline:
                 self.workers.kill("stopped")
             return not self.workers
+        if self.pool.none_left:
+            return not self.dispatcher.running
         if not self.queue.exhausted or self.requests.waits_for_release:
             return False
         return not self.requests.carry_out()  # what came in the last moment is not lost
@@ -196,6 +200,7 @@ class Scheduler:
 
     def _end(self) -> None:
         reason = "stopped" if self.stopping else "finished" if self._finished else "error"
+        reason = "devices" if self._finished and self.pool.none_left else reason
         reason = "disk" if self.dispatcher.broken else reason
         self.dispatcher.stopping = True
         for key in list(self.dispatcher.running):
@@ -212,11 +217,12 @@ class Scheduler:
         return Outcome(
             trials=self.queue.trial_counts(),
             stages=self.dispatcher.stage_counts(),
-            ran=self.dispatcher.ran,
+            ran=self.reports.ran,
             failure=self.dispatcher.failures.first,
             stopped=self.dispatcher.failures.stopped,
             interrupted=self.stopping is not None and self.dispatcher.broken is None,
             broken=self.dispatcher.broken,
+            given_up=dict(self.pool.given_up),
         )
 
     def _beat(self, ended: bool = False) -> None:

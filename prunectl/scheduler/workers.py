@@ -44,6 +44,10 @@ class Worker:
     ready: bool = False
     retiring: bool = False
     """Takes no more stages and ends when it has none."""
+    proven: bool = False
+    """A stage of it was done."""
+    lost: bool = False
+    """It has lost its device, and is being ended for that."""
     cause: str | None = None
     """Why the scheduler ended it."""
     _unsent: list[AnyCommand] = field(default_factory=list)
@@ -110,7 +114,8 @@ class Worker:
         self.process.end_input()
 
     def kill(self, cause: str) -> None:
-        """Kill it."""
+        """Kill it; it gets no more stages while it dies."""
+        self.retiring = True
         self.cause = self.cause or cause
         self.process.kill()
 

@@ -59,6 +59,8 @@ class Worker:
         self.commands: queue.Queue[AnyCommand] = queue.Queue()
         self.slots: dict[str, _Slot] = {}
         self.stopping = False
+        self.lost = False
+        """The device cannot be used any more."""
         self.turns = 0
         self._sending = threading.Lock()
 
@@ -84,7 +86,9 @@ class Worker:
         threading.Thread(target=self.send_heartbeats, daemon=True).start()
         while self.slots or not self.stopping:
             self._carry_out_commands()
-            worked = [self._advance(slot) for slot in list(self.slots.values())]
+            worked = [self._advance(slot) for slot in list(self.slots.values()) if not self.lost]
+            if self.lost:
+                os._exit(1)  # an orderly end would use the device, and might hang
             self.turns += sum(worked)
             if self.slots and not any(worked):
                 time.sleep(POLL_SECONDS)
@@ -135,10 +139,12 @@ class Worker:
                 step = slot.control.progress.step or 0
                 ended = StageInterrupted(slot.key, slot.attempt, step)
         except Exception as error:
-            failure = failed_record(error, slot.control.progress.step or 0)
+            step = slot.control.progress.step or 0
+            failure = slot.control.failed or failed_record(error, self.trainers.device, step)
             with contextlib.suppress(OSError):  # the log may lie on a disk that is full
                 sys.stderr.write(f"stage {slot.key}\n{failure.traceback}")
             ended = failed_message(slot.key, slot.attempt, failure)
+            self.lost = failure.reason == "device"
         del self.slots[slot.key]
         self.send(ended)
         return True

@@ -29,6 +29,7 @@ from prunectl.store.records.base import LogRecord, Metrics, write_record
 from prunectl.store.records.events import (
     Checkpoint,
     Epoch,
+    Failed,
     Interrupted,
     Note,
     Start,
@@ -66,6 +67,8 @@ class StageControl:
     """The attempt's number; None for the next after those in the stage's log."""
     outcome: str = "running"
     """``running``, then ``done`` or ``interrupted``."""
+    failed: Failed | None = None
+    """The record of the error that ended it."""
     progress: Progress = field(default_factory=Progress)
 
 
@@ -99,7 +102,8 @@ def run(
                 # A device that is broken for good must not hide why the stage failed.
                 with contextlib.suppress(Exception):
                     trainers.discard(trainer)
-            failed = failed_record(error, control.progress.step or 0)
+            failed = failed_record(error, trainers.device, control.progress.step or 0)
+            control.failed = failed
             with contextlib.suppress(StoreError):  # on a full disk there is no room for it, either
                 journal.append(failed, durable=True)
             raise

@@ -5,7 +5,8 @@
 "memory": bytes of a stage, "mixed": true (beside what other workloads left warm)}. Modes: normal, slow, crash, exit,
 hang, oom, oom-crowded (only beside others), exception, nonfinite, deaf (ignores stop and cancel),
 forgetful (keeps no checkpoints), liar (done without a result), missing, stale (also says what an attempt before it
-would). `<store>/trace.jsonl` gets a line per start and end of a stage.
+would), device (loses the worker's device in the stage). "lost": [prefixes of CUDA_VISIBLE_DEVICES]: these devices are
+broken. `<store>/trace.jsonl` gets a line per start and end of a stage.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ class Stage:
         self.lock.acquire(f"fake {os.getpid()}")
         self.journal = Journal(self.files.events, attempt=attempt)
         modes = worker.settings.get("modes", {}).get(key, "normal")
+        broken = worker.settings.get("lost")
+        if broken and os.environ.get("CUDA_VISIBLE_DEVICES", "").startswith(tuple(broken)):
+            modes = "device"
         self.mode = modes if isinstance(modes, str) else modes[min(attempt, len(modes)) - 1]
         parent = self.stage.mask.parent if self.stage.mask else None
         if parent and not worker.paths.stage(parent).final.exists():
@@ -101,6 +105,8 @@ class Stage:
                 raise FloatingPointError("weights are not finite")
             case "missing":
                 raise FileNotFoundError("final.safetensors")
+            case "device":
+                raise DeviceLost("CUDA error: unspecified launch failure")
 
     def leave(self) -> None:
         write_text(self.files.latest, str(self.step))
@@ -117,7 +123,12 @@ class Missing(FileNotFoundError):
     """The parent's end is not there; the key is the only argument."""
 
 
+class DeviceLost(RuntimeError):
+    """The worker can use its device no more."""
+
+
 REASONS = {
+    DeviceLost: "device",
     Missing: "missing",
     MemoryError: "oom",
     FloatingPointError: "nonfinite",
@@ -179,6 +190,8 @@ class Worker:
         missing = error.args[0] if isinstance(error, Missing) else None
         facts = {"message": str(error), "traceback": text, "step": 0, "missing": missing}
         self.send("failed", key=key, attempt=attempt, reason=reason, **facts)
+        if reason == "device":
+            os._exit(1)
 
     def run(self) -> None:
         self.settings = json.loads((self.paths.root / "fake.json").read_text())

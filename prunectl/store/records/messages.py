@@ -128,6 +128,9 @@ class WorkerEnded(Message, tag="ended"):
     code: Annotated[int, Meta(description="exit status of the process")] = 0
     how: Annotated[str, Meta(description="the exit status in words")] = ""
     log: Annotated[str, Meta(description="the last lines of the worker's log")] = ""
+    certain: Annotated[
+        bool, Meta(description="whether its end was seen; else it may still run, out of reach")
+    ] = True
 
 
 AnyCommand = RunStage | CancelStage | StopWorker

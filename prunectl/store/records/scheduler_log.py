@@ -217,7 +217,9 @@ class RunEnded(LogRecord, tag="run_ended"):
     """The scheduler has left the store."""
 
     run: Annotated[str, Meta(description="the run's id")] = ""
-    reason: Annotated[str, Meta(description="why: finished, stopped, disk or error")] = ""
+    reason: Annotated[
+        str, Meta(description="why: finished, stopped, disk, devices (all given up) or error")
+    ] = ""
     trials: Annotated[dict[str, int], Meta(description="number of trials, by state")] = {}
 
 
