@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A terminal that closes is told by it; a job in the background may have been started without.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # Deterministic cuBLAS; read when CUDA starts.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 

@@ -11,6 +11,7 @@ import sys
 
 COMMANDS = {
     "records": ["-m", "pytest", "-q", "-x", "tests/store/test_records.py"],
+    "simulation": ["-m", "prunectl.cli", "bench", "simulate", "--schedules", "100000"],
     "chaos": ["-m", "tests.chaos", "--kills", "55", "--span", "4"],
 }
 """What Python is called with, by name."""

@@ -1,7 +1,7 @@
 """What the scheduler itself costs while many workers report to it: CPU and memory of its process alone.
 
 The scheduler runs a large study in a process of its own, with a database to keep up to date; its workers are
-processes that train nothing (`scheduler.executors.simulated`). That scheduler is
+processes that train nothing (`bench.reporting_worker`). That scheduler is
 `python -m prunectl.bench.upkeep STORE SLOTS EPOCH_SECONDS`.
 """
 
@@ -40,7 +40,7 @@ ITERATIONS = 13
 """196 seeds, each with a dense stage and 4 strategies of 13 iterations, are 10,388 stages."""
 SCHEDULE = f'{{ kind = "step", lr = 0.1, milestones = ["{EPOCHS // 2}ep"] }}'
 """With a constant rate, lr-rewind would share its stages with fine-tune."""
-SIMULATED = "prunectl.scheduler.executors.simulated"
+REPORTING = "prunectl.bench.reporting_worker"
 PATIENCE = 120.0
 """Seconds until all workers have started."""
 SETTLE_SECONDS = 12.0
@@ -149,7 +149,7 @@ def main() -> None:
     executor = LocalExecutor(
         paths,
         [Device("cpu", "cpu", "nothing", slots)],
-        command=[sys.executable, "-m", SIMULATED, "--epoch", epoch],
+        command=[sys.executable, "-m", REPORTING, "--epoch", epoch],
         share=True,
     )
     plans = [path.stem for path in sorted(paths.plans.glob("*.json"))]

@@ -7,6 +7,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,6 +29,7 @@ if TYPE_CHECKING:  # msgspec, which `--help` must not pay for
         Upkeep,
         Work,
     )
+    from prunectl.bench.simulation.tally import Tally
 
 app = typer.Typer(
     help="This machine's own figures of training and scheduling.",
@@ -103,6 +105,64 @@ def scheduler(
     with orderly():
         result = bench.run(stages, quick, narrate, seconds)
     _report("scheduler", [result], as_json, _print_scheduler)
+
+
+@app.command()
+def simulate(
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Tell one schedule line by line, and run no others.")
+    ] = None,
+    schedules: Annotated[
+        int | None,
+        typer.Option(min=1, help="Until there are so many in all; 2,000 without --hours."),
+    ] = None,
+    hours: Annotated[float | None, typer.Option(min=0, help="For so long.")] = None,
+    tally: Annotated[
+        Path | None,
+        typer.Option(help="File that adds up over calls. [default: in the user's cache folder]"),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Try the scheduler in simulated worlds where everything goes wrong: machines, disks, messages, people."""
+    from prunectl.bench.simulation import tally as bench
+
+    if seed is not None:
+        raise typer.Exit(bench.replay(seed))
+    if schedules is None and hours is None:
+        schedules = 2000
+    path = tally or bench.default_path()
+    found = bench.run(
+        path, schedules, None if hours is None else hours * 3600, lambda now: narrate(_sums(now))
+    )
+    if as_json:
+        print_json(found)
+    else:
+        _print_simulation(found, path)
+    if found.broken:
+        raise typer.Exit(1)
+
+
+def _sums(found: Tally) -> str:
+    broken = f", {len(found.broken)} with violations" if found.broken else ""
+    return f"{found.schedules:,} schedules, {found.checks:,} checks{broken}"
+
+
+def _print_simulation(found: Tally, path: Path) -> None:
+    out = console()
+    rows = [[kind, f"{count:,}"] for kind, count in found.faults.items()]
+    out.print(table(["what happened", "times"], rows))
+    rate = 3600 * found.schedules / found.seconds if found.seconds else 0.0
+    out.print(
+        f"{_sums(found)}; {found.hours:,.0f} hours of simulated worlds in {found.seconds:,.0f} s, "
+        f"{rate:,.0f} schedules an hour; added up in {path}",
+        markup=False,
+    )
+    for each in found.broken[:10]:
+        out.print(f"seed {each.seed}: {each.violation}", markup=False)
+    if found.broken:
+        out.print(
+            f"to see one: prunectl bench simulate --seed {found.broken[0].seed}", markup=False
+        )
 
 
 @app.command("store", hidden=True, context_settings={"ignore_unknown_options": True})

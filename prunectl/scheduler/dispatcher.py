@@ -94,12 +94,12 @@ class Dispatcher:
             if self.plans.graph.is_done(item.key):
                 self.plans.insert_replays(item.key)
                 self.queue.finish(item.key)
-            elif self._may_still_run(item.key):
+            elif self.may_still_run(item.key):
                 self.queue.postpone(item.key)
             else:
                 self._start(item)
 
-    def _may_still_run(self, key: str) -> bool:
+    def may_still_run(self, key: str) -> bool:
         """Return whether an earlier attempt may not be over: its worker is still dying, or nobody saw how it ended."""
         fenced = self._fences.get(key, 0.0) > self.clock.monotonic()
         return fenced or is_held(self.paths.stage(key).lock)

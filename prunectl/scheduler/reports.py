@@ -73,7 +73,7 @@ class Reports:
         match message:
             case messages.StageDone():
                 self._release(worker, key)
-                self._done(worker, message)
+                self._done(worker, key, message.attempt)
             case messages.StageInterrupted():
                 self._release(worker, key)
                 self._dispatcher.interrupt(key, message.step)
@@ -91,11 +91,10 @@ class Reports:
             worker.dismiss()
         self._dispatcher.forget(key)
 
-    def _done(self, worker: Worker, message: messages.StageDone) -> None:
-        key = message.key
+    def _done(self, worker: Worker, key: str, attempt: int) -> None:
         if not self._plans.graph.is_done(key):
             why = "said to be done, but has no result"
-            self._failures.failed(Failure(key, "lost", why, message.attempt))
+            self._failures.failed(Failure(key, "lost", why, attempt))
             return
         result = Result()
         try:
@@ -161,6 +160,9 @@ class Reports:
             self._release(worker, key)
             if not message.certain:
                 self._dispatcher.fence(key)
+            if self._plans.graph.is_done(key):
+                self._done(worker, key, attempt)  # what it had to say of it was lost with it
+                continue
             if innocent or not message.certain:
                 self._dispatcher.interrupt(key, later=not meant)
                 continue

@@ -149,17 +149,19 @@ class Scheduler:
         self._heed(asked_to_stop)
         if self.dispatcher.broken is not None:
             self.stop()
+        beats = self._beating.due(now)
+        if beats:
+            self.dispatcher.tick()  # before giving stages out: some may be free to go by now
+        if self._leasing.due(now):
+            self.pool.lease_all()
         self.dispatcher.recall()
         self.dispatcher.dispatch()
         if self._over():
             self._finished = True
             return None
-        if self._leasing.due(now):
-            self.pool.lease_all()
         if self._costs.due(now):
             self.dispatcher.plans.update_costs_if_changed()
-        if self._beating.due(now):
-            self.dispatcher.tick()
+        if beats:
             self._beat()
         self.log.ingestion.poll()
         return min(self._look.next, self._beating.next)
@@ -184,7 +186,10 @@ class Scheduler:
             return not self.dispatcher.running
         if not self.queue.exhausted or self.requests.waits_for_release:
             return False
-        return not self.requests.carry_out()  # what came in the last moment is not lost
+        if not self.requests.carry_out():
+            return True
+        self.dispatcher.dispatch()  # what came in the last moment is not lost
+        return False
 
     def close(self) -> None:
         """End the workers, say in the store that the run is over, and release the lock; after an error, too."""

@@ -114,8 +114,11 @@ class Disk:
     # write
 
     def make_folder(self, path: Path) -> None:
-        """Make the folder and those above it, where they are missing."""
+        """Make the folder and those above it, where they are missing; then their names are on the disk."""
+        missing = [each for each in (path, *path.parents) if not os.path.exists(each)]
         path.mkdir(parents=True, exist_ok=True)
+        for each in reversed(missing):
+            self.fsync(each.parent)
 
     def write(self, path: Path, data: bytes) -> None:
         """Write a file whole; not atomic, see `replacing`."""

@@ -58,6 +58,8 @@ class Worker:
         self.out = out
         self.commands: queue.Queue[AnyCommand] = queue.Queue()
         self.slots: dict[str, _Slot] = {}
+        self.newest: dict[str, int] = {}
+        """The last attempt at each stage that it was told of."""
         self.stopping = False
         self.lost = False
         """The device cannot be used any more."""
@@ -114,6 +116,9 @@ class Worker:
 
     def _start(self, command: RunStage) -> None:
         key, attempt = command.key, command.attempt
+        if attempt and attempt <= self.newest.get(key, 0):
+            return  # the command came twice
+        self.newest[key] = attempt
         if not self.slots:
             restart_peak(self.trainers.device)
         control = StageControl(frozenset(command.keep), self.checkpoint_every)

@@ -257,7 +257,7 @@ def test_a_simulated_worker_leaves_a_stage_as_workers_do(tmp_path: Path) -> None
     command = [
         sys.executable,
         "-m",
-        "prunectl.scheduler.executors.simulated",
+        "prunectl.bench.reporting_worker",
         "--store",
         str(tmp_path),
     ]

@@ -13,7 +13,13 @@ import prunectl
 
 PACKAGE = Path(prunectl.__file__).parent
 ROOMS = ("store", "scheduler")
-ELSEWHERE = ("store/files.py", "scheduler/devices/", "scheduler/executors/", "scheduler/signals.py")
+ELSEWHERE = (
+    "store/files.py",
+    "store/simulated_files.py",
+    "scheduler/devices/",
+    "scheduler/executors/",
+    "scheduler/signals.py",
+)
 """The object itself; /proc, locks of devices and processes of this host, the pipe of its signals: no files of a
 store."""
 

@@ -1,178 +1,203 @@
-"""`python -m prunectl.scheduler.executors.simulated`: a worker that trains nothing and reports as if it did.
-
-It speaks the worker protocol of `prunectl.worker` for one stage at a time: a beat a second, an epoch in the stage's
-event log every `--epoch` seconds, the result at the end. Its first stage is somewhere in its middle, as if resumed,
-so that many workers do not all end at the same moment. Free of torch.
-"""
+"""An executor of a simulated world: its workers train nothing, and everything about them may go wrong."""
 
 from __future__ import annotations
 
-import argparse
-import os
-import random
-import select
-import signal
-import sys
-import time
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
-from prunectl.spec.key import Spec
+from prunectl.scheduler.devices.base import Device, Usage
+from prunectl.scheduler.executors.base import Clock, WorkerProcess
+from prunectl.scheduler.executors.simulated_worker import Behaviour, SimulatedWorker
+from prunectl.scheduler.executors.simulated_world import Process, World
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.base import Metrics, encode, read_record, write_record
-from prunectl.store.records.events import Begin, Epoch, Start
-from prunectl.store.records.journal import Journal
-from prunectl.store.records.messages import (
-    AnyCommand,
-    AnyMessage,
-    Beat,
-    Progress,
-    Ready,
-    RunStage,
-    StageDone,
-    StageInterrupted,
-    StageStarted,
-    StopWorker,
-    parse_command,
-)
-from prunectl.store.records.result import Result
+from prunectl.store.records.messages import AnyCommand, AnyMessage, WorkerEnded
 
-BEAT_SECONDS = 1.0
-"""As `prunectl.worker.main` has it."""
-EPOCH_STEPS = 391
-"""CIFAR-10 in batches of 128."""
+ORPHAN_SECONDS = 0.5
+"""Within which the workers of a scheduler that was killed are gone, too."""
 
 
-class SimulatedStage:
-    """A stage whose steps pass with the time."""
+@dataclass(frozen=True)
+class Transport:
+    """How messages travel between scheduler and workers."""
 
-    def __init__(
-        self,
-        paths: StorePaths,
-        command: RunStage,
-        epoch_seconds: float,
-        fraction: float,
-    ) -> None:
-        """`fraction` of its steps are taken as done."""
-        self.key, self.attempt, self.keep = command.key, command.attempt, command.keep
-        self.files = paths.stage(self.key)
-        stage = read_record(self.files.spec, Spec).stage
-        self.epochs = max(1, round(stage.steps / EPOCH_STEPS))
-        self.epoch_seconds = epoch_seconds
-        self.logged = int(fraction * self.epochs)
-        """Epochs."""
-        self.began = time.monotonic() - fraction * self.epochs * epoch_seconds
-        self.journal = Journal(self.files.events, attempt=self.attempt)
-        step = self.logged * EPOCH_STEPS
-        self.journal.append(Start(step=step, device="cpu", device_name="none", pid=os.getpid()))
-        metrics: Metrics = {"accuracy_start": 10.0}
-        self.journal.append(Begin(loss_start=2.3, score_start=10.0, metrics=metrics))
+    delay: float = 0.01
+    """Seconds at the most, one way."""
+    lost: float = 0.0
+    """Chance of each message; so are the next."""
+    late: float = 0.0
+    late_seconds: float = 30.0
+    doubled: float = 0.0
+
+
+@dataclass(eq=False)
+class SimulatedExecutor:
+    """The devices of a world, and the workers of one scheduler on them."""
+
+    world: World
+    process: Process
+    """The scheduler's own."""
+    paths: StorePaths
+    devices: Sequence[Device]
+    behaviour: Behaviour = field(default_factory=Behaviour)
+    transport: Transport = field(default_factory=Transport)
+    at_mail: Callable[[], None] = lambda: None
+    """Called when there is something to hear."""
+    workers: list[_Started] = field(default_factory=list)
+    """Those that are alive, and whose end was not reported."""
+    _mail: list[tuple[WorkerProcess, AnyMessage]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.process.at_death.append(self._orphan)
 
     @property
-    def step(self) -> int:
-        """Return the steps done by now."""
-        epochs = min((time.monotonic() - self.began) / self.epoch_seconds, self.epochs)
-        return int(epochs * EPOCH_STEPS)
+    def name(self) -> str:
+        """Return what others are told of who has a device."""
+        return f"{self.process.name} {self.process.pid}"
 
-    def progress(self) -> Progress:
-        """Return what a beat says of the stage."""
-        steps = self.epochs * EPOCH_STEPS
-        return Progress(self.attempt, self.step, steps, loss=0.4, score=90.0)
+    @property
+    def clock(self) -> Clock:
+        """Return the world's time."""
+        return self.world
 
-    def advance(self) -> bool:
-        """Log the epochs that are over. Returns whether all are, and the result is written."""
-        while (self.logged + 1) * EPOCH_STEPS <= self.step:
-            before, self.logged = self.logged * EPOCH_STEPS, self.logged + 1
-            self.journal.append(
-                Epoch(
-                    epoch=self.logged, step=self.logged * EPOCH_STEPS, lr=0.1, rates=((before, 0.1),),
-                    train_loss=0.4, loss=0.5, train_score=91.0, score=90.0, seconds=self.epoch_seconds,
-                    metrics={"accuracy": 90.0, "top5": 99.5, "train_accuracy": 91.0},
-                )
-            )  # fmt: skip
-        if self.logged < self.epochs:
-            return False
-        result = Result(
-            key=self.key,
-            loss=0.5,
-            score=90.0,
-            metrics={"accuracy": 90.0},
-            seconds=self.epochs * self.epoch_seconds,
-            steps=self.step,
+    def lease(self, device: Device) -> str | None:
+        """Take the device. Returns None, or who has it."""
+        holder = self.world.leases.setdefault(device.id, self.name)
+        return None if holder == self.name else holder
+
+    def release(self, device: Device) -> None:
+        """Leave the device to others."""
+        if self.world.leases.get(device.id) == self.name:
+            del self.world.leases[device.id]
+
+    def refresh_leases(self) -> None:
+        """Do nothing: a lease ends with its process."""
+
+    def usage(self, device: Device) -> Usage:
+        """Return nothing that is measured."""
+        return Usage(memory_total=device.memory)
+
+    def launch(self, number: int, device: Device) -> _Started:
+        """Start a worker; raises OSError where the behaviour says so."""
+        if self.behaviour.launch_fails(self.world):
+            self.world.fault("worker not started")
+            raise OSError(11, "Resource temporarily unavailable")
+        started = _Started(self, number, device)
+        self.workers.append(started)
+        return started
+
+    def wake_by(self, descriptor: int) -> None:
+        """Do nothing: no signal reaches a simulated process so."""
+
+    def wait(self, timeout: float) -> list[tuple[WorkerProcess, AnyMessage]]:
+        """Return what workers have said; where nothing has come, let the world go on for so many seconds."""
+        if timeout > 0:
+            self.world.pass_time(self.world.now + timeout, lambda: bool(self._mail))
+        mail, self._mail = self._mail, []
+        return mail
+
+    def close(self) -> None:
+        """Kill the workers, and leave the devices."""
+        self.at_mail = lambda: None
+        for worker in self.workers:
+            worker.told = True
+            worker.process.kill()
+        self.workers.clear()
+        self._mail.clear()
+        for device in self.devices:
+            self.release(device)
+
+    def deliver(self, worker: _Started, message: AnyMessage) -> None:
+        """Bring what a worker says to the scheduler; of a worker whose end was told nothing more is heard."""
+        if worker.told:
+            return
+        if isinstance(message, WorkerEnded):
+            worker.told = True
+            self.workers.remove(worker)
+        self._mail.append((worker, message))
+        self.at_mail()
+
+    def travel(self, arrive: Callable[[], None]) -> None:
+        """Let a message travel, which may be lost, late or doubled."""
+        way, chance = self.transport, self.world.chance
+        if chance.random() < way.lost:
+            self.world.fault("message lost")
+            return
+        self.world.after(chance.uniform(0.0, way.delay), arrive)
+        if chance.random() < way.doubled:
+            self.world.fault("message doubled")
+            self.world.after(chance.uniform(0.0, way.late_seconds), arrive)
+
+    def delay(self) -> float:
+        """Return how long a worker's messages are held up now, seconds; those behind it wait, too."""
+        if self.world.chance.random() >= self.transport.late:
+            return 0.0
+        self.world.fault("message late")
+        return self.world.chance.uniform(0.0, self.transport.late_seconds)
+
+    def _orphan(self) -> None:
+        """The scheduler is gone: the kernel kills its workers, and its leases end."""
+        for worker in self.workers[:]:
+            self.world.after(self.world.chance.uniform(0.0, ORPHAN_SECONDS), worker.process.kill)
+        self.at_mail = lambda: None
+        for device in self.devices:
+            self.release(device)
+
+
+class _Started:
+    """A worker as its scheduler has it."""
+
+    def __init__(self, executor: SimulatedExecutor, number: int, device: Device) -> None:
+        world = executor.world
+        self.number, self.device = number, device
+        self.process = world.process("worker")
+        self.told = False
+        """Its end was reported."""
+        self._executor = executor
+        self._clear = 0.0
+        """When its last message has arrived: the next ones come after it."""
+        self.worker = SimulatedWorker(
+            executor.paths, self.process, device, executor.behaviour, self._say, self._vanish
         )
-        self.journal.append(result)
-        self.journal.close()
-        # Empty, but there: without them the scheduler would insert replays, and work out the order of all stages anew.
-        for step in self.keep:
-            self.files.rewind(step).touch()
-        write_record(self.files.result, result)
-        return True
+        self.process.at_death.append(self._died)
 
+    @property
+    def pid(self) -> int:
+        """Return its process id."""
+        return self.process.pid
 
-class SimulatedWorker:
-    """A worker with one stage at a time, on stdin and stdout."""
+    def send(self, command: AnyCommand) -> None:
+        """Send it a command."""
+        arrive = lambda: self.process.run(lambda: self.worker.carry_out(command))  # noqa: E731
+        self._executor.travel(arrive)
 
-    def __init__(self, paths: StorePaths, epoch_seconds: float) -> None:
-        self.paths = paths
-        self.epoch_seconds = epoch_seconds
-        self.stage: SimulatedStage | None = None
-        self.fraction = random.Random(os.getpid()).random()
-        """Of its next stage that counts as done."""
+    def end_input(self) -> None:
+        """Let it end."""
+        self._executor.world.after(0.0, lambda: self.worker.leave("ended with exit status 0", 0))
 
-    def send(self, message: AnyMessage) -> None:
-        """Send a line to the scheduler."""
-        sys.stdout.write(encode(message).decode() + "\n")
-        sys.stdout.flush()
+    def kill(self) -> None:
+        """Kill it."""
+        self._executor.world.after(0.0, lambda: self.worker.leave("killed by SIGKILL", -9))
 
-    def serve(self) -> None:
-        """Serve until told to stop, or until the scheduler is gone."""
-        self.send(Ready(device_name="none"))
-        # Workers' beats fall anywhere in a second.
-        next_beat = time.monotonic() + BEAT_SECONDS * self.fraction
-        buffer = b""
-        while True:
-            if select.select([0], [], [], max(0.0, next_beat - time.monotonic()))[0]:
-                data = os.read(0, 65536)
-                *lines, buffer = (buffer + data).split(b"\n")
-                commands = [parse_command(line) for line in lines]
-                for command in commands:
-                    self.carry_out(command)
-                if not data or any(isinstance(each, StopWorker) for each in commands):
-                    return
-            if time.monotonic() >= next_beat:
-                next_beat += BEAT_SECONDS
-                self.beat()
+    def log_tail(self) -> str:
+        """Return what it wrote to its log last."""
+        return self.worker.log
 
-    def carry_out(self, command: AnyCommand) -> None:
-        """Do what a line asks for."""
-        if isinstance(command, RunStage):
-            self.stage = SimulatedStage(self.paths, command, self.epoch_seconds, self.fraction)
-            self.fraction = 0.0
-            self.send(StageStarted(command.key, command.attempt))
-        elif self.stage is not None:  # cancel, stop
-            self.send(StageInterrupted(self.stage.key, self.stage.attempt, self.stage.step))
-            self.stage = None
+    def _say(self, message: AnyMessage) -> None:
+        world = self._executor.world
+        self._clear = max(self._clear, world.now + self._executor.delay())
+        wait = self._clear - world.now
+        self._executor.travel(
+            lambda: world.after(wait, lambda: self._executor.deliver(self, message))
+        )
 
-    def beat(self) -> None:
-        """Say how far the stage is, or that it is done."""
-        if self.stage is None:
-            return
-        if self.stage.advance():
-            self.send(StageDone(self.stage.key, self.stage.attempt))
-            self.stage = None
-            return
-        running = {self.stage.key: self.stage.progress()}
-        self.send(Beat(running, turns=self.stage.step))
+    def _died(self) -> None:
+        """The kernel tells of every end, after what the worker has said."""
+        world, worker = self._executor.world, self.worker
+        ended = WorkerEnded(worker.code, worker.how, worker.log)
+        wait = max(self._clear - world.now, 0.0) + self._executor.transport.delay
+        world.after(wait, lambda: self._executor.deliver(self, ended))
 
-
-def main() -> None:
-    """Serve stages; the options are those of `prunectl.worker`, and --epoch."""
-    parser = argparse.ArgumentParser(prog="python -m prunectl.scheduler.executors.simulated")
-    parser.add_argument("--store", type=Path, required=True)
-    parser.add_argument("--epoch", type=float, required=True, help="seconds")
-    options, _ = parser.parse_known_args()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    SimulatedWorker(StorePaths(options.store), options.epoch).serve()
-
-
-if __name__ == "__main__":
-    main()
+    def _vanish(self) -> None:
+        """Its host is out of reach: it counts as ended, though nobody saw it end."""
+        ended = WorkerEnded(-1, "is out of reach", self.worker.log, certain=False)
+        self._executor.deliver(self, ended)

@@ -130,7 +130,11 @@ class Journal:
             raise StoreError(f"{path} is attempt {last}'s by now, not attempt {attempt}'s")
         try:
             files.disk.make_folder(path.parent)
+            is_new = not files.disk.exists(path)
             self._file = files.disk.append(path)
+            if is_new:  # a durable record is of no use in a file whose name is not on the disk
+                files.disk.before("fsync", path.parent)
+                files.disk.fsync(path.parent)
             if self._file.last_byte() not in (b"", b"\n"):
                 self._write(b"\n")
         except OSError as error:

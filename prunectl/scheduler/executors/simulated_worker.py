@@ -1,0 +1,395 @@
+"""A worker of a simulated world. It trains nothing, and keeps a stage's files as the real worker does.
+
+What a stage "computes" is a chain of hashes, a link an epoch, that begins with the contents of the files it starts
+from: so a stage that was resumed from the wrong checkpoint, or began before its parent was done, ends in other bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from prunectl.errors import DiskError, StoreError
+from prunectl.scheduler.devices.base import Device
+from prunectl.scheduler.executors.simulated_world import Process, World
+from prunectl.spec.key import Spec, spec_key
+from prunectl.spec.stage import Stage, replay_of
+from prunectl.store import files
+from prunectl.store.files import leftovers, replacing
+from prunectl.store.locks import Lock
+from prunectl.store.paths import StagePaths, StorePaths
+from prunectl.store.records.base import read_record, write_record
+from prunectl.store.records.events import Epoch, Failed, Interrupted, Start
+from prunectl.store.records.journal import Journal
+from prunectl.store.records.messages import (
+    AnyCommand,
+    AnyMessage,
+    Beat,
+    CancelStage,
+    Progress,
+    Ready,
+    RunStage,
+    StageDone,
+    StageFailed,
+    StageInterrupted,
+    StageStarted,
+)
+from prunectl.store.records.result import Result
+
+EPOCH_STEPS = 10
+
+Fate = Literal[
+    "normal", "exception", "oom", "nonfinite", "device", "crash", "hang", "deaf", "liar", "ghost"
+]
+"""What becomes of an attempt at a stage. `deaf` goes on when it is to leave; `liar` says done without a result;
+`ghost` goes on while its host is out of reach."""
+
+
+class Behaviour:
+    """How workers behave: the most harmless way. A subclass makes trouble."""
+
+    boot_seconds = 3.0
+    epoch_seconds = 5.0
+    beat_seconds = 5.0
+    ghost_seconds = 60.0
+    """After which a worker that its scheduler cannot reach ends itself."""
+
+    def launch_fails(self, world: World) -> bool:
+        """Return whether no worker can be started now."""
+        return False
+
+    def stillborn(self, world: World, device: Device) -> bool:
+        """Return whether a worker ends before it is ready."""
+        return False
+
+    def fate(self, world: World, key: str, attempt: int, device: Device) -> Fate:
+        """Return what becomes of an attempt, in the midst of its epochs."""
+        return "normal"
+
+    def began(self, process: Process, key: str, attempt: int) -> None:
+        """Learn that an attempt has begun."""
+
+    def ended(self, process: Process, key: str, attempt: int) -> None:
+        """Learn that an attempt is over, however."""
+
+
+class ChainState(msgspec.Struct):
+    """The content of a checkpoint."""
+
+    step: int
+    value: str
+
+
+class Missing(Exception):
+    """A file of another stage is not there; `key` is that stage's."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"a file of stage {key[:12]} is missing")
+        self.key = key
+
+
+def link(value: str, what: str) -> str:
+    """Return the next link of a chain."""
+    return hashlib.sha256(f"{value} {what}".encode()).hexdigest()
+
+
+def next_value(value: str, step: int) -> str:
+    """Return the link of a stage's chain after the epoch that ends at a step."""
+    return link(value, f"epoch {step}")
+
+
+def result_of(key: str, stage: Stage, value: str) -> Result:
+    """Return the result of a stage that ended in a value."""
+    score = int(value[:6], 16) % 10_000 / 100
+    return Result(
+        key=key, steps=stage.steps, epochs=stage.steps // EPOCH_STEPS, loss=score / 100, score=score,
+        metrics={"accuracy": score}, seconds=float(stage.steps),
+    )  # fmt: skip
+
+
+@dataclass(eq=False)
+class _Attempt:
+    """An attempt at a stage that the worker has."""
+
+    key: str
+    number: int
+    stage: Stage
+    place: StagePaths
+    keep: tuple[int, ...]
+    fate: Fate
+    lock: Lock
+    journal: Journal
+    state: ChainState
+    trouble_at: int
+    """Step before which its fate comes true."""
+
+    def close(self) -> None:
+        self.journal.close()
+        self.lock.release()
+
+
+class SimulatedWorker:
+    """The worker's own side: what it does when it is told something, and as time passes."""
+
+    def __init__(
+        self,
+        paths: StorePaths,
+        process: Process,
+        device: Device,
+        behaviour: Behaviour,
+        say: Callable[[AnyMessage], None],
+        vanish: Callable[[], None],
+    ) -> None:
+        self.code, self.how, self.log = -9, "killed by SIGKILL", ""
+        self.stages: dict[str, _Attempt] = {}
+        self._paths, self._process, self._device = paths, process, device
+        self._behaviour, self._say, self._vanish = behaviour, say, vanish
+        self._newest: dict[str, int] = {}
+        """The last attempt at each stage that it was told of."""
+        self._turns = 0
+        self._stopping = False
+        process.at_death.append(self._forget_all)
+        process.after(process.world.chance.uniform(0.5, 1.0) * behaviour.boot_seconds, self._boot)
+
+    def _boot(self) -> None:
+        if self._behaviour.stillborn(self._process.world, self._device):
+            self.log = "ImportError: libcudart.so.13: cannot open shared object file"
+            self.leave("ended with exit status 1", 1)
+            return
+        self._say(Ready(device_name=self._device.name))
+        self._beat()
+
+    def _beat(self) -> None:
+        running = {
+            key: Progress(each.number, each.state.step, each.stage.steps, 0.5, 50.0)
+            for key, each in self.stages.items()
+        }
+        self._say(Beat(running=running, turns=self._turns))
+        self._process.after(self._behaviour.beat_seconds, self._beat)
+
+    def leave(self, how: str, code: int) -> None:
+        """End: `how` is what its scheduler is told, in words."""
+        if self._process.alive:
+            self.how, self.code = how, code
+            self._process.kill()
+
+    def _forget_all(self) -> None:
+        for attempt in self.stages.values():
+            self._behaviour.ended(self._process, attempt.key, attempt.number)
+        self.stages.clear()
+
+    # commands
+
+    def carry_out(self, command: AnyCommand) -> None:
+        """Do what the scheduler says; what is said twice is done once."""
+        match command:
+            case RunStage():
+                if command.attempt > self._newest.get(command.key, 0):
+                    self._newest[command.key] = command.attempt
+                    self._begin(command)
+            case CancelStage(key=key):
+                if key in self.stages:
+                    self._interrupt(key)
+            case _:
+                self._stopping = True
+                for key in list(self.stages):
+                    self._interrupt(key)
+                self._end_if_idle()
+
+    def _end_if_idle(self) -> None:
+        if self._stopping and not self.stages:
+            self.leave("ended with exit status 0", 0)
+
+    def _begin(self, command: RunStage) -> None:
+        key, place = command.key, self._paths.stage(command.key)
+        if files.disk.exists(place.result):
+            self._say(StageDone(key, command.attempt))
+            return
+        world, lock = self._process.world, Lock(place.lock)
+        try:
+            lock.acquire()
+        except StoreError as error:
+            self._say(StageFailed(key, command.attempt, "exception", str(error)))
+            return
+        self._behaviour.began(self._process, key, command.attempt)
+        try:
+            for path in leftovers(place.folder):
+                files.disk.unlink(path, missing_ok=True)
+            stage = read_record(place.spec, Spec).stage
+            journal = Journal(place.events, world.time, command.attempt)
+        except (OSError, StoreError) as error:
+            lock.release()
+            self._behaviour.ended(self._process, key, command.attempt)
+            self._say(_failure(key, command.attempt, error))
+            return
+        fate = self._behaviour.fate(world, key, command.attempt, self._device)
+        attempt = _Attempt(
+            key, command.attempt, stage, place, command.keep, fate, lock, journal, ChainState(0, ""),
+            trouble_at=EPOCH_STEPS * world.chance.randint(0, max(0, stage.steps // EPOCH_STEPS - 1)),
+        )  # fmt: skip
+        self.stages[key] = attempt
+        self._guarded(attempt, lambda: self._start(attempt))
+
+    def _start(self, attempt: _Attempt) -> None:
+        attempt.state = self._resumed(attempt) or ChainState(0, self._first(attempt))
+        attempt.journal.append(
+            Start(step=attempt.state.step, device=self._device.id, pid=self._process.pid)
+        )
+        self._say(StageStarted(attempt.key, attempt.number))
+        self._later(attempt)
+
+    def _later(self, attempt: _Attempt) -> None:
+        seconds = self._behaviour.epoch_seconds * self._process.world.chance.uniform(0.5, 1.5)
+        self._process.after(seconds, lambda: self._turn(attempt))
+
+    # a stage
+
+    def _resumed(self, attempt: _Attempt) -> ChainState | None:
+        try:
+            return read_record(attempt.place.latest, ChainState)
+        except FileNotFoundError:
+            return None
+
+    def _first(self, attempt: _Attempt) -> str:
+        """Return the first link of the stage's chain, made of what it starts from."""
+        stage = attempt.stage
+        value = attempt.key
+        if stage.replay and stage.checkpoint is not None:
+            return stage.checkpoint[0]  # the dense stage's own first link
+        for source in (stage.weights, *stage.averaged_with):
+            if source.stage is not None:
+                value = link(value, self._read(source.stage, source.step).value)
+        if stage.mask is not None:
+            value = link(value, self._read(stage.mask.parent, None).value)
+            self._write(attempt.place.mask, ChainState(0, value))
+        return value
+
+    def _read(self, key: str, step: int | None) -> ChainState:
+        place = self._paths.stage(key)
+        try:
+            return read_record(place.final if step is None else place.rewind(step), ChainState)
+        except FileNotFoundError:
+            pass
+        if step is not None:
+            dense = read_record(place.spec, Spec)
+            replay = Spec(dense.numerics, replay_of(dense.stage, key, step))
+            try:
+                return read_record(self._paths.stage(spec_key(replay)).rewind(step), ChainState)
+            except FileNotFoundError:
+                pass
+        raise Missing(key)
+
+    def _turn(self, attempt: _Attempt) -> None:
+        if self.stages.get(attempt.key) is attempt:
+            self._guarded(attempt, lambda: self._advance(attempt))
+
+    def _advance(self, attempt: _Attempt) -> None:
+        state, stage = attempt.state, attempt.stage
+        self._keep(attempt)
+        if attempt.fate not in ("normal", "deaf") and state.step >= attempt.trouble_at:
+            self._meet_fate(attempt)
+            return
+        if state.step < stage.steps:
+            state.step += EPOCH_STEPS
+            state.value = next_value(state.value, state.step)
+            self._turns += 1
+            attempt.journal.append(
+                Epoch(epoch=state.step // EPOCH_STEPS, step=state.step, loss=0.5, score=50.0)
+            )
+            self._write(attempt.place.latest, state)
+        if state.step < stage.steps:
+            self._later(attempt)
+            return
+        self._keep(attempt)
+        self._finish(attempt)
+
+    def _keep(self, attempt: _Attempt) -> None:
+        step = attempt.state.step
+        if step in attempt.keep and not files.disk.exists(attempt.place.rewind(step)):
+            self._write(attempt.place.rewind(step), attempt.state)
+
+    def _finish(self, attempt: _Attempt) -> None:
+        self._write(attempt.place.final, attempt.state)
+        result = result_of(attempt.key, attempt.stage, attempt.state.value)
+        result.attempt = attempt.number
+        attempt.journal.append(result, durable=True)
+        write_record(attempt.place.result, result)
+        files.disk.unlink(attempt.place.latest, missing_ok=True)
+        self._drop(attempt, StageDone(attempt.key, attempt.number))
+
+    def _write(self, path: Path, state: ChainState) -> None:
+        with replacing(path) as temporary:
+            files.disk.write(temporary, msgspec.json.encode(state))
+
+    def _drop(self, attempt: _Attempt, message: AnyMessage | None) -> None:
+        attempt.close()
+        del self.stages[attempt.key]
+        self._behaviour.ended(self._process, attempt.key, attempt.number)
+        if message is not None:
+            self._say(message)
+        self._end_if_idle()
+
+    def _interrupt(self, key: str) -> None:
+        attempt = self.stages[key]
+        if attempt.fate in ("deaf", "hang"):
+            self._process.world.fault(f"stage: {attempt.fate}")
+            return
+        self._guarded(attempt, lambda: self._give_back(attempt))
+
+    def _give_back(self, attempt: _Attempt) -> None:
+        step = attempt.state.step
+        attempt.journal.append(Interrupted(step=step))
+        self._drop(attempt, StageInterrupted(attempt.key, attempt.number, step))
+
+    # trouble
+
+    def _guarded(self, attempt: _Attempt, work: Callable[[], None]) -> None:
+        """Work on a stage; what goes wrong is the stage's failure."""
+        try:
+            work()
+        except (OSError, StoreError, Missing) as error:
+            self._fail(attempt, _failure(attempt.key, attempt.number, error))
+
+    def _fail(self, attempt: _Attempt, message: StageFailed) -> None:
+        failed = Failed(reason=message.reason, message=message.message)
+        with contextlib.suppress(StoreError):  # on a full disk there is no room for it, either
+            attempt.journal.append(failed, durable=True)
+        self._drop(attempt, message)
+
+    def _meet_fate(self, attempt: _Attempt) -> None:
+        world, fate = self._process.world, attempt.fate
+        world.fault(f"stage: {fate}")
+        match fate:
+            case "exception" | "oom" | "nonfinite" | "device":
+                # Without digits, which do not tell two failures apart.
+                name = attempt.key[:8].translate(str.maketrans("0123456789", "ghijklmnop"))
+                said = StageFailed(attempt.key, attempt.number, fate, f"{fate} of {name}")
+                self._fail(attempt, said)
+                if fate == "device":
+                    self.leave("ended with exit status 1", 1)
+            case "crash":
+                self.leave("killed by SIGSEGV", -11)
+            case "liar":
+                self._drop(attempt, StageDone(attempt.key, attempt.number))
+            case "ghost":
+                attempt.fate = "normal"
+                self._vanish()
+                if world.chance.random() < 0.5:  # locks of another host are not seen here
+                    self._process.disk.release_locks()
+                # Nothing of it is heard any more; it ends itself when it notices.
+                end = lambda: self.leave("ended itself", 1)  # noqa: E731
+                self._process.after(self._behaviour.ghost_seconds * world.chance.random(), end)
+                self._later(attempt)
+
+
+def _failure(key: str, attempt: int, error: Exception) -> StageFailed:
+    reason = "missing" if isinstance(error, Missing) else "exception"
+    reason = "disk" if isinstance(error, DiskError) else reason
+    missing = error.key if isinstance(error, Missing) else None
+    return StageFailed(key, attempt, reason, str(error), missing=missing)
