@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -83,3 +85,34 @@ def spec_key(spec: Spec) -> str:
 def stage_key(stage: Stage) -> str:
     """Return the key of a stage: 64 hex digits."""
     return spec_key(Spec(NUMERICS, stage))
+
+
+TEMPLATE_SEED = 2**255 - 19
+"""The seed of the path that a `PathTemplate` is made from: its 77 digits stand in no stage by chance."""
+
+
+class PathTemplate:
+    """Keys of a trial's stages under any seed, made from the stages of `TEMPLATE_SEED`.
+
+    Under another seed their JSON differs in the seed and in the keys of earlier stages alone. It is cut there once; a
+    key then takes 1.5 μs instead of the 35 μs of an encoding.
+    """
+
+    def __init__(self, path: Sequence[tuple[str, Stage]]) -> None:
+        """Cut the JSON of stages that are given with their keys, each after those that it names."""
+        slots = {str(TEMPLATE_SEED): 0}
+        self._texts: list[tuple[str, tuple[int, ...]]] = []
+        """JSON of each stage with %s for what differs: at 0 the seed, at n the key of the n-th stage."""
+        for key, stage in path:
+            pieces = re.split("|".join(slots).join("()"), Spec(NUMERICS, stage).to_json())
+            fixed = [piece.replace("%", "%%") for piece in pieces[::2]]
+            self._texts.append(("%s".join(fixed), tuple(slots[piece] for piece in pieces[1::2])))
+            slots[key] = len(slots)
+
+    def keys(self, seed: int) -> tuple[str, ...]:
+        """Return what `stage_key` returns for each stage of the path with this seed."""
+        values = [str(seed)]
+        for text, slots in self._texts:
+            spec = text % tuple([values[slot] for slot in slots])
+            values.append(hashlib.sha256(spec.encode()).hexdigest())
+        return tuple(values[1:])
