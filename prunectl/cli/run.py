@@ -77,7 +77,7 @@ def run(
     from prunectl.cli.support.planning import read_plans
 
     paths = StorePaths.locate(store)
-    expansions = read_plans(plans, changes or [], paths)
+    expansions = read_plans(plans, changes or [])
     todo = {
         key: spec
         for expansion in expansions

@@ -73,13 +73,13 @@ def show(
         return
     if plan is None or plan_text:
         raise typer.BadParameter("give a PLAN, or --trial ID to see how a trial is repeated")
-    from prunectl.cli.support.planning import read_plan
+    from prunectl.cli.support.planning import read_plans
     from prunectl.scheduler.devices.base import parse
     from prunectl.scheduler.devices.system import SystemLayer
     from prunectl.scheduler.eta import estimate
     from prunectl.scheduler.graph import StageGraph, preview
 
-    expansion = read_plan(plan, changes or [], paths)
+    (expansion,) = read_plans([plan], changes or [])
     graph = StageGraph(paths)
     graph.add(expansion.study())
     counted = preview(graph)

@@ -14,7 +14,7 @@ from prunectl.gc_pause import without_collector
 from prunectl.ml.datasets.registry import OptionValue
 from prunectl.ml.tasks import registry as tasks
 from prunectl.plan.grid import axes
-from prunectl.plan.levels import UNKNOWN, Check, Ladder, ladders
+from prunectl.plan.levels import Check, Ladder, ladders
 from prunectl.plan.load import LoadedPlan
 from prunectl.plan.points import GridPoint, grid_points
 from prunectl.spec.key import NUMERICS, TEMPLATE_SEED, PathTemplate, Spec, stage_key
@@ -36,11 +36,6 @@ class Expansion:
     """Steps per epoch, by stage."""
     places: dict[DataSettings, dict[str, OptionValue]]
     """Where each data set lies on this machine, as far as the plan gives it; part of no stage's key."""
-
-    @property
-    def counted(self) -> bool:
-        """Whether all sparsities are known: those of filter ratios need a check."""
-        return not any(UNKNOWN in trial.sparsities for trial in self.trials)
 
     @cached_property
     def digest(self) -> str:
@@ -80,8 +75,8 @@ class Expansion:
 def expand(plan: LoadedPlan, check: Check | None) -> Expansion:
     """Expand a plan into all its trials and stages.
 
-    `check` counts what is kept, to reject what cannot be pruned so before anything runs; None where the plan has been
-    through it before and its sparsities do not depend on it (`Expansion.counted`).
+    `check` counts what is kept, to reject what cannot be pruned so before anything runs. With None nothing is checked,
+    and the sparsities of filter ratios are `levels.UNKNOWN`; keys and digest are the same.
 
     Raises PlanError with file and line.
     """
