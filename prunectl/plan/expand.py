@@ -17,7 +17,8 @@ from prunectl.plan.grid import axes
 from prunectl.plan.levels import Check, Ladder, ladders
 from prunectl.plan.load import LoadedPlan
 from prunectl.plan.points import GridPoint, grid_points
-from prunectl.spec.key import NUMERICS, TEMPLATE_SEED, PathTemplate, Spec, stage_key
+from prunectl.plan.size import check_size
+from prunectl.spec.key import NUMERICS, TEMPLATE_SEED, PathTemplate, Spec
 from prunectl.spec.settings import DataSettings, NetworkSettings
 from prunectl.spec.stage import Mask, Stage, Weights
 from prunectl.spec.study import PlannedStage, Study
@@ -57,7 +58,7 @@ class Expansion:
             text=self.plan.text,
             overrides=self.plan.overrides,
             question=self.plan.question,
-            axes=tuple(axes(self.plan)),
+            axes=tuple(axis.key for axis in axes(self.plan) if axis.varies),
             tasks=self._tasks(),
             trials=self.trials,
             stages={
@@ -83,6 +84,7 @@ def expand(plan: LoadedPlan, check: Check | None) -> Expansion:
     trials: list[Trial] = []
     stages: dict[str, Stage] = {}
     epoch_steps: dict[str, float] = {}
+    check_size(plan)
     cells = _cells(plan, check)
     with without_collector():  # a third of the time: what is made here stays
         for cell in cells:
@@ -122,7 +124,8 @@ def _cells(plan: LoadedPlan, check: Check | None) -> list[_Cell]:
         if ladder_key not in known:
             known[ladder_key] = ladders(plan, network, point.pruning, check)
         for ladder in known[ladder_key]:
-            template = PathTemplate(list(_stages(point, ladder, TEMPLATE_SEED, stage_key)))
+            template = PathTemplate()
+            list(_stages(point, ladder, TEMPLATE_SEED, template.add))
             first = _first_trial(plan, point, ladder, template.keys(0))
             # The same stages again where an axis changes nothing, as one of lengths does for reinit.
             cells.setdefault(first.cell, _Cell(point, ladder, template, first))
