@@ -81,12 +81,12 @@ def expand(plan: LoadedPlan, check: Check | None) -> Expansion:
 
     Raises PlanError with file and line.
     """
+    check_size(plan)
     trials: list[Trial] = []
     stages: dict[str, Stage] = {}
     epoch_steps: dict[str, float] = {}
-    check_size(plan)
-    cells = _cells(plan, check)
     with without_collector():  # a third of the time: what is made here stays
+        cells = _cells(plan, check)
         for cell in cells:
             per_epoch = float(cell.point.training.layout.per_epoch)
             for seed in plan.content.seeds:

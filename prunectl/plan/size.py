@@ -15,7 +15,8 @@ from prunectl.plan.pruning import PruningSchedule
 from prunectl.plan.strategies import DENSE, fixes_length
 
 LIMIT = 1_000_000
-"""Of stages on the paths of a plan's trials, and of combinations of its grid's values."""
+"""Of stages on the paths of a plan's trials, and of combinations of its grid's values. Those of 100,000 seeds × 5
+strategies, one-shot, take `show` 15 s of CPU and 1.1 GB, and the plan's record 0.7 GB of disk."""
 
 
 class Size(NamedTuple):
