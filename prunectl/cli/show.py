@@ -80,9 +80,8 @@ def show(
     from prunectl.scheduler.eta import estimate
     from prunectl.scheduler.graph import StageGraph, preview
 
-    with (
-        without_collector()
-    ):  # a third of the time of 50,000 trials, none of which goes before the end
+    # It would take a third of the time of 50,000 trials, none of which goes before the end.
+    with without_collector():
         (expansion,) = read_plans([plan], changes or [])
         graph = StageGraph(paths)
         graph.add(expansion.study())

@@ -85,17 +85,19 @@ def expand(plan: LoadedPlan, check: Check | None) -> Expansion:
     trials: list[Trial] = []
     stages: dict[str, Stage] = {}
     epoch_steps: dict[str, float] = {}
-    with without_collector():  # a third of the time: what is made here stays
-        cells = _cells(plan, check)
-        for cell in cells:
-            per_epoch = float(cell.point.training.layout.per_epoch)
+    places: dict[DataSettings, dict[str, OptionValue]] = {}
+    # It would take a third of the time, and what is made here stays.
+    with without_collector():
+        for cell in _cells(plan, check):
+            training = cell.point.training
+            places[training.data] = training.place
+            per_epoch = float(training.layout.per_epoch)
             for seed in plan.content.seeds:
                 path = cell.template.keys(seed)
                 # Stages of the same key are equal, so it does not matter which trial's is kept.
                 stages.update(_stages(cell.point, cell.ladder, seed, _in_order(path)))
                 epoch_steps.update(dict.fromkeys(path, per_epoch))
                 trials.append(cell.trial(seed, path))
-    places = {cell.point.training.data: cell.point.training.place for cell in cells}
     return Expansion(plan, tuple(trials), stages, epoch_steps, places)
 
 
@@ -114,9 +116,9 @@ class _Cell:
         return replace(self.first, id=_trial_id(self.first.cell, seed), seed=seed, path=path)
 
 
-def _cells(plan: LoadedPlan, check: Check | None) -> list[_Cell]:
+def _cells(plan: LoadedPlan, check: Check | None) -> Iterator[_Cell]:
     """Resolve the grid into its cells, in its order. Raises PlanError."""
-    cells: dict[str, _Cell] = {}
+    seen: set[str] = set()
     known: dict[tuple[NetworkSettings, int], list[Ladder]] = {}
     for point in grid_points(plan):
         network = point.training.network
@@ -127,9 +129,9 @@ def _cells(plan: LoadedPlan, check: Check | None) -> list[_Cell]:
             template = PathTemplate()
             list(_stages(point, ladder, TEMPLATE_SEED, template.add))
             first = _first_trial(plan, point, ladder, template.keys(0))
-            # The same stages again where an axis changes nothing, as one of lengths does for reinit.
-            cells.setdefault(first.cell, _Cell(point, ladder, template, first))
-    return list(cells.values())
+            if first.cell not in seen:  # as where an axis of lengths changes nothing for reinit
+                seen.add(first.cell)
+                yield _Cell(point, ladder, template, first)
 
 
 def _in_order(keys: Sequence[str]) -> Callable[[Stage], str]:

@@ -99,7 +99,7 @@ class PathTemplate:
     """Keys of a trial's stages under any seed, made from those of `TEMPLATE_SEED`.
 
     Under another seed their JSON differs in the seed and in the keys of earlier stages alone. It is cut there once; a
-    key then takes 1.5 μs instead of the 35 μs of an encoding.
+    key then takes 1.7 μs instead of the 22 μs of an encoding.
     """
 
     def __init__(self) -> None:

@@ -107,7 +107,7 @@ class StorePaths:
 
     def has_result(self, key: str) -> bool:
         """Check whether the stage with this key is complete."""
-        # As text: `stage(key).result.exists()` takes 18 μs instead of 4, and there are tens of thousands of stages.
+        # As text: `stage(key).result.exists()` takes 6 μs instead of 2, and there are tens of thousands of stages.
         return os.path.exists(f"{self.root}/stages/{key}/{RESULT}")
 
     def plan(self, digest: str) -> Path:
