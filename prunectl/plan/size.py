@@ -53,7 +53,7 @@ def _refuse(plan: LoadedPlan, found: str, what: str) -> None:
 
 
 def count(plan: LoadedPlan) -> Size:
-    """Count a plan's trials. Two ways to say the same trial count twice, and so does what is not valid.
+    """Count a plan's trials: two ways to say the same one count twice, and a schedule that is not valid counts once.
 
     Raises PlanError as `axes`.
     """
