@@ -15,10 +15,20 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
+@pytest.fixture(scope="session")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What commands remember of networks, of all tests together: else each would wait seconds for a child process."""
+    return tmp_path_factory.mktemp("networks")
+
+
 @pytest.fixture(autouse=True)
-def sealed(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def sealed(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, networks: Path
+) -> None:
     """Nothing of the machine's settings reaches a test, and nothing of a test reaches the machine."""
     home = tmp_path_factory.mktemp("home")
+    (home / "cache" / "prunectl").mkdir(parents=True)
+    (home / "cache" / "prunectl" / "networks").symlink_to(networks)
     for name in ("PRUNECTL_STORE", "PRUNECTL_DATA", "CUDA_VISIBLE_DEVICES", "XDG_CONFIG_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(home))

@@ -77,12 +77,12 @@ def run(
     from prunectl.cli.support.planning import read_plans
 
     paths = StorePaths.locate(store)
-    expansions = read_plans(plans, changes or [], paths)
+    expansions = read_plans(plans, changes or [])
     todo = {
         key: spec
         for expansion in expansions
         for key, spec in expansion.stages.items()
-        if not paths.stage(key).result.exists()
+        if not paths.has_result(key)
     }
     chosen = _devices(devices, slots, expansions) if todo else []
     _check_data({spec.data for spec in todo.values()}, expansions, data)
@@ -227,7 +227,7 @@ def _schedule(
     from prunectl.store.db.ingest import ingest
 
     keys = {key for expansion in expansions for key in expansion.stages}
-    done = {key for key in keys if paths.stage(key).result.exists()}
+    done = {key for key in keys if paths.has_result(key)}
     progress = Progress(expansions, done)
     devices = execution.devices
     executor = LocalExecutor(

@@ -1,4 +1,4 @@
-"""Layers, weights and cost of a network, found in milliseconds by sending an empty batch through it.
+"""Layers, weights and cost of a network, and what prunings keep of it; torch-free, `ml.summarise` makes it.
 
 Cost is counted in MACs: one multiply-add per weight of a convolution or dense layer and position of its output,
 for one image; kernels are counted whole at padded borders. BatchNorm, biases, activations, pooling and additions
@@ -9,29 +9,45 @@ question.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
-from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-import torch
-from torch import Tensor, nn
+import msgspec
+from msgspec.structs import replace
 
 from prunectl.errors import PrunectlError, UnknownName
 from prunectl.ml.criteria import registry as criteria
-from prunectl.ml.networks.build import skeleton
-from prunectl.ml.pruning.channel_graph import readers
-from prunectl.ml.pruning.layers import Layer, layers, prunable_layers
 from prunectl.spec.density import competitions, kept
 from prunectl.spec.settings import NetworkSettings, PruneSettings
+
+if TYPE_CHECKING:  # commands read summaries in milliseconds, and torch takes more than a second
+    from torch import Tensor
+
+Role = Literal["first", "shortcut", "hidden", "last"]
+
+ROLES: dict[str, Role] = {"first": "first", "shortcuts": "shortcut", "last": "last"}
+"""What a plan may exclude by role, beside single layers by name."""
 
 
 class NetworkMisfit(PrunectlError):
     """A network that cannot take the data's images or does not give the outputs asked for."""
 
 
-@dataclass(frozen=True)
-class LayerInfo(Layer):
+class Layer(msgspec.Struct, frozen=True):
+    """A convolution or dense layer: `name` as in ``stages.0.1.conv1``, its kernel is ``{name}.weight``."""
+
+    name: str
+    kind: Literal["conv", "dense"]
+    role: Role
+
+    @property
+    def parameter(self) -> str:
+        """The kernel's name in a state dict."""
+        return f"{self.name}.weight"
+
+
+class LayerInfo(Layer, frozen=True):
     """A convolution or dense layer with its size and cost."""
 
     shape: tuple[int, ...]
@@ -39,16 +55,32 @@ class LayerInfo(Layer):
     weights: int
     """Of the kernel alone, without bias."""
     macs: int
-    prunable: bool
+    prunable: bool = True
 
 
-@dataclass(frozen=True)
-class NetworkSummary:
+AnyLayer = TypeVar("AnyLayer", bound=Layer)
+
+
+def without(layers: Sequence[AnyLayer], exclude: Collection[str]) -> list[AnyLayer]:
+    """Return the layers but for those that `exclude` names by role or name.
+
+    Raises UnknownName for a name that is neither; a role that no layer has is no mistake.
+    """
+    for word in exclude:
+        if word not in ROLES and word not in {layer.name for layer in layers}:
+            raise UnknownName("layer", word, [*ROLES, *(layer.name for layer in layers)])
+    roles = {ROLES[word] for word in exclude if word in ROLES}
+    return [layer for layer in layers if layer.role not in roles and layer.name not in exclude]
+
+
+class NetworkSummary(msgspec.Struct, frozen=True):
     """A network's layers in order, and what they add up to."""
 
     parameters: int
     """Trainable ones: kernels, biases, BatchNorm's γ and β."""
     layers: tuple[LayerInfo, ...]
+    readers: dict[str, str] | None = None
+    """The convolution that alone reads each convolution's channels, by name; None where nobody asked."""
 
     @property
     def prunable(self) -> int:
@@ -59,6 +91,34 @@ class NetworkSummary:
     def macs(self) -> int:
         """Multiply-adds of one image through the dense network."""
         return sum(layer.macs for layer in self.layers)
+
+    def excluding(self, exclude: Collection[str]) -> NetworkSummary:
+        """Return the summary with these layers, named as in `without`, not prunable. Raises UnknownName."""
+        chosen = {layer.name for layer in without(self.layers, exclude)}
+        layers = (replace(layer, prunable=layer.name in chosen) for layer in self.layers)
+        return replace(self, layers=tuple(layers))
+
+    def kept_by(self, prune: PruneSettings) -> int:
+        """Return how many weights `prune` would keep of the dense network: exactly, but for channels, where it is at
+        most that many. Filter ratios need the summary's `readers`.
+
+        Raises here what a worker would raise when it prunes: UnknownName for a criterion or a layer,
+        ImpossibleDensity for a scope without room.
+        """
+        criteria.find(prune.criterion)
+        chosen = without(self.layers, prune.exclude)
+        if prune.ratios:
+            for name, ratio in prune.ratios:
+                if name not in {layer.name for layer in chosen}:
+                    raise UnknownName("layer", name, [layer.name for layer in chosen])
+                kept(1, ratio)
+            assert self.readers is not None
+            return _kept_by_ratios(chosen, dict(prune.ratios), self.readers)
+        sizes = {layer.parameter: layer.weights for layer in chosen}
+        ends = [layer.parameter for layer in chosen if layer.role in ("first", "last")]
+        count = kept(sum(sizes.values()), prune.density)
+        competitions(sizes, sizes, ends, prune.scope, count)
+        return count
 
     def weights_kept(self, masks: Mapping[str, Tensor]) -> int:
         """Prunable weights that the masks keep; a layer without a mask is whole."""
@@ -81,63 +141,8 @@ def _pruned(masks: Mapping[str, Tensor], layer: LayerInfo) -> int:
     return 0 if mask is None else mask.numel() - int(mask.sum())
 
 
-@lru_cache(maxsize=256)
-def summarise(settings: NetworkSettings, exclude: tuple[str, ...] = ()) -> NetworkSummary:
-    """Summarise a network, with `exclude` (see `ml.pruning.layers`) not prunable.
-
-    Raises UnknownName for the network or an excluded layer, NetworkMisfit where the network cannot take images of
-    `settings.shape` or `settings.classes` is below 1.
-    """
-    if settings.classes < 1 or min(settings.shape) < 1:
-        raise _misfit(settings, "there must be at least one output and one pixel")
-    try:
-        network = skeleton(settings, "cpu")
-    except (ValueError, RuntimeError) as error:
-        raise _misfit(settings, str(error)) from error
-    outputs = _output_shapes(network, settings)
-    chosen = {layer.name for layer in prunable_layers(network, exclude)}
-    infos = []
-    for layer in layers(network):
-        shape = tuple(network.get_parameter(layer.parameter).shape)
-        weights = torch.Size(shape).numel()
-        positions = outputs[layer.name][2:].numel()
-        infos.append(
-            LayerInfo(
-                **vars(layer),
-                shape=shape,
-                weights=weights,
-                macs=weights * positions,
-                prunable=layer.name in chosen,
-            )
-        )
-    return NetworkSummary(sum(p.numel() for p in network.parameters()), tuple(infos))
-
-
-def check(network: NetworkSettings, prune: PruneSettings) -> int:
-    """Return how many weights `prune` would keep of the dense network: exactly, but for channels, where it is at most
-    that many.
-
-    Raises here what a worker would raise when it prunes: UnknownName for a criterion or a layer,
-    ImpossibleDensity for a scope without room, and all that `summarise` raises.
-    """
-    criteria.find(prune.criterion)
-    summary = summarise(network, prune.exclude)
-    chosen = [layer for layer in summary.layers if layer.prunable]
-    if prune.ratios:
-        for name, ratio in prune.ratios:
-            if name not in {layer.name for layer in chosen}:
-                raise UnknownName("layer", name, [layer.name for layer in chosen])
-            kept(1, ratio)
-        return _kept_by_ratios(chosen, dict(prune.ratios), _readers(network))
-    sizes = {layer.parameter: layer.weights for layer in chosen}
-    ends = [layer.parameter for layer in chosen if layer.role in ("first", "last")]
-    count = kept(summary.prunable, prune.density)
-    competitions(sizes, sizes, ends, prune.scope, count)
-    return count
-
-
 def _kept_by_ratios(
-    chosen: list[LayerInfo], ratios: Mapping[str, str], reader: Mapping[str, str]
+    chosen: Sequence[LayerInfo], ratios: Mapping[str, str], reader: Mapping[str, str]
 ) -> int:
     """Return how many weights have both their filter and their input kept: what `masks` leaves of the dense network."""
     channels = {layer.name: layer.shape[0 if layer.kind == "conv" else 1] for layer in chosen}
@@ -154,39 +159,17 @@ def _kept_by_ratios(
     return total
 
 
-@lru_cache(maxsize=256)
-def _readers(settings: NetworkSettings) -> dict[str, str]:
-    return readers(skeleton(settings))
+class Question(msgspec.Struct, frozen=True):
+    """What the process `ml.summarise` is asked: a line of JSON."""
+
+    network: NetworkSettings
+    readers: bool
+    """Whether the summary is to say which convolution reads which."""
 
 
-def _misfit(settings: NetworkSettings, reason: str) -> NetworkMisfit:
-    shape = "×".join(map(str, settings.shape))
-    return NetworkMisfit(
-        f"{settings.name} does not fit images of {shape} and {settings.classes} outputs: {reason}"
-    )
+class Answer(msgspec.Struct, frozen=True):
+    """What it answers: a line of JSON."""
 
-
-def _output_shapes(network: nn.Module, settings: NetworkSettings) -> dict[str, torch.Size]:
-    """The shape each layer's output has for one image, by the layer's name."""
-    shapes: dict[str, torch.Size] = {}
-    entered = "its input"
-
-    def enter(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        nonlocal entered
-        entered = f"{name}, at {'×'.join(map(str, inputs[0].shape[1:]))}"
-
-    def leave(name: str, module: nn.Module, inputs: object, output: Tensor) -> None:
-        shapes[name] = output.shape
-
-    for name, module in network.named_modules():
-        if not any(module.children()):
-            module.register_forward_pre_hook(partial(enter, name))
-            module.register_forward_hook(partial(leave, name))
-    try:
-        with torch.no_grad():
-            logits = network.eval()(torch.empty((0, *settings.shape)))
-    except (RuntimeError, ValueError) as error:
-        raise _misfit(settings, f"it fails in or after {entered}") from error
-    if logits.shape != (0, settings.classes):
-        raise _misfit(settings, f"its output is {tuple(logits.shape)}")
-    return shapes
+    summary: NetworkSummary | None = None
+    misfit: str = ""
+    """The text of a NetworkMisfit, where there is no summary."""

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+from msgspec.structs import replace
+
+from prunectl.gc_pause import without_collector
 from prunectl.ml.datasets.registry import OptionValue
 from prunectl.ml.tasks import registry as tasks
 from prunectl.plan.grid import axes
-from prunectl.plan.levels import UNKNOWN, Check, Ladder, ladders
+from prunectl.plan.levels import Check, Ladder, ladders
 from prunectl.plan.load import LoadedPlan
 from prunectl.plan.points import GridPoint, grid_points
-from prunectl.spec.key import NUMERICS, Spec, stage_key
+from prunectl.plan.size import check_size
+from prunectl.spec.key import NUMERICS, TEMPLATE_SEED, PathTemplate, Spec
 from prunectl.spec.settings import DataSettings, NetworkSettings
 from prunectl.spec.stage import Mask, Stage, Weights
 from prunectl.spec.study import PlannedStage, Study
@@ -33,12 +38,7 @@ class Expansion:
     places: dict[DataSettings, dict[str, OptionValue]]
     """Where each data set lies on this machine, as far as the plan gives it; part of no stage's key."""
 
-    @property
-    def counted(self) -> bool:
-        """Whether all sparsities are known: those of filter ratios need a check."""
-        return not any(UNKNOWN in trial.sparsities for trial in self.trials)
-
-    @property
+    @cached_property
     def digest(self) -> str:
         """Identifies this version of the plan: its text, overrides, trials and stages."""
         content = [
@@ -58,7 +58,7 @@ class Expansion:
             text=self.plan.text,
             overrides=self.plan.overrides,
             question=self.plan.question,
-            axes=tuple(axes(self.plan)),
+            axes=tuple(axis.key for axis in axes(self.plan) if axis.varies),
             tasks=self._tasks(),
             trials=self.trials,
             stages={
@@ -76,42 +76,74 @@ class Expansion:
 def expand(plan: LoadedPlan, check: Check | None) -> Expansion:
     """Expand a plan into all its trials and stages.
 
-    `check` counts what is kept, to reject what cannot be pruned so before anything runs; None where the plan has been
-    through it before and its sparsities do not depend on it (`Expansion.counted`).
+    `check` counts what is kept, to reject what cannot be pruned so before anything runs. With None nothing is checked,
+    and the sparsities of filter ratios are `levels.UNKNOWN`; keys and digest are the same.
 
     Raises PlanError with file and line.
     """
+    check_size(plan)
     trials: list[Trial] = []
     stages: dict[str, Stage] = {}
     epoch_steps: dict[str, float] = {}
     places: dict[DataSettings, dict[str, OptionValue]] = {}
-    cells: set[str] = set()
+    # It would take a third of the time, and what is made here stays.
+    with without_collector():
+        for cell in _cells(plan, check):
+            training = cell.point.training
+            places[training.data] = training.place
+            per_epoch = float(training.layout.per_epoch)
+            for seed in plan.content.seeds:
+                path = cell.template.keys(seed)
+                # Stages of the same key are equal, so it does not matter which trial's is kept.
+                stages.update(_stages(cell.point, cell.ladder, seed, _in_order(path)))
+                epoch_steps.update(dict.fromkeys(path, per_epoch))
+                trials.append(cell.trial(seed, path))
+    return Expansion(plan, tuple(trials), stages, epoch_steps, places)
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """Trials that differ in their seed alone."""
+
+    point: GridPoint
+    ladder: Ladder
+    template: PathTemplate
+    first: Trial
+    """That of seed 0, which the plan need not have."""
+
+    def trial(self, seed: int, path: tuple[str, ...]) -> Trial:
+        """Make the trial of a seed, whose stages have these keys."""
+        return replace(self.first, id=_trial_id(self.first.cell, seed), seed=seed, path=path)
+
+
+def _cells(plan: LoadedPlan, check: Check | None) -> Iterator[_Cell]:
+    """Resolve the grid into its cells, in its order. Raises PlanError."""
+    seen: set[str] = set()
     known: dict[tuple[NetworkSettings, int], list[Ladder]] = {}
     for point in grid_points(plan):
-        places[point.training.data] = point.training.place
         network = point.training.network
         ladder_key = (network, id(point.pruning))  # grid points share the objects of their pruning
         if ladder_key not in known:
             known[ladder_key] = ladders(plan, network, point.pruning, check)
         for ladder in known[ladder_key]:
-            # A cell is identified by seed 0 even where the plan has other seeds: adding one keeps the cell.
-            first = dict(_stages(point, ladder, 0))
-            cell = _cell(plan, point, first)
-            # The same stages again: an axis of lengths changes nothing for reinit.
-            if cell in cells:
-                continue
-            cells.add(cell)
-            for seed in plan.content.seeds:
-                path = dict(_stages(point, ladder, seed)) if seed else first
-                # Stages of the same key are equal, so it does not matter which trial's is kept.
-                stages.update(path)
-                epoch_steps.update(dict.fromkeys(path, float(point.training.layout.per_epoch)))
-                trials.append(_trial(plan, point, ladder, seed, cell, tuple(path)))
-    return Expansion(plan, tuple(trials), stages, epoch_steps, places)
+            template = PathTemplate()
+            list(_stages(point, ladder, TEMPLATE_SEED, template.add))
+            first = _first_trial(plan, point, ladder, template.keys(0))
+            if first.cell not in seen:  # as where an axis of lengths changes nothing for reinit
+                seen.add(first.cell)
+                yield _Cell(point, ladder, template, first)
 
 
-def _stages(point: GridPoint, ladder: Ladder, seed: int) -> Iterator[tuple[str, Stage]]:
-    """Yield the path of one trial: dense, then one stage per level, each with its key."""
+def _in_order(keys: Sequence[str]) -> Callable[[Stage], str]:
+    """Give out keys that are known, one for each stage that is made."""
+    known = iter(keys)
+    return lambda stage: next(known)
+
+
+def _stages(
+    point: GridPoint, ladder: Ladder, seed: int, key_of: Callable[[Stage], str]
+) -> Iterator[tuple[str, Stage]]:
+    """Yield the path of one trial: dense, then one stage per level, each with its key, which `key_of` says."""
     training = point.training
     dense = Stage(
         network=training.network,
@@ -121,7 +153,7 @@ def _stages(point: GridPoint, ladder: Ladder, seed: int) -> Iterator[tuple[str, 
         seed=seed,
         task=training.recipe.task,
     )
-    dense_key = stage_key(dense)
+    dense_key = key_of(dense)
     yield dense_key, dense
     retraining = point.retraining
     if retraining is None:
@@ -142,39 +174,41 @@ def _stages(point: GridPoint, ladder: Ladder, seed: int) -> Iterator[tuple[str, 
             optimizer_state=retraining.optimizer_state,
             batchnorm=retraining.batchnorm,
         )
-        parent = stage_key(spec)
+        parent = key_of(spec)
         yield parent, spec
 
 
-def _cell(plan: LoadedPlan, point: GridPoint, path: dict[str, Stage]) -> str:
-    """Identify a trial without its seed, by the stages that seed 0 would have."""
+def _first_trial(
+    plan: LoadedPlan, point: GridPoint, ladder: Ladder, path: tuple[str, ...]
+) -> Trial:
+    """Make the trial of seed 0, whose stages have these keys."""
     training = point.training
     names = (plan.content.name, point.strategy, training.label, training.dataset)
-    return _digest("\0".join((*names, *path)))
-
-
-def _trial(
-    plan: LoadedPlan, point: GridPoint, ladder: Ladder, seed: int, cell: str, path: tuple[str, ...]
-) -> Trial:
+    # A cell is identified by seed 0 even where the plan has other seeds: adding one keeps the cell.
+    cell = _digest("\0".join((*names, *path)))
     criterion, scope, granularity = point.pruning.labels if point.pruning else ("", "", "")
     return Trial(
-        id=_digest(f"{cell}\0{seed}"),
+        id=_trial_id(cell, 0),
         cell=cell,
         plan=plan.content.name,
-        network=point.training.network.name,
-        dataset=point.training.dataset,
-        recipe=point.training.label,
+        network=training.network.name,
+        dataset=training.dataset,
+        recipe=training.label,
         strategy=point.strategy,
         schedule=point.pruning.schedule.label if point.pruning else "dense",
         criterion=criterion,
         scope=scope,
         granularity=granularity,
         retrain=point.retraining.label if point.retraining else "",
-        seed=seed,
+        seed=0,
         path=path,
         sparsities=("0", *(level.sparsity for level in ladder)),
-        task=point.training.recipe.task,
+        task=training.recipe.task,
     )
+
+
+def _trial_id(cell: str, seed: int) -> str:
+    return _digest(f"{cell}\0{seed}")
 
 
 def _digest(text: str) -> str:

@@ -14,10 +14,11 @@ from prunectl.spec.density import ImpossibleDensity
 from prunectl.spec.settings import NetworkSettings, PruneSettings
 
 Check = Callable[[NetworkSettings, PruneSettings], int]
-"""Counts the prunable weights a network keeps; `ml.network_summary.check` is one, and rejects what is impossible."""
+"""Counts the prunable weights a network keeps, and rejects what is impossible: what `ml`'s `NetworkSummary.kept_by`
+does."""
 
 UNKNOWN = "unknown"
-"""The sparsity of a level by filter ratios before a check has counted its weights."""
+"""The sparsity of a level by filter ratios where no check has counted its weights."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from prunectl.plan.schema import PlanFile
 from prunectl.plan.validation_errors import plan_error
 
 Model = TypeVar("Model", bound=BaseModel)
+MOST_BYTES = 16_000_000
+"""Of a plan's file: a million seeds take 8 MB, and reading so many 2.5 s and 200 MB."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,17 @@ class LoadedPlan:
 def load(file: Path, overrides: Sequence[str] = ()) -> LoadedPlan:
     """Read a plan, apply `--set key=value` pairs, check it.
 
-    Raises PlanError for a file that is missing or not TOML, and for what the schema rejects.
+    Raises PlanError for a file that is missing, too large or not TOML, and for what the schema rejects.
     """
     try:
+        if (size := file.stat().st_size) > MOST_BYTES:
+            raise PlanError(
+                "too large for a plan: take fewer seeds or values, or split it",
+                file=str(file),
+                found=f"{size:,} bytes",
+                allowed=[f"at most {MOST_BYTES:,} bytes"],
+                suggestion="",
+            )
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise PlanError("no such plan file", file=str(file)) from None

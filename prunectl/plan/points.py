@@ -76,15 +76,10 @@ def _check_names(plan: LoadedPlan) -> None:
     for name in lengths if isinstance(lengths, dict) else ():
         with plan.naming(f"recipe.retrain.{name}"):
             strategies.find(name, own)
-        if _fixes_length(name, plan):
+        if strategies.fixes_length(name, own):
             raise plan.fail("this strategy fixes its length itself", f"recipe.retrain.{name}")
     if plan.content.grid.retrain and all(
-        name == strategies.DENSE or _fixes_length(name, plan) for name in plan.content.grid.strategy
+        name == strategies.DENSE or strategies.fixes_length(name, own)
+        for name in plan.content.grid.strategy
     ):
         raise plan.fail("every strategy of the grid fixes its length itself", "grid.retrain")
-
-
-def _fixes_length(name: str, plan: LoadedPlan) -> bool:
-    """Check whether a strategy fixes how long it retrains, as `reinit` does."""
-    strategy = plan.content.strategies.get(name) or strategies.built_in(name)
-    return strategy is not None and strategy.retrain is not None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from decimal import Decimal, localcontext
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from prunectl.plan.table import Fraction01, Int, Table
+
+MOST_ITERATIONS = 1000
 
 
 class PruningSchedule(Table):
@@ -20,7 +23,7 @@ class PruningSchedule(Table):
     sparsities: tuple[Fraction01, ...] = ()
     rate: Fraction01 | None = None
     until: Fraction01 | None = None
-    iterations: Annotated[Int, Field(ge=1, le=1000)] | None = None
+    iterations: Annotated[Int, Field(ge=1, le=MOST_ITERATIONS)] | None = None
 
     @model_validator(mode="after")
     def _one_way_to_say_it(self) -> PruningSchedule:
@@ -32,12 +35,24 @@ class PruningSchedule(Table):
                 raise ValueError("sparsities must increase")
         elif ends != 1 or (self.rate is None and self.until is not None):
             raise ValueError("needs `sparsities`, or `rate` with one of `until` and `iterations`")
+        elif self.rate is not None and self.until is not None:
+            # Before any is computed: at a rate of 1e-9 there are billions.
+            levels = math.log1p(-self.until) / math.log1p(-self.rate)
+            if levels > MOST_ITERATIONS:
+                raise ValueError(
+                    f"`until` takes {levels:,.0f} iterations of this rate, {MOST_ITERATIONS:,} are allowed"
+                )
         return self
 
     @property
     def has_sparsities(self) -> bool:
         """Whether it gives sparsities, as a list or by a rate."""
         return bool(self.sparsities) or self.rate is not None
+
+    @property
+    def levels(self) -> int:
+        """How many levels there are."""
+        return len(self.densities()) if self.has_sparsities else self.iterations or 1
 
     def densities(self) -> tuple[Decimal, ...]:
         """Compute the fractions of the dense count kept at iteration 1, 2 …, exact: (1 − rate)ᵏ, or 1 − sparsity."""

@@ -196,9 +196,11 @@ class Grid(Table):
     @field_validator("network", "dataset", "strategy", "retrain")
     @classmethod
     def _no_duplicates(cls, values: tuple[object, ...] | None) -> tuple[object, ...] | None:
-        for index, value in enumerate(values or ()):
-            if value in (values or ())[:index]:
+        seen: set[object] = set()
+        for value in values or ():
+            if value in seen:
                 raise ValueError(f"duplicate: {value}")
+            seen.add(value)
         return values
 
 

@@ -45,3 +45,9 @@ def find(name: str, own: dict[str, Strategy]) -> Strategy:
     if strategy is None:
         raise UnknownName("strategy", name, [*own, *BUILT_IN, "partial-rewind-50", DENSE])
     return strategy
+
+
+def fixes_length(name: str, own: dict[str, Strategy]) -> bool:
+    """Check whether a strategy says itself how long it retrains, as `reinit` does; False for one that is unknown."""
+    strategy = own.get(name) or built_in(name)
+    return strategy is not None and strategy.retrain is not None

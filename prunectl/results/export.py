@@ -77,7 +77,7 @@ def export_network(
 
 def _iteration(paths: StorePaths, found: FoundTrial, wanted: int | None) -> int:
     path = found.trial.path
-    done = [k for k, key in enumerate(path) if paths.stage(key).result.exists()]
+    done = [k for k, key in enumerate(path) if paths.has_result(key)]
     if wanted is None:
         if not done:
             raise ControlError(f"no iteration of trial {found.trial.id} is done")

@@ -105,14 +105,16 @@ class StageGraph:
                         f"plan {study.name}: trial {trial.id} names stage {key}, which is not in it"
                     )
                 self.wanted_by[key].add(trial.id)
-        for node in new.values():
-            for needed in node.needs:
+        # Plans list parents first, but a record may be of any order, and the queue looks up what a stage needs.
+        order = TopologicalSorter[str]()
+        for key, node in new.items():
+            needs = node.needs
+            for needed in needs:
                 if needed not in self.nodes and not self.is_done(needed):
                     raise StoreError(
-                        f"plan {study.name}: stage {node.key} needs {needed}, which is unknown"
+                        f"plan {study.name}: stage {key} needs {needed}, which is unknown"
                     )
-        # Plans list parents first, but a record may be of any order, and the queue looks up what a stage needs.
-        order = TopologicalSorter({key: node.needs & new.keys() for key, node in new.items()})
+            order.add(key, *(needs & new.keys()))
         return list(order.static_order())
 
     def _insert(self, node: Node) -> None:
@@ -124,11 +126,10 @@ class StageGraph:
         """Return whether the stage needs no more work: result.json is there, and with it a replay's checkpoint."""
         if key in self._done:
             return True
-        stage = self.paths.stage(key)
-        done = files.disk.exists(stage.result)
+        done = self.paths.has_result(key)
         node = self.nodes.get(key)
         if done and node is not None and node.replay is not None:
-            done = files.disk.exists(stage.rewind(node.replay[1]))
+            done = files.disk.exists(self.paths.stage(key).rewind(node.replay[1]))
         if done:
             self._done.add(key)
         return done
@@ -244,11 +245,13 @@ class Preview:
 def preview(graph: StageGraph) -> Preview:
     """Count what is to run, with the replays for checkpoints that are missing today, which it inserts."""
     stages = list(graph.nodes.values())
+    done = {node.key for node in stages if graph.is_done(node.key)}
     for node in stages:
-        graph.insert_replays(node.key)
+        if node.key in done:
+            graph.insert_replays(node.key)
     replays = [node for node in graph.nodes.values() if node.replay and not graph.is_done(node.key)]
     ordinary = [node for node in stages if not node.replay]
-    to_run = [node for node in ordinary if not graph.is_done(node.key)]
+    to_run = [node for node in ordinary if node.key not in done]
     paths = {trial.id: trial.path for study in graph.studies.values() for trial in study.trials}
     return Preview(
         trials=len(paths),

@@ -164,7 +164,7 @@ def import_study(folder: Path, paths: StorePaths) -> Imported:
         if name.startswith("stages/"):
             stages.setdefault(name.split("/")[1], []).append(name)
     for key in list(stages):
-        if files.disk.exists(paths.stage(key).result):
+        if paths.has_result(key):
             imported.known += 1
             _compare(folder, paths, key, imported)
             del stages[key]

@@ -81,7 +81,7 @@ def _needed(paths: StorePaths) -> set[tuple[str, int]] | None:
     for study in studies:
         for key, planned in study.stages.items():
             source = planned.stage.checkpoint
-            if source is not None and not files.disk.exists(paths.stage(key).result):
+            if source is not None and not paths.has_result(key):
                 found.add(source)
     return found
 

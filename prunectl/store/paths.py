@@ -106,6 +106,11 @@ class StorePaths:
         """Return the files of the stage with this key."""
         return StagePaths(self.stages / key)
 
+    def has_result(self, key: str) -> bool:
+        """Check whether the stage with this key is complete."""
+        # As text: `stage(key).result.exists()` takes 6 μs instead of 2, and there are tens of thousands of stages.
+        return files.disk.exists(f"{self.root}/stages/{key}/{RESULT}")
+
     def plan(self, digest: str) -> Path:
         """Return the record of this version of a plan."""
         return self.plans / f"{digest}.json"

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from prunectl.errors import StoreError
-from prunectl.ml.network_summary import summarise
 from prunectl.ml.pruning.channels import dead_channels
 from prunectl.ml.pruning.layers import batchnorm_names, layer_name
 from prunectl.ml.pruning.masks import Masks, dead_layers, next_masks
 from prunectl.ml.randomness import generator
+from prunectl.ml.summarise import summarise
 from prunectl.ml.training.state import TrainingState
 from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.key import Spec, spec_key, stage_key
@@ -142,7 +142,7 @@ def _prune(
 def counts(spec: Stage, masks: Masks | None) -> Counts:
     """Weights and multiply-adds, all and kept; `ml.network_summary` says what is counted."""
     exclude = spec.mask.settings.exclude if spec.mask else ()
-    network = summarise(spec.network, exclude)
+    network = summarise(spec.network).excluding(exclude)
     kept = masks or {}
     return Counts(
         kept=network.weights_kept(kept),

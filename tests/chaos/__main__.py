@@ -29,6 +29,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="prunectl-chaos-") as name:
         folder = Path(name)
         os.environ["PRUNECTL_LEASES"] = str(folder / "leases")
+        os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
         study.write_plan(folder, options.short)
         reference = kills.whole(folder) if options.kills or options.scheduler_writes else None
         if options.kills and reference is not None:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from prunectl.ml.network_summary import check
 from prunectl.plan.expand import Expansion, expand
 from prunectl.plan.load import loads
 from prunectl.store import files
@@ -22,6 +21,7 @@ from prunectl.store.records.plan import write_study
 from prunectl.worker.run import StageControl, run
 from prunectl.worker.trainer_cache import TrainerCache
 from tests.chaos import study
+from tests.support.checking import check
 from tests.support.records import write_spec
 
 SMALL = ['recipe.length="3ep"', 'recipe.schedule.milestones=["1ep","2ep"]']

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from prunectl.spec import key as spec_key
+from prunectl.spec.stage import Stage
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.plan import last_use
 from prunectl.store.records.provenance import installed_versions, version_warnings
@@ -79,3 +81,18 @@ def test_a_plan_recorded_now_is_the_newest_although_the_clock_was_set_back(tmp_p
     for path in maker.paths.plans.glob("*.json"):
         write_json(path, read_json(path) | {"created": 9e9})
     assert last_use(maker.paths) == 9e9
+
+
+def test_show_expands_a_plan_once_and_encodes_nothing_for_further_seeds(
+    tmp_path: Path, plan: Path, here: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[object] = []
+    to_json = spec_key.to_json
+    monkeypatch.setattr(spec_key, "to_json", lambda value: encoded.append(value) or to_json(value))
+    numbers = []
+    for seeds in ("[0]", str(list(range(50)))):
+        encoded.clear()
+        done = here("show", plan, "--store", tmp_path / "store", "--set", f"seeds={seeds}")
+        assert done.returncode == 0
+        numbers.append(sum(isinstance(value, Stage) for value in encoded))
+    assert numbers == [6, 6]  # two strategies of a dense stage and two levels

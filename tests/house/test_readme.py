@@ -9,10 +9,10 @@ import pytest
 import typer
 
 from prunectl.cli.app import app
-from prunectl.ml.network_summary import check
 from prunectl.plan.expand import expand
 from prunectl.plan.load import loads
 from prunectl.plan.strategies import BUILT_IN
+from tests.support.checking import check
 
 
 @pytest.fixture

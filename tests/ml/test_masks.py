@@ -12,11 +12,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from prunectl.errors import UnknownName
-from prunectl.ml.network_summary import summarise
 from prunectl.ml.networks.build import build, skeleton
 from prunectl.ml.pruning.channels import dead_channels
 from prunectl.ml.pruning.masks import NonFiniteWeights, dead_layers, next_masks
 from prunectl.ml.pruning.scores import highest
+from prunectl.ml.summarise import summarise
 from prunectl.spec.density import ImpossibleDensity, kept
 from prunectl.spec.settings import NetworkSettings, PruneSettings
 from tests.support.prunable import prunable

@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from prunectl.errors import UnknownName
-from prunectl.ml.network_summary import NetworkMisfit, check, summarise
+from prunectl.ml.network_summary import NetworkMisfit
 from prunectl.ml.networks.build import build
 from prunectl.ml.pruning.masks import next_masks
+from prunectl.ml.summarise import summarise
 from prunectl.spec.density import ImpossibleDensity
 from prunectl.spec.settings import NetworkSettings, PruneSettings
+from tests.support.checking import check
 
 
 def settings(name="resnet-20", shape=(3, 32, 32), classes=10, **rest):
@@ -56,7 +58,7 @@ def test_kept_weights_macs_and_parameters():
 
 
 def test_excluded_layers_do_not_count_as_prunable():
-    anatomy = summarise(settings(), ("first", "shortcuts"))
+    anatomy = summarise(settings()).excluding(("first", "shortcuts"))
     assert anatomy.prunable == 270_896 - 432 - 512 - 2_048
     assert anatomy.parameters == 272_474
     assert [layer.name for layer in anatomy.layers if not layer.prunable] == [
@@ -65,7 +67,7 @@ def test_excluded_layers_do_not_count_as_prunable():
         "stages.2.0.shortcut.conv",
     ]
     with pytest.raises(UnknownName):
-        summarise(settings(), ("stages.9.0.conv1",))
+        summarise(settings()).excluding(("stages.9.0.conv1",))
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from prunectl.errors import UnknownName
-from prunectl.ml.network_summary import summarise
 from prunectl.ml.networks.build import build, skeleton
 from prunectl.ml.networks.initialize import initialise
 from prunectl.ml.networks.parts import BatchNorm, PaddedShortcut
 from prunectl.ml.networks.registry import find, names
+from prunectl.ml.summarise import summarise
 from prunectl.spec.settings import NetworkSettings
 from tests.support.prunable import prunable
 

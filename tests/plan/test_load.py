@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from prunectl.errors import PlanError
-from prunectl.ml.network_summary import check
 from prunectl.plan.expand import expand
 from prunectl.plan.load import load, loads
+from tests.support.checking import check
 
 GOOD = """\
 # Is it good?

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from prunectl.ml.datasets import registry as datasets
-from prunectl.ml.network_summary import check
 from prunectl.plan.expand import Expansion, expand
+from prunectl.plan.levels import UNKNOWN
 from prunectl.plan.load import load
 from prunectl.spec.trial import Trial
+from tests.support.checking import check
 
 FOLDER = Path(__file__).parents[2] / "plans"
 
@@ -134,7 +135,7 @@ def test_plans_expand_to_what_they_should(name: str) -> None:
     assert (len(expansion.trials), len(expansion.stages), steps) == SIZES[name]
     assert expansion.plan.content.name == name
     assert expansion.plan.question.endswith("?")
-    assert expansion.counted
+    assert not any(UNKNOWN in trial.sparsities for trial in expansion.trials)
     assert len({trial.id for trial in expansion.trials}) == len(expansion.trials)
 
 
@@ -212,4 +213,4 @@ def test_a_large_plan_expands_quickly() -> None:
     started = time.process_time()
     expansion = expand(loaded, None)
     assert len(expansion.stages) > 10_000
-    assert time.process_time() - started < 15  # 2.5 s on a machine with nothing else to do
+    assert time.process_time() - started < 15  # 0.15 s on a machine with nothing else to do

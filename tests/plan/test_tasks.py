@@ -6,7 +6,6 @@ import msgspec
 import pytest
 
 from prunectl.errors import PlanError
-from prunectl.ml.network_summary import check
 from prunectl.ml.tasks import registry as tasks
 from prunectl.plan.expand import Expansion, expand
 from prunectl.plan.load import loads
@@ -14,6 +13,7 @@ from prunectl.plan.schema import Recipe
 from prunectl.spec.key import canonical
 from prunectl.spec.task import DEFAULT_TASK
 from tests.support.additions import REGRESSION_ENTRY, registered
+from tests.support.checking import check
 from tests.support.tiny_plans import tiny_plan
 
 __all__ = ["registered"]

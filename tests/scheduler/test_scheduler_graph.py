@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import pytest
 
@@ -11,6 +12,7 @@ from prunectl.scheduler.graph import StageGraph, preview
 from prunectl.spec.key import stage_key
 from prunectl.spec.stage import Stage, replay_of
 from prunectl.store.files import write_text
+from prunectl.store.paths import StorePaths
 from prunectl.store.records.plan import current_studies, read_study
 from tests.support.records import write_json
 from tests.support.scheduler_lab import Plan, Store, dense, retrain
@@ -42,6 +44,24 @@ def test_parents_come_before_children(store: Store) -> None:
     graph = StageGraph(store.paths)
     order = graph.add(read_study(store.paths, store.save(plan)))
     assert order == plan.trials[0]["path"]
+
+
+def test_a_preview_looks_once_for_each_stage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Plan()
+    start = dense(steps=100)
+    finish(store, start, 33)
+    for density in ("0.5", "0.2"):
+        plan.trial(start, rewinding(start, 33, density))
+    graph = graph_of(store, plan)
+    looked: list[str] = []
+    has_result = StorePaths.has_result
+    monkeypatch.setattr(
+        StorePaths, "has_result", lambda self, key: looked.append(key) or has_result(self, key)
+    )
+    counted = preview(graph)
+    assert (counted.stages, counted.done, counted.replays) == (3, 1, ())
+    # The stages that start from a finished one are asked for again: does it still have what they start from?
+    assert Counter(looked) == {key: 1 if key == stage_key(start) else 2 for key in graph.nodes}
 
 
 def test_dense_stages_keep_start_boundaries_tenths_and_what_is_asked(store: Store) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from prunectl.ml.network_summary import check
 from prunectl.plan.expand import Expansion, expand
 from prunectl.plan.load import loads
 from prunectl.spec.stage import Stage
@@ -18,6 +17,7 @@ from prunectl.store.records.result import Result
 from prunectl.worker.checkpoint import load_masks, load_state
 from prunectl.worker.run import StageControl, run
 from prunectl.worker.trainer_cache import TrainerCache
+from tests.support.checking import check
 from tests.support.records import as_dict, events, write_spec
 from tests.support.tiny_plans import tiny_plan
 

@@ -25,8 +25,13 @@ def data_root(option: str | os.PathLike[str] | None = None) -> Path:
         return Path(option).expanduser()
     if os.environ.get("PRUNECTL_DATA"):
         return Path(os.environ["PRUNECTL_DATA"]).expanduser()
+    return user_cache() / "data"
+
+
+def user_cache() -> Path:
+    """Return prunectl's folder in the user's cache. Raises RuntimeError where the user has no home."""
     cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "prunectl" / "data"
+    return (Path(cache) if cache else Path.home() / ".cache") / "prunectl"
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from prunectl.errors import UnknownName
+from prunectl.ml.network_summary import Layer
 from prunectl.ml.pruning.channel_graph import norms, readers
-from prunectl.ml.pruning.layers import Layer
 from prunectl.ml.pruning.scores import highest_alive, winners
 from prunectl.spec.density import Competition, kept
 

@@ -3,33 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Literal
 
 from torch import nn
 
-from prunectl.errors import UnknownName
-
-Role = Literal["first", "shortcut", "hidden", "last"]
-
-ROLES: dict[str, Role] = {"first": "first", "shortcuts": "shortcut", "last": "last"}
-"""What a plan may exclude by role, beside single layers by name."""
+from prunectl.ml.network_summary import Layer, Role, without
 
 _SHORTCUTS = {"shortcut", "downsample"}  # ours and torchvision's
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A convolution or dense layer: `name` as in ``stages.0.1.conv1``, its kernel is ``{name}.weight``."""
-
-    name: str
-    kind: Literal["conv", "dense"]
-    role: Role
-
-    @property
-    def parameter(self) -> str:
-        """The kernel's name in a state dict."""
-        return f"{self.name}.weight"
 
 
 def layer_name(parameter: str) -> str:
@@ -62,14 +42,9 @@ def prunable_layers(network: nn.Module, exclude: Collection[str] = ()) -> list[L
     """The layers whose kernels may be pruned: all of them but those that `exclude` names by role or name.
 
     The first layer's and the shortcuts' kernels included, no biases and no BatchNorm; their number of weights is what
-    densities are fractions of. Raises UnknownName for a name that is neither; a role that no layer has is no mistake.
+    densities are fractions of. Raises UnknownName as `without`.
     """
-    every = layers(network)
-    for word in exclude:
-        if word not in ROLES and word not in {layer.name for layer in every}:
-            raise UnknownName("layer", word, [*ROLES, *(layer.name for layer in every)])
-    roles = {ROLES[word] for word in exclude if word in ROLES}
-    return [layer for layer in every if layer.role not in roles and layer.name not in exclude]
+    return without(layers(network), exclude)
 
 
 def batchnorm_names(network: nn.Module) -> set[str]:

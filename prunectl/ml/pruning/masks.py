@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from prunectl.errors import PrunectlError
+from prunectl.ml.network_summary import Layer
 from prunectl.ml.pruning.channels import channel_magnitudes, drop_filters, keep_channels
-from prunectl.ml.pruning.layers import Layer, layer_name, prunable_layers
+from prunectl.ml.pruning.layers import layer_name, prunable_layers
 from prunectl.ml.pruning.scores import highest_alive, score, winners
 from prunectl.spec.density import Competition, competitions, kept
 from prunectl.spec.settings import PruneSettings
