@@ -46,21 +46,26 @@ class RequestHandler:
         """Carry out pending requests. Returns True if there were any."""
         pending = requests.pending(self._paths, self._log.report)
         for request in pending:
-            if request.id not in self._log.history.answered:
-                ok, answer = self._answer(request)
+            answered = self._log.history.answered.get(request.id)
+            if answered is None or (answered.later and not self._dispatcher.stopping):
+                answered = self._answer(request)
                 try:
-                    self._log.append(Answered(request=request, ok=ok, answer=answer), durable=True)
+                    self._log.append(answered, durable=True)
                 except StoreError as error:
                     self._log.report(error)  # the disk is full: it stays, and is answered later
                     return True
-            requests.withdraw(self._paths, request.id)
+            if not answered.later:
+                requests.withdraw(self._paths, request.id)
         return bool(pending)
 
-    def _answer(self, request: Request) -> tuple[bool, str]:
+    def _answer(self, request: Request) -> Answered:
+        if isinstance(request, AddPlan) and self._dispatcher.stopping:
+            text = "the scheduler is stopping: the next one runs the plan"
+            return Answered(request=request, later=True, answer=text)
         try:
-            return True, self._do(request)
+            return Answered(request=request, ok=True, answer=self._do(request))
         except PrunectlError as error:
-            return False, str(error)
+            return Answered(request=request, answer=str(error))
 
     def _do(self, request: Request) -> str:
         match request:
@@ -69,10 +74,13 @@ class RequestHandler:
             case Stop():
                 self._stop(request.now)
                 return "stopping now" if request.now else "stopping after a checkpoint"
-            case AddPlan():
-                if self._dispatcher.stopping:
-                    raise StoreError("the scheduler is stopping")
-                return self._dispatcher.add_plan(request.plan)
+            case AddPlan(plan=digest):
+                if (
+                    request.id in self._asked_before
+                    and digest in self._dispatcher.plans.graph.studies
+                ):
+                    return "queued at the start of this run"
+                return self._dispatcher.add_plan(digest)
             case Drain(device=name):
                 self._dispatcher.devices.drain(name)
                 return f"{name} is drained: its stages checkpoint and move"

@@ -4,6 +4,9 @@ A request is a file in `control/requests`, written atomically; the scheduler car
 scheduler.jsonl with its answer, and removes it. Where no scheduler is alive, an action on trials is logged
 directly, under the scheduler's lock, so that the next run follows it; other requests fail, as none is running.
 
+A request that is not answered is taken back, so that it does not take effect when nobody expects it any more. Only a
+plan stays: whichever scheduler comes next carries it out.
+
 What a request has is in `records.requests`.
 """
 
@@ -19,12 +22,14 @@ import msgspec
 
 from prunectl.errors import ControlError, StoreBusy
 from prunectl.spec.study import Study
+from prunectl.store.holder import PATIENCE, describe_silence, is_silent
 from prunectl.store.locks import Lock, is_held, process_name
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.base import NOT_DECODED, write_record
 from prunectl.store.records.journal import Journal
 from prunectl.store.records.plan import current_studies
 from prunectl.store.records.requests import (
+    AddPlan,
     AnyTrialRequest,
     Cancel,
     Hold,
@@ -47,8 +52,6 @@ from prunectl.store.records.scheduler_log import (
     Retried,
 )
 from prunectl.store.select import find_trials
-
-ANSWER_SECONDS = 15.0
 
 _DECODER = msgspec.json.Decoder(Request)
 
@@ -102,6 +105,19 @@ def pending(
     return found
 
 
+def add_plan(paths: StorePaths, plan: str) -> str:
+    """Ask for a plan (digest) to be run, if nobody has yet without an answer. Returns the request's id.
+
+    Raises StoreError where the request cannot be written.
+    """
+    history = History()
+    history.catch_up(paths)
+    for each in pending(paths):
+        if isinstance(each, AddPlan) and each.plan == plan and each.id not in history.answered:
+            return each.id
+    return send(paths, AddPlan(plan=plan))
+
+
 def withdraw(paths: StorePaths, request: str) -> bool:
     """Remove a request. Returns whether it was still there."""
     try:
@@ -114,32 +130,46 @@ def withdraw(paths: StorePaths, request: str) -> bool:
 def wait(
     paths: StorePaths,
     request: str,
-    timeout: float = ANSWER_SECONDS,
+    timeout: float = PATIENCE,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Answer:
-    """Wait for the scheduler's answer to a request; after `timeout` seconds, or its end, withdraw the request."""
-    deadline = time.monotonic() + timeout
+    """Wait for the scheduler's answer to a request, and withdraw the request where there is none (`answer_to`)."""
+    found = answer_to(paths, request, timeout, sleep)
+    if isinstance(found, str):
+        if withdraw(paths, request):
+            return Answer(False, f"{found}; the request was taken back", by="nobody")
+        found = answer_to(paths, request, 1.0, sleep)  # answered just now, and removed after
+    if isinstance(found, str):
+        return Answer(False, "the request is gone without an answer", by="nobody")
+    trials = found.request.trials if isinstance(found.request, TrialRequest) else ()
+    return Answer(found.ok, found.answer, trials)
+
+
+def answer_to(
+    paths: StorePaths,
+    request: str,
+    timeout: float = PATIENCE,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Answered | str:
+    """Wait for the answer to a request, which stays where it is.
+
+    Returns why there is none, in words, where the scheduler ends before or is silent (`holder.is_silent`).
+    """
+    asked = time.monotonic()
     history = History()
     while True:
-        last = time.monotonic() > deadline or not alive(paths)
+        waited, holds = time.monotonic() - asked, alive(paths)
         history.catch_up(paths)
-        record = history.answered.get(request)
-        if record is not None:
-            return _answer(record)
-        if last and withdraw(paths, request):
-            reason = "did not answer in time" if alive(paths) else "ended before it answered"
-            return Answer(False, f"the scheduler {reason}", by="nobody")
-        if last and time.monotonic() > deadline + 1:
-            return Answer(False, "the request is gone without an answer", by="nobody")
+        if request in history.answered:
+            return history.answered[request]
+        if not holds:
+            return "the scheduler ended before it answered"
+        if is_silent(paths, history, waited, timeout):
+            return describe_silence(paths, history)
         sleep(0.05)
 
 
-def _answer(record: Answered) -> Answer:
-    trials = record.request.trials if isinstance(record.request, TrialRequest) else ()
-    return Answer(record.ok, record.answer, trials)
-
-
-def request(paths: StorePaths, request: Request, *, timeout: float = ANSWER_SECONDS) -> Answer:
+def request(paths: StorePaths, request: Request, *, timeout: float = PATIENCE) -> Answer:
     """Send a request to the live scheduler and wait for its answer. Raises ControlError where none is running."""
     if not alive(paths):
         raise ControlError(f"no scheduler is running on {paths.root}")
@@ -162,7 +192,7 @@ def change_trials(
     where: str | None = None,
     value: int | None = None,
     change: int | None = None,
-    timeout: float = ANSWER_SECONDS,
+    timeout: float = PATIENCE,
 ) -> Answer:
     """Cancel, hold, release, retry or prioritise trials: by the live scheduler, or in the log for the next one.
 

@@ -39,7 +39,7 @@ def test_an_event_is_a_line_with_percentage_and_eta(
     expansion: Expansion, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dense, first = expansion.trials[0].path[:2]
-    lines = Progress([expansion], set())
+    lines = Progress([expansion.study()], set())
     lines.event(StageDone(key=dense, score=91.5, seconds=3.0))
     lines.tick(heartbeat({first: (8, 16)}, end=time.time() + 184.2))
     lines.event(StageFailed(key=first, reason="oom", message="out of memory"))
@@ -56,7 +56,7 @@ def test_an_event_is_a_line_with_percentage_and_eta(
 def test_a_long_stage_has_a_line_now_and_then(
     expansion: Expansion, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines = Progress([expansion], set(expansion.trials[0].path))
+    lines = Progress([expansion.study()], set(expansion.trials[0].path))
     running = {expansion.trials[1].path[0]: (4, 16)}  # the dense network of seed 1
     lines.tick(heartbeat(running))
     assert capsys.readouterr().err == ""
@@ -69,6 +69,6 @@ def test_a_long_stage_has_a_line_now_and_then(
 def test_a_replay_is_named_and_counts_for_nothing(
     expansion: Expansion, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = Progress([expansion], set())
+    lines = Progress([expansion.study()], set())
     lines.event(StageDone(key="f" * 64, seconds=1.0))
     assert "  0.0%  ETA –      done 0/10  rewind point ffffffff" in capsys.readouterr().err

@@ -209,6 +209,10 @@ class Answered(LogRecord, tag="request"):
 
     request: Annotated[Request, Meta(description="the request as it was read")]
     ok: Annotated[bool, Meta(description="whether it was carried out")] = False
+    later: Annotated[
+        bool,
+        Meta(description="whether it was put off: it stays, for the scheduler that comes next"),
+    ] = False
     answer: Annotated[str, Meta(description="what came of it, in words")] = ""
 
 
@@ -254,6 +258,10 @@ class History:
     """By the request's id."""
     stopped: dict[str, str] = field(default_factory=dict)
     """Plans (digests) whose last run was stopped early, and why."""
+    run: RunStarted | None = None
+    """The last one."""
+    endings: dict[int, RunEnded] = field(default_factory=dict)
+    """By the run's number, `attempt` of all its own records; a run that was killed has none."""
     _retried: dict[str, set[str]] = field(default_factory=dict)
     """Trials that were retried since, by such a plan."""
     settled: dict[tuple[str, ...], SlotsSet] = field(default_factory=dict)
@@ -314,7 +322,10 @@ class History:
                 self._retried[record.plan] = set()
             case Answered():
                 self.answered[record.request.id] = record
+            case RunEnded():
+                self.endings[record.attempt] = record
             case RunStarted():
+                self.run = record
                 self.dispatched.clear()
                 self.setbacks.clear()
 
