@@ -34,6 +34,12 @@ class PlanStatus:
             self.trials = self._views.update(change)
         return change
 
+    @property
+    def done(self) -> set[str]:
+        """Return the stages of the plans that are done."""
+        states, own = self.store.states, self.store.trials_of.keys()
+        return {key for key, state in states.items() if state is State.DONE and key in own}
+
     def concerns(self, key: str) -> bool:
         """Return whether the plans need the stage: one of theirs, or a replay that one starts from."""
         return bool(self.store.trials_for(key))

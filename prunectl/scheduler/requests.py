@@ -60,7 +60,7 @@ class RequestHandler:
 
     def _answer(self, request: Request) -> Answered:
         if isinstance(request, AddPlan) and self._dispatcher.stopping:
-            text = "the scheduler is stopping: the next one runs the plan"
+            text = "stopping; the next scheduler runs the plan"
             return Answered(request=request, later=True, answer=text)
         try:
             return Answered(request=request, ok=True, answer=self._do(request))

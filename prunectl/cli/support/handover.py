@@ -28,7 +28,6 @@ from prunectl.cli.support.terminal import leave_if_closed, narrate
 from prunectl.errors import ExitCode, StoreBusy, StoreError
 from prunectl.monitor.plan_status import PlanStatus
 from prunectl.scheduler.signals import Signals
-from prunectl.spec.state import State
 from prunectl.spec.study import Study
 from prunectl.store import requests
 from prunectl.store.holder import describe_silence, holder_name, is_silent
@@ -73,7 +72,7 @@ def hand_over(
             )
         if not answer.ok and not answer.later:
             raise StoreError(f"{holder_name(paths)} refuses {plan.name}: {answer.answer}")
-        narrate(f"{holder_name(paths)}: {answer.answer}")
+        narrate(f"{holder_name(paths)} answers: {answer.answer}")
         answers.append(answer)
     return answers
 
@@ -113,9 +112,7 @@ def _follow(
     )
     status = PlanStatus(paths, plans)
     history, held = status.store.history, frozenset(status.store.history.held)
-    progress = Progress(
-        plans, {key for key, state in status.store.states.items() if state is State.DONE}
-    )
+    progress = Progress(plans, status.done)
     beat, heard, told = None, time.monotonic(), False
     while True:
         holds = requests.alive(
