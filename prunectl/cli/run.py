@@ -254,7 +254,7 @@ def _report_all_done(paths: StorePaths, plans: Sequence[Study]) -> None:
             f"{plan.name}: all {len(plan.trials)} trials are done "
             f"({len(plan.stages)} stages in {paths.root})"
         )
-    bring_up_to_date(paths)
+    bring_up_to_date(paths, {key for plan in plans for key in plan.stages})
     print_rank(paths, plans)
 
 

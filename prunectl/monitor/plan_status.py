@@ -12,7 +12,9 @@ from prunectl.monitor.trials import TrialViews
 from prunectl.spec.state import State
 from prunectl.spec.study import Study
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.scheduler_log import StageFailed
+from prunectl.store.records.base import LogRecord
+from prunectl.store.records.requests import AddPlan, TrialRequest
+from prunectl.store.records.scheduler_log import Answered, StageFailed, StudyStopped
 
 UNFINISHED = (State.WAITING, State.RUNNING, State.INTERRUPTED)
 """States of trials that a scheduler would go on with."""
@@ -40,9 +42,19 @@ class PlanStatus:
         states, own = self.store.states, self.store.trials_of.keys()
         return {key for key, state in states.items() if state is State.DONE and key in own}
 
-    def concerns(self, key: str) -> bool:
-        """Return whether the plans need the stage: one of theirs, or a replay that one starts from."""
+    def needs(self, key: str) -> bool:
+        """Return whether the plans have the stage, or it is a replay that one of theirs starts from."""
         return bool(self.store.trials_for(key))
+
+    def concerns(self, record: LogRecord) -> bool:
+        """Return whether a record of the scheduler's log is about the plans, or about all that runs."""
+        match record:
+            case Answered(request=AddPlan(plan=digest)) | StudyStopped(plan=digest):
+                return any(plan.digest == digest for plan in self.store.studies)
+            case Answered(request=TrialRequest(trials=trials)):
+                return any(view.trial.id in trials for view in self.trials)
+        key = getattr(record, "key", None)
+        return key is None or self.needs(key)
 
     @property
     def counts(self) -> dict[State, int]:
@@ -87,4 +99,4 @@ class PlanStatus:
         found: Iterable[StageFailed] = history.failures.values()
         if self.stops:
             found = [*found, *history.setbacks.values()]
-        return next((record for record in found if self.concerns(record.key)), None)
+        return next((record for record in found if self.needs(record.key)), None)

@@ -75,11 +75,9 @@ class RequestHandler:
                 self._stop(request.now)
                 return "stopping now" if request.now else "stopping after a checkpoint"
             case AddPlan(plan=digest):
-                if (
-                    request.id in self._asked_before
-                    and digest in self._dispatcher.plans.graph.studies
-                ):
-                    return "queued at the start of this run"
+                known = self._dispatcher.plans.graph.studies.get(digest)
+                if known is not None and request.id in self._asked_before:
+                    return f"{known.name} is queued already"
                 return self._dispatcher.add_plan(digest)
             case Drain(device=name):
                 self._dispatcher.devices.drain(name)

@@ -79,12 +79,10 @@ def send(paths: StorePaths, request: Request) -> str:
     return name
 
 
-def pending(
-    paths: StorePaths, refused: Callable[[str], None] = lambda problem: None
-) -> list[Request]:
+def pending(paths: StorePaths, refused: Callable[[str], None] | None = None) -> list[Request]:
     """Read the requests that have not been carried out, in their order.
 
-    Files that are no requests are removed; `refused` gets a sentence for each.
+    Files that are no requests are removed where there is `refused`, which gets a sentence for each.
     """
     found = []
     for path in sorted(paths.requests.glob("*.json")):
@@ -98,6 +96,8 @@ def pending(
             continue
         except (OSError, *NOT_DECODED) as error:
             problem = str(error)
+        if refused is None:
+            continue
         refused(f"{path.name} is no request, and was removed: {problem}")
         # A folder, or a file of somebody else, must not stop a run.
         with contextlib.suppress(OSError):
@@ -134,13 +134,19 @@ def wait(
     sleep: Callable[[float], None] = time.sleep,
 ) -> Answer:
     """Wait for the scheduler's answer to a request, and withdraw the request where there is none (`answer_to`)."""
-    found = answer_to(paths, request, timeout, sleep)
-    if isinstance(found, str):
-        if withdraw(paths, request):
-            return Answer(False, f"{found}; the request was taken back", by="nobody")
-        found = answer_to(paths, request, 1.0, sleep)  # answered just now, and removed after
-    if isinstance(found, str):
-        return Answer(False, "the request is gone without an answer", by="nobody")
+    found, why = None, "the scheduler ended before it answered"
+    try:
+        found = answer_to(paths, request, timeout, sleep)
+    except StoreBusy as error:
+        why = str(error)
+    if found is None:
+        back = withdraw(paths, request)
+        history = History()
+        history.catch_up(paths)
+        found = history.answered.get(request)  # it may have been answered just now
+        if found is None:
+            what = "was taken back" if back else "is gone without an answer"
+            return Answer(False, f"{why}; the request {what}", by="nobody")
     trials = found.request.trials if isinstance(found.request, TrialRequest) else ()
     return Answer(found.ok, found.answer, trials)
 
@@ -150,22 +156,20 @@ def answer_to(
     request: str,
     timeout: float = PATIENCE,
     sleep: Callable[[float], None] = time.sleep,
-) -> Answered | str:
-    """Wait for the answer to a request, which stays where it is.
+) -> Answered | None:
+    """Wait for the answer to a request, which stays where it is. Returns None where the scheduler ends before.
 
-    Returns why there is none, in words, where the scheduler ends before or is silent (`holder.is_silent`).
+    Raises StoreBusy where it is silent (`holder.is_silent`), with who it is and what to do.
     """
     asked = time.monotonic()
     history = History()
     while True:
         waited, holds = time.monotonic() - asked, alive(paths)
         history.catch_up(paths)
-        if request in history.answered:
-            return history.answered[request]
-        if not holds:
-            return "the scheduler ended before it answered"
+        if request in history.answered or not holds:
+            return history.answered.get(request)
         if is_silent(paths, history, waited, timeout):
-            return describe_silence(paths, history)
+            raise StoreBusy(describe_silence(paths, history))
         sleep(0.05)
 
 

@@ -81,5 +81,5 @@ def test_a_replay_that_fails_is_its_failure(store: Store) -> None:
     assert status.counts[State.FAILED] == 1
     assert status.failure is not None
     assert status.failure.key == replay
-    assert status.concerns(replay)
-    assert not status.concerns("f" * 64)
+    assert status.needs(replay)
+    assert not status.needs("f" * 64)

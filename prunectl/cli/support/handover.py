@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 
 import typer
@@ -32,7 +32,6 @@ from prunectl.spec.study import Study
 from prunectl.store import requests
 from prunectl.store.holder import describe_silence, holder_name, is_silent
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.base import LogRecord
 from prunectl.store.records.scheduler_log import Answered
 
 LOOK_SECONDS = 0.25
@@ -62,14 +61,15 @@ def hand_over(
     asked = [requests.add_plan(paths, plan.digest) for plan in plans]
     answers = []
     for plan, request in zip(plans, asked, strict=True):
-        answer = requests.answer_to(paths, request, sleep=sleep)
-        if isinstance(answer, str):
-            if not requests.alive(paths):
-                return []
+        try:
+            answer = requests.answer_to(paths, request, sleep=sleep)
+        except StoreBusy as error:
             raise StoreBusy(
-                f"{answer}. The plan is kept: that scheduler runs it when it goes on, else the next "
+                f"{error}. The plan is kept: that scheduler runs it when it goes on, else the next "
                 "`prunectl run` on this store does"
-            )
+            ) from error
+        if answer is None:
+            return []
         if not answer.ok and not answer.later:
             raise StoreError(f"{holder_name(paths)} refuses {plan.name}: {answer.answer}")
         narrate(f"{holder_name(paths)} answers: {answer.answer}")
@@ -115,11 +115,11 @@ def _follow(
     progress = Progress(plans, status.done)
     beat, heard, told = None, time.monotonic(), False
     while True:
-        holds = requests.alive(
-            paths
-        )  # before the log is read: one that has ended has logged everything
+        # Asked before the log is read, which then has all of a scheduler that ended.
+        holds = requests.alive(paths)
         change = status.update()
-        _show(change.records, status, progress)
+        for record in filter(status.concerns, change.records):
+            progress.event(record)
         if accepted and status.settled(held):
             return Waited.SETTLED
         if not holds or history.run is None or history.run.attempt != run:
@@ -141,16 +141,8 @@ def _follow(
     return Waited.GONE
 
 
-def _show(records: Iterable[LogRecord], status: PlanStatus, progress: Progress) -> None:
-    """Write lines on what the scheduler logged, but for stages that the plans do not need."""
-    for record in records:
-        key = getattr(record, "key", None)
-        if key is None or status.concerns(key):
-            progress.event(record)
-
-
 def _show_beat(status: PlanStatus, progress: Progress) -> None:
     """Take in a heartbeat, but for stages that the plans do not need."""
     beat = status.store.heartbeat
-    running = {key: stage for key, stage in beat.running.items() if status.concerns(key)}
+    running = {key: stage for key, stage in beat.running.items() if status.needs(key)}
     progress.tick(replace(beat, running=running))
