@@ -133,7 +133,7 @@ def _start(
         write_plans(paths, plans)
         in_hands = False
     narrate(
-        "`prunectl status` shows how far it is, `prunectl watch` all of it"
+        f"`prunectl status --store {paths.root}` shows how far it is, `prunectl watch` all of it"
         if in_hands
         else background(paths)
     )
@@ -158,12 +158,10 @@ def _run_to_the_end(
             try:
                 outcome = _schedule(paths, plans, execution, identifier)
             except StoreBusy:
-                if not requests.alive(paths):
-                    raise
                 narrate("another command has just taken the store")
-            else:
-                report(paths, plans, stopped=outcome.interrupted, broken=outcome.broken)
-                return
+                continue
+            report(paths, plans, stopped=outcome.interrupted, broken=outcome.broken)
+            return
         waited = handover.wait_for(paths, plans)
         if waited is not handover.Waited.GONE:
             report(paths, plans, stopped=waited is handover.Waited.STOPPED)

@@ -52,7 +52,7 @@ class PlanStatus:
             case Answered(request=AddPlan(plan=digest)) | StudyStopped(plan=digest):
                 return any(plan.digest == digest for plan in self.store.studies)
             case Answered(request=TrialRequest(trials=trials)):
-                return any(view.trial.id in trials for view in self.trials)
+                return not set(trials).isdisjoint(view.trial.id for view in self.trials)
         key = getattr(record, "key", None)
         return key is None or self.needs(key)
 
@@ -74,9 +74,10 @@ class PlanStatus:
         return not any(view.state in bad for view in self.trials)
 
     def settled(self, resting: Collection[str]) -> bool:
-        """Return whether nothing more is to come of the trials; of those held it counts for `resting` alone.
+        """Return whether nothing more is to come of the trials.
 
-        A stage counts as done once the scheduler has logged it, a moment after its result is there.
+        Of those that are held, only `resting` rest: who holds trials during a run releases them in it. A trial is done
+        once the scheduler has logged so, a moment after the last result is there.
         """
         logged = self.store.history.dispatched.isdisjoint
         return not self.unfinished and all(

@@ -1,4 +1,7 @@
-"""Carrying out requests: each is done, logged with its answer, and only then removed."""
+"""Carrying out requests: each is done, logged with its answer, and only then removed.
+
+A plan that is asked for when the scheduler is stopping is answered too, and left for the next one.
+"""
 
 from __future__ import annotations
 

@@ -30,6 +30,7 @@ from prunectl.scheduler.queue import Queue
 from prunectl.scheduler.requests import RequestHandler
 from prunectl.scheduler.signals import Signals
 from prunectl.scheduler.timeouts import Timeouts, Timer
+from prunectl.store.holder import lock_note
 from prunectl.store.locks import Lock
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.base import LogRecord, write_record
@@ -88,8 +89,7 @@ class Scheduler:
             StoreError: for plans that it does not hold.
         """
         lock = Lock(self.paths.scheduler_lock)
-        who = f"the scheduler with pid {self.identity.pid} on {self.identity.host}"
-        lock.acquire(who, patience=LOCK_SECONDS)
+        lock.acquire(lock_note(self.identity.pid, self.identity.host), patience=LOCK_SECONDS)
         try:
             with Signals() as signals:
                 self._open(signals)

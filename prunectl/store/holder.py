@@ -26,8 +26,13 @@ SUSPENDED_SECONDS = 2.0
 """The same where the process is stopped; heartbeats are a second apart."""
 
 
+def lock_note(pid: int | None, host: str) -> str:
+    """Return what a scheduler writes into the store's lock."""
+    return f"the scheduler with pid {pid} on {host}"
+
+
 def holder_name(paths: StorePaths) -> str:
-    """Return who holds the store's lock, in words: "the scheduler with pid 4242 on host1"."""
+    """Return who holds the store's lock, in the words of its note: a scheduler, or a command for a moment."""
     try:
         note = paths.scheduler_lock.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
@@ -84,14 +89,14 @@ def _run(paths: StorePaths, history: History) -> RunStarted | None:
     """Return the run of the lock's holder; None where the log has none of it."""
     run = history.run
     # A scheduler that was killed leaves a run without an end: the next holder is known by the lock alone at first.
-    holds = run is not None and holder_name(paths).endswith(f"pid {run.pid} on {run.host}")
+    holds = run is not None and holder_name(paths) == lock_note(run.pid, run.host)
     return run if holds else None
 
 
 def _process(paths: StorePaths, run: RunStarted | None) -> psutil.Process | None:
-    """Return the run's process; None where it is of another host, or cannot be shown to be the holder.
+    """Return the run's process; None where it is of another host, or cannot be shown to hold the store.
 
-    The pid alone shows nothing: containers with one host name have pids of their own. The open lock does.
+    Its pid shows nothing, as containers with one host name have pids of their own; its having the lock open does.
     """
     import psutil
 

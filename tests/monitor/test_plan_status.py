@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from prunectl.monitor.plan_status import PlanStatus
@@ -10,12 +12,25 @@ from prunectl.spec.stage import replay_of
 from prunectl.spec.state import State
 from prunectl.spec.study import Study
 from prunectl.store import requests
+from prunectl.store.records.base import LogRecord
 from prunectl.store.records.plan import read_study
+from prunectl.store.records.requests import AddPlan, Cancel, Stop
+from prunectl.store.records.scheduler_log import (
+    Answered,
+    StageDone,
+    StageFailed,
+    StudyStopped,
+    read_scheduler_log,
+)
 from tests.support.scheduler_lab import Plan, Store, dense, retrain
 
 
 def saved(store: Store, plan: Plan) -> Study:
     return read_study(store.paths, store.save(plan))
+
+
+def logged(store: Store) -> Sequence[LogRecord]:
+    return read_scheduler_log(store.paths.scheduler_log).records
 
 
 @pytest.fixture
@@ -38,10 +53,24 @@ def test_another_plan_and_another_version_are_nothing_to_it(store: Store, study:
     assert (status.counts[State.DONE], status.ok, status.failure) == (2, True, None)
     assert len(status.done) == 3
     assert status.settled(())
+    told = [record for record in logged(store) if status.concerns(record)]
+    assert {record.key for record in told if isinstance(record, StageDone)} == status.done
+    assert not any(isinstance(record, StageFailed) for record in told)
     failed = PlanStatus(store.paths, [saved(store, other), saved(store, newer)])
     assert (failed.counts[State.FAILED], failed.ok) == (2, False)
     assert failed.failure is not None
     assert failed.failure.key == stage_key(dense(1))
+
+
+def test_what_is_asked_of_others_does_not_concern_it(store: Store, study: Study) -> None:
+    status = PlanStatus(store.paths, [study])
+    own = study.trials[0].id
+    assert status.concerns(Answered(request=AddPlan(plan=study.digest)))
+    assert not status.concerns(Answered(request=AddPlan(plan="other")))
+    assert status.concerns(Answered(request=Cancel(trials=("other", own))))
+    assert not status.concerns(Answered(request=Cancel(trials=("other",))))
+    assert status.concerns(Answered(request=Stop()))
+    assert not status.concerns(StudyStopped(plan="other"))
 
 
 def test_a_hold_is_waited_for_if_it_is_new(store: Store, study: Study) -> None:

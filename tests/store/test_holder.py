@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from prunectl.store import requests
+from prunectl.store.holder import lock_note
 from prunectl.store.locks import Lock
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.base import write_record
@@ -30,7 +31,7 @@ def paths(tmp_path: Path) -> StorePaths:
 def holding(paths: StorePaths, pid: int, host: str, *, begun: bool = True) -> Iterator[None]:
     """A scheduler that is silent since it began its run, or before; its lock is this process's."""
     lock = Lock(paths.scheduler_lock)
-    lock.acquire(f"the scheduler with pid {pid} on {host}")
+    lock.acquire(lock_note(pid, host))
     with lock, closing(Journal(paths.scheduler_log)) as log:
         if begun:
             log.append(RunStarted(run="run-1", pid=pid, host=host))

@@ -90,13 +90,16 @@ def wait_for(paths: StorePaths, plans: Sequence[Study]) -> Waited:
                 leave_if_closed()
                 names = ", ".join(plan.name for plan in plans)
                 narrate(
-                    f"waits no longer; {names} stays with {holder_name(paths)}: `prunectl status` shows how "
-                    "far it is, `prunectl cancel` takes trials out"
+                    f"not waiting any longer; {names} is kept: {holder_name(paths)} runs it, or else the next "
+                    f"one; `prunectl status --store {paths.root}` shows how far it is"
                 )
                 raise typer.Exit(ExitCode.INTERRUPTED)
 
         answers = hand_over(paths, plans, sleep)
-        return _follow(paths, plans, answers, sleep) if answers else Waited.GONE
+        if answers:
+            return _follow(paths, plans, answers, sleep)
+        narrate("the scheduler ended before it answered; this command goes on")
+        return Waited.GONE
 
 
 def _follow(
