@@ -46,7 +46,9 @@ class Plans:
         self._log.append(
             Queued(plan=digest, name=study.name, trials=len(trials), stages=total, done=done)
         )
-        failed = self._log.history.failures.keys() & study.stages.keys()
+        # Of the replays too, which are in no plan: they may have failed in an earlier run.
+        failed = self._log.history.failures.keys() & self.graph.nodes.keys()
+        failed = {key for key in failed if self.graph.wanted_by[key] & set(trials)}
         if keys := sorted({*failed, *self._queue.forgive(trials)}):
             self._log.append(Retried(keys=tuple(keys)))
         return f"{study.name}: {len(trials)} trials, {total} stages, {done} of them done"

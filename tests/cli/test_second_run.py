@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ from prunectl.spec.key import stage_key
 from prunectl.store import requests
 from prunectl.store.locks import Lock
 from prunectl.store.records.plan import write_plans
-from prunectl.store.records.requests import AddPlan, Cancel, Stop
+from prunectl.store.records.requests import AddPlan, Cancel, Hold, Stop
 from prunectl.worker.checkpoint import load_state
 from tests.cli.conftest import TINY, Done, begin, prunectl
 from tests.support.records import events
@@ -48,9 +49,9 @@ class Command:
         self._store = store
         write_plans(store.paths, [self.plan.study()])
 
-    def begin(self, processes: Processes, *more: str) -> subprocess.Popen[str]:
+    def begin(self, processes: Processes, *more: str, **options: Any) -> subprocess.Popen[str]:
         """Start it."""
-        process = begin(*self.words, *more)
+        process = begin(*self.words, *more, **options)
         processes.append(process)
         return process
 
@@ -297,15 +298,39 @@ def test_ctrl_c_ends_the_waiting_alone(
     assert exists(first.pid)
 
 
-def test_trials_that_are_cancelled_or_held_before_are_not_waited_for(
-    store: Store, mine: Command, scheduler: Scheduler
+@pytest.mark.parametrize(("action", "state"), [(Cancel, "cancelled"), (Hold, "held")])
+def test_trials_that_were_cancelled_or_held_before_are_not_waited_for(
+    store: Store,
+    mine: Command,
+    scheduler: Scheduler,
+    action: type[Cancel | Hold],
+    state: str,
 ) -> None:
     (trial,) = mine.plan.trials
     scheduler()
-    assert requests.request(store.paths, Cancel(trials=(trial.id,))).ok
+    assert requests.request(store.paths, action(trials=(trial.id,))).ok
     done = mine.run()
     assert done.returncode == 0, done.stderr
-    assert "trials: 1 cancelled" in done.stderr
+    assert f"trials: 1 {state}" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_falls_silent_is_named_and_waited_for(
+    store: Store, mine: Command, scheduler: Scheduler, processes: Processes, tmp_path: Path
+) -> None:
+    first = scheduler(**{mine.path[1]: "slow"})
+    log = tmp_path / "said"
+    with log.open("w") as file:
+        process = mine.begin(processes, stderr=file)
+    eventually(lambda: len(store.trace("start")) == 3)
+    first.send_signal(signal.SIGSTOP)
+    eventually(lambda: f"`kill -CONT {first.pid}` lets it go on" in log.read_text())
+    time.sleep(1)
+    assert process.poll() is None
+    assert log.read_text().count("does not answer") == 1
+    first.send_signal(signal.SIGCONT)
+    assert requests.request(store.paths, Stop()).ok
+    assert process.wait(30) == 130
 
 
 def test_detached_it_returns_when_the_plan_is_accepted(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from prunectl.monitor.plan_status import PlanStatus
+from prunectl.monitor.plan_status import UNFINISHED, PlanStatus
 from prunectl.spec.key import stage_key
 from prunectl.spec.stage import replay_of
 from prunectl.spec.state import State
@@ -17,6 +17,7 @@ from prunectl.store.records.plan import read_study
 from prunectl.store.records.requests import AddPlan, Cancel, Stop
 from prunectl.store.records.scheduler_log import (
     Answered,
+    Dispatched,
     StageDone,
     StageFailed,
     StudyStopped,
@@ -98,7 +99,7 @@ def test_a_plan_that_was_stopped_early_says_why_and_how_it_began(store: Store) -
     assert "broken at step" in status.failure.message
 
 
-def test_a_replay_that_fails_is_its_failure(store: Store) -> None:
+def test_a_replay_that_fails_is_its_failure_until_the_plan_is_run_again(store: Store) -> None:
     """It is on nobody's path."""
     plan = Plan()
     key, replay = stage_key(dense()), stage_key(replay_of(dense(), stage_key(dense()), 3))
@@ -112,3 +113,13 @@ def test_a_replay_that_fails_is_its_failure(store: Store) -> None:
     assert status.failure.key == replay
     assert status.needs(replay)
     assert not status.needs("f" * 64)
+    store.fake()
+    again: list[State] = []
+
+    def look(record: LogRecord) -> None:
+        if isinstance(record, Dispatched):
+            status.update()
+            again.append(status.trials[0].state)
+
+    assert store.run(study.digest, on_record=look).ok
+    assert again[0] in UNFINISHED, "as soon as it is queued, not when the replay is done"
