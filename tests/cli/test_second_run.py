@@ -143,7 +143,7 @@ def test_the_scheduler_exits_with_the_code_of_its_own_plan(
 ) -> None:
     """A plan was added whose network real workers do not know."""
     process = mine.begin(processes)
-    eventually(lambda: mine.taken)
+    eventually(lambda: mine.taken, 30)
     assert requests.request(store.paths, AddPlan(plan=store.save(OTHER))).ok
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
@@ -157,7 +157,7 @@ def silent(command: Command, *more: str) -> str:
     started = time.monotonic()
     done = command.run(*more)
     assert done.returncode == 3, done.stderr
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 15
     assert "Traceback" not in done.stderr
     return done.stderr
 
@@ -181,7 +181,7 @@ def test_a_stopped_scheduler_is_named_and_runs_the_plan_when_it_goes_on(
         assert "taken back" in done.stderr
     assert len(requests.pending(store.paths)) == 1
     process.send_signal(signal.SIGCONT)
-    eventually(lambda: mine.done)
+    eventually(lambda: mine.done, 30)
     assert not requests.pending(store.paths)
 
 
@@ -224,7 +224,7 @@ def test_it_takes_over_from_a_scheduler_that_is_killed(
     assert Command(alone, tmp_path).run().returncode == 0
     first = Command(store, tmp_path, "first", seed=1)
     scheduler = first.begin(processes, "--set", 'recipe.length="4000ep"', "--slots", "2")
-    eventually(lambda: store.log("dispatched"))
+    eventually(lambda: store.log("dispatched"), 30)
     process = mine.begin(processes)
     eventually(lambda: mine.taken, 30)
     started = store.paths.stage(mine.path[0]).events
@@ -246,7 +246,7 @@ def test_a_request_that_meets_the_end_of_a_scheduler_is_not_lost(
     """It has looked for requests for the last time, and still has the lock."""
     with Lock(store.paths.scheduler_lock):
         process = mine.begin(processes)
-        eventually(lambda: mine.asked)
+        eventually(lambda: mine.asked, 30)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert "the scheduler ended before it answered; this command goes on" in err
@@ -273,7 +273,7 @@ def test_a_stop_means_the_plans_that_were_accepted(
 ) -> None:
     scheduler(**{mine.path[1]: "slow"})
     process = mine.begin(processes)
-    eventually(lambda: len(store.trace("start")) == 3)
+    eventually(lambda: len(store.trace("start")) == 3, 30)
     assert requests.request(store.paths, Stop()).ok
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
@@ -288,9 +288,9 @@ def test_ctrl_c_ends_the_waiting_alone(
 ) -> None:
     first = scheduler(**{mine.path[1]: "slow"})
     process = mine.begin(processes)
-    eventually(lambda: len(store.trace("start")) == 3)
+    eventually(lambda: len(store.trace("start")) == 3, 30)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=10)
+    _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert f"mine is kept: the scheduler with pid {first.pid} on" in err
     assert "Traceback" not in err
@@ -322,7 +322,7 @@ def test_a_scheduler_that_falls_silent_is_named_and_waited_for(
     log = tmp_path / "said"
     with log.open("w") as file:
         process = mine.begin(processes, stderr=file)
-    eventually(lambda: len(store.trace("start")) == 3)
+    eventually(lambda: len(store.trace("start")) == 3, 30)
     first.send_signal(signal.SIGSTOP)
     eventually(lambda: f"`kill -CONT {first.pid}` lets it go on" in log.read_text())
     time.sleep(1)
@@ -368,7 +368,7 @@ def test_of_two_that_take_over_one_waits_on(
     yours = Command(store, tmp_path, "yours", seed=1)
     with Lock(store.paths.scheduler_lock):
         both = [command.begin(processes) for command in (mine, yours)]
-        eventually(lambda: mine.asked and yours.asked)
+        eventually(lambda: mine.asked and yours.asked, 30)
     said = [process.communicate(timeout=60)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     for key in (*mine.path, *yours.path):
