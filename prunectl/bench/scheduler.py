@@ -65,6 +65,7 @@ def _scheduled(root: Path, count: int) -> list[float]:
     """Return the gaps with the scheduler and one worker process, as `prunectl run` has them."""
     from prunectl.scheduler.devices.base import with_slots
     from prunectl.scheduler.devices.cpu import CpuLayer
+    from prunectl.scheduler.executors.local import LocalExecutor
     from prunectl.scheduler.scheduler import Scheduler
 
     paths = StorePaths(root)
@@ -78,7 +79,8 @@ def _scheduled(root: Path, count: int) -> list[float]:
     )
     write_study(paths, Study(digest="bench", name="bench", trials=trials, stages=stages))
     device = with_slots(CpuLayer().devices()[0], 1)
-    outcome = Scheduler(paths, [device], ["bench"], data=root, share=True).run()
+    executor = LocalExecutor(paths, [device], data=root, share=True)
+    outcome = Scheduler(paths, executor, ["bench"]).run()
     if outcome.interrupted:
         raise KeyboardInterrupt  # the scheduler has caught the signal
     if not outcome.ok:
@@ -111,7 +113,7 @@ def _processes(root: Path, count: int) -> list[float]:
         ) as process:
             assert process.stdin is not None
             assert process.stdout is not None
-            process.stdin.write(encode(RunStage(key)) + b"\n")
+            process.stdin.write(encode(RunStage(key, attempt=1)) + b"\n")
             process.stdin.flush()
             _wait(process.stdout)
             process.kill()

@@ -139,20 +139,21 @@ def _count(records: Iterable[LogRecord], kind: type[LogRecord], since: float, un
 def main() -> None:
     """Run the scheduler, until a signal."""
     from prunectl.scheduler.devices.base import Device
+    from prunectl.scheduler.executors.local import LocalExecutor
     from prunectl.scheduler.scheduler import Scheduler
     from prunectl.store.db.ingest import ingest
 
     root, slots, epoch = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     paths = StorePaths(root)
     ingest(paths)
-    Scheduler(
+    executor = LocalExecutor(
         paths,
         [Device("cpu", "cpu", "nothing", slots)],
-        [path.stem for path in sorted(paths.plans.glob("*.json"))],
-        ingest=ingest,
-        worker_command=[sys.executable, "-m", SIMULATED, "--epoch", epoch],
+        command=[sys.executable, "-m", SIMULATED, "--epoch", epoch],
         share=True,
-    ).run()
+    )
+    plans = [path.stem for path in sorted(paths.plans.glob("*.json"))]
+    Scheduler(paths, executor, plans, ingest=ingest).run()
 
 
 if __name__ == "__main__":

@@ -71,6 +71,7 @@ def run(
 ) -> None:
     """Run plans: what is done already is not done again, what was interrupted goes on."""
     from prunectl.cli.support.planning import read_plans
+    from prunectl.store import requests
 
     paths = StorePaths.locate(store)
     expansions = read_plans(plans, changes or [], paths)
@@ -81,7 +82,7 @@ def run(
         if not paths.stage(key).result.exists()
     }
     # Whoever handed a plan over was promised that the next run carries it out.
-    due = bool(todo) or _plans_wait(paths)
+    due = bool(todo) or requests.plans_wait(paths)
     chosen = _devices(devices, slots, expansions) if due else []
     _check_data({spec.data for spec in todo.values()}, expansions, data)
     if todo:
@@ -98,15 +99,6 @@ def run(
     else:
         _record(paths, studies, chosen)
         _report_all_done(paths, studies)
-
-
-def _plans_wait(paths: StorePaths) -> bool:
-    """Return whether plans were handed over that no scheduler is there to run."""
-    from prunectl.store import requests
-    from prunectl.store.records.requests import AddPlan
-
-    plans = (isinstance(request, AddPlan) for request in requests.pending(paths))
-    return any(plans) and not requests.alive(paths)
 
 
 def _start(
@@ -160,7 +152,13 @@ def _run_to_the_end(
             except StoreBusy:
                 narrate("another command has just taken the store")
                 continue
-            report(paths, plans, stopped=outcome.interrupted, broken=outcome.broken)
+            report(
+                paths,
+                plans,
+                stopped=outcome.interrupted,
+                broken=outcome.broken,
+                given_up=outcome.given_up,
+            )
             return
         waited = handover.wait_for(paths, plans)
         if waited is not handover.Waited.GONE:
@@ -262,7 +260,8 @@ def _schedule(
     """Run all stages to their end in this process's scheduler, writing progress to stderr."""
     from prunectl.cli.support.progress import Progress
     from prunectl.ml.datasets.files import data_root
-    from prunectl.scheduler.scheduler import WORKER, Scheduler
+    from prunectl.scheduler.executors.local import WORKER, LocalExecutor
+    from prunectl.scheduler.scheduler import Scheduler
     from prunectl.store.db.ingest import ingest
     from prunectl.store.records.plan import read_study
 
@@ -270,16 +269,20 @@ def _schedule(
     done = {key for key in keys if paths.stage(key).result.exists()}
     progress = Progress(plans, done, partial(read_study, paths))
     devices = execution.devices
-    scheduler = Scheduler(
+    executor = LocalExecutor(
         paths,
         devices,
-        [plan.digest for plan in plans],
         data=data_root(execution.data),
-        ingest=ingest,
-        worker_command=[*WORKER, "--fuse"] if execution.fuse else WORKER,
-        share=execution.share,
-        run_id=identifier,
+        command=[*WORKER, "--fuse"] if execution.fuse else WORKER,
         checkpoint_every=execution.checkpoint_every,
+        share=execution.share,
+    )
+    scheduler = Scheduler(
+        paths,
+        executor,
+        [plan.digest for plan in plans],
+        ingest=ingest,
+        run_id=identifier,
         on_heartbeat=progress.tick,
         on_record=progress.event,
     )

@@ -68,6 +68,10 @@ def _print(snapshot: Snapshot) -> None:
     if snapshot.running:
         headings = ("running", "progress", "score", "device", "left")
         out.print(table(headings, (_running(stage) for stage in snapshot.running)))
+    if snapshot.scheduler.alive:
+        for device in snapshot.devices:
+            if device.state != "open":
+                out.print(f"{device.id} is {device.state} {device.reason}".rstrip(), markup=False)
     for failure in snapshot.failures[:SHOWN]:
         what = narration.failure(failure.reason, failure.message)
         out.print(f"failed {failure.key[:8]}: {what}", markup=False)

@@ -1,17 +1,17 @@
-"""The devices of a run: locked, drained, released, and how many stages share them."""
+"""The devices of a run: leased, drained, released, and how many stages share them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from prunectl.errors import StoreError, UnknownName
-from prunectl.scheduler.devices.base import Device, DeviceLayer, Usage
-from prunectl.scheduler.devices.locks import DeviceLocks
+from prunectl.scheduler.devices.base import Device, Usage
+from prunectl.scheduler.executors.base import Executor
 from prunectl.scheduler.items import Workload
 from prunectl.scheduler.log import SchedulerLog
+from prunectl.scheduler.losses import MOST_FRESH, Losses, Place
 from prunectl.scheduler.queue import Queue
 from prunectl.scheduler.slots import AutoSlots, SlotChange, recorded_changes
 from prunectl.scheduler.timeouts import Timeouts
+from prunectl.scheduler.workers import Worker
 from prunectl.store.records.messages import Beat
 from prunectl.store.records.scheduler_log import Drained, Leased, Undrained
 
@@ -20,21 +20,17 @@ class DevicePool:
     """Opens a device in the queue while this scheduler may use it."""
 
     def __init__(
-        self,
-        devices: Sequence[Device],
-        queue: Queue,
-        log: SchedulerLog,
-        layer: DeviceLayer,
-        timeouts: Timeouts,
-        locks: DeviceLocks | None,
+        self, executor: Executor, queue: Queue, log: SchedulerLog, timeouts: Timeouts
     ) -> None:
-        """Without `locks` devices are shared with whoever has locked them."""
-        self.devices = {device.id: device for device in devices}
-        self._queue, self._log, self._layer, self._locks = queue, log, layer, locks
+        self.devices = {device.id: device for device in executor.devices}
+        self._executor, self._queue, self._log = executor, queue, log
+        self.losses = Losses(timeouts.retries)
+        self.given_up: dict[str, str] = {}
+        """Devices on which fresh workers kept being lost, and why, in words that follow "given up"."""
         self._closed: dict[str, tuple[str, str]] = {}
         self._auto: dict[str, AutoSlots] = {}
         measure = timeouts.measure, timeouts.measure_steps
-        for device in devices:
+        for device in self.devices.values():
             slots_for = None
             if device.auto:
                 auto = AutoSlots(device.slots, device.kind == "cuda", *measure)
@@ -44,7 +40,7 @@ class DevicePool:
 
     def usage(self, name: str) -> Usage:
         """Return how busy the device is."""
-        return self._layer.usage(self.devices[name])
+        return self._executor.usage(self.devices[name])
 
     def state(self, name: str) -> tuple[str, str]:
         """Return ("open" | "drained" | "leased", on whose behalf or by whom)."""
@@ -57,17 +53,16 @@ class DevicePool:
 
     # whose they are
 
-    def lock_all(self) -> None:
-        """Lock what is free among the devices that are neither locked nor drained."""
+    def lease_all(self) -> None:
+        """Take what is free among the devices that this scheduler neither has nor has drained."""
         for device in self.devices.values():
             if self.state(device.id)[0] != "drained":
-                self._lock(device)
-        if self._locks is not None:
-            self._locks.refresh()  # systemd removes files of /tmp after 10 days by default
+                self._lease(device)
+        self._executor.refresh_leases()
 
-    def _lock(self, device: Device) -> None:
+    def _lease(self, device: Device) -> None:
         try:
-            holder = self._locks.acquire(device) if self._locks is not None else None
+            holder = self._executor.lease(device)
         except StoreError as error:
             holder = str(error)
         if holder is None:
@@ -87,9 +82,12 @@ class DevicePool:
             UnknownName: for a device that the run does not have.
         """
         self._known(name)
+        self._drain(name, "on request")
+
+    def _drain(self, name: str, reason: str) -> None:
         self._queue.open_device(name, False)
-        self._closed[name] = "drained", "on request"
-        self._log.append(Drained(device=name, reason="on request"))
+        self._closed[name] = "drained", reason
+        self._log.append(Drained(device=name, reason=reason))
 
     def undrain(self, name: str) -> tuple[str, str]:
         """Use the device again, if it is free. Returns its state.
@@ -99,8 +97,10 @@ class DevicePool:
         """
         device = self._known(name)
         self._closed.pop(name, None)
+        self.given_up.pop(name, None)
+        self.losses.forget(name)
         self._log.append(Undrained(device=name))
-        self._lock(device)
+        self._lease(device)
         return self.state(name)
 
     def _known(self, name: str) -> Device:
@@ -109,14 +109,28 @@ class DevicePool:
         return self.devices[name]
 
     def release(self, name: str) -> None:
-        """Unlock a device that has no workers any more."""
-        if self._locks is not None:
-            self._locks.release(self.devices[name])
+        """Leave a device that has no workers any more to others."""
+        self._executor.release(self.devices[name])
 
-    def close(self) -> None:
-        """Unlock all devices."""
-        if self._locks is not None:
-            self._locks.release_all()
+    # whether they work
+
+    def lost(self, worker: Worker, stage: str | None, why: str) -> Place:
+        """Learn that a worker was lost, `why` in words. Returns what is to blame; a device that is, is drained.
+
+        `stage` is the one that the worker lost its device in; None where that is not known.
+        """
+        name = worker.device.id
+        place = self.losses.lost(name, stage, fresh=not worker.proven)
+        if place == "device" and name not in self.given_up:
+            many = f"{MOST_FRESH} workers in a row were lost before a stage of theirs was done"
+            self.given_up[name] = f"after {many}: {why}"
+            self._drain(name, self.given_up[name])
+        return place
+
+    @property
+    def none_left(self) -> bool:
+        """Return whether all devices are given up."""
+        return self.given_up.keys() == self.devices.keys()
 
     # how many stages share them
 
@@ -125,7 +139,7 @@ class DevicePool:
         auto = self._auto.get(device.id)
         if auto is None or (auto.started and device.id not in self._closed):
             return
-        usage = self._layer.usage(device)
+        usage = self._executor.usage(device)
         if self._queue.devices[device.id].running:
             return  # what is in use is not that of others
         total = usage.memory_total or device.memory

@@ -6,13 +6,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 from prunectl.scheduler.devices.base import Usage
-from prunectl.scheduler.executors.worker_process import WorkerProcess
 from prunectl.scheduler.log import SchedulerLog
 from prunectl.scheduler.outcome import Failure
 from prunectl.scheduler.plans import Plans
 from prunectl.scheduler.queue import Queue
 from prunectl.scheduler.timeouts import Timeouts
-from prunectl.store import narration
+from prunectl.scheduler.workers import Worker
+from prunectl.store import files, narration
 from prunectl.store.locks import Lock
 from prunectl.store.paths import StagePaths
 from prunectl.store.records import events, messages
@@ -59,11 +59,10 @@ class Failures:
         for digest in self._plans.studies_of(trials):
             self._signatures.pop(digest, None)
 
-    def failed(self, failure: Failure, sharing: int = 1) -> None:
-        """A stage failed while `sharing` stages were on its device, itself included."""
+    def failed(self, failure: Failure, sharing: int = 1, *, final: bool = False) -> None:
+        """A stage failed while `sharing` stages were on its device, itself included; `final` is not tried again."""
         key = failure.key
-        attempt = self._queue.items[key].attempts + 1
-        again = self._queue.fail(key, failure.reason, failure.message, sharing)
+        again = self._queue.fail(key, failure.reason, failure.message, sharing, final=final)
         self._log.append(
             StageFailed(
                 key=key,
@@ -73,7 +72,7 @@ class Failures:
                 final=not again,
                 log=failure.log,
                 memory=failure.memory,
-                attempt=attempt,
+                attempt=failure.attempt,
             )
         )
         self._log.ingestion.changed([key])
@@ -111,14 +110,23 @@ class Failures:
         self._log.append(StudyStopped(plan=digest, name=study.name, reason=reason))
 
 
-def reported_failure(worker: WorkerProcess, said: messages.StageFailed, usage: Usage) -> Failure:
+def reported_failure(worker: Worker, said: messages.StageFailed, usage: Usage) -> Failure:
     """Return the failure that a worker reports, with what it had written before and how full its device is."""
-    log = worker.log_tail()
+    log = worker.process.log_tail()
     if said.traceback:
         before, heading, _ = log.partition(f"stage {said.key}\n")
         log = before.strip() if heading else ""
     memory = memory_text(worker.device.id, usage)
-    return Failure(said.key, said.reason, said.message, said.traceback, log, memory, said.missing)
+    return Failure(
+        said.key,
+        said.reason,
+        said.message,
+        said.attempt,
+        traceback=said.traceback,
+        log=log,
+        memory=memory,
+        missing=said.missing,
+    )
 
 
 def memory_text(device: str, usage: Usage) -> str:
@@ -129,31 +137,35 @@ def memory_text(device: str, usage: Usage) -> str:
 
 
 def worker_loss(
-    worker: WorkerProcess, key: str, ended: messages.WorkerEnded, usage: Usage, timeouts: Timeouts
+    worker: Worker,
+    key: str,
+    attempt: int,
+    ended: messages.WorkerEnded,
+    usage: Usage,
+    timeouts: Timeouts,
 ) -> Failure:
-    """Return the failure of a stage whose worker is gone, from the message that says so."""
+    """Return the failure of an attempt at a stage whose worker is gone, from the message that says so."""
     when = "" if worker.ready else " before it was ready"
     memory = memory_text(worker.device.id, usage)
     if worker.cause == "hung":
         patience = timeouts.hang if worker.ready else timeouts.start
         text = f"the worker said nothing for {patience:g} s{when}"
-        return Failure(key, "hung", text, log=ended.log, memory=memory)
+        return Failure(key, "hung", text, attempt, log=ended.log, memory=memory)
     text = f"the worker {ended.how}{when}"
     last = ended.log.splitlines()[-1:]
-    return Failure(key, "lost", ": ".join([text, *last]), log=ended.log, memory=memory)
+    return Failure(key, "lost", ": ".join([text, *last]), attempt, log=ended.log, memory=memory)
 
 
-def write_failure(files: StagePaths, failure: Failure, clock: Callable[[], float]) -> None:
+def write_failure(stage: StagePaths, failure: Failure, clock: Callable[[], float]) -> None:
     """Write a failure into the stage's own log, which its worker no longer could.
 
     Raises:
         StoreError: where the log cannot be locked or written.
     """
-    if not files.events.exists():
+    if not files.disk.exists(stage.events):
         return
-    with Lock(files.lock):
-        journal = Journal(files.events, clock)
-        journal.attempt = max(1, journal.attempt - 1)  # the one that ended, not a new one
+    with Lock(stage.lock):
+        journal = Journal(stage.events, clock, failure.attempt)
         journal.append(
             events.Failed(reason=failure.reason, message=failure.message, traceback=failure.log)
         )

@@ -6,7 +6,6 @@ too: where a finished dense stage does not have it, a replay stage (`spec.replay
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
@@ -18,6 +17,7 @@ from prunectl.spec.key import Spec, spec_key
 from prunectl.spec.stage import Stage, replay_of
 from prunectl.spec.study import PlannedStage, Study
 from prunectl.spec.task import CLASSIFICATION, Metric
+from prunectl.store import files
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.base import read_record
 
@@ -124,30 +124,31 @@ class StageGraph:
         """Return whether the stage needs no more work: result.json is there, and with it a replay's checkpoint."""
         if key in self._done:
             return True
-        files = self.paths.stage(key)
-        done = files.result.exists()
+        stage = self.paths.stage(key)
+        done = files.disk.exists(stage.result)
         node = self.nodes.get(key)
         if done and node is not None and node.replay is not None:
-            done = files.rewind(node.replay[1]).exists()
+            done = files.disk.exists(stage.rewind(node.replay[1]))
         if done:
             self._done.add(key)
         return done
 
-    def reopen(self, key: str) -> bool:
+    def reopen(self, key: str, now: float) -> bool:
         """Take back that a stage is done where its end, its mask or a replay's checkpoint is gone.
 
-        Its result is set aside, not removed: the stage is computed again from its description. Returns whether
-        something was gone.
+        Its result is set aside at Unix time `now`, not removed: the stage is computed again from its description.
+        Returns whether something was gone.
         """
-        files, node = self.paths.stage(key), self.nodes.get(key)
-        if node is None or not files.result.exists():
+        stage, node = self.paths.stage(key), self.nodes.get(key)
+        if node is None or not files.disk.exists(stage.result):
             return False
-        needed = [files.final] if node.replay is None else [files.rewind(node.replay[1])]
+        needed = [stage.final] if node.replay is None else [stage.rewind(node.replay[1])]
         if node.stage.mask is not None:
-            needed.append(files.mask)
-        if all(path.exists() for path in needed):
+            needed.append(stage.mask)
+        if all(map(files.disk.exists, needed)):
             return False
-        files.result.rename(files.result.with_name(f"{files.result.name}.corrupt-{time.time_ns()}"))
+        aside = f"{stage.result.name}.corrupt-{int(now * 1e9)}"
+        files.disk.rename(stage.result, stage.result.with_name(aside))
         self._done.discard(key)
         return True
 

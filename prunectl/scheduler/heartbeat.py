@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from prunectl.scheduler.dispatcher import Dispatcher
 from prunectl.scheduler.eta import Forecast, simulate
+from prunectl.scheduler.executors.base import Clock
 from prunectl.scheduler.items import Item
 from prunectl.store.records.heartbeat import (
     DeviceBeat,
@@ -41,8 +41,11 @@ class RunIdentity:
 class Heartbeat:
     """Builds heartbeats, with a forecast that is renewed only now and then."""
 
-    def __init__(self, run: RunIdentity, dispatcher: Dispatcher, forecast_every: float) -> None:
+    def __init__(
+        self, run: RunIdentity, dispatcher: Dispatcher, clock: Clock, forecast_every: float
+    ) -> None:
         self._run = run
+        self._clock = clock
         self._dispatcher = dispatcher
         self._queue = dispatcher.queue
         self._devices = dispatcher.devices
@@ -52,10 +55,9 @@ class Heartbeat:
         self._forecast_made = 0.0
         """Unix seconds."""
 
-    def build(
-        self, now: float, stopping: Literal["soft", "now"] | None, ended: bool = False
-    ) -> HeartbeatRecord:
-        """Return what the scheduler is doing at Unix time `now`."""
+    def build(self, stopping: Literal["soft", "now"] | None, ended: bool) -> HeartbeatRecord:
+        """Return what the scheduler is doing now."""
+        now = self._clock.time()
         upcoming = self._queue.upcoming(MOST_STAGES)
         return HeartbeatRecord(
             run=self._run.id,
@@ -117,15 +119,15 @@ class Heartbeat:
         stage = self._dispatcher.running.get(item.key)
         if stage is None:
             return plans.step_times.seconds(node)
-        return plans.step_times.seconds_left(node, stage.pace, time.monotonic())
+        return plans.step_times.seconds_left(node, stage.pace, self._clock.monotonic())
 
     def _eta(self, now: float, upcoming: list[str]) -> EtaBeat:
-        started = time.monotonic()
+        started = self._clock.monotonic()
         if started >= self._forecast_due:
             self._forecast = self._simulate()
             self._forecast_made = now
             # Nothing is dispatched meanwhile: with many thousands of stages it is made more rarely.
-            pause = max(self._every, TIME_PART * (time.monotonic() - started))
+            pause = max(self._every, TIME_PART * (self._clock.monotonic() - started))
             self._forecast_due = started + pause
         forecast = self._forecast
         if forecast is None:

@@ -29,7 +29,7 @@ class Item:
     """WAITING, RUNNING, DONE or FAILED; the others follow from its trials and from what it needs."""
     chain: float = 0.0
     """Cost of the longest chain from here on, itself included."""
-    attempts: int = 0
+    failures: int = 0
     """Attempts that failed and count."""
     slot_limit: int | None = None
     """Most stages on its device at a time, itself included; None for as many as there are slots."""
@@ -41,11 +41,6 @@ class Item:
     blocked_by: str | None = None
     version: int = 0
     """Entries of the heap with another version are stale."""
-
-    @property
-    def attempt(self) -> int:
-        """Return the number of the attempt that runs, or would be next."""
-        return self.attempts + 1
 
 
 def measure_chains(

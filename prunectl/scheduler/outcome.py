@@ -15,6 +15,8 @@ class Failure:
     reason: str
     """One of `store.records.events.REASONS`."""
     message: str
+    attempt: int = 0
+    """Number of the attempt at the stage that ended so."""
     traceback: str = ""
     log: str = ""
     """The last lines of its worker's log, before the traceback."""
@@ -42,6 +44,8 @@ class Outcome:
     """Ended by a signal or a request to stop."""
     broken: str | None = None
     """Why the store could not be written any more, which ended the run; nothing recorded is lost."""
+    given_up: dict[str, str] = field(default_factory=dict)
+    """Devices on which fresh workers kept being lost, and why, in words that follow "given up"."""
 
     @property
     def ok(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from prunectl.errors import StoreError
 from prunectl.scheduler.eta import StepTimes
+from prunectl.scheduler.executors.base import Clock
 from prunectl.scheduler.graph import StageGraph
 from prunectl.scheduler.log import SchedulerLog
 from prunectl.scheduler.queue import Queue
@@ -17,11 +18,12 @@ from prunectl.store.records.scheduler_log import Queued, Reopened, Retried
 class Plans:
     """Puts the stages of plans, and the replays they need, into the queue."""
 
-    def __init__(self, paths: StorePaths, queue: Queue, log: SchedulerLog) -> None:
+    def __init__(self, paths: StorePaths, queue: Queue, log: SchedulerLog, clock: Clock) -> None:
         self.graph = StageGraph(paths)
         self.step_times = StepTimes()
         self._queue = queue
         self._log = log
+        self._clock = clock
         self._measured = False
         """A stage was measured since costs were looked at."""
 
@@ -84,7 +86,7 @@ class Plans:
         replays = {need for need in nodes[key].needs if need in nodes and nodes[need].replay}
         for each in sorted(replays if missing is None else {missing, *replays}):
             try:
-                reopened = self.graph.reopen(each)
+                reopened = self.graph.reopen(each, self._clock.time())
             except OSError as error:
                 self._log.report(error)
                 continue

@@ -163,12 +163,18 @@ class Queue(QueueState):
                 if child not in below:
                     below.append(child)
 
-    def interrupted(self, key: str) -> None:
-        """The stage left its slot before its end, by no fault of its own."""
-        self._push(self._leave(key, State.WAITING))
+    def interrupted(self, key: str, *, later: bool = False) -> None:
+        """The stage left its slot before its end, by no fault of its own; `later` lets some others go first."""
+        item = self._leave(key, State.WAITING)
+        if later:
+            self._let_others_go_first(item)
+        else:
+            self._push(item)
 
-    def fail(self, key: str, reason: str, message: str = "", sharing: int = 1) -> bool:
-        """The stage failed while `sharing` stages were on its device, itself included.
+    def fail(
+        self, key: str, reason: str, message: str = "", sharing: int = 1, *, final: bool = False
+    ) -> bool:
+        """The stage failed while `sharing` stages were on its device, itself included; `final` is not tried again.
 
         Returns whether it will be tried again.
         """
@@ -178,14 +184,17 @@ class Queue(QueueState):
             # Halved each time: of 8 stages, one that needs the whole device has it at the fourth try.
             item.slot_limit = max(1, sharing // 2)
         else:
-            item.attempts += 1
-        if reason in FINAL_REASONS or item.attempts > self.retries:
+            item.failures += 1
+        if final or reason in FINAL_REASONS or item.failures > self.retries:
             item.state = State.FAILED
             self._block(item)
             return False
+        self._let_others_go_first(item)
+        return True
+
+    def _let_others_go_first(self, item: Item) -> None:
         total = sum(slots.most for slots in self.devices.values())
         self._set_aside_until(item, self.dispatches + max(RETRY_AFTER, total))
-        return True
 
     def postpone(self, key: str) -> None:
         """The stage could not be started now: it stays out of the way until `resume_postponed`."""

@@ -107,7 +107,7 @@ class QueueState:
         failed = sorted(key for key in keys if self.items[key].state is State.FAILED)
         for key in failed:
             item = self.items[key]
-            item.state, item.attempts, item.slot_limit, item.reason = State.WAITING, 0, None, ""
+            item.state, item.failures, item.slot_limit, item.reason = State.WAITING, 0, None, ""
         # A stage may depend on two that failed: what still blocks it is worked out anew.
         for item in self.items.values():
             item.blocked_by = None
@@ -140,7 +140,7 @@ class QueueState:
                 return self._stop_reason(item)
             case State.WAITING if item.needs:
                 return "waits for " + ", ".join(sorted(key[:12] for key in item.needs))
-            case State.WAITING if item.attempts or item.slot_limit:
+            case State.WAITING if item.failures or item.slot_limit:
                 return f"to be tried again ({item.reason})"
         return ""
 

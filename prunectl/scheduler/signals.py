@@ -45,10 +45,11 @@ class Signals:
         with contextlib.suppress(BlockingIOError):
             os.write(self._writer, b"!")
 
-    def drain(self) -> None:
-        """Empty the pipe that wakes the loop."""
+    def drain(self) -> int:
+        """Empty the pipe that wakes the loop. Returns how often signals have asked to stop."""
         with contextlib.suppress(BlockingIOError):
             os.read(self.reader, 1024)
+        return self.count
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():

@@ -23,6 +23,8 @@ class Timeouts:
     """For workers to finish an epoch or checkpoint, as the worker protocol says."""
     grace: float = 15.0
     """For writing that checkpoint and ending, before they are killed."""
+    lease: float = 120.0
+    """For a worker whose end nobody saw: it ends itself when it has not reached its scheduler for as long."""
     beat: float = 1.0
     """Between heartbeats, and between ingestions."""
     device_lock: float = 5.0

@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from pathlib import Path
 from prunectl.errors import ControlError, StoreBusy, StoreError, nearest
 from prunectl.spec.key import Spec, spec_key
 from prunectl.spec.study import Study
+from prunectl.store import files
 from prunectl.store.files import replacing
 from prunectl.store.locks import Lock
 from prunectl.store.paths import StagePaths, StorePaths
@@ -57,13 +57,14 @@ def export_study(paths: StorePaths, plan: str, folder: Path) -> Manifest:
     the store does not have or a folder that is not empty, StoreError where something cannot be read or written.
     """
     study = _study(paths, plan)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    empty = files.disk.is_folder(folder) and not files.disk.glob(folder)
+    if files.disk.exists(folder) and not empty:
         raise ControlError(f"{folder} is there already and not empty; give another --out")
-    files: dict[str, FileEntry] = {}
+    entries: dict[str, FileEntry] = {}
     done = 0
     for source in _sources(paths, study):
         name = source.relative_to(paths.root).as_posix()
-        files[name] = _copy(source, folder / name)
+        entries[name] = _copy(source, folder / name)
         done += name.endswith("/result.json")
     return Manifest(
         format=FORMAT,
@@ -73,7 +74,7 @@ def export_study(paths: StorePaths, plan: str, folder: Path) -> Manifest:
         digest=study.digest,
         stages=done,
         stages_missing=len(study.stages) - done,
-        files=files,
+        files=entries,
     )
 
 
@@ -97,7 +98,7 @@ def _study(paths: StorePaths, plan: str) -> Study:
 
 def _sources(paths: StorePaths, study: Study) -> Iterator[Path]:
     yield paths.plan(study.digest)
-    for path in sorted(paths.runs.glob("*.json")):
+    for path in files.disk.glob(paths.runs, "*.json"):
         try:
             plans = read_record(path, RunRecord).plans
         except StoreError:
@@ -106,8 +107,8 @@ def _sources(paths: StorePaths, study: Study) -> Iterator[Path]:
             yield path
     for key in sorted(study.stages):
         stage = paths.stage(key)
-        if stage.result.exists():
-            yield from (path for path in _parts(stage) if path.exists())
+        if files.disk.exists(stage.result):
+            yield from filter(files.disk.exists, _parts(stage))
 
 
 def _parts(stage: StagePaths) -> list[Path]:
@@ -119,12 +120,12 @@ def _parts(stage: StagePaths) -> list[Path]:
 def _copy(source: Path, target: Path) -> FileEntry:
     """Copy a file atomically. Returns its size and checksum, as the manifest has them."""
     with replacing(target) as temporary:
-        shutil.copyfile(source, temporary)
-        return FileEntry(temporary.stat().st_size, _sha256(temporary))
+        files.disk.copy(source, temporary)
+        return FileEntry(files.disk.status(temporary).size, _sha256(temporary))
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with files.disk.open(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -151,30 +152,30 @@ def import_study(folder: Path, paths: StorePaths) -> Imported:
     says: then nothing was taken. The database is left to ingestion.
     """
     manifest = _manifest(folder)
-    files = manifest.files
+    entries = manifest.files
     imported = Imported(manifest.plan)
     records = [
         name
-        for name in files
-        if not name.startswith("stages/") and not (paths.root / name).exists()
+        for name in entries
+        if not name.startswith("stages/") and not files.disk.exists(paths.root / name)
     ]
     stages: dict[str, list[str]] = {}
-    for name in files:
+    for name in entries:
         if name.startswith("stages/"):
             stages.setdefault(name.split("/")[1], []).append(name)
     for key in list(stages):
-        if paths.stage(key).result.exists():
+        if files.disk.exists(paths.stage(key).result):
             imported.known += 1
             _compare(folder, paths, key, imported)
             del stages[key]
     for name in itertools.chain(records, *stages.values()):
-        _verify(folder / name, files[name])
+        _verify(folder / name, entries[name])
     for key in stages:
         _check_key(folder, key)
     for key, names in stages.items():
-        _import_stage(folder, paths.stage(key), names, files, imported)
+        _import_stage(folder, paths.stage(key), names, entries, imported)
     for name in records:
-        _import_file(folder / name, paths.root / name, files[name])
+        _import_file(folder / name, paths.root / name, entries[name])
     return imported
 
 
@@ -199,7 +200,7 @@ def _manifest(folder: Path) -> Manifest:
 
 def _verify(path: Path, entry: FileEntry) -> None:
     """Compare the file with its checksum. Raises StoreError where it is not what the manifest says."""
-    if path.is_symlink():
+    if files.disk.is_link(path):
         raise StoreError(f"{path} is a link: refused; nothing was taken")
     try:
         found = _sha256(path)
@@ -229,7 +230,7 @@ def _import_stage(
     folder: Path,
     stage: StagePaths,
     names: list[str],
-    files: Mapping[str, FileEntry],
+    entries: Mapping[str, FileEntry],
     imported: Imported,
 ) -> None:
     """Copy the files of one stage into place, its result last; skip it where it is running here."""
@@ -240,13 +241,13 @@ def _import_stage(
         imported.notes.append(f"stage {stage.key[:12]} is running here and was not taken")
         return
     try:
-        if stage.result.exists():
+        if files.disk.exists(stage.result):
             imported.known += 1
             return
         # A checkpoint of an attempt that was begun here belongs to another log than the one that comes.
-        stage.latest.unlink(missing_ok=True)
+        files.disk.unlink(stage.latest, missing_ok=True)
         for name in sorted(names, key=lambda name: (name.endswith("/result.json"), name)):
-            _import_file(folder / name, stage.folder / Path(name).name, files[name])
+            _import_file(folder / name, stage.folder / Path(name).name, entries[name])
         imported.stages += 1
     finally:
         lock.release()
@@ -254,7 +255,7 @@ def _import_stage(
 
 def _import_file(source: Path, target: Path, entry: FileEntry) -> None:
     with replacing(target) as temporary:
-        shutil.copyfile(source, temporary)
+        files.disk.copy(source, temporary)
         if _sha256(temporary) != entry.sha256:
             raise StoreError(f"{source} changed while it was copied: refused")
 

@@ -1,31 +1,239 @@
-"""Write files so that a crash leaves either the old content or the new, never a mixture.
+"""The file operations of a store, all in one object, and files that are replaced so that a crash leaves either the old
+content or the new, never a mixture.
 
-All writes, fsyncs and renames of the store go through `hook`, so that a test can stop the process at each.
+`disk` is that object. Nothing else in store/ and scheduler/ calls `os` or `Path` for the store's files, so that a test
+can stop the process at each write, and a simulation can keep the whole store in memory.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import io
 import os
 import secrets
-from collections.abc import Callable, Iterator
+import shutil
+import struct
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 from prunectl.errors import DiskError, StoreError
 
-hook: Callable[[str, Path], None] | None = None
-"""Called with ("write" | "fsync" | "rename", path) just before each of these; for fault injection."""
-
-
-def call_hook(action: str, path: Path) -> None:
-    """Call the hook, if one is set."""
-    if hook is not None:
-        hook(action, path)
-
-
 DISK_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 """Errors of the disk rather than of one file."""
+
+# struct flock on 64-bit Linux: short l_type, short l_whence, off_t l_start, off_t l_len, pid_t l_pid (0 for OFD).
+_FLOCK = "hhqqi4x"
+
+
+class Status(NamedTuple):
+    """What the disk knows of a file beside its content."""
+
+    size: int
+    """Bytes."""
+    mtime_ns: int
+    """When it was changed last, Unix nanoseconds."""
+
+
+class AppendFile(Protocol):
+    """A file that is only appended to."""
+
+    def size(self) -> int:
+        """Return its bytes."""
+
+    def last_byte(self) -> bytes:
+        """Return its last byte; nothing where it is empty."""
+
+    def append(self, data: bytes) -> None:
+        """Append bytes. Raises OSError where not all could be; some may stand there then."""
+
+    def truncate(self, size: int) -> None:
+        """Cut it to so many bytes."""
+
+    def fsync(self) -> None:
+        """Wait until its content is on the disk."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+class Disk:
+    """The real disk. Operations raise OSError as the system does."""
+
+    def before(self, action: str, path: Path) -> None:
+        """Do nothing; a subclass may stop or fail here.
+
+        Called with "write", "fsync" or "rename" just before each of these. `path` is the file that it is about, also
+        where a temporary one is written.
+        """
+
+    # read
+
+    def read(self, path: Path, offset: int = 0) -> bytes:
+        """Return the file's content from byte `offset` on."""
+        with path.open("rb") as file:
+            if offset:
+                file.seek(offset)
+            return file.read()
+
+    def open(self, path: Path) -> io.BufferedReader:
+        """Open a file for reading."""
+        return path.open("rb")
+
+    def exists(self, path: Path | str) -> bool:
+        """Return whether there is a file or folder; a path may be a text, which is faster by the thousand."""
+        return os.path.exists(path)
+
+    def is_folder(self, path: Path) -> bool:
+        """Return whether there is a folder."""
+        return path.is_dir()
+
+    def is_link(self, path: Path) -> bool:
+        """Return whether it is a symbolic link."""
+        return path.is_symlink()
+
+    def status(self, path: Path) -> Status:
+        """Return the file's size and time."""
+        found = path.stat()
+        return Status(found.st_size, found.st_mtime_ns)
+
+    def glob(self, folder: Path, pattern: str = "*") -> list[Path]:
+        """List what matches in the folder, sorted; nothing where there is no folder."""
+        return sorted(folder.glob(pattern))
+
+    def folders(self, path: Path) -> list[str]:
+        """List the names of the folders in a folder, sorted; none where there is no folder."""
+        try:
+            with os.scandir(path) as entries:
+                return sorted(entry.name for entry in entries if entry.is_dir())
+        except FileNotFoundError:
+            return []
+
+    # write
+
+    def make_folder(self, path: Path) -> None:
+        """Make the folder and those above it, where they are missing."""
+        path.mkdir(parents=True, exist_ok=True)
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Write a file whole; not atomic, see `replacing`."""
+        path.write_bytes(data)
+
+    def copy(self, source: Path, target: Path) -> None:
+        """Copy a file's content; not atomic, see `replacing`."""
+        shutil.copyfile(source, target)
+
+    def append(self, path: Path) -> AppendFile:
+        """Open a file for appending, made where it is missing."""
+        return _AppendFile(path)
+
+    def fsync(self, path: Path) -> None:
+        """Wait until a file's content, or a folder's names, are on the disk."""
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Rename a file over another, at once."""
+        os.replace(source, target)
+
+    def unlink(self, path: Path, *, missing_ok: bool = False) -> None:
+        """Remove a file."""
+        path.unlink(missing_ok=missing_ok)
+
+    # lock
+
+    def lock(self, path: Path, note: str = "") -> int:
+        """Take the exclusive lock on a file, made where it is missing, and write `note` into it. Returns a handle.
+
+        Raises BlockingIOError, with what the holder wrote, where another holds it.
+        """
+        descriptor = _open_lock(path)
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _flock())
+        except OSError as error:
+            held_by = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+            os.close(descriptor)
+            raise BlockingIOError(error.errno, held_by) from error
+        if note:
+            with contextlib.suppress(OSError):  # the lock is held all the same
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, note.encode(), 0)
+        return descriptor
+
+    def unlock(self, handle: int) -> None:
+        """Release a lock that `lock` took; the file stays."""
+        os.close(handle)
+
+    def is_locked(self, path: Path | str) -> bool:
+        """Return whether some process holds the lock now, without taking it."""
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except (OSError, ValueError):  # a ValueError is a name that no file can have
+            return False
+        try:
+            answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _flock())
+            return bool(struct.unpack(_FLOCK, answer)[0] != fcntl.F_UNLCK)
+        finally:
+            os.close(descriptor)
+
+
+class _AppendFile:
+    def __init__(self, path: Path) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._descriptor = os.open(path, flags, 0o666)
+
+    def size(self) -> int:
+        return os.fstat(self._descriptor).st_size
+
+    def last_byte(self) -> bytes:
+        size = self.size()
+        return os.pread(self._descriptor, 1, size - 1) if size else b""
+
+    def append(self, data: bytes) -> None:
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+
+    def truncate(self, size: int) -> None:
+        os.ftruncate(self._descriptor, size)
+
+    def fsync(self) -> None:
+        os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+def _flock() -> bytes:
+    return struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+
+
+def _open_lock(path: Path) -> int:
+    """Open for writing, created if missing.
+
+    An existing file is opened without O_CREAT, which Linux refuses for other users' files in sticky folders
+    (fs.protected_regular), and never through a link: the note is written to it.
+    """
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError:
+        return os.open(path, flags | os.O_CREAT, 0o666)
+
+
+disk: Disk = Disk()
+"""The disk of every store of this process. Ask for `files.disk` at each use: `use` replaces it."""
+
+
+def use(other: Disk) -> Disk:
+    """Let all stores of this process live on another disk. Returns the one before."""
+    global disk
+    before, disk = disk, other
+    return before
 
 
 def cannot_write(path: Path, error: OSError) -> StoreError:
@@ -43,36 +251,28 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        call_hook("write", path)
+        disk.make_folder(path.parent)
+        disk.before("write", path)
         yield temporary
-        _fsync(path, temporary)
-        call_hook("rename", path)
-        os.replace(temporary, path)
-        _fsync(path.parent, path.parent)  # the rename is durable only with its folder
+        disk.before("fsync", path)
+        disk.fsync(temporary)
+        disk.before("rename", path)
+        disk.rename(temporary, path)
+        disk.before("fsync", path.parent)
+        disk.fsync(path.parent)  # the rename is durable only with its folder
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def _fsync(path: Path, file: Path) -> None:
-    """Sync a file or folder to the disk; the hook is called with `path`."""
-    call_hook("fsync", path)
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            disk.unlink(temporary, missing_ok=True)
 
 
 def leftovers(folder: Path) -> list[Path]:
     """List temporary files of `replacing` in the folder: left by a killed process, or being written by a living one."""
-    return sorted(folder.glob(".*.tmp"))
+    return disk.glob(folder, ".*.tmp")
 
 
 def write_text(path: Path, text: str) -> None:
     """Replace the file's content atomically."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        disk.write(temporary, text.encode())

@@ -13,6 +13,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
+from prunectl.store import files
 from prunectl.store.files import cannot_write, leftovers
 from prunectl.store.locks import Lock, is_held
 from prunectl.store.paths import StagePaths, StorePaths
@@ -37,13 +40,13 @@ def removable(paths: StorePaths) -> list[Removal]:
     """List the files that nothing needs; nothing is removed."""
     needed = _needed(paths)
     found: list[Removal] = []
-    for folder in sorted(paths.stages.glob("*")):
-        stage = StagePaths(folder)
-        if folder.is_dir() and not is_held(stage.lock):
+    for name in files.disk.folders(paths.stages):
+        stage = paths.stage(name)
+        if not is_held(stage.lock):
             found += _of_stage(stage, needed)
     for folder in (paths.root, paths.control, paths.requests, paths.plans, paths.runs):
         found += _removals(_dead(leftovers(folder)), TEMPORARY)
-    found += _removals(paths.root.glob(f"{paths.database.name}*.damaged-*"), CORRUPT)
+    found += _removals(files.disk.glob(paths.root, f"{paths.database.name}*.damaged-*"), CORRUPT)
     return found
 
 
@@ -58,7 +61,7 @@ def remove(paths: StorePaths, found: Iterable[Removal]) -> int:
     with lock:
         for each in found:
             try:
-                each.path.unlink(missing_ok=True)
+                files.disk.unlink(each.path, missing_ok=True)
             except OSError as error:
                 raise cannot_write(each.path, error) from error
             freed += each.bytes
@@ -78,15 +81,15 @@ def _needed(paths: StorePaths) -> set[tuple[str, int]] | None:
     for study in studies:
         for key, planned in study.stages.items():
             source = planned.stage.checkpoint
-            if source is not None and not paths.stage(key).result.exists():
+            if source is not None and not files.disk.exists(paths.stage(key).result):
                 found.add(source)
     return found
 
 
 def _of_stage(stage: StagePaths, needed: set[tuple[str, int]] | None) -> Iterator[Removal]:
-    yield from _removals(stage.folder.glob("*.corrupt-*"), CORRUPT)
+    yield from _removals(files.disk.glob(stage.folder, "*.corrupt-*"), CORRUPT)
     yield from _removals(_dead(leftovers(stage.folder)), TEMPORARY)
-    if not stage.result.exists():
+    if not files.disk.exists(stage.result):
         return
     yield from _removals([stage.latest], LATEST)
     if needed is None:
@@ -104,13 +107,13 @@ def _dead(temporary: Iterable[Path]) -> Iterator[Path]:
     """Yield the files whose process, named in their name, is gone."""
     for path in temporary:
         pid = path.name.split(".")[-3]
-        if not (pid.isdigit() and Path(f"/proc/{pid}").exists()):
+        if not (pid.isdigit() and psutil.pid_exists(int(pid))):
             yield path
 
 
-def _removals(files: Iterable[Path], why: str) -> Iterator[Removal]:
-    for path in files:
+def _removals(found: Iterable[Path], why: str) -> Iterator[Removal]:
+    for path in found:
         try:
-            yield Removal(path, path.stat().st_size, why)
+            yield Removal(path, files.disk.status(path).size, why)
         except FileNotFoundError:
             continue

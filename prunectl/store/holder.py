@@ -10,6 +10,7 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
+from prunectl.store import files
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.heartbeat import read_heartbeat
 from prunectl.store.records.scheduler_log import History, RunStarted
@@ -34,7 +35,7 @@ def lock_note(pid: int | None, host: str) -> str:
 def holder_name(paths: StorePaths) -> str:
     """Return who holds the store's lock, in the words of its note: a scheduler, or a command for a moment."""
     try:
-        note = paths.scheduler_lock.read_text(encoding="utf-8", errors="replace").strip()
+        note = files.disk.read(paths.scheduler_lock).decode(errors="replace").strip()
     except OSError:
         note = ""
     return note or "the scheduler"

@@ -7,19 +7,13 @@ a reader such as `status` never makes a worker's own attempt fail.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import getpass
 import os
-import struct
 import time
 from pathlib import Path
 
 from prunectl.errors import StoreBusy
-from prunectl.store.files import cannot_write
-
-# struct flock on 64-bit Linux: short l_type, short l_whence, off_t l_start, off_t l_len, pid_t l_pid (0 for OFD).
-_FLOCK = "hhqqi4x"
+from prunectl.store import files
 
 RETRY_SECONDS = 0.01
 """Between attempts to take a lock that another holds."""
@@ -30,12 +24,12 @@ class Lock:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._descriptor: int | None = None
+        self._handle: int | None = None
 
     @property
     def held(self) -> bool:
         """Whether this object holds the lock."""
-        return self._descriptor is not None
+        return self._handle is not None
 
     def acquire(self, note: str = "", *, patience: float = 0.0) -> None:
         """Take the lock and write `note` into the file for people to read.
@@ -53,33 +47,19 @@ class Lock:
 
     def _take(self, note: str) -> None:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = _open(self.path)
+            files.disk.make_folder(self.path.parent)
+            self._handle = files.disk.lock(self.path, note)
+        except BlockingIOError as error:
+            by = f" by {error.strerror}" if error.strerror else ""
+            raise StoreBusy(f"{self.path} is locked{by}") from error
         except OSError as error:
-            raise cannot_write(self.path, error) from error
-        try:
-            fcntl.fcntl(
-                descriptor,
-                fcntl.F_OFD_SETLK,
-                struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0),
-            )
-        except OSError as error:
-            held_by = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
-            os.close(descriptor)
-            raise StoreBusy(
-                f"{self.path} is locked{f' by {held_by}' if held_by else ''}"
-            ) from error
-        if note:
-            with contextlib.suppress(OSError):  # the lock is held all the same
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, note.encode(), 0)
-        self._descriptor = descriptor
+            raise files.cannot_write(self.path, error) from error
 
     def release(self) -> None:
         """Release the lock; the file stays."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        if self._handle is not None:
+            files.disk.unlock(self._handle)
+            self._handle = None
 
     def __enter__(self) -> Lock:
         if not self.held:
@@ -90,31 +70,9 @@ class Lock:
         self.release()
 
 
-def _open(path: Path) -> int:
-    """Open for writing, created if missing.
-
-    An existing file is opened without O_CREAT, which Linux refuses for other users' files in sticky folders
-    (fs.protected_regular), and never through a link: the note is written to it.
-    """
-    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        return os.open(path, flags)
-    except FileNotFoundError:
-        return os.open(path, flags | os.O_CREAT, 0o666)
-
-
 def is_held(path: Path | str) -> bool:
     """Return whether some process holds the lock now, without taking it."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except (OSError, ValueError):  # a ValueError is a name that no file can have
-        return False
-    try:
-        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-        answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked)
-        return bool(struct.unpack(_FLOCK, answer)[0] != fcntl.F_UNLCK)
-    finally:
-        os.close(descriptor)
+    return files.disk.is_locked(path)
 
 
 def process_name() -> str:

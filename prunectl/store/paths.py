@@ -9,6 +9,7 @@ from typing import Any
 
 from prunectl.errors import StoreError
 from prunectl.spec.state import State
+from prunectl.store import files
 from prunectl.store.locks import is_held
 
 RESULT, EVENTS, LOCK = "result.json", "events.jsonl", "lock"
@@ -52,7 +53,7 @@ class StagePaths:
 
     def rewind_steps(self) -> list[int]:
         """List the steps of the rewind checkpoints that exist, ascending."""
-        names = [path.stem for path in self.folder.glob("rewind-*.safetensors")]
+        names = [path.stem for path in files.disk.glob(self.folder, "rewind-*.safetensors")]
         return sorted(int(name.removeprefix("rewind-")) for name in names)
 
 
@@ -120,8 +121,8 @@ def stage_state(folder: Path | str) -> State:
     Returns DONE, RUNNING, INTERRUPTED or WAITING: files say nothing of plans, failures and what people ask for.
     """
     # As text: for tens of thousands of stages, path objects take longer than the disk.
-    if os.path.exists(f"{folder}/{RESULT}"):
+    if files.disk.exists(f"{folder}/{RESULT}"):
         return State.DONE
     if is_held(f"{folder}/{LOCK}"):
         return State.RUNNING
-    return State.INTERRUPTED if os.path.exists(f"{folder}/{EVENTS}") else State.WAITING
+    return State.INTERRUPTED if files.disk.exists(f"{folder}/{EVENTS}") else State.WAITING

@@ -22,6 +22,7 @@ import msgspec
 
 from prunectl.errors import ControlError, StoreBusy
 from prunectl.spec.study import Study
+from prunectl.store import files
 from prunectl.store.holder import PATIENCE, describe_silence, is_silent
 from prunectl.store.locks import Lock, is_held, process_name
 from prunectl.store.paths import StorePaths
@@ -85,9 +86,9 @@ def pending(paths: StorePaths, refused: Callable[[str], None] | None = None) -> 
     Files that are no requests are removed where there is `refused`, which gets a sentence for each.
     """
     found = []
-    for path in sorted(paths.requests.glob("*.json")):
+    for path in files.disk.glob(paths.requests, "*.json"):
         try:
-            request = _DECODER.decode(path.read_bytes())
+            request = _DECODER.decode(files.disk.read(path))
             if request.id == path.stem:
                 found.append(request)
                 continue
@@ -101,7 +102,7 @@ def pending(paths: StorePaths, refused: Callable[[str], None] | None = None) -> 
         refused(f"{path.name} is no request, and was removed: {problem}")
         # A folder, or a file of somebody else, must not stop a run.
         with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
+            files.disk.unlink(path, missing_ok=True)
     return found
 
 
@@ -118,10 +119,15 @@ def add_plan(paths: StorePaths, plan: str) -> str:
     return send(paths, AddPlan(plan=plan))
 
 
+def plans_wait(paths: StorePaths) -> bool:
+    """Return whether plans were handed over that no scheduler is there to run."""
+    return not alive(paths) and any(isinstance(each, AddPlan) for each in pending(paths))
+
+
 def withdraw(paths: StorePaths, request: str) -> bool:
     """Remove a request. Returns whether it was still there."""
     try:
-        (paths.requests / f"{request}.json").unlink()
+        files.disk.unlink(paths.requests / f"{request}.json")
     except FileNotFoundError:
         return False
     return True

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunectl.errors import StoreError
+from prunectl.store import files
 from prunectl.store.files import replacing
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def read_checked(path: Path) -> CheckedFile:
     import numpy
     from safetensors import SafetensorError, deserialize, safe_open
 
-    content = path.read_bytes()
+    content = files.disk.read(path)
     try:
         with safe_open(path, framework="numpy") as file:
             metadata: dict[str, str] = dict(file.metadata() or {})
@@ -84,4 +85,4 @@ def write_tensors(path: Path, tensors: Arrays, metadata: Mapping[str, str]) -> N
 
     with replacing(path) as temporary:
         # safetensors' save_file makes a file that no other user may read.
-        temporary.write_bytes(save(tensors, dict(metadata)))
+        files.disk.write(temporary, save(tensors, dict(metadata)))

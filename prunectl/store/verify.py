@@ -16,6 +16,7 @@ import numpy as np
 from prunectl.errors import StoreBusy, StoreError
 from prunectl.spec.key import Spec, spec_key
 from prunectl.spec.stage import Stage
+from prunectl.store import files
 from prunectl.store.db import ingest, query
 from prunectl.store.files import leftovers
 from prunectl.store.locks import is_held
@@ -49,10 +50,10 @@ class Verdict:
 
 def verify(paths: StorePaths, progress: Callable[[int, int], None] | None = None) -> Verdict:
     """Check everything; calls `progress` with the stages checked and their total. Raises StoreError without a store."""
-    if not paths.stages.is_dir() and not paths.plans.is_dir():
+    if not files.disk.is_folder(paths.stages) and not files.disk.is_folder(paths.plans):
         raise StoreError(f"{paths.root} holds no results")
     verdict = Verdict()
-    folders = sorted(path for path in paths.stages.glob("*") if path.is_dir())
+    folders = [paths.stages / name for name in files.disk.folders(paths.stages)]
     for number, folder in enumerate(folders):
         _StageCheck(paths, StagePaths(folder), verdict).run()
         if progress is not None:
@@ -65,14 +66,16 @@ def verify(paths: StorePaths, progress: Callable[[int, int], None] | None = None
 class _StageCheck:
     """Checks one stage's folder."""
 
-    def __init__(self, paths: StorePaths, files: StagePaths, verdict: Verdict) -> None:
+    def __init__(self, paths: StorePaths, place: StagePaths, verdict: Verdict) -> None:
         self.paths = paths
-        self.files = files
+        self.place = place
         self.verdict = verdict
 
     def run(self) -> None:
         self.verdict.stages += 1
-        finished = self.files.result.exists()  # before its files: they are written before it
+        finished = files.disk.exists(
+            self.place.result
+        )  # before its files: they are written before it
         stage = self._stage()
         if stage is None:
             return
@@ -81,33 +84,33 @@ class _StageCheck:
         if finished:
             self.verdict.done += 1
             self._result(stage, found, records)
-        set_aside = list(self.files.folder.glob("*.corrupt-*"))
-        left = [] if is_held(self.files.lock) else leftovers(self.files.folder)
+        set_aside = files.disk.glob(self.place.folder, "*.corrupt-*")
+        left = [] if is_held(self.place.lock) else leftovers(self.place.folder)
         if set_aside or left:
             names = ", ".join(path.name for path in [*set_aside, *left])
-            self.verdict.notes.append(f"stage {self.files.key[:12]}: left over: {names}")
+            self.verdict.notes.append(f"stage {self.place.key[:12]}: left over: {names}")
 
     def _problem(self, text: str) -> None:
-        self.verdict.problems.append(f"stage {self.files.key[:12]}: {text}")
+        self.verdict.problems.append(f"stage {self.place.key[:12]}: {text}")
 
     def _stage(self) -> Stage | None:
         """Read what the stage is; None where that cannot be trusted."""
         try:
-            spec = read_record(self.files.spec, Spec)
+            spec = read_record(self.place.spec, Spec)
         except FileNotFoundError:
             self._problem("has no spec.json")
             return None
         except StoreError as error:
             self._problem(f"spec.json is unusable: {error}")
             return None
-        if spec_key(spec) != self.files.key:
+        if spec_key(spec) != self.place.key:
             self._problem("spec.json describes another stage than its folder's name")
             return None
         return spec.stage
 
     def _checkpoints(self) -> dict[str, CheckedFile]:
         found = {}
-        for path in sorted(self.files.folder.glob("*.safetensors")):
+        for path in files.disk.glob(self.place.folder, "*.safetensors"):
             try:
                 checked = read_checked(path)
             except FileNotFoundError:  # replaced or removed by its worker just now
@@ -116,14 +119,14 @@ class _StageCheck:
                 self.verdict.problems.append(str(error))
                 continue
             self.verdict.files += 1
-            self.verdict.bytes += path.stat().st_size
-            if checked.stage != self.files.key:
+            self.verdict.bytes += files.disk.status(path).size
+            if checked.stage != self.place.key:
                 self._problem(f"{path.name} is of stage {checked.stage}")
             found[path.name] = checked
         return found
 
     def _events(self) -> Sequence[LogRecord]:
-        log = read_events(self.files.events)
+        log = read_events(self.place.events)
         for problem in log.bad:
             self._problem(problem)
         if not _in_sequence(log):
@@ -136,19 +139,19 @@ class _StageCheck:
         self, stage: Stage, found: dict[str, CheckedFile], records: Sequence[LogRecord]
     ) -> None:
         try:
-            result = read_record(self.files.result, Result)
-            if result.key != self.files.key:
+            result = read_record(self.place.result, Result)
+            if result.key != self.place.key:
                 self._problem("result.json is of another stage")
             if result.replay:
                 return
             self._epochs(result, latest_epochs(records))
-            for path in [self.files.final, *([self.files.mask] if stage.mask else [])]:
+            for path in [self.place.final, *([self.place.mask] if stage.mask else [])]:
                 if path.name not in found:
                     self._problem(f"is done, but {path.name} is missing or corrupt")
-            if self.files.final.name in found:
-                self.verdict.checksums[self.files.key] = found[self.files.final.name].checksum
-            if self.files.mask.name in found:
-                self._mask(stage, result, found[self.files.mask.name])
+            if self.place.final.name in found:
+                self.verdict.checksums[self.place.key] = found[self.place.final.name].checksum
+            if self.place.mask.name in found:
+                self._mask(stage, result, found[self.place.mask.name])
         except StoreError as error:
             self._problem(f"result.json is unusable: {error}")
 
@@ -174,7 +177,7 @@ class _StageCheck:
             return
         parent = self.paths.stage(stage.mask.parent).mask
         try:
-            before = read_checked(parent).masks() if parent.exists() else {}
+            before = read_checked(parent).masks() if files.disk.exists(parent) else {}
         except (CorruptFile, OSError):  # reported with the parent
             return
         for name, mask in masks.items():
@@ -193,9 +196,9 @@ def _check_plans(paths: StorePaths, verdict: Verdict) -> None:
         except StoreError as error:
             verdict.problems.append(str(error))
 
-    for path in sorted(paths.plans.glob("*.json")):
+    for path in files.disk.glob(paths.plans, "*.json"):
         check(path, read_plan)
-    for path in sorted(paths.runs.glob("*.json")):
+    for path in files.disk.glob(paths.runs, "*.json"):
         check(path, lambda path: read_record(path, RunRecord))
     log = read_scheduler_log(paths.scheduler_log)
     verdict.problems += log.bad
@@ -233,7 +236,7 @@ def _rows(paths: StorePaths) -> Iterator[str]:
         if count := query.run(paths, sql).rows[0][0]:
             yield f"{count} rows of {table} belong to no stage or trial"
     marked = {row[0] for row in query.run(paths, "SELECT stage FROM stages WHERE done").rows}
-    real = {path.parent.name for path in paths.stages.glob("*/result.json")}
+    real = {path.parent.name for path in files.disk.glob(paths.stages, "*/result.json")}
     if marked != real:
         yield f"{len(marked ^ real)} stages are done in one of database and files only"
     asked = {

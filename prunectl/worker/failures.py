@@ -24,8 +24,25 @@ class ReplayDiffers(Exception):
     """A replay did not reproduce what the dense run recorded: its checkpoint would be another network's."""
 
 
-def reason(error: Exception) -> str:
-    """Classify an error as ``oom``, ``nonfinite``, ``missing``, ``disk`` or ``exception``."""
+def has_lost(device: str) -> bool:
+    """Return whether this process can use its CUDA device no more: errors of kernels are sticky.
+
+    What the error says does not tell, so the device is tried.
+    """
+    if not device.startswith("cuda"):
+        return False
+    try:
+        torch.cuda.synchronize(device)
+        return bool(torch.ones(1, device=device).add_(1).item() != 2)
+    except torch.OutOfMemoryError:
+        return False
+    except Exception:
+        return True
+
+
+def reason(error: Exception, device: str) -> str:
+    """Classify an error on the device as one of `REASONS`: ``oom``, ``nonfinite``, ``missing``, ``disk``, ``device`` or
+    ``exception``."""
     if isinstance(error, NonFiniteWeights):
         return "nonfinite"
     if isinstance(error, MissingInput):
@@ -37,22 +54,31 @@ def reason(error: Exception) -> str:
     # The CPU allocator has no class of its own for it.
     if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):
         return "oom"
-    return "exception"
+    return "device" if has_lost(device) else "exception"
 
 
-def failed_record(error: Exception, step: int) -> Failed:
-    """Return the record of an error that ended an attempt after so many steps."""
+def failed_record(error: Exception, device: str, step: int) -> Failed:
+    """Return the record of an error that ended an attempt on the device after so many steps."""
+    why = reason(error, device)
+    message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return Failed(
-        reason=reason(error),
-        message=f"{type(error).__name__}: {error}" if str(error) else type(error).__name__,
+        reason=why,
+        # CUDA's errors go on for lines with advice on debugging.
+        message=message.splitlines()[0] if why == "device" else message,
         traceback="".join(traceback.format_exception(error)),
         step=step,
         missing=error.key if isinstance(error, MissingInput) else None,
     )
 
 
-def failed_message(key: str, record: Failed) -> StageFailed:
+def failed_message(key: str, attempt: int, record: Failed) -> StageFailed:
     """Return what the scheduler is told of it."""
     return StageFailed(
-        key, record.reason, record.message, record.traceback, record.step, record.missing
+        key=key,
+        attempt=attempt,
+        reason=record.reason,
+        message=record.message,
+        traceback=record.traceback,
+        step=record.step,
+        missing=record.missing,
     )

@@ -41,6 +41,7 @@ POLL_SECONDS = 0.0002
 @dataclass
 class _Slot:
     key: str
+    attempt: int
     control: StageControl
     steps: Iterator[bool]
 
@@ -58,6 +59,8 @@ class Worker:
         self.commands: queue.Queue[AnyCommand] = queue.Queue()
         self.slots: dict[str, _Slot] = {}
         self.stopping = False
+        self.lost = False
+        """The device cannot be used any more."""
         self.turns = 0
         self._sending = threading.Lock()
 
@@ -83,7 +86,9 @@ class Worker:
         threading.Thread(target=self.send_heartbeats, daemon=True).start()
         while self.slots or not self.stopping:
             self._carry_out_commands()
-            worked = [self._advance(slot) for slot in list(self.slots.values())]
+            worked = [self._advance(slot) for slot in list(self.slots.values()) if not self.lost]
+            if self.lost:
+                os._exit(1)  # an orderly end would use the device, and might hang
             self.turns += sum(worked)
             if self.slots and not any(worked):
                 time.sleep(POLL_SECONDS)
@@ -108,12 +113,15 @@ class Worker:
                         return
 
     def _start(self, command: RunStage) -> None:
-        key = command.key
+        key, attempt = command.key, command.attempt
         if not self.slots:
             restart_peak(self.trainers.device)
         control = StageControl(frozenset(command.keep), self.checkpoint_every)
-        self.slots[key] = _Slot(key, control, run(key, self.paths, self.trainers, control))
-        self.send(StageStarted(key))
+        control.progress.attempt = attempt
+        control.attempt = attempt or None
+        steps = run(key, self.paths, self.trainers, control)
+        self.slots[key] = _Slot(key, attempt, control, steps)
+        self.send(StageStarted(key, attempt))
 
     def _interrupt(self, slot: _Slot) -> None:
         slot.control.stop_by = time.monotonic() + GRACE_SECONDS
@@ -126,14 +134,17 @@ class Worker:
         try:
             return next(slot.steps)
         except StopIteration:
-            ended: AnyMessage = StageDone(slot.key)
+            ended: AnyMessage = StageDone(slot.key, slot.attempt)
             if slot.control.outcome == "interrupted":
-                ended = StageInterrupted(slot.key, slot.control.progress.step or 0)
+                step = slot.control.progress.step or 0
+                ended = StageInterrupted(slot.key, slot.attempt, step)
         except Exception as error:
-            failure = failed_record(error, slot.control.progress.step or 0)
+            step = slot.control.progress.step or 0
+            failure = slot.control.failed or failed_record(error, self.trainers.device, step)
             with contextlib.suppress(OSError):  # the log may lie on a disk that is full
                 sys.stderr.write(f"stage {slot.key}\n{failure.traceback}")
-            ended = failed_message(slot.key, failure)
+            ended = failed_message(slot.key, slot.attempt, failure)
+            self.lost = failure.reason == "device"
         del self.slots[slot.key]
         self.send(ended)
         return True

@@ -29,6 +29,7 @@ from prunectl.store.records.base import LogRecord, Metrics, write_record
 from prunectl.store.records.events import (
     Checkpoint,
     Epoch,
+    Failed,
     Interrupted,
     Note,
     Start,
@@ -62,8 +63,12 @@ class StageControl:
     """Steps between yields; epochs yield, too."""
     stop_by: float | None = None
     """Monotonic time by which to have stopped; the end of the epoch is soon enough. None to go on."""
+    attempt: int | None = None
+    """The attempt's number; None for the next after those in the stage's log."""
     outcome: str = "running"
     """``running``, then ``done`` or ``interrupted``."""
+    failed: Failed | None = None
+    """The record of the error that ended it."""
     progress: Progress = field(default_factory=Progress)
 
 
@@ -85,7 +90,7 @@ def run(
     with Lock(folder.lock):
         for path in leftovers(folder.folder):
             path.unlink(missing_ok=True)
-        journal = Journal(folder.events)
+        journal = Journal(folder.events, attempt=control.attempt)
         trainer = None
         try:
             trainer = trainers.borrow(spec)
@@ -97,7 +102,8 @@ def run(
                 # A device that is broken for good must not hide why the stage failed.
                 with contextlib.suppress(Exception):
                     trainers.discard(trainer)
-            failed = failed_record(error, control.progress.step or 0)
+            failed = failed_record(error, trainers.device, control.progress.step or 0)
+            control.failed = failed
             with contextlib.suppress(StoreError):  # on a full disk there is no room for it, either
                 journal.append(failed, durable=True)
             raise

@@ -89,12 +89,13 @@ class Bench:
     def _child(self, store: Path, hook: Callable[[int, str], None]) -> None:
         number = 0
 
-        def counted(action: str, path: Path) -> None:
-            nonlocal number
-            number += 1
-            hook(number, f"{action} {path.name}")
+        class Counted(files.Disk):
+            def before(self, action: str, path: Path) -> None:
+                nonlocal number
+                number += 1
+                hook(number, f"{action} {path.name}")
 
-        files.hook = counted
+        files.use(Counted())
         try:
             self.work(store)
         except BaseException:

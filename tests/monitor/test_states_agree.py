@@ -141,7 +141,7 @@ def test_a_failed_replay_fails_the_trials_that_need_it() -> None:
     world = World()
     world.queue.finish("d")
     world.found("d", State.DONE)
-    world.queue.items[REPLAY].attempts = 1
+    world.queue.items[REPLAY].failures = 1
     while world.queue.next():
         pass
     world.queue.fail(REPLAY, "exception", "boom")

@@ -87,7 +87,7 @@ def test_retry_is_bounded_and_lets_others_go_first() -> None:
     queue = queue_with(a="ax", b="b")
     order = []
     while choice := queue.next():
-        order.append((choice.key, choice.attempt))
+        order.append((choice.key, choice.failures + 1))
         if choice.key == "a":
             queue.fail("a", "exception", "boom")
         else:
@@ -166,7 +166,7 @@ def test_lost_among_neighbours_accuses_nobody() -> None:
     assert queue.next()
     assert queue.fail("a", "lost", sharing=2)
     assert queue.fail("b", "lost", sharing=2)
-    assert queue.items["a"].attempts == 0
+    assert queue.items["a"].failures == 0
 
 
 def test_shared_stage_runs_while_any_trial_wants_it() -> None:

@@ -16,18 +16,19 @@ from prunectl.errors import StoreBusy, StoreError
 from prunectl.scheduler.devices.base import Device, Usage, with_slots
 from prunectl.scheduler.devices.locks import DeviceLocks
 from prunectl.scheduler.eta import StepTimes
-from prunectl.scheduler.executors.local import WorkerPool
-from prunectl.scheduler.executors.worker_process import WorkerProcess
 from prunectl.scheduler.graph import StageGraph
 from prunectl.scheduler.ingestion import Ingestion
 from prunectl.scheduler.timeouts import Timeouts
+from prunectl.scheduler.workers import Worker
 from prunectl.spec.key import stage_key
 from prunectl.spec.stage import replay_of
 from prunectl.store import files
 from prunectl.store.locks import Lock
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.base import LogRecord
+from prunectl.store.records.events import Note
 from prunectl.store.records.heartbeat import HeartbeatRecord
+from prunectl.store.records.journal import Journal
 from prunectl.store.records.messages import Beat
 from prunectl.store.records.plan import read_study
 from prunectl.store.records.scheduler_log import Dispatched, kind
@@ -183,7 +184,7 @@ def test_a_worker_that_cannot_start_stops_the_study_with_its_words(store: Store)
     outcome = store.run(store.save(plan), slots=1)
     assert "before it was ready: ImportError: no torch here" in outcome.stopped["study"]
     assert outcome.trials["blocked"] == 6
-    missing = store.run(plan.digest, worker_command=["/nowhere/python"])
+    missing = store.run(plan.digest, command=["/nowhere/python"])
     assert missing.trials["blocked"] == 6
 
 
@@ -421,13 +422,14 @@ def test_a_full_disk_ends_the_run_and_the_next_goes_on(
     store.fake(seconds=0.02)
     left = {"spec.json": 1, "heartbeat.json": 2}
 
-    def full(action: str, path: Path) -> None:
-        if left.get(path.name):
-            left[path.name] -= 1
-            raise OSError(28, "No space left on device")
+    class Full(files.Disk):
+        def before(self, action: str, path: Path) -> None:
+            if left.get(path.name):
+                left[path.name] -= 1
+                raise OSError(28, "No space left on device")
 
     ticks: list[HeartbeatRecord] = []
-    monkeypatch.setattr(files, "hook", full)
+    monkeypatch.setattr(files, "disk", Full())
     outcome = store.run(plan.digest, on_heartbeat=ticks.append)
     assert not outcome.ok
     assert not outcome.interrupted
@@ -569,38 +571,71 @@ def beat(turns: int, preparing: bool = False) -> dict[str, Any]:
 
 
 def test_beats_count_only_with_progress_or_while_data_are_loaded(store: Store) -> None:
-    pool = WorkerPool([], store.paths.logs, clock=lambda: now)
     timeouts = Timeouts(hang=5, start=5, prepare=20)
     device = Device("cpu", "cpu", "fake cpu", 1)
-    worker = WorkerProcess(
-        1,
-        device,
-        *[None] * 3,
-        Path("log"),
-        0,
-        0.0,
-        running={"key"},
-        ready=True,  # type: ignore[arg-type]
-    )
-    pool.workers.append(worker)
+    worker = Worker(None, device, 0.0, running={"key"}, ready=True)  # type: ignore[arg-type]
 
     def hangs() -> bool:
-        return pool.unresponsive(timeouts) == [worker]
+        return worker.is_silent(now, timeouts)
 
     now = 4.0
-    worker.note_life(beat(0, preparing=True), now)
+    worker.hear(beat(0, preparing=True), now)
     now = 8.0
-    worker.note_life(beat(0, preparing=True), now)
+    worker.hear(beat(0, preparing=True), now)
     assert not hangs(), "it loads its data"
     now = 12.0
-    worker.note_life(beat(1), now)
+    worker.hear(beat(1), now)
     now = 16.0
-    worker.note_life(beat(1), now)
+    worker.hear(beat(1), now)
     assert not hangs()
     now = 18.0
-    worker.note_life(beat(1), now)
+    worker.hear(beat(1), now)
     assert hangs(), "it beats, and gets nowhere"
     for second in range(18, 33):
-        worker.note_life(beat(1, preparing=True), float(second))
+        worker.hear(beat(1, preparing=True), float(second))
     now = 33.0
     assert hangs(), "nothing takes so long to load"
+
+
+def test_attempts_are_counted_over_all_runs_and_before_the_worker_is_told(store: Store) -> None:
+    plan = Plan()
+    start = dense()
+    plan.trial(start)
+    key = stage_key(start)
+    store.fake(modes={key: ["crash", "crash", "crash", "normal"]})
+    assert not store.run(store.save(plan)).ok
+    with Lock(store.paths.stage(key).lock):
+        # An attempt of which only the stage's own log tells.
+        Journal(store.paths.stage(key).events, attempt=7).append(Note(text="moved here"))
+    assert store.run(plan.digest).ok
+    records = [each for each in store.log() if each["type"] in ("dispatched", "stage_failed")]
+    told = [each["attempt"] for each in records if each["type"] == "dispatched"]
+    assert told == [1, 2, 3, 8]
+    assert [each["attempt"] for each in records if each["type"] == "stage_failed"] == [1, 2, 3]
+    started = [
+        each["attempt"] for each in read(store.paths.stage(key).events) if each["type"] == "start"
+    ]
+    assert started == told
+
+
+def test_what_an_older_attempt_says_is_dropped(store: Store) -> None:
+    plan = Plan()
+    start = dense()
+    plan.trial(start)
+    store.fake(modes={stage_key(start): "stale"})
+    beats: list[HeartbeatRecord] = []
+    outcome = store.run(store.save(plan), on_heartbeat=beats.append)
+    assert outcome.ok
+    assert outcome.ran == 1
+    assert not store.log("stage_failed")
+    assert len(store.log("dispatched")) == 1
+    assert all(stage.step < 10**6 for beat in beats for stage in beat.running.values())
+
+
+def test_an_older_attempt_writes_nothing_into_a_log(store: Store) -> None:
+    path = store.paths.stage("a").events
+    Journal(path, attempt=3).append(Note(text="the third"))
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="attempt 3's by now, not attempt 2's"):
+        Journal(path, attempt=2)
+    assert path.read_bytes() == before

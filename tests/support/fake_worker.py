@@ -3,9 +3,10 @@
 `<store>/fake.json` says how: {"steps": 10, "seconds": 0.01 (per step), "beat": 0.05, "modes": {key: mode or
 [mode of the first attempt, of the second, …]}, "saturates": stages (more of them side by side are slower),
 "memory": bytes of a stage, "mixed": true (beside what other workloads left warm)}. Modes: normal, slow, crash, exit,
-hang, oom, oom-crowded (only beside others), exception, nonfinite, deaf (ignores stop and cancel), forgetful (keeps no
-checkpoints), liar (done without a result), missing. `<store>/trace.jsonl` gets a line per start and end of
-a stage.
+hang, oom, oom-crowded (only beside others), exception, nonfinite, deaf (ignores stop and cancel),
+forgetful (keeps no checkpoints), liar (done without a result), missing, stale (also says what an attempt before it
+would), device (loses the worker's device in the stage). "lost": [prefixes of CUDA_VISIBLE_DEVICES]: these devices are
+broken. `<store>/trace.jsonl` gets a line per start and end of a stage.
 """
 
 from __future__ import annotations
@@ -35,16 +36,18 @@ from prunectl.store.records.result import Result
 class Stage:
     """One stage, simulated."""
 
-    def __init__(self, worker: Worker, key: str, keep: list[int]) -> None:
-        self.worker, self.key, self.keep = worker, key, keep
+    def __init__(self, worker: Worker, key: str, keep: list[int], attempt: int) -> None:
+        self.worker, self.key, self.keep, self.attempt = worker, key, keep, attempt
         self.files = worker.paths.stage(key)
         self.stage = read_record(self.files.spec, Spec).stage
         self.lock = Lock(self.files.lock)
         self.lock.acquire(f"fake {os.getpid()}")
-        self.journal = Journal(self.files.events)
+        self.journal = Journal(self.files.events, attempt=attempt)
         modes = worker.settings.get("modes", {}).get(key, "normal")
-        attempt = self.journal.attempt - 1
-        self.mode = modes if isinstance(modes, str) else modes[min(attempt, len(modes) - 1)]
+        broken = worker.settings.get("lost")
+        if broken and os.environ.get("CUDA_VISIBLE_DEVICES", "").startswith(tuple(broken)):
+            modes = "device"
+        self.mode = modes if isinstance(modes, str) else modes[min(attempt, len(modes)) - 1]
         parent = self.stage.mask.parent if self.stage.mask else None
         if parent and not worker.paths.stage(parent).final.exists():
             self.close()
@@ -102,6 +105,8 @@ class Stage:
                 raise FloatingPointError("weights are not finite")
             case "missing":
                 raise FileNotFoundError("final.safetensors")
+            case "device":
+                raise DeviceLost("CUDA error: unspecified launch failure")
 
     def leave(self) -> None:
         write_text(self.files.latest, str(self.step))
@@ -118,7 +123,12 @@ class Missing(FileNotFoundError):
     """The parent's end is not there; the key is the only argument."""
 
 
+class DeviceLost(RuntimeError):
+    """The worker can use its device no more."""
+
+
 REASONS = {
+    DeviceLost: "device",
     Missing: "missing",
     MemoryError: "oom",
     FloatingPointError: "nonfinite",
@@ -144,26 +154,32 @@ class Worker:
             file.write(json.dumps(line) + "\n")
 
     def carry_out(self, message: dict[str, Any]) -> None:
-        key = message.get("key", "")
+        key, attempt = message.get("key", ""), message.get("attempt", 0)
         match message["do"]:
             case "run":
                 if self.paths.stage(key).result.exists():
-                    self.send("done", key=key)
+                    self.send("done", key=key, attempt=attempt)
                     return
                 try:
-                    self.stages[key] = Stage(self, key, message["keep"])
+                    self.stages[key] = Stage(self, key, message["keep"], attempt)
                 except Exception as error:
-                    self.fail(key, error)
+                    self.fail(key, attempt, error)
                     return
-                self.send("started", key=key)
+                self.send("started", key=key, attempt=attempt)
+                if self.stages[key].mode == "stale":
+                    old = {"key": key, "attempt": attempt - 1}
+                    self.send("beat", running={key: {"attempt": attempt - 1, "step": 10**6}})
+                    self.send("failed", **old, reason="nonfinite", message="of an older attempt")
+                    self.send("interrupted", **old)
+                    self.send("done", **old)
             case "cancel" if key in self.stages and self.stages[key].mode != "deaf":
                 stage = self.stages.pop(key)
                 stage.leave()
-                self.send("interrupted", key=key, step=stage.step)
+                self.send("interrupted", key=key, attempt=stage.attempt, step=stage.step)
             case "stop":
                 self.stopping = True
 
-    def fail(self, key: str, error: Exception) -> None:
+    def fail(self, key: str, attempt: int, error: Exception) -> None:
         reason = REASONS.get(type(error), "exception")
         stage = self.stages.pop(key, None)
         text = traceback.format_exc()
@@ -173,7 +189,9 @@ class Worker:
             stage.close()
         missing = error.args[0] if isinstance(error, Missing) else None
         facts = {"message": str(error), "traceback": text, "step": 0, "missing": missing}
-        self.send("failed", key=key, reason=reason, **facts)
+        self.send("failed", key=key, attempt=attempt, reason=reason, **facts)
+        if reason == "device":
+            os._exit(1)
 
     def run(self) -> None:
         self.settings = json.loads((self.paths.root / "fake.json").read_text())
@@ -197,25 +215,31 @@ class Worker:
                 if self.stopping and stage.mode != "deaf":
                     del self.stages[key]
                     stage.leave()
-                    self.send("interrupted", key=key, step=stage.step)
+                    self.send("interrupted", key=key, attempt=stage.attempt, step=stage.step)
                     continue
                 if stage.mode in ("slow", "deaf") and stage.step >= stage.steps // 2:
                     continue
                 try:
                     ended = stage.advance()
                 except Exception as error:
-                    self.fail(key, error)
+                    self.fail(key, stage.attempt, error)
                     continue
                 if ended:
                     del self.stages[key]
                     stage.close()
-                    self.send(ended, key=key)
+                    self.send(ended, key=key, attempt=stage.attempt)
             if self.stopping and not self.stages:
                 sys.exit(0)
             if self.stages and time.monotonic() - beat > self.settings.get("beat", 0.05):
                 beat = time.monotonic()
                 progress = {
-                    key: {"step": stage.step, "steps": stage.steps, "loss": 1.0, "score": 50.0}
+                    key: {
+                        "attempt": stage.attempt,
+                        "step": stage.step,
+                        "steps": stage.steps,
+                        "loss": 1.0,
+                        "score": 50.0,
+                    }
                     for key, stage in self.stages.items()
                 }
                 memory = self.settings.get("memory", 0) * len(self.stages)

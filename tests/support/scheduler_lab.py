@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from prunectl.scheduler.devices.base import Device, Usage
+from prunectl.scheduler.executors.local import LocalExecutor
 from prunectl.scheduler.outcome import Outcome
 from prunectl.scheduler.scheduler import Scheduler
 from prunectl.scheduler.timeouts import Timeouts
@@ -69,14 +70,16 @@ class Store:
         return self.paths.stage(stage_key(spec)).result.exists()
 
     def scheduler(self, *plans: str, slots: int = 2, **options: Any) -> Scheduler:
-        options = {
+        machines = {
             "devices": [Device("cpu", "cpu", "fake cpu", slots)],
-            "worker_command": [sys.executable, str(FAKE)],
+            "command": [sys.executable, str(FAKE)],
             "layer": FakeLayer([]),
-            "timeouts": QUICK,
-            **options,
         }
-        return Scheduler(self.paths, options.pop("devices"), plans, **options)
+        for name in (*machines, "data", "share", "checkpoint_every"):
+            if name in options:
+                machines[name] = options.pop(name)
+        executor = LocalExecutor(self.paths, **machines)
+        return Scheduler(self.paths, executor, plans, **{"timeouts": QUICK, **options})
 
     def run(self, *plans: str, **options: Any) -> Outcome:
         return self.scheduler(*plans, **options).run()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import typer
 
@@ -26,12 +26,17 @@ LOG_LINES = 12
 
 
 def report(
-    paths: StorePaths, plans: Sequence[Study], *, stopped: bool, broken: str | None = None
+    paths: StorePaths,
+    plans: Sequence[Study],
+    *,
+    stopped: bool,
+    broken: str | None = None,
+    given_up: Mapping[str, str] | None = None,
 ) -> None:
     """Print how the plans stand, and exit with the code that says so.
 
     `stopped`: the scheduler was stopped by a user. `broken` is why the store could not be written, where that ended the
-    run.
+    run; `given_up` why devices were.
     """
     leave_if_closed()
     status = PlanStatus(paths, plans)
@@ -43,6 +48,8 @@ def report(
         _print_failure(paths, status.failure)
     for reason in status.stops:
         narrate(reason)
+    for device, why in (given_up or {}).items():
+        narrate(f"{device} was given up {why}")
     if broken is not None:
         narrate(f"error: {broken}")
         narrate(f"stopped, nothing is lost; then the same command goes on: {this_command()}")
@@ -51,6 +58,10 @@ def report(
         narrate(f"stopped; the same command goes on: {this_command()}")
         raise typer.Exit(ExitCode.INTERRUPTED)
     if not status.ok:
+        if given_up:
+            narrate(
+                f"nothing is lost; once the device works, the same command goes on: {this_command()}"
+            )
         raise typer.Exit(ExitCode.TRIAL_FAILED)
 
 

@@ -1,105 +1,83 @@
-"""The worker processes of this host: started, given stages, listened to, and ended with certainty."""
+"""Worker processes on the devices of this host: started, listened to, and ended with certainty."""
 
 from __future__ import annotations
 
 import selectors
-import time
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from prunectl.scheduler.devices.base import Device
-from prunectl.scheduler.executors.worker_process import WorkerProcess
-from prunectl.scheduler.timeouts import Timeouts
-from prunectl.store.records.messages import AnyMessage, RunStage, StopWorker, WorkerEnded
+from prunectl.scheduler.devices.base import Device, DeviceLayer, Usage
+from prunectl.scheduler.devices.locks import DeviceLocks
+from prunectl.scheduler.devices.system import SystemLayer
+from prunectl.scheduler.executors.base import Clock, SystemClock, WorkerProcess
+from prunectl.scheduler.executors.local_process import LocalProcess
+from prunectl.store.paths import StorePaths
+from prunectl.store.records.messages import AnyMessage, WorkerEnded
 
+WORKER = (sys.executable, "-m", "prunectl.worker")
 POLL_SECONDS = 0.5
 """Between looks for workers that ended with their output still open in a process of theirs; the others are noticed
 at once, by its end."""
 
 
 @dataclass(eq=False)
-class WorkerPool:
-    """The workers of a run."""
+class LocalExecutor:
+    """The devices of this host, and the workers of a run on them. They die with the thread that starts them."""
 
-    command: Sequence[str]
-    """Starts a worker; `--device` and `--slots` of the worker protocol are added to it."""
-    logs: Path
-    clock: Callable[[], float] = time.monotonic
-    workers: list[WorkerProcess] = field(default_factory=list)
+    paths: StorePaths
+    devices: Sequence[Device]
+    data: Path | str = "data"
+    """Folder of the data sets; passed on to the workers."""
+    command: Sequence[str] = WORKER
+    """Starts a worker; the options of the worker's command line are added to it."""
+    checkpoint_every: float | None = None
+    """Seconds between checkpoints inside stages; None for the worker's own."""
+    layer: DeviceLayer = field(default_factory=SystemLayer)
+    share: bool = False
+    """Use devices that other schedulers have locked, too."""
+    clock: Clock = field(default_factory=SystemClock)
+    _workers: list[LocalProcess] = field(default_factory=list)
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     _next_poll: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._locks = None if self.share else DeviceLocks()
+
+    def lease(self, device: Device) -> str | None:
+        """Lock the device, unless devices are shared. Returns None, or who has it."""
+        return None if self._locks is None else self._locks.acquire(device)
+
+    def release(self, device: Device) -> None:
+        """Unlock the device."""
+        if self._locks is not None:
+            self._locks.release(device)
+
+    def refresh_leases(self) -> None:
+        """Keep the lock files: systemd removes files of /tmp after 10 days by default."""
+        if self._locks is not None:
+            self._locks.refresh()
+
+    def usage(self, device: Device) -> Usage:
+        """Return how busy the device is."""
+        return self.layer.usage(device)
+
+    def launch(self, number: int, device: Device) -> LocalProcess:
+        """Start a worker process that sees only the device; raises OSError where none can be started."""
+        command = [*self.command, "--store", str(self.paths.root), "--data", str(self.data)]
+        command += ["--device", device.kind, "--slots", str(device.slots_per_worker)]
+        if self.checkpoint_every is not None:
+            command += ["--checkpoint-every", f"{self.checkpoint_every:g}"]
+        log = self.paths.logs / f"worker-{number}.log"
+        worker = LocalProcess.start(number, device, command, log)
+        self._selector.register(worker.stdout, selectors.EVENT_READ, worker)
+        self._workers.append(worker)
+        return worker
 
     def wake_by(self, descriptor: int) -> None:
         """Let `wait` return when this descriptor is readable; the caller reads it."""
         self._selector.register(descriptor, selectors.EVENT_READ, None)
-
-    def assign(
-        self,
-        device: Device,
-        key: str,
-        keep: Sequence[int],
-        flags: tuple[str, bool],
-        workload: object,
-        *,
-        fresh: bool = False,
-    ) -> WorkerProcess:
-        """Give a stage to a worker of the device, starting one if need be. The caller has counted slots.
-
-        A `fresh` worker has had no stage before; the device's idle ones end.
-
-        Raises:
-            OSError: where no process can be started.
-        """
-        if fresh:
-            for idle in self._idle(device):
-                idle.retire()
-        worker = self._choose(device, flags, workload) or self._start(device)
-        worker.flags = flags
-        worker.workload = workload
-        worker.running.add(key)
-        worker.heard = worker.progressed = self.clock()
-        worker.send(RunStage(key, tuple(keep)))
-        return worker
-
-    def _on(self, device: str) -> list[WorkerProcess]:
-        return [worker for worker in self.workers if worker.device.id == device]
-
-    def _idle(self, device: Device) -> list[WorkerProcess]:
-        mine = self._on(device.id)
-        return [worker for worker in mine if not worker.running and not worker.retiring]
-
-    def _choose(
-        self, device: Device, flags: tuple[str, bool], workload: object
-    ) -> WorkerProcess | None:
-        mine = self._on(device.id)
-        fitting = [worker for worker in mine if worker.free and worker.flags in (None, flags)]
-        if fitting:
-            # One that has the workload warm saves seconds of loading and compiling; of others the busy one, so
-            # that idle ones stay free for stages with other flags.
-            return max(fitting, key=lambda each: (each.workload == workload, bool(each.running)))
-        for idle in self._idle(device)[:1]:  # one with other flags makes room
-            idle.retire()
-        return None
-
-    def _start(self, device: Device) -> WorkerProcess:
-        # Numbers are used again, for logs are named by them: a run with many crashes leaves few files.
-        taken = {worker.number for worker in self.workers}
-        number = next(n for n in range(1, len(taken) + 2) if n not in taken)
-        command = [*self.command, "--device", device.kind, "--slots", str(device.slots_per_worker)]
-        log = self.logs / f"worker-{number}.log"
-        worker = WorkerProcess.start(number, device, command, log, self.clock())
-        self._selector.register(worker.stdout, selectors.EVENT_READ, worker)
-        self.workers.append(worker)
-        return worker
-
-    def retire_device(self, device: str) -> bool:
-        """Let all workers of a device end as soon as they have no stage. Returns whether any are left."""
-        mine = self._on(device)
-        for worker in mine:
-            if not worker.retiring:
-                worker.retire()
-        return bool(mine)
 
     def wait(self, timeout: float) -> list[tuple[WorkerProcess, AnyMessage]]:
         """Return what workers have said, waiting at most `timeout` seconds for the first of it."""
@@ -107,57 +85,32 @@ class WorkerPool:
         for key, _ in self._selector.select(timeout):
             if key.data is not None:
                 heard += self._listen(key.data)
-        if self.clock() >= self._next_poll:
-            self._next_poll = self.clock() + POLL_SECONDS
-            for worker in self.workers[:]:
-                if worker.process.poll() is not None:
+        now = self.clock.monotonic()
+        if now >= self._next_poll:
+            self._next_poll = now + POLL_SECONDS
+            for worker in self._workers[:]:
+                if worker.has_ended:
                     heard += self._listen(worker)
         return heard
 
-    def _listen(self, worker: WorkerProcess) -> list[tuple[WorkerProcess, AnyMessage]]:
-        messages, closed = worker.read(self.clock())
+    def _listen(self, worker: LocalProcess) -> list[tuple[WorkerProcess, AnyMessage]]:
+        messages, closed = worker.read()
         heard: list[tuple[WorkerProcess, AnyMessage]] = [(worker, each) for each in messages]
-        if closed or worker.process.returncode is not None:
+        if closed or worker.has_ended:
             heard.append((worker, self._bury(worker)))
         return heard
 
-    def _bury(self, worker: WorkerProcess) -> WorkerEnded:
+    def _bury(self, worker: LocalProcess) -> WorkerEnded:
         self._selector.unregister(worker.stdout)
-        self.workers.remove(worker)
+        self._workers.remove(worker)
         return worker.reap()
 
-    def unresponsive(self, timeouts: Timeouts) -> list[WorkerProcess]:
-        """Return workers that have stages and show no life, or for all their life no progress, for too long."""
-        now = self.clock()
-        return [
-            worker
-            for worker in self.workers
-            if worker.running
-            and (
-                now - worker.heard > (timeouts.hang if worker.ready else timeouts.start)
-                or (worker.ready and now - worker.progressed > timeouts.prepare)
-            )
-        ]
-
-    def stop(self) -> None:
-        """Ask every worker to checkpoint and end."""
-        for worker in self.workers:
-            worker.retiring = True
-            if worker.ready:
-                worker.send(StopWorker())
-            else:
-                worker.kill("stopped before it was ready")  # it has done nothing yet
-            if not worker.running:
-                worker.dismiss()
-
-    def kill(self, cause: str | None = None) -> None:
-        """Kill every worker."""
-        for worker in self.workers:
-            worker.kill(cause)
-
     def close(self) -> None:
-        """Leave no process behind, whatever happened."""
-        self.kill("the scheduler ended")
-        for worker in self.workers[:]:
+        """Leave no process behind, whatever happened, and unlock the devices."""
+        for worker in self._workers:
+            worker.kill()
+        for worker in self._workers[:]:
             self._bury(worker)
         self._selector.close()
+        if self._locks is not None:
+            self._locks.release_all()

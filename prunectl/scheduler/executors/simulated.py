@@ -14,7 +14,6 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from prunectl.spec.key import Spec
@@ -49,22 +48,20 @@ class SimulatedStage:
     def __init__(
         self,
         paths: StorePaths,
-        key: str,
-        keep: Sequence[int],
+        command: RunStage,
         epoch_seconds: float,
         fraction: float,
     ) -> None:
-        """`fraction` of its steps are taken as done; `keep` has the steps of the checkpoints it is asked for."""
-        self.key = key
-        self.keep = keep
-        self.files = paths.stage(key)
+        """`fraction` of its steps are taken as done."""
+        self.key, self.attempt, self.keep = command.key, command.attempt, command.keep
+        self.files = paths.stage(self.key)
         stage = read_record(self.files.spec, Spec).stage
         self.epochs = max(1, round(stage.steps / EPOCH_STEPS))
         self.epoch_seconds = epoch_seconds
         self.logged = int(fraction * self.epochs)
         """Epochs."""
         self.began = time.monotonic() - fraction * self.epochs * epoch_seconds
-        self.journal = Journal(self.files.events)
+        self.journal = Journal(self.files.events, attempt=self.attempt)
         step = self.logged * EPOCH_STEPS
         self.journal.append(Start(step=step, device="cpu", device_name="none", pid=os.getpid()))
         metrics: Metrics = {"accuracy_start": 10.0}
@@ -79,7 +76,7 @@ class SimulatedStage:
     def progress(self) -> Progress:
         """Return what a beat says of the stage."""
         steps = self.epochs * EPOCH_STEPS
-        return Progress(self.step, steps, loss=0.4, score=90.0)
+        return Progress(self.attempt, self.step, steps, loss=0.4, score=90.0)
 
     def advance(self) -> bool:
         """Log the epochs that are over. Returns whether all are, and the result is written."""
@@ -148,13 +145,11 @@ class SimulatedWorker:
     def carry_out(self, command: AnyCommand) -> None:
         """Do what a line asks for."""
         if isinstance(command, RunStage):
-            self.stage = SimulatedStage(
-                self.paths, command.key, command.keep, self.epoch_seconds, self.fraction
-            )
+            self.stage = SimulatedStage(self.paths, command, self.epoch_seconds, self.fraction)
             self.fraction = 0.0
-            self.send(StageStarted(command.key))
+            self.send(StageStarted(command.key, command.attempt))
         elif self.stage is not None:  # cancel, stop
-            self.send(StageInterrupted(self.stage.key, self.stage.step))
+            self.send(StageInterrupted(self.stage.key, self.stage.attempt, self.stage.step))
             self.stage = None
 
     def beat(self) -> None:
@@ -162,7 +157,7 @@ class SimulatedWorker:
         if self.stage is None:
             return
         if self.stage.advance():
-            self.send(StageDone(self.stage.key))
+            self.send(StageDone(self.stage.key, self.stage.attempt))
             self.stage = None
             return
         running = {self.stage.key: self.stage.progress()}

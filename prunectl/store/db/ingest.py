@@ -18,6 +18,7 @@ import duckdb
 
 from prunectl.errors import StoreBusy
 from prunectl.gc_pause import without_collector
+from prunectl.store import files
 from prunectl.store.db import schema
 from prunectl.store.db.database import Damaged, opened
 from prunectl.store.db.loader import Loader, Outdated
@@ -62,7 +63,7 @@ def ingest(
     report = IngestReport()
     try:
         with _write_lock(paths, patience):
-            if not (paths.database.exists() and _update(paths, keys, report, patience)):
+            if not (files.disk.exists(paths.database) and _update(paths, keys, report, patience)):
                 _rebuild(paths, report, patience)
     except StoreBusy:
         report.busy = True
@@ -141,8 +142,8 @@ def _close_old(database: Path, report: IngestReport, patience: float) -> None:
 
     Raises StoreBusy where somebody holds it.
     """
-    if not database.exists():
-        _wal(database).unlink(missing_ok=True)
+    if not files.disk.exists(database):
+        files.disk.unlink(_wal(database), missing_ok=True)
         return
     try:
         with opened(database, write=True, patience=patience) as connection:
@@ -160,10 +161,10 @@ def _set_aside(database: Path) -> str:
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     kept = database.with_name(f"{database.name}.damaged-{stamp}")
     number = 1
-    while kept.exists():
+    while files.disk.exists(kept):
         number += 1
         kept = database.with_name(f"{database.name}.damaged-{stamp}-{number}")
     for source, target in ((database, kept), (_wal(database), _wal(kept))):
-        if source.exists():
-            os.replace(source, target)
+        if files.disk.exists(source):
+            files.disk.rename(source, target)
     return f"set aside as {kept.name}"

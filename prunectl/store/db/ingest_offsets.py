@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from prunectl.store import files
 from prunectl.store.db.database import Connection, upsert
 
 
@@ -42,16 +43,16 @@ def write_offsets(
 def file_stamp(path: Path) -> str:
     """Return a text that changes whenever the file is replaced; empty where there is none."""
     try:
-        status = path.stat()
+        status = files.disk.status(path)
     except FileNotFoundError:
         return ""
-    return f"{status.st_mtime_ns}:{status.st_size}"
+    return f"{status.mtime_ns}:{status.size}"
 
 
 def file_size(path: Path) -> int:
     """Return the file's size in bytes, 0 where there is none."""
     try:
-        return path.stat().st_size
+        return files.disk.status(path).size
     except FileNotFoundError:
         return 0
 
@@ -59,7 +60,7 @@ def file_size(path: Path) -> int:
 def first_line(path: Path) -> bytes:
     """Read a log's first line; empty where it has none."""
     try:
-        with path.open("rb") as file:
+        with files.disk.open(path) as file:
             return file.readline()
     except FileNotFoundError:
         return b""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from prunectl.errors import StoreError
 from prunectl.spec.key import Spec
+from prunectl.store import files
 from prunectl.store.db import database, rows
 from prunectl.store.db.database import Connection, Row, first_column
 from prunectl.store.db.ingest_offsets import (
@@ -75,7 +75,7 @@ class Loader:
         """
         offsets = read_offsets(self.connection, "length(source) <> 64")
         for source in offsets:
-            if source != SCHEDULER and not (self.paths.root / source).exists():
+            if source != SCHEDULER and not files.disk.exists(self.paths.root / source):
                 raise Outdated(f"{source} was removed")
         self.connection.begin()
         self._load_plans(offsets)
@@ -93,7 +93,7 @@ class Loader:
         """Convert the folder's records that are new or replaced; note those that are malformed, once."""
         converted = []
         moved = {}
-        for path in sorted(folder.glob("*.json")):
+        for path in files.disk.glob(folder, "*.json"):
             source = f"{folder.name}/{path.name}"
             stamp = file_stamp(path)
             if stamp == offsets.get(source, Offset()).stamp:
@@ -156,11 +156,7 @@ class Loader:
         if keys is not None:
             return list(dict.fromkeys(keys))
         offsets = read_offsets(self.connection, "length(source) = 64")
-        try:
-            with os.scandir(self.paths.stages) as entries:
-                found = sorted(entry.name for entry in entries if entry.is_dir())
-        except FileNotFoundError:
-            found = []
+        found = files.disk.folders(self.paths.stages)
         gone = list(offsets.keys() - set(found))
         if gone:
             self.connection.begin()

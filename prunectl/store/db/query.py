@@ -18,6 +18,7 @@ from typing import Any
 import duckdb
 
 from prunectl.errors import QueryError, StoreBusy, StoreError
+from prunectl.store import files
 from prunectl.store.db import ingest, schema
 from prunectl.store.db.database import Connection, Damaged, is_damage, opened
 from prunectl.store.files import replacing
@@ -54,7 +55,8 @@ def bring_up_to_date(paths: StorePaths, *, stages: Collection[str] | None = None
     sentence says so, and the question that follows fails itself or is answered from what is there.
     """
     alive = is_held(paths.scheduler_lock)
-    if (alive and stages is None) or not (paths.stages.is_dir() or paths.plans.is_dir()):
+    folders = paths.stages, paths.plans
+    if (alive and stages is None) or not any(map(files.disk.is_folder, folders)):
         return []
     try:
         report = ingest.ingest(paths, stages if alive else None)
@@ -84,11 +86,11 @@ def run(
     Raises QueryError for what the database refuses, StoreBusy where another process keeps holding the file,
     StoreError where there is nothing to read.
     """
-    if paths.database.exists():
+    if files.disk.exists(paths.database):
         with contextlib.suppress(Damaged), _opened(paths, patience) as connection:
             if schema.is_current(connection):
                 return execute(connection, sql, parameters, limit)
-    elif not paths.stages.exists() and not paths.plans.exists():
+    elif not any(map(files.disk.exists, (paths.stages, paths.plans))):
         raise StoreError(
             f"{paths.root} holds no results; `prunectl run PLAN` makes some, --store names another place"
         )

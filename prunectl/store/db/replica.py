@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import duckdb
 
 from prunectl.errors import StoreError
+from prunectl.store import files
 from prunectl.store.db.database import attached, first_column, telling_damage
 from prunectl.store.db.query import PATIENCE, Result, execute
 from prunectl.store.paths import StorePaths
@@ -51,7 +52,7 @@ class Replica:
         self.seconds = time.monotonic() - started
 
     def _copy(self, patience: float) -> None:
-        if not self._file.exists():
+        if not files.disk.exists(self._file):
             raise StoreError(f"{self._file.parent} has no results yet")
         try:
             with attached(self._connection, self._file, "store", patience=patience):

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from prunectl.errors import StoreError
+from prunectl.store import files
 from prunectl.store.files import write_text
 from prunectl.store.records.texts import PARTS
 
@@ -125,7 +126,7 @@ def read_record(path: Path, kind: type[Found]) -> Found:
     is not one.
     """
     try:
-        data = path.read_bytes()
+        data = files.disk.read(path)
     except (FileNotFoundError, NotADirectoryError):
         raise
     except (OSError, ValueError) as error:  # a ValueError is a name that no file can have

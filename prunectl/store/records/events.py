@@ -26,6 +26,7 @@ REASONS = {
     "nonfinite": "the parent's weights are not finite: they cannot be scored",
     "missing": "a stage that this one builds on lacks the file it needs",
     "disk": "the disk is full or read-only: no fault of the stage, the run ends (never in the scheduler's log)",
+    "device": "the process lost its device for good, as after any CUDA error",
     "exception": "any other exception",
     "lost": "the worker is gone, or said done and there is no result",
     "hung": "the worker gave no sign of progress for too long, and was killed",

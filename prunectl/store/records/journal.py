@@ -8,7 +8,6 @@ it as the one line that is not JSON.
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,9 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from prunectl.store.files import call_hook, cannot_write
+from prunectl.errors import StoreError
+from prunectl.store import files
+from prunectl.store.files import cannot_write
 from prunectl.store.records.base import NOT_DECODED, Attempt, LogRecord, Number, decode_by, encode
 
 T = TypeVar("T")
@@ -65,9 +66,7 @@ class Log(Generic[T]):
 def read(path: Path, decoder: msgspec.json.Decoder[T], offset: int = 0) -> Log[T]:
     """Read complete records from byte `offset` on. A missing file has no records."""
     try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            data = file.read()
+        data = files.disk.read(path, offset)
     except FileNotFoundError:
         return Log.empty(offset)
     end = data.rfind(b"\n") + 1
@@ -101,23 +100,38 @@ def _salvage(line: bytes, error: Exception) -> Unknown | str:
     return str(error)
 
 
+def last_attempt(path: Path) -> int:
+    """Return the number of the last attempt that wrote to the log; 0 where none has, or it cannot be read."""
+    try:
+        headers = read(path, _HEADERS).records
+    except OSError:
+        return 0
+    return max((header.attempt for header in headers), default=0)
+
+
 class Journal:
     """The writer of one log. Only the process that holds the stage's lock may have one."""
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
-        """Open for appending; a torn last line is ended first. Raises StoreError where it cannot be written."""
+    def __init__(
+        self, path: Path, clock: Callable[[], float] = time.time, attempt: int | None = None
+    ) -> None:
+        """Open for appending; a torn last line is ended first.
+
+        `attempt` is by default one more than the last that wrote to the log. Raises StoreError where it cannot be
+        written, or where a later attempt than this one has.
+        """
         self.path = path
         self._clock = clock
         headers = read(path, _HEADERS).records
         self.seq = headers[-1].seq + 1 if headers else 0
-        self.attempt = max((header.attempt for header in headers), default=0) + 1
+        last = max((header.attempt for header in headers), default=0)
+        self.attempt = last + 1 if attempt is None else attempt
+        if self.attempt < last:
+            raise StoreError(f"{path} is attempt {last}'s by now, not attempt {attempt}'s")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._descriptor = os.open(
-                path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666
-            )
-            size = os.fstat(self._descriptor).st_size
-            if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
+            files.disk.make_folder(path.parent)
+            self._file = files.disk.append(path)
+            if self._file.last_byte() not in (b"", b"\n"):
                 self._write(b"\n")
         except OSError as error:
             raise cannot_write(path, error) from error
@@ -130,28 +144,27 @@ class Journal:
         """
         record.seq, record.time = self.seq, self._clock()
         record.attempt = record.attempt or self.attempt
-        call_hook("write", self.path)
+        files.disk.before("write", self.path)
         try:
             self._write(encode(record) + b"\n")
             if durable:
-                call_hook("fsync", self.path)
-                os.fsync(self._descriptor)
+                files.disk.before("fsync", self.path)
+                self._file.fsync()
         except OSError as error:
             raise cannot_write(self.path, error) from error
         self.seq += 1
         return record
 
     def _write(self, data: bytes) -> None:
-        size = os.fstat(self._descriptor).st_size
+        size = self._file.size()
         try:
-            while data:
-                data = data[os.write(self._descriptor, data) :]
+            self._file.append(data)
         except OSError:
             # On a full disk a part of the line may stand there: what is written later must not join it.
             with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, size)
+                self._file.truncate(size)
             raise
 
     def close(self) -> None:
         """Close the file; the journal cannot be used after."""
-        os.close(self._descriptor)
+        self._file.close()

@@ -12,7 +12,12 @@ import msgspec
 from msgspec import Meta
 
 from prunectl.store.records.base import NOT_DECODED, Count, Finite, Key
+from prunectl.store.records.base import Attempt as _Attempt
 from prunectl.store.records.texts import LAST, measured
+
+Attempt = Annotated[
+    _Attempt, Meta(description="number of the attempt at the stage, counted by the scheduler")
+]
 
 
 class Command(msgspec.Struct, tag_field="do", omit_defaults=True, frozen=True):
@@ -27,6 +32,7 @@ class RunStage(Command, tag="run", frozen=True):
         tuple[int, ...],
         Meta(description="steps before which the state is kept as a rewind checkpoint"),
     ] = ()
+    attempt: Attempt = 0
 
 
 class CancelStage(Command, tag="cancel", frozen=True):
@@ -43,37 +49,38 @@ class Message(msgspec.Struct, tag_field="is", omit_defaults=True):
     """From a worker."""
 
 
+class StageMessage(Message):
+    """Of one stage. What is said of an older attempt than the one that runs is dropped."""
+
+    key: Key
+    attempt: Attempt = 0
+
+
 class Ready(Message, tag="ready"):
     """The worker takes commands."""
 
     device_name: Annotated[str, Meta(description="model of the worker's device")] = ""
 
 
-class StageStarted(Message, tag="started"):
+class StageStarted(StageMessage, tag="started"):
     """The stage was taken up."""
 
-    key: Key
 
-
-class StageDone(Message, tag="done"):
+class StageDone(StageMessage, tag="done"):
     """Its result is written."""
 
-    key: Key
 
-
-class StageInterrupted(Message, tag="interrupted"):
+class StageInterrupted(StageMessage, tag="interrupted"):
     """It has left a checkpoint, as it was asked to."""
 
-    key: Key
     step: Annotated[
         Count | None, Meta(description="optimizer steps done, those of the checkpoint")
     ] = None
 
 
-class StageFailed(Message, tag="failed"):
+class StageFailed(StageMessage, tag="failed"):
     """It ended in an error; the fields are those of the log's record `failed`."""
 
-    key: Key
     reason: Annotated[str, Meta(description="one of the reasons of failure")] = "exception"
     message: Annotated[str, Meta(description="the error in one line")] = ""
     traceback: Annotated[str, Meta(description="of the exception")] = ""
@@ -84,6 +91,7 @@ class StageFailed(Message, tag="failed"):
 class Progress(msgspec.Struct, omit_defaults=True):
     """How far a stage is; each is absent until it is known."""
 
+    attempt: Attempt = 0
     step: Annotated[Count | None, Meta(description="optimizer steps done")] = None
     steps: Annotated[Count | None, Meta(description="optimizer steps of the whole stage")] = None
     loss: Annotated[Finite, Meta(description=measured("loss", LAST))] = None
@@ -120,6 +128,9 @@ class WorkerEnded(Message, tag="ended"):
     code: Annotated[int, Meta(description="exit status of the process")] = 0
     how: Annotated[str, Meta(description="the exit status in words")] = ""
     log: Annotated[str, Meta(description="the last lines of the worker's log")] = ""
+    certain: Annotated[
+        bool, Meta(description="whether its end was seen; else it may still run, out of reach")
+    ] = True
 
 
 AnyCommand = RunStage | CancelStage | StopWorker

@@ -17,6 +17,7 @@ from prunectl.errors import ControlError, StoreError
 from prunectl.spec.study import Study
 from prunectl.spec.task import TaskMetrics
 from prunectl.spec.trial import Trial
+from prunectl.store import files
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.base import BadRecord, read_record, write_record
 
@@ -85,7 +86,7 @@ def all_versions(
 ) -> list[Study]:
     """Read every version of every plan, oldest first."""
     found = []
-    for path in sorted(paths.plans.glob("*.json")):
+    for path in files.disk.glob(paths.plans, "*.json"):
         try:
             found.append(read(paths, path.stem))
         except StoreError as error:
@@ -186,7 +187,7 @@ class _Use(msgspec.Struct):
 def last_use(paths: StorePaths) -> float:
     """Return when a plan was recorded or run last, Unix seconds: later than now where the clock was set back."""
     last = 0.0
-    for path in (*paths.plans.glob("*.json"), *paths.runs.glob("*.json")):
+    for path in (*files.disk.glob(paths.plans, "*.json"), *files.disk.glob(paths.runs, "*.json")):
         try:
             use = read_record(path, _Use)
         except (OSError, StoreError):

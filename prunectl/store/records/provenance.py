@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Meta
 
 from prunectl.errors import StoreError
+from prunectl.store import files
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.base import read_record, write_record
 from prunectl.store.records.events import Start, last, read_events
@@ -164,13 +165,14 @@ def count_versions(
     """
     done: Counter[Versions] = Counter()
     begun: Counter[Versions] = Counter()
+    disk = files.disk
     for key in keys:
-        files = paths.stage(key)
+        stage = paths.stage(key)
         try:
-            if files.result.exists():
-                done[_versions(read_record(files.result, Result).versions)] += 1
-            elif files.latest.exists():
-                start = last(read_events(files.events).records, Start)
+            if disk.exists(stage.result):
+                done[_versions(read_record(stage.result, Result).versions)] += 1
+            elif disk.exists(stage.latest):
+                start = last(read_events(stage.events).records, Start)
                 if start is not None:
                     begun[_versions(start.versions)] += 1
         except (OSError, StoreError):

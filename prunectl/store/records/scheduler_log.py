@@ -51,7 +51,8 @@ class Queued(LogRecord, tag="queued"):
 
 
 class Dispatched(LogRecord, tag="dispatched"):
-    """A stage was given to a worker; `attempt` is the stage's in this run."""
+    """A stage is given to a worker, which is told after this is on the disk; `attempt` counts the stage's, over all
+    runs."""
 
     key: Key
     device: Device = ""
@@ -80,7 +81,7 @@ class StageInterrupted(LogRecord, tag="stage_interrupted"):
 
 
 class StageFailed(LogRecord, tag="stage_failed"):
-    """An attempt ended in failure; `attempt` is the stage's in this run."""
+    """An attempt ended in failure; `attempt` counts the stage's, over all runs."""
 
     key: Key
     reason: Annotated[str, Meta(description="one of the reasons of failure")] = "exception"
@@ -220,7 +221,9 @@ class RunEnded(LogRecord, tag="run_ended"):
     """The scheduler has left the store."""
 
     run: Annotated[str, Meta(description="the run's id")] = ""
-    reason: Annotated[str, Meta(description="why: finished, stopped, disk or error")] = ""
+    reason: Annotated[
+        str, Meta(description="why: finished, stopped, disk, devices (all given up) or error")
+    ] = ""
     trials: Annotated[dict[str, int], Meta(description="number of trials, by state")] = {}
 
 
@@ -254,6 +257,8 @@ class History:
     """The last record of stages that wait to be tried again."""
     dispatched: set[str] = field(default_factory=set)
     """Stages given to a worker with no record of their end: running, or cut off with their scheduler."""
+    attempts: dict[str, int] = field(default_factory=dict)
+    """The number of the last attempt at each stage."""
     answered: dict[str, Answered] = field(default_factory=dict)
     """By the request's id."""
     stopped: dict[str, str] = field(default_factory=dict)
@@ -304,6 +309,7 @@ class History:
                 self.priority = {trial: value for trial, value in self.priority.items() if value}
             case Dispatched():
                 self.dispatched.add(record.key)
+                self.attempts[record.key] = max(record.attempt, self.attempts.get(record.key, 0))
                 self.setbacks.pop(record.key, None)
             case StageFailed():
                 self.dispatched.discard(record.key)

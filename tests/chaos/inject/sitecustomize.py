@@ -24,7 +24,9 @@ def _install() -> None:
         return
     last, counter = int(number), os.environ["PRUNECTL_DIE_COUNT"]
 
-    def hook(action: str, path: Path) -> None:
+    from prunectl.store import files
+
+    def count_call(action: str, path: Path) -> None:
         with open(counter, "a+", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.write(f"{action} {path.name}\n")
@@ -34,9 +36,11 @@ def _install() -> None:
         if count == last:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    from prunectl.store import files
+    class Dying(files.Disk):
+        def before(self, action: str, path: Path) -> None:
+            count_call(action, path)
 
-    files.hook = hook
+    files.use(Dying())
 
 
 _install()

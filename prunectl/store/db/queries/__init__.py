@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
+from importlib import resources
 
 from prunectl.errors import QueryError, StoreError, UnknownName
+from prunectl.store import files
 from prunectl.store.db import query
 from prunectl.store.db.query import Result
 from prunectl.store.paths import StorePaths
@@ -52,14 +53,14 @@ def parse(name: str, text: str) -> Query:
 def queries(paths: StorePaths | None = None) -> dict[str, Query]:
     """Read all queries, by name; one of the store replaces one of the package with the same name."""
     out = {}
-    for file in files("prunectl.store.db.queries").iterdir():
+    for file in resources.files("prunectl.store.db.queries").iterdir():
         if file.name.endswith(".sql"):
             name = file.name.removesuffix(".sql")
             out[name] = parse(name, file.read_text(encoding="utf-8"))
     if paths is not None:
-        for path in paths.queries.glob("*.sql"):
+        for path in files.disk.glob(paths.queries, "*.sql"):
             try:
-                out[path.stem] = parse(path.stem, path.read_text(encoding="utf-8"))
+                out[path.stem] = parse(path.stem, files.disk.read(path).decode())
             except (OSError, UnicodeDecodeError) as error:
                 raise StoreError(f"cannot read {path}: {error}") from error
     return dict(sorted(out.items()))

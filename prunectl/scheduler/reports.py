@@ -1,0 +1,181 @@
+"""Hearing what becomes of stages that workers have: done, interrupted, failed, or lost with their worker.
+
+A failure has a place. Of the stage: its own exception, which counts as an attempt. Of the worker: it lost its device;
+it is ended at once, and its stages go on elsewhere, which costs them nothing. Of the device: fresh workers keep being
+lost there, and it is given up (`losses`).
+"""
+
+from __future__ import annotations
+
+from prunectl.errors import StoreError
+from prunectl.scheduler.dispatcher import Dispatcher
+from prunectl.scheduler.failures import reported_failure, worker_loss, write_failure
+from prunectl.scheduler.outcome import Failure
+from prunectl.scheduler.workers import Worker
+from prunectl.store.records import messages
+from prunectl.store.records import scheduler_log as logged
+from prunectl.store.records.base import read_record
+from prunectl.store.records.messages import AnyMessage
+from prunectl.store.records.result import Result
+
+
+class Reports:
+    """Takes in the messages of workers."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self.ran = 0
+        """Stages done in this run."""
+        self._dispatcher = dispatcher
+        self._paths, self._queue, self._log = dispatcher.paths, dispatcher.queue, dispatcher.log
+        self._devices, self._plans = dispatcher.devices, dispatcher.plans
+        self._failures, self._clock = dispatcher.failures, dispatcher.clock
+
+    def handle(self, worker: Worker, message: AnyMessage) -> None:
+        """Take in a message of a worker; what it says of other attempts than those that run is dropped."""
+        match message:
+            case messages.WorkerEnded():
+                self._ended(worker, message)
+            case messages.Ready():
+                self._log.append(
+                    logged.WorkerStarted(
+                        worker=worker.number, device=worker.device.id, pid=worker.pid
+                    )
+                )
+            case messages.Beat():
+                self._beat(worker, message)
+            case messages.StageStarted():
+                pass
+            case _ if self._runs(worker, message.key, message.attempt):
+                self._stage_ended(worker, message)
+
+    def _runs(self, worker: Worker, key: str, attempt: int) -> bool:
+        """Return whether the worker has that attempt at the stage."""
+        stage = self._dispatcher.running.get(key)
+        return stage is not None and stage.worker is worker and stage.attempt == attempt
+
+    def _beat(self, worker: Worker, message: messages.Beat) -> None:
+        now = self._clock.monotonic()
+        message.running = {
+            key: progress
+            for key, progress in message.running.items()
+            if self._runs(worker, key, progress.attempt)
+        }
+        for key, progress in message.running.items():
+            self._dispatcher.running[key].beat(progress, now)
+        self._devices.learn(worker.device.id, now, message)
+
+    def _stage_ended(
+        self,
+        worker: Worker,
+        message: messages.StageDone | messages.StageInterrupted | messages.StageFailed,
+    ) -> None:
+        key = message.key
+        match message:
+            case messages.StageDone():
+                self._release(worker, key)
+                self._done(worker, message)
+            case messages.StageInterrupted():
+                self._release(worker, key)
+                self._dispatcher.interrupt(key, message.step)
+            case messages.StageFailed(reason="disk"):
+                self._release(worker, key)
+                self._dispatcher.cannot_write(key, message.message)
+            case messages.StageFailed(reason="device"):
+                self._lost(worker, message)
+            case messages.StageFailed():
+                self._failed(worker, message)
+
+    def _release(self, worker: Worker, key: str) -> None:
+        worker.running.remove(key)
+        if worker.retiring and not worker.running and not self._dispatcher.stopping:
+            worker.dismiss()
+        self._dispatcher.forget(key)
+
+    def _done(self, worker: Worker, message: messages.StageDone) -> None:
+        key = message.key
+        if not self._plans.graph.is_done(key):
+            why = "said to be done, but has no result"
+            self._failures.failed(Failure(key, "lost", why, message.attempt))
+            return
+        result = Result()
+        try:
+            result = read_record(self._paths.stage(key).result, Result)
+        except (OSError, StoreError) as error:
+            self._log.report(error)
+        worker.proven = True
+        self._devices.losses.done(worker.device.id)
+        self._plans.learn(key, result.seconds, result.steps)
+        self.ran += 1
+        self._failures.succeeded(key)
+        self._log.append(
+            logged.StageDone(
+                key=key,
+                seconds=result.seconds,
+                score=result.score,
+                metric=self._plans.graph.nodes[key].score,
+                flag=result.flag,
+            )
+        )
+        # Before its children may start: some may need a checkpoint that it did not keep.
+        self._plans.insert_replays(key)
+        self._queue.finish(key)
+
+    def _failed(self, worker: Worker, message: messages.StageFailed) -> None:
+        key, device = message.key, worker.device.id
+        sharing = len(self._queue.devices[device].running)
+        if message.reason == "oom":
+            self._devices.out_of_memory(device, self._plans.graph.nodes[key].workload)
+            worker.retire()  # what is left of its memory is fragmented
+        failure = reported_failure(worker, message, self._devices.usage(device))
+        self._release(worker, key)
+        self._failures.failed(failure, sharing)
+
+    def _lost(self, worker: Worker, message: messages.StageFailed) -> None:
+        """A worker has lost its device while it had the stage. What else it has is interrupted when it is gone."""
+        key = message.key
+        failure = reported_failure(worker, message, self._devices.usage(worker.device.id))
+        self._release(worker, key)
+        known, worker.lost = worker.lost, True  # several of its stages may find out
+        worker.kill(f"lost its device: {message.message}")
+        place = "worker" if known else self._devices.lost(worker, key, message.message)
+        if place == "stage" and not self._dispatcher.stopping:
+            self._failures.failed(failure, final=True)
+        else:
+            self._dispatcher.interrupt(key, message.step, later=True)
+
+    def _ended(self, worker: Worker, message: messages.WorkerEnded) -> None:
+        """A worker is gone, with the stages it had."""
+        self._log.append(
+            logged.WorkerEnded(
+                worker=worker.number,
+                device=worker.device.id,
+                pid=worker.pid,
+                reason=worker.cause or message.how,
+            )
+        )
+        keys = {key: self._dispatcher.running[key].attempt for key in worker.running}
+        meant = self._dispatcher.stopping or worker.cause == "recalled" or worker.lost
+        innocent = meant or (bool(keys) and self._is_devices_fault(worker, message))
+        usage = self._devices.usage(worker.device.id)
+        for key, attempt in keys.items():
+            self._release(worker, key)
+            if not message.certain:
+                self._dispatcher.fence(key)
+            if innocent or not message.certain:
+                self._dispatcher.interrupt(key, later=not meant)
+                continue
+            failure = worker_loss(worker, key, attempt, message, usage, self._dispatcher.timeouts)
+            try:
+                write_failure(self._paths.stage(key), failure, self._clock.time)
+            except StoreError as error:
+                self._log.report(error)
+            self._failures.failed(failure, len(keys))
+
+    def _is_devices_fault(self, worker: Worker, message: messages.WorkerEnded) -> bool:
+        """Return whether no stage is to blame for the end of a worker: it never got to its stages, or its device is
+        given up."""
+        if worker.device.kind == "cpu":
+            return False
+        last = message.log.splitlines()[-1:]
+        place = self._devices.lost(worker, None, ": ".join([f"the worker {message.how}", *last]))
+        return place == "device" or not worker.ready
