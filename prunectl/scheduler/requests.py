@@ -1,6 +1,7 @@
 """Carrying out requests: each is done, logged with its answer, and only then removed.
 
-A plan that is asked for when the scheduler is stopping is answered too, and left for the next one.
+A plan that is asked for when the scheduler is stopping is answered too, and left for the next one. What a scheduler had
+accepted when it was killed, the next one asks itself for.
 """
 
 from __future__ import annotations
@@ -37,8 +38,18 @@ class RequestHandler:
         self._queue, self._log, self._paths = dispatcher.queue, dispatcher.log, dispatcher.paths
         self._held: set[str] = set()
         """Trials held during this run."""
+        for plan in self._log.history.left_behind():
+            self._ask_again(plan)
         # By id, not by time: a clock that was set back does not confuse it.
         self._asked_before = {request.id for request in requests.pending(self._paths)}
+
+    def _ask_again(self, plan: str) -> None:
+        """Ask for a plan (digest) that the last scheduler did not finish, but not for what of it has failed."""
+        try:
+            if self._dispatcher.plans.is_open(plan):
+                requests.add_plan(self._paths, plan)
+        except StoreError as error:
+            self._log.report(error)
 
     @property
     def waits_for_release(self) -> bool:

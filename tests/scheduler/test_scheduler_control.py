@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -203,6 +204,38 @@ def test_a_plan_that_was_handed_over_is_run_by_the_next_scheduler(store: Store, 
     assert outcome.trials["done"] == 4
     assert [record["name"] for record in store.log("queued")] == ["study", "more"]
     assert not requests.pending(store.paths)
+
+
+@pytest.mark.parametrize("end", ["kill", "stop"])
+def test_a_plan_that_was_accepted_outlives_a_kill_and_no_stop(
+    store: Store, plan: Plan, processes: list[subprocess.Popen[str]], end: str
+) -> None:
+    """But not one whose trials have all ended, if in failure."""
+    lost, failed = Plan("lost"), Plan("failed")
+    lost.trial(dense(2), retrain(dense(2), "0.5"))
+    failed.trial(dense(3))
+    slow = {stage_key(spec): "slow" for spec in (dense(0), dense(1), dense(2))}
+    store.fake(modes={**slow, stage_key(dense(3)): "nonfinite"})
+    process = store.process(store.save(plan), slots=4)
+    processes.append(process)
+    eventually(lambda: requests.alive(store.paths))
+    for each in (failed, lost):
+        assert requests.request(store.paths, AddPlan(plan=store.save(each))).ok
+    started(store, 4)
+    eventually(lambda: store.log("stage_failed"))
+    if end == "kill":
+        process.kill()
+    else:
+        requests.request(store.paths, Stop())
+    process.wait()
+    store.fake()
+    for _ in range(2):
+        store.run(plan.digest)
+    assert store.done(retrain(dense(2), "0.5")) == (end == "kill")
+    assert not store.done(dense(3))
+    queued = [record["name"] for record in store.log("queued")]
+    assert queued.count("lost") == (2 if end == "kill" else 1)
+    assert queued.count("failed") == 1
 
 
 def test_a_stopping_scheduler_leaves_a_plan_to_the_next(store: Store, plan: Plan) -> None:

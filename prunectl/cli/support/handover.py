@@ -1,7 +1,8 @@
 """A `run` where another scheduler has the store: its plans are handed over, and it waits for what becomes of them.
 
 1. The plans and a request for each are on the disk before anything is waited for. Whatever happens to this command, the
-   scheduler carries the requests out, or else the next one does at its start.
+   scheduler carries the requests out, or else the next one does at its start; also those that a scheduler had accepted
+   when it was killed.
 2. Accepted: the command shows the progress of its own plans until nothing more is to come of them, and exits with
    their code. Ctrl-C ends the waiting alone.
 3. A scheduler that ends before that was either stopped by a user, who then means these plans as well: the command ends

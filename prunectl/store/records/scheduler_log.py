@@ -19,7 +19,7 @@ from prunectl.store.paths import StorePaths
 from prunectl.store.records import journal
 from prunectl.store.records.base import Amount, Count, Finite, Key, LogRecord, Measured
 from prunectl.store.records.journal import Unknown
-from prunectl.store.records.requests import Request, Trials
+from prunectl.store.records.requests import AddPlan, Request, Trials
 from prunectl.store.records.texts import LAST, measured
 
 Device = Annotated[str, Meta(description="id of the device")]
@@ -289,6 +289,19 @@ class History:
     def is_stopped(self, plan: str, trial: str) -> bool:
         """Return whether the trial rests because its plan (digest) was stopped early."""
         return plan in self.stopped and trial not in self._retried[plan]
+
+    def left_behind(self) -> list[str]:
+        """Return the plans (digests) that the last run was handed, where it was killed or broke down."""
+        ending = None if self.run is None else self.endings.get(self.run.attempt)
+        if self.run is None or (ending is not None and ending.reason in ("finished", "stopped")):
+            return []
+        return [
+            record.request.plan
+            for record in self.answered.values()
+            if record.ok
+            and record.attempt == self.run.attempt
+            and isinstance(record.request, AddPlan)
+        ]
 
     def _feed(self, record: LogRecord) -> None:
         match record:
