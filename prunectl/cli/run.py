@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,10 +13,9 @@ import typer
 from prunectl.cli.support.background import background, on_terminal
 from prunectl.cli.support.fresh_results import bring_up_to_date
 from prunectl.cli.support.options import DataOption, SetOption, SlotsOption, StoreOption
-from prunectl.cli.support.terminal import leave_if_closed, narrate
-from prunectl.errors import ExitCode, PrunectlError
+from prunectl.cli.support.terminal import narrate
+from prunectl.errors import ExitCode, StoreBusy
 from prunectl.spec.state import State
-from prunectl.store import narration
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.plan import write_plans
 from prunectl.store.records.provenance import write_run
@@ -25,11 +23,9 @@ from prunectl.store.records.provenance import write_run
 if TYPE_CHECKING:  # the plan's models and the scheduler take 0.5 s to import
     from prunectl.plan.expand import Expansion
     from prunectl.scheduler.devices.base import Device, Slots
-    from prunectl.scheduler.outcome import Failure, Outcome
+    from prunectl.scheduler.outcome import Outcome
     from prunectl.spec.settings import DataSettings
-
-LOG_LINES = 12
-"""Lines of a failed worker's log that are shown."""
+    from prunectl.spec.study import Study
 
 
 @dataclass(frozen=True)
@@ -75,6 +71,7 @@ def run(
 ) -> None:
     """Run plans: what is done already is not done again, what was interrupted goes on."""
     from prunectl.cli.support.planning import read_plans
+    from prunectl.store import requests
 
     paths = StorePaths.locate(store)
     expansions = read_plans(plans, changes or [])
@@ -84,7 +81,9 @@ def run(
         for key, spec in expansion.stages.items()
         if not paths.has_result(key)
     }
-    chosen = _devices(devices, slots, expansions) if todo else []
+    # Whoever handed a plan over was promised that the next run carries it out.
+    due = bool(todo) or requests.plans_wait(paths)
+    chosen = _devices(devices, slots, expansions) if due else []
     _check_data({spec.data for spec in todo.values()}, expansions, data)
     if todo:
         _warn_of_mixed_versions(paths, expansions)
@@ -93,48 +92,84 @@ def run(
         from prunectl.tui import own_keys
 
         own_keys()  # a mistake in the user's key file is reported before anything is started
-    if todo:
+    studies = [expansion.study() for expansion in expansions]
+    if due:
         execution = Execution(chosen, data, share, fuse, checkpoint_every)
-        _start(paths, expansions, execution, detach=detach, view=view)
+        _start(paths, studies, execution, detach=detach, view=view)
     else:
-        _record(paths, expansions, chosen)
-        _report_all_done(paths, expansions)
+        _record(paths, studies, chosen)
+        _report_all_done(paths, studies)
 
 
 def _start(
     paths: StorePaths,
-    expansions: Sequence[Expansion],
+    plans: Sequence[Study],
     execution: Execution,
     *,
     detach: bool,
     view: bool,
 ) -> None:
     """Run the plans: by the scheduler that is running, by one in the background, or by one in this process."""
+    from prunectl.cli.support import handover
     from prunectl.store import requests
-    from prunectl.store.records.requests import AddPlan
 
-    if (detach or view) and not requests.alive(paths):
-        # The viewer must find the plans at once; the process in the background records the run itself.
-        write_plans(paths, [expansion.study() for expansion in expansions])
-        narrate(background(paths))
+    if not detach and not view:
+        _run_to_the_end(paths, plans, execution, _record(paths, plans, execution.devices))
+        return
+    if requests.alive(paths):
+        _record(paths, plans, execution.devices)
+        answers = handover.hand_over(paths, plans)
+        in_hands = bool(answers) and all(answer.ok for answer in answers)
     else:
-        identifier = _record(paths, expansions, execution.devices)
-        # Looked at again: recording asks git and takes up to seconds, in which another run may have started.
-        if not requests.alive(paths):
-            _report(paths, expansions, _schedule(paths, expansions, execution, identifier))
-            return
-        for expansion in expansions:
-            narrate(requests.request(paths, AddPlan(plan=expansion.digest)).text)
-        narrate("added to the scheduler that is running; `prunectl status` shows it")
+        # The viewer must find the plans at once; the process in the background records the run itself.
+        write_plans(paths, plans)
+        in_hands = False
+    narrate(
+        f"`prunectl status --store {paths.root}` shows how far it is, `prunectl watch` all of it"
+        if in_hands
+        else background(paths)
+    )
     if view:
-        _watch(paths, expansions)
+        _watch(paths, plans)
 
 
-def _record(paths: StorePaths, expansions: Sequence[Expansion], devices: Sequence[Device]) -> str:
+def _run_to_the_end(
+    paths: StorePaths, plans: Sequence[Study], execution: Execution, identifier: str
+) -> None:
+    """Be the scheduler, or wait for the one that has the store and be the next where it does not finish the plans.
+
+    Exits with the plans' code. `identifier` is the run's, should it come to that.
+    """
+    from prunectl.cli.support import handover
+    from prunectl.cli.support.run_report import report
+    from prunectl.store import requests
+
+    while True:
+        # Looked at only now: recording asks git and takes up to seconds, in which another run may have started.
+        if not requests.alive(paths):
+            try:
+                outcome = _schedule(paths, plans, execution, identifier)
+            except StoreBusy:
+                narrate("another command has just taken the store")
+                continue
+            report(
+                paths,
+                plans,
+                stopped=outcome.interrupted,
+                broken=outcome.broken,
+                given_up=outcome.given_up,
+            )
+            return
+        waited = handover.wait_for(paths, plans)
+        if waited is not handover.Waited.GONE:
+            report(paths, plans, stopped=waited is handover.Waited.STOPPED)
+            return
+
+
+def _record(paths: StorePaths, plans: Sequence[Study], devices: Sequence[Device]) -> str:
     """Write the plans and the run into the store. Returns the run's id. Raises StoreError."""
-    write_plans(paths, [expansion.study() for expansion in expansions])
-    digests = [expansion.digest for expansion in expansions]
-    return write_run(paths, digests, [device.id for device in devices])
+    write_plans(paths, plans)
+    return write_run(paths, [plan.digest for plan in plans], [device.id for device in devices])
 
 
 def _warn_of_mixed_versions(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
@@ -191,33 +226,36 @@ def _check_data(
         ensure(name, root, options, fingerprint, progress=narrate)
 
 
-def _watch(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
+def _watch(paths: StorePaths, plans: Sequence[Study]) -> None:
     """Open the terminal UI. Where the run has ended when it is left, print the table and exit with the run's code."""
-    from prunectl.monitor.watcher import Watcher
+    from prunectl.cli.support.run_report import print_rank
+    from prunectl.monitor.plan_status import PlanStatus
     from prunectl.store import requests
     from prunectl.tui import open_viewer
 
     open_viewer(paths)
     if requests.alive(paths):
         return
-    _print_rank(paths, expansions)
-    counts = Watcher(paths).snapshot().counts
-    if counts.get(State.FAILED) or counts.get(State.BLOCKED):
+    print_rank(paths, plans)
+    counts = PlanStatus(paths, plans).counts
+    if counts[State.FAILED] or counts[State.BLOCKED]:
         raise typer.Exit(ExitCode.TRIAL_FAILED)
 
 
-def _report_all_done(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
-    for expansion in expansions:
+def _report_all_done(paths: StorePaths, plans: Sequence[Study]) -> None:
+    from prunectl.cli.support.run_report import print_rank
+
+    for plan in plans:
         narrate(
-            f"{expansion.plan.content.name}: all {len(expansion.trials)} trials are done "
-            f"({len(expansion.stages)} stages in {paths.root})"
+            f"{plan.name}: all {len(plan.trials)} trials are done "
+            f"({len(plan.stages)} stages in {paths.root})"
         )
-    bring_up_to_date(paths)
-    _print_rank(paths, expansions)
+    bring_up_to_date(paths, {key for plan in plans for key in plan.stages})
+    print_rank(paths, plans)
 
 
 def _schedule(
-    paths: StorePaths, expansions: Sequence[Expansion], execution: Execution, identifier: str
+    paths: StorePaths, plans: Sequence[Study], execution: Execution, identifier: str
 ) -> Outcome:
     """Run all stages to their end in this process's scheduler, writing progress to stderr."""
     from prunectl.cli.support.progress import Progress
@@ -225,10 +263,11 @@ def _schedule(
     from prunectl.scheduler.executors.local import WORKER, LocalExecutor
     from prunectl.scheduler.scheduler import Scheduler
     from prunectl.store.db.ingest import ingest
+    from prunectl.store.records.plan import read_study
 
-    keys = {key for expansion in expansions for key in expansion.stages}
-    done = {key for key in keys if paths.has_result(key)}
-    progress = Progress(expansions, done)
+    keys = {key for plan in plans for key in plan.stages}
+    done = set(filter(paths.has_result, keys))
+    progress = Progress(plans, done, partial(read_study, paths))
     devices = execution.devices
     executor = LocalExecutor(
         paths,
@@ -241,7 +280,7 @@ def _schedule(
     scheduler = Scheduler(
         paths,
         executor,
-        [expansion.digest for expansion in expansions],
+        [plan.digest for plan in plans],
         ingest=ingest,
         run_id=identifier,
         on_heartbeat=progress.tick,
@@ -254,55 +293,3 @@ def _schedule(
         f"{', '.join(device.id for device in devices)} ({most}{slots} at a time), store {paths.root}"
     )
     return scheduler.run()
-
-
-def _report(paths: StorePaths, expansions: Sequence[Expansion], outcome: Outcome) -> None:
-    """Print the ranked table and what went wrong, and exit with the code that says so."""
-    leave_if_closed()
-    bring_up_to_date(paths)
-    _print_rank(paths, expansions)
-    counts = ", ".join(f"{count} {state}" for state, count in outcome.trials.items() if count)
-    narrate(f"trials: {counts}")
-    if outcome.failure is not None:
-        _report_failure(paths, outcome.failure)
-    for reason in outcome.stopped.values():
-        narrate(reason)
-    for device, why in outcome.given_up.items():
-        narrate(f"{device} was given up {why}")
-    command = shlex.join(["prunectl", *sys.argv[1:]])
-    if outcome.broken is not None:
-        narrate(f"error: {outcome.broken}")
-        narrate(f"stopped, nothing is lost; then the same command goes on: {command}")
-        raise typer.Exit(ExitCode.STORE)
-    if outcome.interrupted:
-        narrate(f"stopped; the same command goes on: {command}")
-        raise typer.Exit(ExitCode.INTERRUPTED)
-    if not outcome.ok:
-        if outcome.given_up:
-            narrate(f"nothing is lost; once the device works, the same command goes on: {command}")
-        raise typer.Exit(ExitCode.TRIAL_FAILED)
-
-
-def _report_failure(paths: StorePaths, failure: Failure) -> None:
-    """Print the first failure: its traceback, the end of its worker's log, and how full its device was."""
-    narrate(f"first failure: {narration.failure(failure.reason, failure.message)}")
-    if failure.log:
-        narrate("the last lines of its worker's log:")
-        for line in failure.log.splitlines()[-LOG_LINES:]:
-            narrate(f"  {line}")
-    if failure.traceback:
-        narrate(failure.traceback.rstrip())
-    if failure.memory:
-        narrate(f"memory: {failure.memory}")
-    narrate(f"its log: {paths.stage(failure.key).events}")
-
-
-def _print_rank(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
-    from prunectl.cli.rank import print_boards
-    from prunectl.results.leaderboard import leaderboard
-
-    try:
-        for expansion in expansions:
-            print_boards(leaderboard(paths, expansion.plan.content.name))
-    except PrunectlError as error:
-        narrate(f"no table: {error}")

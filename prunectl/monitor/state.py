@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, KeysView
+from collections.abc import Iterable, KeysView, Sequence
 from dataclasses import dataclass, field
 
 from prunectl.errors import StoreError
@@ -79,6 +79,8 @@ class Change:
     """Those in another state."""
     progress: bool = False
     """The heartbeat, a log, or the event log of a running stage."""
+    records: Sequence[LogRecord] = ()
+    """New ones of the scheduler's log."""
 
     def __bool__(self) -> bool:
         return self.everything or bool(self.stages) or self.progress
@@ -87,17 +89,22 @@ class Change:
 class StoreState:
     """What the files of a store say. `update` reads them; every attribute is what it found."""
 
-    def __init__(self, paths: StorePaths, *, outline_first: bool = False) -> None:
-        """`outline_first`: where plans are long, the first update reads their trials and the second also the stages'
+    def __init__(
+        self, paths: StorePaths, *, plans: Sequence[Study] = (), outline_first: bool = False
+    ) -> None:
+        """`plans` are those to look at, by default the newest version of each in the store.
+
+        `outline_first`: where plans are long, the first update reads their trials and the second also the stages'
         steps.
         """
         self.paths = paths
+        self._plans = plans
         self._outline_first = outline_first
         self.history = History()
         self.events: deque[LogRecord] = deque(maxlen=EVENTS)
         """The last records of the scheduler's log."""
-        self.studies: list[Study] = []
-        """The newest version of each plan."""
+        self.studies: Sequence[Study] = ()
+        """The plans."""
         self.unreadable: list[str] = []
         """A sentence for each plan record that cannot be read."""
         self.trials_of: dict[str, list[Trial]] = {}
@@ -136,7 +143,7 @@ class StoreState:
         """Read what is new at Unix time `now`. Returns what changed."""
         change = Change()
         self._update_plans(change)
-        records = self.history.catch_up(self.paths)
+        change.records = records = self.history.catch_up(self.paths)
         self.events.extend(records)
         change.everything |= any(not isinstance(record, STAGE_RECORDS) for record in records)
         change.progress |= bool(records)
@@ -161,7 +168,7 @@ class StoreState:
         self._plan_files = None if outline else files
         self.unreadable = []
         read = read_outline if outline else read_study
-        self.studies = current_studies(self.paths, read, self.unreadable.append)
+        self.studies = self._plans or current_studies(self.paths, read, self.unreadable.append)
         self.trials_of, self.steps = {}, {}
         for study in self.studies:
             self.steps.update((key, stage.steps) for key, stage in study.stages.items())

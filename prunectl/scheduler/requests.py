@@ -1,4 +1,8 @@
-"""Carrying out requests: each is done, logged with its answer, and only then removed."""
+"""Carrying out requests: each is done, logged with its answer, and only then removed.
+
+A plan that is asked for when the scheduler is stopping is answered too, and left for the next one. What a scheduler had
+accepted when it was killed, the next one asks itself for.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +38,18 @@ class RequestHandler:
         self._queue, self._log, self._paths = dispatcher.queue, dispatcher.log, dispatcher.paths
         self._held: set[str] = set()
         """Trials held during this run."""
+        for plan in self._log.history.left_behind():
+            self._ask_again(plan)
         # By id, not by time: a clock that was set back does not confuse it.
         self._asked_before = {request.id for request in requests.pending(self._paths)}
+
+    def _ask_again(self, plan: str) -> None:
+        """Ask for a plan (digest) that the last scheduler did not finish, but not for what of it has failed."""
+        try:
+            if self._dispatcher.plans.is_open(plan):
+                requests.add_plan(self._paths, plan)
+        except StoreError as error:
+            self._log.report(error)
 
     @property
     def waits_for_release(self) -> bool:
@@ -46,21 +60,26 @@ class RequestHandler:
         """Carry out pending requests. Returns True if there were any."""
         pending = requests.pending(self._paths, self._log.report)
         for request in pending:
-            if request.id not in self._log.history.answered:
-                ok, answer = self._answer(request)
+            answered = self._log.history.answered.get(request.id)
+            if answered is None or (answered.later and not self._dispatcher.stopping):
+                answered = self._answer(request)
                 try:
-                    self._log.append(Answered(request=request, ok=ok, answer=answer), durable=True)
+                    self._log.append(answered, durable=True)
                 except StoreError as error:
                     self._log.report(error)  # the disk is full: it stays, and is answered later
                     return True
-            requests.withdraw(self._paths, request.id)
+            if not answered.later:
+                requests.withdraw(self._paths, request.id)
         return bool(pending)
 
-    def _answer(self, request: Request) -> tuple[bool, str]:
+    def _answer(self, request: Request) -> Answered:
+        if isinstance(request, AddPlan) and self._dispatcher.stopping:
+            text = "stopping; the next scheduler runs the plan"
+            return Answered(request=request, later=True, answer=text)
         try:
-            return True, self._do(request)
+            return Answered(request=request, ok=True, answer=self._do(request))
         except PrunectlError as error:
-            return False, str(error)
+            return Answered(request=request, answer=str(error))
 
     def _do(self, request: Request) -> str:
         match request:
@@ -69,10 +88,11 @@ class RequestHandler:
             case Stop():
                 self._stop(request.now)
                 return "stopping now" if request.now else "stopping after a checkpoint"
-            case AddPlan():
-                if self._dispatcher.stopping:
-                    raise StoreError("the scheduler is stopping")
-                return self._dispatcher.add_plan(request.plan)
+            case AddPlan(plan=digest):
+                known = self._dispatcher.plans.graph.studies.get(digest)
+                if known is not None and request.id in self._asked_before:
+                    return f"{known.name} is queued already"
+                return self._dispatcher.add_plan(digest)
             case Drain(device=name):
                 self._dispatcher.devices.drain(name)
                 return f"{name} is drained: its stages checkpoint and move"

@@ -27,6 +27,7 @@ from prunectl.scheduler.requests import RequestHandler
 from prunectl.scheduler.signals import Signals
 from prunectl.scheduler.timeouts import Timeouts, Timer
 from prunectl.scheduler.workers import Workers
+from prunectl.store.holder import lock_note
 from prunectl.store.locks import Lock
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.base import LogRecord, write_record
@@ -98,8 +99,7 @@ class Scheduler:
             StoreError: for plans that it does not hold.
         """
         identity = self.identity
-        who = f"the scheduler with pid {identity.pid} on {identity.host}"
-        self._lock.acquire(who, patience=patience)
+        self._lock.acquire(lock_note(identity.pid, identity.host), patience=patience)
         timeouts, clock = self.timeouts, self.clock
         self.log = SchedulerLog(self.paths, clock.time, self.ingest, timeouts.beat, self.on_record)
         self.workers = Workers(self.executor)

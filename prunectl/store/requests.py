@@ -4,6 +4,9 @@ A request is a file in `control/requests`, written atomically; the scheduler car
 scheduler.jsonl with its answer, and removes it. Where no scheduler is alive, an action on trials is logged
 directly, under the scheduler's lock, so that the next run follows it; other requests fail, as none is running.
 
+A request that is not answered is taken back, so that it does not take effect when nobody expects it any more. Only a
+plan stays: whichever scheduler comes next carries it out.
+
 What a request has is in `records.requests`.
 """
 
@@ -20,12 +23,14 @@ import msgspec
 from prunectl.errors import ControlError, StoreBusy
 from prunectl.spec.study import Study
 from prunectl.store import files
+from prunectl.store.holder import PATIENCE, describe_silence, is_silent
 from prunectl.store.locks import Lock, is_held, process_name
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.base import NOT_DECODED, write_record
 from prunectl.store.records.journal import Journal
 from prunectl.store.records.plan import current_studies
 from prunectl.store.records.requests import (
+    AddPlan,
     AnyTrialRequest,
     Cancel,
     Hold,
@@ -48,8 +53,6 @@ from prunectl.store.records.scheduler_log import (
     Retried,
 )
 from prunectl.store.select import find_trials
-
-ANSWER_SECONDS = 15.0
 
 _DECODER = msgspec.json.Decoder(Request)
 
@@ -77,12 +80,10 @@ def send(paths: StorePaths, request: Request) -> str:
     return name
 
 
-def pending(
-    paths: StorePaths, refused: Callable[[str], None] = lambda problem: None
-) -> list[Request]:
+def pending(paths: StorePaths, refused: Callable[[str], None] | None = None) -> list[Request]:
     """Read the requests that have not been carried out, in their order.
 
-    Files that are no requests are removed; `refused` gets a sentence for each.
+    Files that are no requests are removed where there is `refused`, which gets a sentence for each.
     """
     found = []
     for path in files.disk.glob(paths.requests, "*.json"):
@@ -96,11 +97,31 @@ def pending(
             continue
         except (OSError, *NOT_DECODED) as error:
             problem = str(error)
+        if refused is None:
+            continue
         refused(f"{path.name} is no request, and was removed: {problem}")
         # A folder, or a file of somebody else, must not stop a run.
         with contextlib.suppress(OSError):
             files.disk.unlink(path, missing_ok=True)
     return found
+
+
+def add_plan(paths: StorePaths, plan: str) -> str:
+    """Ask for a plan (digest) to be run, if nobody has yet without an answer. Returns the request's id.
+
+    Raises StoreError where the request cannot be written.
+    """
+    history = History()
+    history.catch_up(paths)
+    for each in pending(paths):
+        if isinstance(each, AddPlan) and each.plan == plan and each.id not in history.answered:
+            return each.id
+    return send(paths, AddPlan(plan=plan))
+
+
+def plans_wait(paths: StorePaths) -> bool:
+    """Return whether plans were handed over that no scheduler is there to run."""
+    return not alive(paths) and any(isinstance(each, AddPlan) for each in pending(paths))
 
 
 def withdraw(paths: StorePaths, request: str) -> bool:
@@ -115,32 +136,50 @@ def withdraw(paths: StorePaths, request: str) -> bool:
 def wait(
     paths: StorePaths,
     request: str,
-    timeout: float = ANSWER_SECONDS,
+    timeout: float = PATIENCE,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Answer:
-    """Wait for the scheduler's answer to a request; after `timeout` seconds, or its end, withdraw the request."""
-    deadline = time.monotonic() + timeout
+    """Wait for the scheduler's answer to a request, and withdraw the request where there is none (`answer_to`)."""
+    found, why = None, "the scheduler ended before it answered"
+    try:
+        found = answer_to(paths, request, timeout, sleep)
+    except StoreBusy as error:
+        why = str(error)
+    if found is None:
+        back = withdraw(paths, request)
+        history = History()
+        history.catch_up(paths)
+        found = history.answered.get(request)  # it may have been answered just now
+        if found is None:
+            what = "was taken back" if back else "is gone without an answer"
+            return Answer(False, f"{why}; the request {what}", by="nobody")
+    trials = found.request.trials if isinstance(found.request, TrialRequest) else ()
+    return Answer(found.ok, found.answer, trials)
+
+
+def answer_to(
+    paths: StorePaths,
+    request: str,
+    timeout: float = PATIENCE,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Answered | None:
+    """Wait for the answer to a request, which stays where it is. Returns None where the scheduler ends before.
+
+    Raises StoreBusy where it is silent (`holder.is_silent`), with who it is and what to do.
+    """
+    asked = time.monotonic()
     history = History()
     while True:
-        last = time.monotonic() > deadline or not alive(paths)
+        waited, holds = time.monotonic() - asked, alive(paths)
         history.catch_up(paths)
-        record = history.answered.get(request)
-        if record is not None:
-            return _answer(record)
-        if last and withdraw(paths, request):
-            reason = "did not answer in time" if alive(paths) else "ended before it answered"
-            return Answer(False, f"the scheduler {reason}", by="nobody")
-        if last and time.monotonic() > deadline + 1:
-            return Answer(False, "the request is gone without an answer", by="nobody")
+        if request in history.answered or not holds:
+            return history.answered.get(request)
+        if is_silent(paths, history, waited, timeout):
+            raise StoreBusy(describe_silence(paths, history))
         sleep(0.05)
 
 
-def _answer(record: Answered) -> Answer:
-    trials = record.request.trials if isinstance(record.request, TrialRequest) else ()
-    return Answer(record.ok, record.answer, trials)
-
-
-def request(paths: StorePaths, request: Request, *, timeout: float = ANSWER_SECONDS) -> Answer:
+def request(paths: StorePaths, request: Request, *, timeout: float = PATIENCE) -> Answer:
     """Send a request to the live scheduler and wait for its answer. Raises ControlError where none is running."""
     if not alive(paths):
         raise ControlError(f"no scheduler is running on {paths.root}")
@@ -163,7 +202,7 @@ def change_trials(
     where: str | None = None,
     value: int | None = None,
     change: int | None = None,
-    timeout: float = ANSWER_SECONDS,
+    timeout: float = PATIENCE,
 ) -> Answer:
     """Cancel, hold, release, retry or prioritise trials: by the live scheduler, or in the log for the next one.
 

@@ -75,7 +75,7 @@ def _condition(name: str, value: str, history: History) -> Callable[[Trial], boo
 def _where(paths: StorePaths, condition: str) -> set[str]:
     from prunectl.store.db import query  # DuckDB takes 0.1 s to import: only where it is asked
 
-    query.bring_up_to_date(paths, plans=True)
+    query.bring_up_to_date(paths, stages=())
     refused: list[QueryError] = []
     for table in ("trials", "iterations"):
         try:

@@ -1,4 +1,7 @@
-"""`kill -9` of the scheduler, a worker or all of them, at random moments, until the study is done all the same."""
+"""`kill -9` of the scheduler, a worker or all of them, at random moments, until the study is done all the same.
+
+Some schedulers are stopped first, and asked by a second run of the same plan: it names them and leaves its request.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from prunectl.errors import ExitCode
+from prunectl.store.paths import StorePaths
+from prunectl.store.records.plan import current_studies
 from tests.chaos import study
 
-VICTIMS = ("scheduler", "worker", "all")
+VICTIMS = ("scheduler", "stopped", "worker", "all")
 
 
 @dataclass
@@ -67,8 +73,14 @@ def rampage(
             # A scheduler replaces the workers it loses and goes on: they can be killed again.
             while victim == "worker" and sum(tally.kills.values()) < kills:
                 victim = chance.choice(VICTIMS)
-                if not _strike(process, store, victim, chance.uniform(0, span), chance):
+                struck = _strike(process, store, victim, chance.uniform(0, span), chance)
+                if not struck:
                     break
+                if victim == "stopped":
+                    code = study.finish(plan, store, log, seconds=60)
+                    if code != (ExitCode.OK if _all_done(store) else ExitCode.STORE):
+                        tally.problems.append(f"beside a stopped scheduler: exit status {code}")
+                    process.kill()
                 tally.kills[victim] += 1
                 say(f"kill {sum(tally.kills.values())}: {victim} of study {tally.studies}")
             process.wait(300)
@@ -92,20 +104,32 @@ def _strike(
     delay: float,
     chance: random.Random,
 ) -> bool:
-    """Kill when a worker has begun to train and some time has gone by; False if it was all over by then."""
+    """Kill when a worker has begun to train and some time has gone by; False if it was all over by then.
+
+    The victim `stopped` is the scheduler, with SIGSTOP.
+    """
     before = _log_sizes(store)
     while process.poll() is None and _log_sizes(store) == before:
         time.sleep(0.005)
     with suppress(subprocess.TimeoutExpired):
         process.wait(delay)
     found = study.processes(store)
-    chosen = [pid for pid, role in found.items() if victim in (role, "all")]
+    wanted, number = (
+        ("scheduler", signal.SIGSTOP) if victim == "stopped" else (victim, signal.SIGKILL)
+    )
+    chosen = [pid for pid, role in found.items() if wanted in (role, "all")]
     if victim != "all":
         chosen = [chance.choice(sorted(chosen))] if chosen else []
     for pid in chosen:
         with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
     return bool(chosen)
+
+
+def _all_done(store: Path) -> bool:
+    paths = StorePaths(store)
+    keys = [key for each in current_studies(paths) for key in each.stages]
+    return bool(keys) and all(paths.stage(key).result.exists() for key in keys)
 
 
 def _log_sizes(store: Path) -> list[int]:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import Done, here, prunectl
+from tests.support.command import Done, begin, here, prunectl
+from tests.support.scheduler_fixtures import processes, store
 from tests.support.tiny_plans import TINY
 
-__all__ = ["TINY", "Done", "here", "plan", "prunectl"]
+__all__ = ["TINY", "Done", "begin", "here", "plan", "processes", "prunectl", "store"]
 
 
 @pytest.fixture

@@ -17,23 +17,16 @@ import pytest
 
 from prunectl.store.paths import StagePaths, StorePaths
 from prunectl.store.verify import verify
-from tests.cli.conftest import TINY, prunectl
+from tests.cli.conftest import TINY, begin, prunectl
 from tests.support.records import events as read
 
 ROOT = Path(__file__).parents[2]
 LONG = TINY.replace('"4ep"', '"4000ep"').replace("seeds = [0, 1]", "seeds = [0]")
 
 
-def begin(plan: Path, store: Path, **options: Any) -> subprocess.Popen[str]:
-    """The command in the background."""
-    words = ["run", str(plan), "--store", str(store), "--plain", "--devices", "cpu"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "prunectl.cli", *words],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        text=True,
-        start_new_session=True,
-        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
-    )
+def begin_run(plan: Path, store: Path) -> subprocess.Popen[str]:
+    """The run in the background."""
+    return begin("run", plan, "--store", store, "--plain", "--devices", "cpu")
 
 
 def stages(store: Path) -> list[StagePaths]:
@@ -77,7 +70,7 @@ def left(store: Path) -> list[int]:
 def test_ctrl_c_finishes_the_epoch_and_the_same_command_goes_on(long: Path, tmp_path: Path) -> None:
     """Once with Ctrl-C, then on to a second stop by two signals, which takes no time for an epoch."""
     store = tmp_path / "store"
-    process = begin(long, store)
+    process = begin_run(long, store)
     eventually(lambda: epochs(store) > 3, process)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
@@ -90,7 +83,7 @@ def test_ctrl_c_finishes_the_epoch_and_the_same_command_goes_on(long: Path, tmp_
     assert not left(store)
     done = epochs(store)
 
-    process = begin(long, store)
+    process = begin_run(long, store)
     eventually(lambda: epochs(store) > done + 3, process)
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGINT)

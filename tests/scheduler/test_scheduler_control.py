@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from prunectl.spec.key import stage_key
 from prunectl.store import requests
 from prunectl.store.files import write_text
 from prunectl.store.records.requests import AddPlan, Cancel, Drain, Priority, Stop, Undrain
-from prunectl.store.records.scheduler_log import History
+from prunectl.store.records.scheduler_log import Answered, History
 from prunectl.store.select import find_trials
 from tests.support.records import read_json, write_json
 from tests.support.scheduler_lab import FakeLayer, Plan, Store, dense, eventually, retrain
@@ -174,6 +175,91 @@ def test_a_plan_is_added_to_a_live_scheduler(store: Store, plan: Plan) -> None:
             assert not requests.request(store.paths, AddPlan(plan=name)).ok
         requests.change_trials(store.paths, "cancel", ["plan=study"])
         eventually(lambda: store.done(dense(2)))
+
+
+def test_a_plan_that_is_added_twice_is_run_once(store: Store, plan: Plan) -> None:
+    more = Plan("more")
+    more.trial(dense(2), retrain(dense(2), "0.5"))
+    digest = store.save(more)
+    with live(store, plan.digest):
+        started(store, 2)
+        for _ in range(3):
+            assert requests.request(store.paths, AddPlan(plan=digest)).ok
+        requests.change_trials(store.paths, "cancel", [names(plan)[2]])
+        eventually(lambda: store.done(retrain(dense(2), "0.5")))
+        assert requests.request(store.paths, AddPlan(plan=digest)).text.endswith("2 of them done")
+    begun = [line["key"] for line in store.trace("start")]
+    assert len(begun) == len(set(begun)) == 4
+
+
+def test_a_plan_that_was_handed_over_is_run_by_the_next_scheduler(store: Store, plan: Plan) -> None:
+    """With its own, and queued once, however often it was asked for."""
+    store.fake()
+    more = Plan("more")
+    more.trial(dense(2))
+    store.save(more)
+    for _ in range(3):
+        requests.send(store.paths, AddPlan(plan=more.digest))
+    outcome = store.run(plan.digest)
+    assert outcome.trials["done"] == 4
+    assert [record["name"] for record in store.log("queued")] == ["study", "more"]
+    assert not requests.pending(store.paths)
+
+
+@pytest.mark.parametrize("end", ["kill", "stop"])
+def test_a_plan_that_was_accepted_outlives_a_kill_and_no_stop(
+    store: Store, plan: Plan, processes: list[subprocess.Popen[str]], end: str
+) -> None:
+    """But not one whose trials have all ended, if in failure."""
+    lost, failed = Plan("lost"), Plan("failed")
+    lost.trial(dense(2), retrain(dense(2), "0.5"))
+    failed.trial(dense(3))
+    slow = {stage_key(spec): "slow" for spec in (dense(0), dense(1), dense(2))}
+    store.fake(modes={**slow, stage_key(dense(3)): "nonfinite"})
+    process = store.process(store.save(plan), slots=4)
+    processes.append(process)
+    eventually(lambda: requests.alive(store.paths))
+    for each in (failed, lost):
+        assert requests.request(store.paths, AddPlan(plan=store.save(each))).ok
+    started(store, 4)
+    eventually(lambda: store.log("stage_failed"))
+    if end == "kill":
+        process.kill()
+    else:
+        requests.request(store.paths, Stop())
+    process.wait()
+    store.fake()
+    for _ in range(2):
+        store.run(plan.digest)
+    assert store.done(retrain(dense(2), "0.5")) == (end == "kill")
+    assert not store.done(dense(3))
+    queued = [record["name"] for record in store.log("queued")]
+    assert queued.count("lost") == (2 if end == "kill" else 1)
+    assert queued.count("failed") == 1
+
+
+def test_a_stopping_scheduler_leaves_a_plan_to_the_next(store: Store, plan: Plan) -> None:
+    """It says so once; a plan that it refuses for what it is does not stay."""
+    store.fake(modes={stage_key(dense(0)): "deaf"})
+    more = Plan("more")
+    more.trial(dense(2))
+    store.save(more)
+    with live(store, plan.digest) as runner:
+        started(store, 1)
+        assert not requests.request(store.paths, AddPlan(plan="nothing")).ok
+        assert not requests.pending(store.paths)
+        requests.request(store.paths, Stop())
+        asked = requests.add_plan(store.paths, more.digest)
+        answer = requests.answer_to(store.paths, asked)
+        assert isinstance(answer, Answered)
+        assert (answer.ok, answer.later) == (False, True)
+        runner.join()
+    assert len(store.log("request")) == 3
+    assert [request.id for request in requests.pending(store.paths)] == [asked]
+    store.fake()
+    assert store.run(plan.digest).trials["done"] == 4
+    assert store.log("request")[-1]["ok"]
+    assert not requests.pending(store.paths)
 
 
 def test_stop_is_carried_out_and_asks_for_a_scheduler(store: Store, plan: Plan) -> None:

@@ -218,7 +218,7 @@ def test_beside_a_live_scheduler_new_plans_alone_are_loaded_and_only_if_asked_fo
     with Lock(made.paths.scheduler_lock):
         assert query.bring_up_to_date(made.paths) == []
         assert query.run(made.paths, plans).rows == [(1,)]
-        assert query.bring_up_to_date(made.paths, plans=True) == []
+        assert query.bring_up_to_date(made.paths, stages=()) == []
         assert query.run(made.paths, plans).rows == [(2,)]
         assert query.run(made.paths, done).rows == [(0,)]
     assert query.bring_up_to_date(made.paths) == []

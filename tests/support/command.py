@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,17 @@ def prunectl(*arguments: str | Path, cwd: Path | None = None) -> subprocess.Comp
         capture_output=True,
         text=True,
         timeout=120,
+    )
+
+
+def begin(*arguments: str | Path, **options: Any) -> subprocess.Popen[str]:
+    """The command in the background, in a session of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "prunectl.cli", *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        text=True,
+        start_new_session=True,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from prunectl.cli.support.terminal import narrate
@@ -18,9 +19,9 @@ def results_of(store: Path | None) -> StorePaths:
     return paths
 
 
-def bring_up_to_date(paths: StorePaths) -> None:
-    """Read what is new into the database; write to stderr what stands in the way of that."""
+def bring_up_to_date(paths: StorePaths, stages: Collection[str] | None = None) -> None:
+    """Read what is new into the database, as `query.bring_up_to_date`; write to stderr what stands in the way."""
     from prunectl.store.db import query
 
-    for note in query.bring_up_to_date(paths):
+    for note in query.bring_up_to_date(paths, stages=stages):
         narrate(note)

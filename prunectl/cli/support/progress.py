@@ -1,27 +1,29 @@
-"""Progress of a run in the foreground: lines on stderr that read alike on a terminal and in a log.
+"""Progress of plans in the foreground: lines on stderr that read alike on a terminal and in a log.
 
     18:18:10   95.2 %  ETA 3m04   done 20/21  weight-rewind 0.75 · seed 0  82.00 %  (12s)
 
 A line for each event of interest (a stage done or failed, a device taken, a request), and one after `QUIET_SECONDS`
 without any, since a stage may take hours.
-The percentage is of the optimizer steps of all stages.
+The percentage is of the optimizer steps of all stages of the command's own plans. What else the scheduler runs has
+lines in the command that is the scheduler, by the plan's name, and none in one that waits for it.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 from prunectl.cli.support.terminal import leave_if_closed
+from prunectl.spec.study import Study
 from prunectl.store.narration import describe
 from prunectl.store.records.base import LogRecord
-from prunectl.store.records.heartbeat import HeartbeatRecord, RunningBeat
+from prunectl.store.records.heartbeat import EtaBeat, HeartbeatRecord, RunningBeat
 from prunectl.store.records.scheduler_log import (
     Answered,
     Blocked,
     Leased,
+    Queued,
     SlotsSet,
     StageDone,
     StageFailed,
@@ -29,9 +31,6 @@ from prunectl.store.records.scheduler_log import (
     WorkerEnded,
 )
 from prunectl.text import duration
-
-if TYPE_CHECKING:  # the plan's models take 0.5 s to import
-    from prunectl.plan.expand import Expansion
 
 QUIET_SECONDS = 30.0
 """Time without a line after which one is written on how far the run is."""
@@ -41,15 +40,28 @@ SHOWN = 3
 
 
 class Progress:
-    """Writes the lines. `done` has the keys of the stages that were done before the run."""
+    """Writes the lines."""
 
-    def __init__(self, expansions: Sequence[Expansion], done: set[str]) -> None:
+    def __init__(
+        self,
+        plans: Sequence[Study],
+        done: set[str],
+        read_plan: Callable[[str], Study] | None = None,
+    ) -> None:
+        """`done` has the keys of the stages that were done before.
+
+        `read_plan` reads a plan, by its digest, that the scheduler takes on beside `plans`, to name its stages.
+        """
+        self._named = {plan.digest for plan in plans}
+        self._last = {trial.id: trial.path[-1] for plan in plans for trial in plan.trials}
+        """The last stage of each trial."""
         self._steps: dict[str, int] = {}
         self._names: dict[str, str] = {}
-        for expansion in expansions:
-            self._steps |= {key: spec.steps for key, spec in expansion.stages.items()}
-            self._names = _stage_names(expansion) | self._names
+        for plan in plans:
+            self._steps |= {key: stage.steps for key, stage in plan.stages.items()}
+            self._names = _stage_names(plan) | self._names
         self._done = set(done)
+        self._read_plan = read_plan
         self._running: dict[str, RunningBeat] = {}
         self._end: float | None = None
         """Unix seconds at which the run is forecast to end."""
@@ -59,7 +71,7 @@ class Progress:
         """Take in a heartbeat of the scheduler; write a line where there has been none for `QUIET_SECONDS`."""
         leave_if_closed()
         self._running = heartbeat.running
-        self._end = heartbeat.eta.end
+        self._end = self._own_end(heartbeat.eta)
         if time.monotonic() - self._last_line >= QUIET_SECONDS:
             stopping = "stopping, " if heartbeat.stopping else ""
             self._write(f"{stopping}{len(self._done)}/{len(self._steps)} stages done{self._now()}")
@@ -67,11 +79,24 @@ class Progress:
     def event(self, record: LogRecord) -> None:
         """Take in a record of the scheduler's log; write a line if it is of interest."""
         leave_if_closed()
-        if isinstance(record, StageDone) and record.key in self._steps:
-            self._done.add(record.key)
+        match record:
+            case StageDone() if record.key in self._steps:
+                self._done.add(record.key)
+            case Queued() if self._read_plan is not None and record.plan not in self._named:
+                self._named.add(record.plan)
+                plan = self._read_plan(record.plan)
+                names = _stage_names(plan).items()
+                self._names = {key: f"{plan.name}: {name}" for key, name in names} | self._names
         text = self._text(record)
         if text is not None:
             self._write(text)
+
+    def _own_end(self, eta: EtaBeat) -> float | None:
+        """Return when the command's own plans are forecast to end; when all do, where they are not all forecast."""
+        left = {trial for trial, key in self._last.items() if key not in self._done}
+        if not left or not left <= eta.trials.keys():
+            return eta.end
+        return max(eta.trials[trial] for trial in left)
 
     def _text(self, record: LogRecord) -> str | None:
         match record:
@@ -118,11 +143,11 @@ class Progress:
         self._last_line = time.monotonic()
 
 
-def _stage_names(expansion: Expansion) -> dict[str, str]:
+def _stage_names(plan: Study) -> dict[str, str]:
     """Name each stage after the first trial that it belongs to."""
-    several = len({(trial.network, trial.dataset) for trial in expansion.trials}) > 1
+    several = len({(trial.network, trial.dataset) for trial in plan.trials}) > 1
     names: dict[str, str] = {}
-    for trial in expansion.trials:
+    for trial in plan.trials:
         where = f"{trial.network} {trial.dataset} " if several else ""
         for iteration, key in enumerate(trial.path):
             what = (

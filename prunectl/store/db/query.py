@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,19 +46,20 @@ class Result:
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
 
-def bring_up_to_date(paths: StorePaths, *, plans: bool = False) -> list[str]:
+def bring_up_to_date(paths: StorePaths, *, stages: Collection[str] | None = None) -> list[str]:
     """Load what is new, unless a scheduler is alive, which does so every second. Returns sentences for the user.
 
-    `plans`: load new plans also then, for a question that must know all trials at once.
+    `stages`: load new plans and these stages also then, for a question that must know them at once.
 
     Never raises for the store: where the database is held, cannot be written or is newer than this program, a
     sentence says so, and the question that follows fails itself or is answered from what is there.
     """
     alive = is_held(paths.scheduler_lock)
-    if (alive and not plans) or not any(map(files.disk.is_folder, (paths.stages, paths.plans))):
+    folders = paths.stages, paths.plans
+    if (alive and stages is None) or not any(map(files.disk.is_folder, folders)):
         return []
     try:
-        report = ingest.ingest(paths, () if alive else None)
+        report = ingest.ingest(paths, stages if alive else None)
     except (StoreError, OSError) as error:
         return [f"the answer may be behind: {error}"]
     if report.busy:

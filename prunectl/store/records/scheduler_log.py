@@ -19,7 +19,7 @@ from prunectl.store.paths import StorePaths
 from prunectl.store.records import journal
 from prunectl.store.records.base import Amount, Count, Finite, Key, LogRecord, Measured
 from prunectl.store.records.journal import Unknown
-from prunectl.store.records.requests import Request, Trials
+from prunectl.store.records.requests import AddPlan, Request, Trials
 from prunectl.store.records.texts import LAST, measured
 
 Device = Annotated[str, Meta(description="id of the device")]
@@ -210,6 +210,10 @@ class Answered(LogRecord, tag="request"):
 
     request: Annotated[Request, Meta(description="the request as it was read")]
     ok: Annotated[bool, Meta(description="whether it was carried out")] = False
+    later: Annotated[
+        bool,
+        Meta(description="whether it was put off: it stays, for the scheduler that comes next"),
+    ] = False
     answer: Annotated[str, Meta(description="what came of it, in words")] = ""
 
 
@@ -259,6 +263,10 @@ class History:
     """By the request's id."""
     stopped: dict[str, str] = field(default_factory=dict)
     """Plans (digests) whose last run was stopped early, and why."""
+    run: RunStarted | None = None
+    """The last one."""
+    endings: dict[int, RunEnded] = field(default_factory=dict)
+    """By the run's number, `attempt` of all its own records; a run that was killed has none."""
     _retried: dict[str, set[str]] = field(default_factory=dict)
     """Trials that were retried since, by such a plan."""
     settled: dict[tuple[str, ...], SlotsSet] = field(default_factory=dict)
@@ -281,6 +289,19 @@ class History:
     def is_stopped(self, plan: str, trial: str) -> bool:
         """Return whether the trial rests because its plan (digest) was stopped early."""
         return plan in self.stopped and trial not in self._retried[plan]
+
+    def left_behind(self) -> list[str]:
+        """Return the plans (digests) that the last run was handed, where it was killed or broke down."""
+        ending = None if self.run is None else self.endings.get(self.run.attempt)
+        if self.run is None or (ending is not None and ending.reason in ("finished", "stopped")):
+            return []
+        return [
+            record.request.plan
+            for record in self.answered.values()
+            if record.ok
+            and record.attempt == self.run.attempt
+            and isinstance(record.request, AddPlan)
+        ]
 
     def _feed(self, record: LogRecord) -> None:
         match record:
@@ -320,7 +341,10 @@ class History:
                 self._retried[record.plan] = set()
             case Answered():
                 self.answered[record.request.id] = record
+            case RunEnded():
+                self.endings[record.attempt] = record
             case RunStarted():
+                self.run = record
                 self.dispatched.clear()
                 self.setbacks.clear()
 

@@ -1,0 +1,56 @@
+"""Ranked tables on the terminal: those of `rank`, and at the end of a `run`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prunectl.cli.support.tables import console, table
+
+if TYPE_CHECKING:  # results.leaderboard imports DuckDB
+    from rich.console import Console
+
+    from prunectl.results.leaderboard import Board
+
+
+def print_boards(boards: list[Board], *, delta: bool = False) -> None:
+    """Print boards on the terminal, each transposed where it is too wide for it."""
+    out = console()
+    if not boards:
+        out.print("No results yet.")
+        return
+    for board in boards:
+        _print_board(out, board, delta)
+    out.print(f"{_value(boards, delta)} · ★ best, ≈ tied with it (95 %, paired by seed)")
+    if any(cell.flagged for board in boards for row in board.rows for cell in row.cells.values()):
+        out.print("! a seed diverged, collapsed or lost a layer: it is counted, not dropped")
+
+
+def _value(boards: list[Board], delta: bool) -> str:
+    """Say what the numbers of the boards are."""
+    from prunectl.results import metrics
+
+    scores = [board.metric for board in boards]
+    if not delta:
+        return f"{metrics.titles(scores)} of the last epoch, mean ± std (n)"
+    changes = " or ".join(dict.fromkeys(map(metrics.difference_title, scores)))
+    return f"{changes} from the own dense network, paired by seed, ± half the 95 % interval; ns: covers 0"
+
+
+def _print_board(out: Console, board: Board, delta: bool) -> None:
+    wide = board.table(delta=delta)
+    made = table(["sparsity", *wide.columns[1:]], wide.rows)
+    out.print(heading(board), markup=False)
+    unlimited = out.options.update(width=10_000)
+    if out.measure(made, options=unlimited).maximum <= out.width or not out.is_terminal:
+        out.print(made)
+        return
+    if board.dense is not None:
+        out.print(f"dense {board.dense.text()}", markup=False)
+    methods = [row for row in wide.rows if row[0] != "dense"]
+    transposed = zip(wide.columns[1:], *(row[1:] for row in methods), strict=True)
+    out.print(table(["sparsity", *(row[0] for row in methods)], transposed))
+
+
+def heading(board: Board) -> str:
+    """Return a board's title, and how many of its trials it has."""
+    return f"{board.title}   {board.n}/{board.planned}"
