@@ -35,6 +35,7 @@ from prunectl.store.records.messages import (
     parse_command,
 )
 from prunectl.store.records.result import Result
+from prunectl.version import code_version
 
 BEAT_SECONDS = 1.0
 """As `prunectl.worker.main` has it."""
@@ -125,7 +126,7 @@ class SimulatedWorker:
 
     def serve(self) -> None:
         """Serve until told to stop, or until the scheduler is gone."""
-        self.send(Ready(device_name="none"))
+        self.send(Ready(device_name="none", code=code_version()))
         # Workers' beats fall anywhere in a second.
         next_beat = time.monotonic() + BEAT_SECONDS * self.fraction
         buffer = b""

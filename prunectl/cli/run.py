@@ -158,6 +158,7 @@ def _run_to_the_end(
                 stopped=outcome.interrupted,
                 broken=outcome.broken,
                 given_up=outcome.given_up,
+                outdated=outcome.outdated,
             )
             return
         waited = handover.wait_for(paths, plans)

@@ -66,11 +66,11 @@ class Dispatcher:
     running: dict[str, RunningStage] = field(default_factory=dict)
     stopping: bool = False
     """Stages that leave their workers now are interrupted, and nothing is started any more."""
+    outdated: str | None = None
+    """How new workers differ from the scheduler, since the package was changed: no more are started."""
     broken: str | None = None
     """Why the store cannot be written: nothing can go on."""
     _interrupted: set[str] = field(default_factory=set)
-    _fences: dict[str, float] = field(default_factory=dict)
-    """Monotonic time until which an attempt at a stage may still run, though its worker counts as gone."""
 
     def __post_init__(self) -> None:
         self.plans = Plans(self.paths, self.queue, self.log, self.clock)
@@ -86,11 +86,16 @@ class Dispatcher:
         self.failures.forget(trial.id for trial in self.plans.graph.studies[digest].trials)
         return text
 
+    @property
+    def closed(self) -> bool:
+        """Return whether nothing is started any more."""
+        return self.stopping or self.outdated is not None
+
     # to the workers
 
     def dispatch(self) -> None:
         """Fill every slot that there is a stage for."""
-        while not self.stopping and (item := self.queue.next()) is not None:
+        while not self.closed and (item := self.queue.next()) is not None:
             if self.plans.graph.is_done(item.key):
                 self.plans.insert_replays(item.key)
                 self.queue.finish(item.key)
@@ -101,7 +106,7 @@ class Dispatcher:
 
     def may_still_run(self, key: str) -> bool:
         """Return whether an earlier attempt may not be over: its worker is still dying, or nobody saw how it ended."""
-        fenced = self._fences.get(key, 0.0) > self.clock.monotonic()
+        fenced = self.log.history.fences.get(key, 0.0) > self.clock.time()
         return fenced or is_held(self.paths.stage(key).lock)
 
     def _start(self, item: Item) -> None:
@@ -154,14 +159,21 @@ class Dispatcher:
         self.running.pop(key, None)
         self.log.ingestion.changed([key])
 
-    def fence(self, key: str) -> None:
-        """Do not give the stage out before its worker, which may still run, must have ended itself."""
-        self._fences[key] = self.clock.monotonic() + self.timeouts.lease
+    def interrupt(
+        self, key: str, step: int | None = None, *, later: bool = False, certain: bool = True
+    ) -> None:
+        """The stage left its worker before its end, and goes on when it is its turn; `later` after some others.
 
-    def interrupt(self, key: str, step: int | None = None, *, later: bool = False) -> None:
-        """The stage left its worker before its end, and goes on when it is its turn; `later` after some others."""
+        Where that is not `certain`, it is not given out before its worker must have ended itself.
+        """
         self.forget(key)
-        self.log.append(logged.StageInterrupted(key=key, step=step))
+        record = logged.StageInterrupted(key=key, step=step)
+        if not certain:
+            record.fenced = self.clock.time() + self.timeouts.lease
+        try:
+            self.log.append(record, durable=not certain)
+        except StoreError as error:
+            self.broken = self.broken or str(error)
         if self.stopping:
             self._interrupted.add(key)
         self.queue.interrupted(key, later=later)

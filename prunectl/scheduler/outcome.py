@@ -46,6 +46,8 @@ class Outcome:
     """Why the store could not be written any more, which ended the run; nothing recorded is lost."""
     given_up: dict[str, str] = field(default_factory=dict)
     """Devices on which fresh workers kept being lost, and why, in words that follow "given up"."""
+    outdated: str | None = None
+    """How new workers differed from the scheduler: the package was changed while it ran, which ended the run."""
 
     @property
     def ok(self) -> bool:

@@ -22,7 +22,9 @@ from prunectl.store.records.result import Result
 class Reports:
     """Takes in the messages of workers."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
+    def __init__(self, dispatcher: Dispatcher, code: str) -> None:
+        """`code` is what the scheduler itself has loaded (`version.code_version`)."""
+        self._code = code
         self.ran = 0
         """Stages done in this run."""
         self._dispatcher = dispatcher
@@ -36,17 +38,26 @@ class Reports:
             case messages.WorkerEnded():
                 self._ended(worker, message)
             case messages.Ready():
-                self._log.append(
-                    logged.WorkerStarted(
-                        worker=worker.number, device=worker.device.id, pid=worker.pid
-                    )
-                )
+                self._ready(worker, message)
             case messages.Beat():
                 self._beat(worker, message)
             case messages.StageStarted():
                 pass
             case _ if self._runs(worker, message.key, message.attempt):
                 self._stage_ended(worker, message)
+
+    def _ready(self, worker: Worker, message: messages.Ready) -> None:
+        self._log.append(
+            logged.WorkerStarted(worker=worker.number, device=worker.device.id, pid=worker.pid)
+        )
+        if message.code == self._code:
+            worker.take_up()
+            return
+        # Its numbers may be others: what it was to do is for a scheduler that has the same code.
+        what = f"{message.code or 'another version'}, the scheduler {self._code}"
+        worker.unfit = True
+        worker.kill(f"has {what}")
+        self._dispatcher.outdated = f"a new worker has {what}"
 
     def _runs(self, worker: Worker, key: str, attempt: int) -> bool:
         """Return whether the worker has that attempt at the stage."""
@@ -134,7 +145,7 @@ class Reports:
         key = message.key
         failure = reported_failure(worker, message, self._devices.usage(worker.device.id))
         self._release(worker, key)
-        known, worker.lost = worker.lost, True  # several of its stages may find out
+        known, worker.unfit = worker.unfit, True  # several of its stages may find out
         worker.kill(f"lost its device: {message.message}")
         place = "worker" if known else self._devices.lost(worker, key, message.message)
         if place == "stage" and not self._dispatcher.stopping:
@@ -153,18 +164,16 @@ class Reports:
             )
         )
         keys = {key: self._dispatcher.running[key].attempt for key in worker.running}
-        meant = self._dispatcher.stopping or worker.cause == "recalled" or worker.lost
+        meant = self._dispatcher.stopping or worker.cause == "recalled" or worker.unfit
         innocent = meant or (bool(keys) and self._is_devices_fault(worker, message))
         usage = self._devices.usage(worker.device.id)
         for key, attempt in keys.items():
             self._release(worker, key)
-            if not message.certain:
-                self._dispatcher.fence(key)
             if self._plans.graph.is_done(key):
                 self._done(worker, key, attempt)  # what it had to say of it was lost with it
                 continue
             if innocent or not message.certain:
-                self._dispatcher.interrupt(key, later=not meant)
+                self._dispatcher.interrupt(key, later=not meant, certain=message.certain)
                 continue
             failure = worker_loss(worker, key, attempt, message, usage, self._dispatcher.timeouts)
             try:

@@ -61,7 +61,7 @@ class RequestHandler:
         pending = requests.pending(self._paths, self._log.report)
         for request in pending:
             answered = self._log.history.answered.get(request.id)
-            if answered is None or (answered.later and not self._dispatcher.stopping):
+            if answered is None or (answered.later and not self._dispatcher.closed):
                 answered = self._answer(request)
                 try:
                     self._log.append(answered, durable=True)
@@ -73,7 +73,7 @@ class RequestHandler:
         return bool(pending)
 
     def _answer(self, request: Request) -> Answered:
-        if isinstance(request, AddPlan) and self._dispatcher.stopping:
+        if isinstance(request, AddPlan) and self._dispatcher.closed:
             text = "stopping; the next scheduler runs the plan"
             return Answered(request=request, later=True, answer=text)
         try:

@@ -33,7 +33,8 @@ from prunectl.store.paths import StorePaths
 from prunectl.store.records.base import LogRecord, write_record
 from prunectl.store.records.heartbeat import HeartbeatRecord
 from prunectl.store.records.messages import Beat
-from prunectl.store.records.scheduler_log import RunEnded, RunStarted
+from prunectl.store.records.scheduler_log import RunEnded, RunStarted, StageInterrupted
+from prunectl.version import code_version
 
 LOCK_SECONDS = 1.0
 """A command that records a cancel in the log has the store's lock for some milliseconds."""
@@ -56,6 +57,8 @@ class Scheduler:
     timeouts: Timeouts = field(default_factory=Timeouts)
     run_id: str = ""
     """By default the local time and four random hex digits."""
+    code: str = field(default_factory=code_version)
+    """What this process has loaded: workers with other code start nothing."""
     on_heartbeat: Callable[[HeartbeatRecord], None] = lambda heartbeat: None
     on_record: Callable[[LogRecord], None] = lambda record: None
     """Gets each record of the scheduler's log (`store.records.scheduler_log`)."""
@@ -107,7 +110,7 @@ class Scheduler:
         self.dispatcher = Dispatcher(
             self.paths, self.queue, self.pool, self.workers, self.log, timeouts, clock
         )
-        self.reports = Reports(self.dispatcher)
+        self.reports = Reports(self.dispatcher, self.code)
         self.requests = RequestHandler(self.dispatcher, self.stop)
         self.heartbeat = Heartbeat(identity, self.dispatcher, clock, timeouts.forecast)
         self._look, self._beating = Timer(timeouts.poll), Timer(timeouts.beat)
@@ -121,6 +124,10 @@ class Scheduler:
         self.queue.cancelled |= history.cancelled
         self.queue.held |= history.held
         self.queue.priority |= history.priority
+        if self.executor.workers_outlive:
+            until = self.clock.time() + self.timeouts.lease
+            for key in sorted(history.dispatched):  # of a scheduler that was killed
+                self.log.append(StageInterrupted(key=key, fenced=until), durable=True)
         self.log.append(
             RunStarted(
                 run=self.identity.id,
@@ -182,7 +189,7 @@ class Scheduler:
             if self.clock.monotonic() > self._deadline:
                 self.workers.kill("stopped")
             return not self.workers
-        if self.pool.none_left:
+        if self.pool.none_left or self.dispatcher.outdated is not None:
             return not self.dispatcher.running
         if not self.queue.exhausted or self.requests.waits_for_release:
             return False
@@ -206,6 +213,7 @@ class Scheduler:
     def _end(self) -> None:
         reason = "stopped" if self.stopping else "finished" if self._finished else "error"
         reason = "devices" if self._finished and self.pool.none_left else reason
+        reason = "outdated" if self._finished and self.dispatcher.outdated else reason
         reason = "disk" if self.dispatcher.broken else reason
         self.dispatcher.stopping = True
         for key in list(self.dispatcher.running):
@@ -228,6 +236,7 @@ class Scheduler:
             interrupted=self.stopping is not None and self.dispatcher.broken is None,
             broken=self.dispatcher.broken,
             given_up=dict(self.pool.given_up),
+            outdated=self.dispatcher.outdated,
         )
 
     def _beat(self, ended: bool = False) -> None:

@@ -13,7 +13,6 @@ from prunectl.store.records.messages import (
     AnyCommand,
     AnyMessage,
     Beat,
-    Ready,
     RunStage,
     StopWorker,
     WorkerEnded,
@@ -46,8 +45,8 @@ class Worker:
     """Takes no more stages and ends when it has none."""
     proven: bool = False
     """A stage of it was done."""
-    lost: bool = False
-    """It has lost its device, and is being ended for that."""
+    unfit: bool = False
+    """It has lost its device, or has other code than the scheduler, and is being ended for that."""
     cause: str | None = None
     """Why the scheduler ended it."""
     _unsent: list[AnyCommand] = field(default_factory=list)
@@ -90,11 +89,13 @@ class Worker:
         elif beat.preparing:
             self.heard = now
         self.turns = beat.turns
-        if isinstance(message, Ready):
-            self.ready = True
-            unsent, self._unsent = self._unsent, []
-            for command in unsent:
-                self.process.send(command)
+
+    def take_up(self) -> None:
+        """It is ready: send what it was told so far."""
+        self.ready = True
+        unsent, self._unsent = self._unsent, []
+        for command in unsent:
+            self.process.send(command)
 
     def is_silent(self, now: float, timeouts: Timeouts) -> bool:
         """Return whether it has stages and showed no life, or for all its life no progress, for too long."""

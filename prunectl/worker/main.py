@@ -27,6 +27,7 @@ from prunectl.store.records.messages import (
     StopWorker,
     parse_command,
 )
+from prunectl.version import code_version
 from prunectl.worker.failures import failed_message, failed_record
 from prunectl.worker.memory import peak_memory, restart_peak
 from prunectl.worker.run import GRACE_SECONDS, StageControl, run
@@ -84,7 +85,7 @@ class Worker:
     def serve(self) -> None:
         """Carry out commands and take turns among the slots, until `stop`."""
         threading.Thread(target=self.read_commands, daemon=True).start()
-        self.send(Ready(device_name(self.trainers.device)))
+        self.send(Ready(device_name(self.trainers.device), code_version()))
         threading.Thread(target=self.send_heartbeats, daemon=True).start()
         while self.slots or not self.stopping:
             self._carry_out_commands()

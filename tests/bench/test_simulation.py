@@ -63,7 +63,7 @@ def test_calls_add_up_in_any_order(tmp_path: Path) -> None:
     sums = []
     for seed in range(5):
         random.Random(seed).shuffle(order := blocks[:])
-        total = Tally(version=tally.code_version())
+        total = Tally(version=tally.simulated_version())
         for number, block in enumerate(order):
             total.add(block)
             missing = total.missing()
@@ -86,8 +86,8 @@ def test_the_command_goes_on_where_it_was_and_tells_a_seed(tmp_path: Path) -> No
     assert then["checks"] > first["checks"]
     again = python(*words, "--schedules", "75", "--json")
     assert json.loads(again.stdout)["checks"] == then["checks"], "nothing was left to do"
-    path.write_text(path.read_text().replace(tally.code_version(), "0.0.1 another"))
-    assert tally.read_tally(path) == Tally(version=tally.code_version())
+    path.write_text(path.read_text().replace(tally.simulated_version(), "0.0.1 another"))
+    assert tally.read_tally(path) == Tally(version=tally.simulated_version())
     told = python("-m", "prunectl.cli", "bench", "simulate", "--seed", "8").stdout
     assert "plan first" in told
     assert "all that must be true was true" in told
@@ -96,7 +96,7 @@ def test_the_command_goes_on_where_it_was_and_tells_a_seed(tmp_path: Path) -> No
 def test_a_violation_is_told_with_its_seed(tmp_path: Path) -> None:
     path = tmp_path / "tally.json"
     total = Tally(
-        version=tally.code_version(), complete=2, broken=[Broken(31, "at 3.0 s: it broke")]
+        version=tally.simulated_version(), complete=2, broken=[Broken(31, "at 3.0 s: it broke")]
     )
     path.write_bytes(msgspec.json.encode(total))
     words = ("-m", "prunectl.cli", "bench", "simulate", "--tally", str(path), "--schedules", "50")

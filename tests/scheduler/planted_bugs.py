@@ -18,6 +18,7 @@ from prunectl.scheduler.slots import DeviceSlots
 from prunectl.scheduler.workers import Workers
 from prunectl.spec.state import State
 from prunectl.store import files
+from prunectl.store.locks import is_held
 from prunectl.store.records.journal import Journal
 
 Plant = Callable[[], "contextlib.AbstractContextManager[None]"]
@@ -64,7 +65,22 @@ def locks_of_stages_ignored() -> contextlib.AbstractContextManager[None]:
 
 def fences_ignored() -> contextlib.AbstractContextManager[None]:
     """A worker whose end nobody saw counts as dead."""
-    return replaced(Dispatcher, "fence", lambda self, key: None)
+
+    def may_still_run(self: Dispatcher, key: str) -> bool:
+        return is_held(self.paths.stage(key).lock)
+
+    return replaced(Dispatcher, "may_still_run", may_still_run)
+
+
+def fences_forgotten() -> contextlib.AbstractContextManager[None]:
+    """The next scheduler does not know of workers that its predecessor left out of reach."""
+    start = Scheduler.start
+
+    def forgetful(self: Scheduler, patience: float = 0.0) -> None:
+        start(self, patience)
+        self.log.history.fences.clear()
+
+    return replaced(Scheduler, "start", forgetful)
 
 
 def priority_ignored() -> contextlib.AbstractContextManager[None]:
@@ -97,7 +113,9 @@ def drained_device_used() -> contextlib.AbstractContextManager[None]:
 def lost_stage_forgotten() -> contextlib.AbstractContextManager[None]:
     """The stages of a worker that lost its device are nobody's."""
 
-    def interrupt(self: Dispatcher, key: str, step: Any = None, *, later: bool = False) -> None:
+    def interrupt(
+        self: Dispatcher, key: str, step: Any = None, *, later: bool = False, certain: bool = True
+    ) -> None:
         self.forget(key)
         if not later:
             self.queue.interrupted(key)
@@ -148,7 +166,9 @@ def cancel_leaves_what_runs() -> contextlib.AbstractContextManager[None]:
 def interruption_counts_as_failure() -> contextlib.AbstractContextManager[None]:
     """A stage pays for the loss of its worker."""
 
-    def interrupt(self: Dispatcher, key: str, step: Any = None, *, later: bool = False) -> None:
+    def interrupt(
+        self: Dispatcher, key: str, step: Any = None, *, later: bool = False, certain: bool = True
+    ) -> None:
         self.forget(key)
         item = self.queue.items[key]
         self.queue.interrupted(key, later=later)
@@ -157,6 +177,15 @@ def interruption_counts_as_failure() -> contextlib.AbstractContextManager[None]:
             self.queue._leave(key, State.FAILED)
 
     return replaced(Dispatcher, "interrupt", interrupt)
+
+
+def other_code_not_noticed() -> contextlib.AbstractContextManager[None]:
+    """A worker that starts after an upgrade of the package gets stages."""
+
+    def ready(self: Reports, worker: Any, message: Any) -> None:
+        worker.take_up()
+
+    return replaced(Reports, "_ready", ready)
 
 
 def children_before_parents() -> contextlib.AbstractContextManager[None]:
@@ -218,6 +247,7 @@ BUGS: dict[str, Plant] = {
         attempts_counted_per_run,
         locks_of_stages_ignored,
         fences_ignored,
+        fences_forgotten,
         priority_ignored,
         one_slot_too_many,
         drained_device_used,
@@ -226,6 +256,7 @@ BUGS: dict[str, Plant] = {
         last_request_not_looked_for,
         cancel_leaves_what_runs,
         interruption_counts_as_failure,
+        other_code_not_noticed,
         children_before_parents,
         result_believed_without_looking,
         log_not_durable,

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from prunectl.store.records.requests import AddPlan, Cancel, Drain, Priority, St
 from prunectl.store.records.scheduler_log import Answered, History
 from prunectl.store.select import find_trials
 from tests.support.records import read_json, write_json
-from tests.support.scheduler_lab import FakeLayer, Plan, Store, dense, eventually, retrain
+from tests.support.scheduler_lab import QUICK, FakeLayer, Plan, Store, dense, eventually, retrain
 
 
 class Live:
@@ -244,7 +245,7 @@ def test_a_stopping_scheduler_leaves_a_plan_to_the_next(store: Store, plan: Plan
     more = Plan("more")
     more.trial(dense(2))
     store.save(more)
-    with live(store, plan.digest) as runner:
+    with live(store, plan.digest, timeouts=replace(QUICK, stop=60.0)) as runner:
         started(store, 1)
         assert not requests.request(store.paths, AddPlan(plan="nothing")).ok
         assert not requests.pending(store.paths)
@@ -253,8 +254,9 @@ def test_a_stopping_scheduler_leaves_a_plan_to_the_next(store: Store, plan: Plan
         answer = requests.answer_to(store.paths, asked)
         assert isinstance(answer, Answered)
         assert (answer.ok, answer.later) == (False, True)
+        assert requests.request(store.paths, Stop(now=True)).ok
         runner.join()
-    assert len(store.log("request")) == 3
+    assert len(store.log("request")) == 4
     assert [request.id for request in requests.pending(store.paths)] == [asked]
     store.fake()
     assert store.run(plan.digest).trials["done"] == 4

@@ -31,7 +31,7 @@ from prunectl.store.records.heartbeat import HeartbeatRecord
 from prunectl.store.records.journal import Journal
 from prunectl.store.records.messages import Beat
 from prunectl.store.records.plan import read_study
-from prunectl.store.records.scheduler_log import Dispatched, kind
+from prunectl.store.records.scheduler_log import Dispatched, StageFailed, kind
 from tests.support.records import events as read
 from tests.support.records import read_json, spec_json, write_json
 from tests.support.scheduler_lab import FakeLayer, Plan, Store, dense, retrain
@@ -639,3 +639,33 @@ def test_an_older_attempt_writes_nothing_into_a_log(store: Store) -> None:
     with pytest.raises(StoreError, match="attempt 3's by now, not attempt 2's"):
         Journal(path, attempt=2)
     assert path.read_bytes() == before
+
+
+def test_a_worker_with_other_code_starts_nothing_and_what_runs_is_finished(store: Store) -> None:
+    plan = Plan()
+    for seed in range(6):
+        plan.trial(dense(seed))
+    settings: dict[str, Any] = {
+        "modes": {stage_key(dense(0)): ["crash", "normal"]},
+        "seconds": 0.05,
+    }
+    store.fake(**settings)
+
+    def upgrade(record: LogRecord) -> None:
+        if isinstance(record, StageFailed):
+            store.fake(**settings, code="prunectl 9.9")
+
+    outcome = store.run(store.save(plan), slots=2, on_record=upgrade)
+    assert not outcome.ok
+    assert outcome.outdated is not None
+    assert "a new worker has prunectl 9.9, the scheduler prunectl 0.1.0 (" in outcome.outdated
+    assert store.done(dense(1)), "what ran was finished"
+    [other] = [each for each in store.log("worker_ended") if "9.9" in each["reason"]]
+    assert other["pid"] not in {line["pid"] for line in store.trace()}
+    told = [each["seq"] for each in store.log("dispatched")]
+    [*_, left] = [each["seq"] for each in store.log("stage_interrupted")]
+    assert max(told) < left, "nothing is given out any more"
+    assert len(store.log("stage_failed")) == 1, "of the crash: other code is no stage's failure"
+    assert store.log("run_ended")[-1]["reason"] == "outdated"
+    store.fake()
+    assert store.run(plan.digest).ok

@@ -79,7 +79,8 @@ class Run:
             case "size":
                 return disk.status(path).size
             case "read":
-                return disk.read(path), disk.read(path, 2), disk.open(path).read()
+                with disk.open(path) as file:
+                    return disk.read(path), disk.read(path, 2), file.read(), file.readline()
             case "exists":
                 return disk.exists(path), disk.exists(str(path)), disk.is_folder(path)
             case "lock":

@@ -5,7 +5,8 @@
 "memory": bytes of a stage, "mixed": true (beside what other workloads left warm)}. Modes: normal, slow, crash, exit,
 hang, oom, oom-crowded (only beside others), exception, nonfinite, deaf (ignores stop and cancel),
 forgetful (keeps no checkpoints), liar (done without a result), missing, stale (also says what an attempt before it
-would), device (loses the worker's device in the stage). "lost": [prefixes of CUDA_VISIBLE_DEVICES]: these devices are
+would), device (loses the worker's device in the stage). "code": another version of
+the package than the scheduler's. "lost": [prefixes of CUDA_VISIBLE_DEVICES]: these devices are
 broken. `<store>/trace.jsonl` gets a line per start and end of a stage.
 """
 
@@ -31,6 +32,7 @@ from prunectl.store.records.base import read_record, write_record
 from prunectl.store.records.events import Epoch, Failed, Interrupted, Start
 from prunectl.store.records.journal import Journal
 from prunectl.store.records.result import Result
+from prunectl.version import code_version
 
 
 class Stage:
@@ -199,7 +201,7 @@ class Worker:
             print("ImportError: no torch here", file=sys.stderr, flush=True)
             sys.exit(1)
         print("a library says hello", flush=True)
-        self.send("ready", device_name="fake")
+        self.send("ready", device_name="fake", code=self.settings.get("code") or code_version())
         buffer, beat = b"", time.monotonic()
         while True:
             slower = max(1, (len(self.stages) / self.settings.get("saturates", 1 << 20)) ** 2)

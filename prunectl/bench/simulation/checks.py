@@ -214,6 +214,9 @@ class Checker:
         self.steps += 1
         queue = scheduler.queue
         for worker in scheduler.workers:
+            made = getattr(worker.process, "worker", None)
+            if made is not None and made.stages and made.code != scheduler.code:
+                raise Violation(f"worker {worker.number} has other code, and a stage")
             if len(worker.running) > worker.device.slots_per_worker:
                 raise Violation(f"worker {worker.number} has {len(worker.running)} stages")
         for name, device in scheduler.pool.devices.items():
@@ -225,7 +228,7 @@ class Checker:
             raise Violation(f"workers have {sorted(key[:8] for key in held)}")
         if set(queue.running) != set(scheduler.dispatcher.running):
             raise Violation("the queue and the dispatcher disagree about what runs")
-        if scheduler.dispatcher.stopping or _special(queue):
+        if scheduler.dispatcher.closed or _special(queue):
             return
         if any(slots.has_room for slots in queue.devices.values()):
             idle = [
@@ -240,7 +243,13 @@ class Checker:
 
     def finished(self, scheduler: Scheduler) -> None:
         """Check that a run that ends by itself leaves nothing undone that could be done."""
-        if scheduler.stopping or scheduler.pool.none_left or scheduler.dispatcher.broken:
+        dispatcher = scheduler.dispatcher
+        if (
+            scheduler.stopping
+            or scheduler.pool.none_left
+            or dispatcher.broken
+            or dispatcher.outdated
+        ):
             return
         for item in scheduler.queue.items.values():
             if item.state is State.RUNNING or _ready(scheduler.queue, item):

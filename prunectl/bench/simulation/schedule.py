@@ -70,7 +70,7 @@ class Outcome:
 class Trouble(Behaviour):
     """Workers that fail in all their ways, for as long as the troubles last."""
 
-    def __init__(self, checker: Checker, chance: random.Random) -> None:
+    def __init__(self, checker: Checker, chance: random.Random, remote: bool) -> None:
         self.checker = checker
         self.over = False
         self.hopeless: dict[str, Fate] = {}
@@ -78,8 +78,10 @@ class Trouble(Behaviour):
         self.broken: set[str] = set()
         """Devices on which every worker is lost."""
         kinds: list[Fate] = [
-            "exception", "oom", "device", "crash", "hang", "deaf", "liar", "ghost", "nonfinite",
+            "exception", "oom", "device", "crash", "hang", "deaf", "liar", "nonfinite",
         ]  # fmt: skip
+        if remote:
+            kinds += ["ghost", "ghost"]
         self._kinds = chance.sample(kinds, chance.randint(0, 3))
         self._rate = chance.choice((0.05, 0.2, 0.4))
         self._launch_rate = chance.choice((0.0, 0.0, 0.1))
@@ -153,11 +155,12 @@ class Command:
                     write_study(ROOT, each)
             executor = SimulatedExecutor(
                 schedule.world, self.process, ROOT, schedule.devices, schedule.trouble,
-                schedule.transport, self._mail,
+                schedule.transport, schedule.remote, self._mail,
             )  # fmt: skip
             schedule.number += 1
             scheduler = Scheduler(
                 ROOT, executor, plans, timeouts=TIMEOUTS, run_id=f"run-{schedule.number}",
+                code=schedule.trouble.code,
                 on_record=lambda record: schedule.recorded(scheduler, record),
             )  # fmt: skip
             scheduler.queue = CheckedQueue(TIMEOUTS.retries, schedule.checker)
@@ -254,7 +257,9 @@ class Schedule:
         ]
         stages = {key: each.stage for one in self.studies for key, each in one.stages.items()}
         self.checker = Checker(self.world, ROOT, stages)
-        self.trouble = Trouble(self.checker, chance)
+        self.remote = chance.random() < 0.3
+        """Workers are on other hosts."""
+        self.trouble = Trouble(self.checker, chance, self.remote)
         self.transport = self._transport(chance)
         self.devices = self._devices(chance)
         self.commands: list[Command] = []
@@ -360,13 +365,14 @@ class Schedule:
             due = self.world.next_time()
             if due is None or due > deadline:
                 raise Violation(f"a command does not come to its end: {self._what(command)}")
-            self._help(command)
+            for each in self.commands:
+                self._help(each)
             self.world.happen()
 
     def _help(self, command: Command) -> None:
         """Ask for what a run waits for: trials that were held while it ran, and drained devices."""
         scheduler = command.scheduler
-        if scheduler is None or scheduler.dispatcher.running:
+        if scheduler is None or command.ended or scheduler.dispatcher.running:
             return
         unanswered = any(each.id not in self.checker.answered for each in self.sent[-1:])
         if unanswered or not requests_alive(self.world):
@@ -405,14 +411,18 @@ class Schedule:
         menu: list[Callable[[], None]] = [
             self._kill_scheduler, self._kill_scheduler, self._cut_power, self._suspend,
             self._signal, self._fill_disk, self._slow_disk, self._second_command,
-            self._take_device, self._break_device, self._hold_lock, self._lose_file,
+            self._change_code, self._take_device, self._break_device, self._hold_lock, self._lose_file,
             self._ask, self._ask, self._ask, self._ask, self._ask, self._ask,
         ]  # fmt: skip
         for _ in range(chance.choice((1, 2, 4, 8, 12))):
             trouble = chance.choice(menu)
-            self.world.after(chance.uniform(1.0, self.horizon), trouble)
+            self.world.after(chance.uniform(1.0, self.horizon), partial(self._befall, trouble))
         # Whatever ended, the user gives the same command again.
         self.world.after(20.0, self._again)
+
+    def _befall(self, trouble: Callable[[], None]) -> None:
+        if not self.trouble.over:  # on a slow disk the time for it may have passed
+            trouble()
 
     def _again(self) -> None:
         if self.trouble.over:
@@ -473,6 +483,11 @@ class Schedule:
     def _second_command(self) -> None:
         self._count("second command")
         self._command([self.world.chance.choice(self.studies)])
+
+    def _change_code(self) -> None:
+        """Somebody upgrades the package: workers that start from now on have it."""
+        self._count("package changed")
+        self.trouble.code = f"version {self.world.faults['package changed']}"
 
     def _take_device(self) -> None:
         device = self.world.chance.choice(self.devices)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -10,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -22,7 +20,7 @@ from prunectl.bench.rounds import BenchError
 from prunectl.errors import StoreError
 from prunectl.scheduler.devices.cpu import CpuLayer
 from prunectl.store.records.base import decode, encode, read_record, write_record
-from prunectl.version import __version__
+from prunectl.version import __version__, code_hash
 
 BLOCK = 25
 """Schedules that a process runs between two reports: about a second."""
@@ -92,14 +90,10 @@ class Tally(msgspec.Struct, kw_only=True):
             number += 1
 
 
-@cache
-def code_version() -> str:
+def simulated_version() -> str:
     """Return the version, and digits that change with the code that schedules are made of."""
     package = Path(prunectl.__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(path for room in ROOMS for path in (package / room).rglob("*.py")):
-        digest.update(f"{path.relative_to(package)} ".encode() + path.read_bytes())
-    return f"{__version__} {digest.hexdigest()[:8]}"
+    return f"{__version__} {code_hash(*(package / room for room in ROOMS))[:8]}"
 
 
 def read_tally(path: Path) -> Tally:
@@ -108,7 +102,7 @@ def read_tally(path: Path) -> Tally:
         found = read_record(path, Tally)
     except (OSError, StoreError):
         found = Tally()
-    return found if found.version == code_version() else Tally(version=code_version())
+    return found if found.version == simulated_version() else Tally(version=simulated_version())
 
 
 def run(

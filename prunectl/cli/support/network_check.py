@@ -13,7 +13,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import IO
@@ -28,6 +27,7 @@ from prunectl.spec.key import to_json
 from prunectl.spec.settings import NetworkSettings, PruneSettings
 from prunectl.store.files import write_text
 from prunectl.store.records.base import NOT_DECODED
+from prunectl.version import code_hash
 
 COMMAND = (sys.executable, "-m", "prunectl.ml.summarise")
 LAST_LINES = 3
@@ -118,13 +118,3 @@ def _file(question: Question) -> Path:
     content = [to_json(question), code_hash(Path(ml.__path__[0])), *versions]
     name = hashlib.sha256("\0".join(content).encode()).hexdigest()
     return user_cache() / "networks" / f"{name}.json"
-
-
-@cache
-def code_hash(folder: Path) -> str:
-    """Hash the Python files under a folder, their names included."""
-    content = hashlib.sha256()
-    for file in sorted(folder.rglob("*.py")):
-        content.update(f"{file.relative_to(folder)}\0{file.stat().st_size}\0".encode())
-        content.update(file.read_bytes())
-    return content.hexdigest()

@@ -32,11 +32,12 @@ def report(
     stopped: bool,
     broken: str | None = None,
     given_up: Mapping[str, str] | None = None,
+    outdated: str | None = None,
 ) -> None:
     """Print how the plans stand, and exit with the code that says so.
 
     `stopped`: the scheduler was stopped by a user. `broken` is why the store could not be written, where that ended the
-    run; `given_up` why devices were.
+    run; `given_up` why devices were; `outdated` how new workers differed, where the package was changed under the run.
     """
     leave_if_closed()
     status = PlanStatus(paths, plans)
@@ -57,6 +58,12 @@ def report(
     if stopped and status.unfinished:
         narrate(f"stopped; the same command goes on: {this_command()}")
         raise typer.Exit(ExitCode.INTERRUPTED)
+    if outdated is not None:
+        narrate(f"error: prunectl was changed under the run: {outdated}")
+        narrate(
+            f"what ran then was finished, and nothing else started; start again: {this_command()}"
+        )
+        raise typer.Exit(ExitCode.TRIAL_FAILED)
     if not status.ok:
         if given_up:
             narrate(

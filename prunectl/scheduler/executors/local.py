@@ -38,6 +38,8 @@ class LocalExecutor:
     share: bool = False
     """Use devices that other schedulers have locked, too."""
     clock: Clock = field(default_factory=SystemClock)
+    workers_outlive: bool = field(default=False, init=False)
+    """The kernel kills them with the scheduler, and releases their locks only then."""
     _workers: list[LocalProcess] = field(default_factory=list)
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     _next_poll: float = 0.0

@@ -40,6 +40,8 @@ class SimulatedExecutor:
     devices: Sequence[Device]
     behaviour: Behaviour = field(default_factory=Behaviour)
     transport: Transport = field(default_factory=Transport)
+    workers_outlive: bool = False
+    """They are on other hosts: their locks are not seen here, and they end themselves when nobody hears them."""
     at_mail: Callable[[], None] = lambda: None
     """Called when there is something to hear."""
     workers: list[_Started] = field(default_factory=list)
@@ -135,9 +137,10 @@ class SimulatedExecutor:
         return self.world.chance.uniform(0.0, self.transport.late_seconds)
 
     def _orphan(self) -> None:
-        """The scheduler is gone: the kernel kills its workers, and its leases end."""
-        for worker in self.workers[:]:
-            self.world.after(self.world.chance.uniform(0.0, ORPHAN_SECONDS), worker.process.kill)
+        """The scheduler is gone: its workers are killed, or notice it, and its leases end."""
+        most = self.behaviour.ghost_seconds if self.workers_outlive else ORPHAN_SECONDS
+        for worker in self.workers:
+            self.world.after(self.world.chance.uniform(0.0, most), worker.process.kill)
         self.at_mail = lambda: None
         for device in self.devices:
             self.release(device)
@@ -150,6 +153,7 @@ class _Started:
         world = executor.world
         self.number, self.device = number, device
         self.process = world.process("worker")
+        self.process.disk.shows_locks = not executor.workers_outlive
         self.told = False
         """Its end was reported."""
         self._executor = executor
@@ -193,7 +197,7 @@ class _Started:
     def _died(self) -> None:
         """The kernel tells of every end, after what the worker has said."""
         world, worker = self._executor.world, self.worker
-        ended = WorkerEnded(worker.code, worker.how, worker.log)
+        ended = WorkerEnded(worker.status, worker.how, worker.log)
         wait = max(self._clear - world.now, 0.0) + self._executor.transport.delay
         world.after(wait, lambda: self._executor.deliver(self, ended))
 

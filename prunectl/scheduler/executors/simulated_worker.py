@@ -54,6 +54,8 @@ Fate = Literal[
 class Behaviour:
     """How workers behave: the most harmless way. A subclass makes trouble."""
 
+    code = "made up"
+    """What workers that start now have loaded."""
     boot_seconds = 3.0
     epoch_seconds = 5.0
     beat_seconds = 5.0
@@ -146,7 +148,8 @@ class SimulatedWorker:
         say: Callable[[AnyMessage], None],
         vanish: Callable[[], None],
     ) -> None:
-        self.code, self.how, self.log = -9, "killed by SIGKILL", ""
+        self.status, self.how, self.log = -9, "killed by SIGKILL", ""
+        self.code = behaviour.code
         self.stages: dict[str, _Attempt] = {}
         self._paths, self._process, self._device = paths, process, device
         self._behaviour, self._say, self._vanish = behaviour, say, vanish
@@ -162,7 +165,7 @@ class SimulatedWorker:
             self.log = "ImportError: libcudart.so.13: cannot open shared object file"
             self.leave("ended with exit status 1", 1)
             return
-        self._say(Ready(device_name=self._device.name))
+        self._say(Ready(device_name=self._device.name, code=self.code))
         self._beat()
 
     def _beat(self) -> None:
@@ -173,10 +176,10 @@ class SimulatedWorker:
         self._say(Beat(running=running, turns=self._turns))
         self._process.after(self._behaviour.beat_seconds, self._beat)
 
-    def leave(self, how: str, code: int) -> None:
+    def leave(self, how: str, status: int) -> None:
         """End: `how` is what its scheduler is told, in words."""
         if self._process.alive:
-            self.how, self.code = how, code
+            self.how, self.status = how, status
             self._process.kill()
 
     def _forget_all(self) -> None:
@@ -380,8 +383,6 @@ class SimulatedWorker:
             case "ghost":
                 attempt.fate = "normal"
                 self._vanish()
-                if world.chance.random() < 0.5:  # locks of another host are not seen here
-                    self._process.disk.release_locks()
                 # Nothing of it is heard any more; it ends itself when it notices.
                 end = lambda: self.leave("ended itself", 1)  # noqa: E731
                 self._process.after(self._behaviour.ghost_seconds * world.chance.random(), end)

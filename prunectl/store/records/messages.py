@@ -60,6 +60,10 @@ class Ready(Message, tag="ready"):
     """The worker takes commands."""
 
     device_name: Annotated[str, Meta(description="model of the worker's device")] = ""
+    code: Annotated[
+        str,
+        Meta(description="version and content of the package that the worker has loaded"),
+    ] = ""
 
 
 class StageStarted(StageMessage, tag="started"):

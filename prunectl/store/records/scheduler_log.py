@@ -78,6 +78,12 @@ class StageInterrupted(LogRecord, tag="stage_interrupted"):
     step: Annotated[
         Count | None, Meta(description="optimizer steps done, those of its checkpoint")
     ] = None
+    fenced: Annotated[
+        float | None,
+        Meta(
+            description="until when the worker, whose end nobody saw, may still have it, Unix seconds"
+        ),
+    ] = None
 
 
 class StageFailed(LogRecord, tag="stage_failed"):
@@ -222,7 +228,11 @@ class RunEnded(LogRecord, tag="run_ended"):
 
     run: Annotated[str, Meta(description="the run's id")] = ""
     reason: Annotated[
-        str, Meta(description="why: finished, stopped, disk, devices (all given up) or error")
+        str,
+        Meta(
+            description="why: finished, stopped, disk, devices (all were given up), outdated (the package was changed) "
+            "or error"
+        ),
     ] = ""
     trials: Annotated[dict[str, int], Meta(description="number of trials, by state")] = {}
 
@@ -255,6 +265,8 @@ class History:
     """The last record with `final` of each stage that has not been done or retried since."""
     setbacks: dict[str, StageFailed] = field(default_factory=dict)
     """The last record of stages that wait to be tried again."""
+    fences: dict[str, float] = field(default_factory=dict)
+    """Until when stages may still have a worker that nobody saw end, Unix seconds."""
     dispatched: set[str] = field(default_factory=set)
     """Stages given to a worker with no record of their end: running, or cut off with their scheduler."""
     attempts: dict[str, int] = field(default_factory=dict)
@@ -322,6 +334,7 @@ class History:
                 self.priority = {trial: value for trial, value in self.priority.items() if value}
             case Dispatched():
                 self.dispatched.add(record.key)
+                self.fences.pop(record.key, None)
                 self.attempts[record.key] = max(record.attempt, self.attempts.get(record.key, 0))
                 self.setbacks.pop(record.key, None)
             case StageFailed():
@@ -329,6 +342,8 @@ class History:
                 kept = self.failures if record.final else self.setbacks
                 kept[record.key] = record
             case StageDone() | StageInterrupted():
+                if isinstance(record, StageInterrupted) and record.fenced is not None:
+                    self.fences[record.key] = record.fenced
                 self.dispatched.discard(record.key)
                 self.failures.pop(record.key, None)
                 self.setbacks.pop(record.key, None)
