@@ -172,6 +172,21 @@ class Upkeep(msgspec.Struct, frozen=True):
     rss_end_mib: Annotated[Amount, Meta(description="resident memory, MiB")]
 
 
+class Fleet(msgspec.Struct, frozen=True):
+    """What the scheduler costs with many simulated machines, in the time of their world."""
+
+    devices: Count
+    slots: Annotated[Count, Meta(description="of each device")]
+    stages: Annotated[Count, Meta(description="of the study")]
+    seconds: Annotated[Amount, Meta(description="of the window, in the world")]
+    stages_ended: Annotated[Count, Meta(description="in the window")]
+    plan_seconds: Annotated[Amount, Meta(description="CPU to lay the plan out and record it")]
+    start_seconds: Annotated[Amount, Meta(description="CPU from the record to full slots")]
+    cpu_percent: Annotated[float, Meta(description="of one core, for the scheduler alone")]
+    cpu_ms_per_stage: Amount
+    rss_mib: Annotated[Amount, Meta(description="resident memory of all of it at the end, MiB")]
+
+
 class SchedulerResult(msgspec.Struct, frozen=True):
     """What `bench scheduler` finds."""
 
@@ -179,6 +194,7 @@ class SchedulerResult(msgspec.Struct, frozen=True):
     load: Loads
     gaps: tuple[Gaps, ...]
     upkeep: Upkeep
+    fleet: Fleet
 
 
 class Machine(msgspec.Struct, frozen=True):

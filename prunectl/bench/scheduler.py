@@ -1,5 +1,5 @@
 """`bench scheduler`: the time between two stages, with a warm worker and with a process for each, and what the
-scheduler itself costs (`upkeep`)."""
+scheduler itself costs (`upkeep`), also with many machines (`fleet`)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import IO
 
 from msgspec.structs import replace
 
-from prunectl.bench import upkeep
+from prunectl.bench import fleet, upkeep
 from prunectl.bench.records import Gaps, SchedulerResult, Work
 from prunectl.bench.rounds import BenchError, load
 from prunectl.bench.train import Tell
@@ -48,8 +48,9 @@ def run(stages: int, quick: bool, tell: Tell, seconds: float = 60.0) -> Schedule
         cold = _processes(Path(folder, "cold"), 2 if quick else min(count, 5))
         between = load()
         own = upkeep.run(Path(folder, "upkeep"), 1.0 if quick else seconds, quick, tell)
+    many = fleet.run(quick, tell)
     gaps = _summary("warm worker", warm), _summary("process per stage", cold)
-    return SchedulerResult(TINY, (before, between), gaps, own)
+    return SchedulerResult(TINY, (before, between), gaps, own, many)
 
 
 def _summary(label: str, gaps: list[float]) -> Gaps:

@@ -19,6 +19,7 @@ from prunectl.version import __version__
 
 if TYPE_CHECKING:  # msgspec, which `--help` must not pay for
     from prunectl.bench.records import (
+        Fleet,
         Found,
         Loads,
         Machine,
@@ -230,6 +231,7 @@ def _print_scheduler(result: SchedulerResult) -> None:
     ]
     console().print(table(["between two stages", "median ms", "fastest", "slowest"], rows))
     _print_upkeep(result.upkeep)
+    _print_fleet(result.fleet)
 
 
 def _print_work(work: Work, load: Loads) -> None:
@@ -267,6 +269,22 @@ def _print_upkeep(found: Upkeep) -> None:
         ["memory at the end, MiB", f"{found.rss_end_mib:.0f}"],
     ]
     out.print(table(["the scheduler's own process", ""], rows))
+
+
+def _print_fleet(found: Fleet) -> None:
+    out = console()
+    out.print(
+        f"{found.devices} simulated devices of {found.slots} slots, a study of {found.stages:,} stages; in "
+        f"{found.seconds:,.0f} s of their world {found.stages_ended:,} stages ended",
+        markup=False,
+    )
+    rows = [
+        ["CPU, % of one core", f"{found.cpu_percent:.1f}"],
+        ["CPU a stage, ms", f"{found.cpu_ms_per_stage:.1f}"],
+        ["CPU from the plan's record to full slots, s", f"{found.start_seconds:.1f}"],
+        ["memory with the simulated disk, MiB", f"{found.rss_mib:.0f}"],
+    ]
+    out.print(table(["the scheduler with many machines", ""], rows))
 
 
 def _row(row: Row) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from prunectl.errors import DiskError, StoreError
 from prunectl.scheduler.device_pool import DevicePool
@@ -38,6 +39,8 @@ class RunningStage:
     since: float
     """Unix seconds."""
     pace: Pace
+    log: Path
+    """Its event log."""
     loss: float | None = None
     score: float | None = None
     recall_deadline: float | None = None
@@ -134,7 +137,8 @@ class Dispatcher:
         command = messages.RunStage(key, tuple(self.plans.graph.keep(key)), attempt)
         worker.run(command, node.flags, node.workload, self.clock.monotonic())
         pace = Pace(node.stage.steps)
-        self.running[key] = RunningStage(worker, attempt, self.clock.time(), pace)
+        since = self.clock.time()
+        self.running[key] = RunningStage(worker, attempt, since, pace, stage.events)
 
     def recall(self) -> None:
         """Ask workers to leave stages that nobody wants, or whose device is drained."""
@@ -191,12 +195,12 @@ class Dispatcher:
         for worker in self.workers.unresponsive(self.timeouts):
             worker.kill("hung")
         self.queue.resume_postponed()
-        grown = [key for key, stage in self.running.items() if self._grown(key, stage)]
+        grown = [key for key, stage in self.running.items() if self._grown(stage)]
         self.log.ingestion.changed(grown)
 
-    def _grown(self, key: str, stage: RunningStage) -> bool:
+    def _grown(self, stage: RunningStage) -> bool:
         try:
-            size = files.disk.status(self.paths.stage(key).events).size
+            size = files.disk.status(stage.log).size
         except OSError:
             return False
         before, stage.log_size = stage.log_size, size

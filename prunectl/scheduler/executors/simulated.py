@@ -10,7 +10,8 @@ from prunectl.scheduler.executors.base import Clock, WorkerProcess
 from prunectl.scheduler.executors.simulated_worker import Behaviour, SimulatedWorker
 from prunectl.scheduler.executors.simulated_world import Process, World
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.messages import AnyCommand, AnyMessage, WorkerEnded
+from prunectl.store.records.base import encode
+from prunectl.store.records.messages import AnyCommand, AnyMessage, WorkerEnded, parse_message
 
 ORPHAN_SECONDS = 0.5
 """Within which the workers of a scheduler that was killed are gone, too."""
@@ -46,7 +47,8 @@ class SimulatedExecutor:
     """Called when there is something to hear."""
     workers: list[_Started] = field(default_factory=list)
     """Those that are alive, and whose end was not reported."""
-    _mail: list[tuple[WorkerProcess, AnyMessage]] = field(default_factory=list)
+    _mail: list[tuple[_Started, bytes]] = field(default_factory=list)
+    """What has come, as it travels."""
 
     def __post_init__(self) -> None:
         self.process.at_death.append(self._orphan)
@@ -95,7 +97,8 @@ class SimulatedExecutor:
         if timeout > 0:
             self.world.pass_time(self.world.now + timeout, lambda: bool(self._mail))
         mail, self._mail = self._mail, []
-        return mail
+        found = ((worker, parse_message(line)) for worker, line in mail)
+        return [(worker, message) for worker, message in found if message is not None]
 
     def close(self) -> None:
         """Kill the workers, and leave the devices."""
@@ -115,7 +118,7 @@ class SimulatedExecutor:
         if isinstance(message, WorkerEnded):
             worker.told = True
             self.workers.remove(worker)
-        self._mail.append((worker, message))
+        self._mail.append((worker, encode(message)))
         self.at_mail()
 
     def travel(self, arrive: Callable[[], None]) -> None:

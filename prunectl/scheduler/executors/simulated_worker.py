@@ -56,6 +56,8 @@ class Behaviour:
 
     code = "made up"
     """What workers that start now have loaded."""
+    epoch_steps = EPOCH_STEPS
+    """Optimizer steps of an epoch."""
     boot_seconds = 3.0
     epoch_seconds = 5.0
     beat_seconds = 5.0
@@ -156,6 +158,7 @@ class SimulatedWorker:
         self._newest: dict[str, int] = {}
         """The last attempt at each stage that it was told of."""
         self._turns = 0
+        self._epoch_steps = behaviour.epoch_steps
         self._stopping = False
         process.at_death.append(self._forget_all)
         process.after(process.world.chance.uniform(0.5, 1.0) * behaviour.boot_seconds, self._boot)
@@ -234,7 +237,7 @@ class SimulatedWorker:
         fate = self._behaviour.fate(world, key, command.attempt, self._device)
         attempt = _Attempt(
             key, command.attempt, stage, place, command.keep, fate, lock, journal, ChainState(0, ""),
-            trouble_at=EPOCH_STEPS * world.chance.randint(0, max(0, stage.steps // EPOCH_STEPS - 1)),
+            trouble_at=self._epoch_steps * world.chance.randint(0, max(0, stage.steps // self._epoch_steps - 1)),
         )  # fmt: skip
         self.stages[key] = attempt
         self._guarded(attempt, lambda: self._start(attempt))
@@ -299,11 +302,13 @@ class SimulatedWorker:
             self._meet_fate(attempt)
             return
         if state.step < stage.steps:
-            state.step += EPOCH_STEPS
+            state.step = min(state.step + self._epoch_steps, stage.steps)
             state.value = next_value(state.value, state.step)
             self._turns += 1
             attempt.journal.append(
-                Epoch(epoch=state.step // EPOCH_STEPS, step=state.step, loss=0.5, score=50.0)
+                Epoch(
+                    epoch=-(-state.step // self._epoch_steps), step=state.step, loss=0.5, score=50.0
+                )
             )
             self._write(attempt.place.latest, state)
         if state.step < stage.steps:
