@@ -49,7 +49,7 @@ SCHEDULE = f'{{ kind = "step", lr = 0.1, milestones = ["{EPOCHS // 2}ep"] }}'
 
 def run(quick: bool, tell: Tell) -> Fleet:
     """Measure it in a process of its own."""
-    words = (400, 4, 60.0) if quick else (STAGES, DEVICES, SECONDS)
+    words = (200, 2, 30.0) if quick else (STAGES, DEVICES, SECONDS)
     tell(f"a queue of {words[0]:,} stages and {words[1]} simulated devices of {SLOTS} slots")
     command = [sys.executable, "-m", "prunectl.bench.fleet", *map(str, words)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=False)

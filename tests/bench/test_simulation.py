@@ -41,7 +41,7 @@ def test_without_a_bug_nothing_is_found_and_a_seed_is_a_schedule(tmp_path: Path)
         code = (
             "from prunectl.bench.simulation.tally import run_block\n"
             "from prunectl.store.records.base import encode\n"
-            "print(encode([run_block(n) for n in range(4)]).decode())"
+            "print(encode([run_block(n) for n in range(2)]).decode())"
         )
         found: list[dict[str, Any]] = json.loads(python("-c", code).stdout)
         for block in found:
