@@ -215,6 +215,24 @@ def test_a_run_with_nothing_to_do_runs_what_was_handed_over(
     assert not requests.pending(store.paths)
 
 
+def test_a_run_with_nothing_to_do_runs_what_a_killed_scheduler_had_accepted(
+    store: Store, mine: Command, scheduler: Scheduler, tmp_path: Path
+) -> None:
+    another = Command(store, tmp_path, "another", seed=1)
+    assert store.run(another.plan.digest).ok
+    process = scheduler(**{mine.path[0]: "slow"})
+    eventually(lambda: requests.alive(store.paths))
+    assert requests.request(store.paths, AddPlan(plan=mine.plan.digest)).ok
+    process.kill()
+    process.wait()
+    assert not requests.pending(store.paths)
+    assert requests.plans_wait(store.paths)
+    done = another.run()
+    assert done.returncode == 0, done.stderr
+    assert mine.done
+    assert "all 1 trials are done" in another.run().stderr, "and then nothing is left"
+
+
 @pytest.mark.slow
 def test_it_takes_over_from_a_scheduler_that_is_killed(
     store: Store, mine: Command, processes: Processes, tmp_path: Path
