@@ -101,8 +101,14 @@ class Dispatcher:
 
     def may_still_run(self, key: str) -> bool:
         """Return whether an earlier attempt may not be over: its worker is still dying, or nobody saw how it ended."""
-        fenced = self._fences.get(key, 0.0) > self.clock.monotonic()
-        return fenced or is_held(self.paths.stage(key).lock)
+        return self._is_fenced(key) or is_held(self.paths.stage(key).lock)
+
+    def _is_fenced(self, key: str) -> bool:
+        # A clock that was set back must not keep a stage for more than the lease.
+        left = self.log.history.fences.get(key, 0.0) - self.clock.time()
+        return (
+            self._fences.get(key, 0.0) > self.clock.monotonic() or 0 < left <= self.timeouts.lease
+        )
 
     def _start(self, item: Item) -> None:
         key, device = item.key, self.devices.devices[item.device or ""]
@@ -154,14 +160,23 @@ class Dispatcher:
         self.running.pop(key, None)
         self.log.ingestion.changed([key])
 
-    def fence(self, key: str) -> None:
-        """Do not give the stage out before its worker, which may still run, must have ended itself."""
-        self._fences[key] = self.clock.monotonic() + self.timeouts.lease
+    def interrupt(
+        self, key: str, step: int | None = None, *, later: bool = False, certain: bool = True
+    ) -> None:
+        """The stage left its worker before its end, and goes on when it is its turn; `later` after some others.
 
-    def interrupt(self, key: str, step: int | None = None, *, later: bool = False) -> None:
-        """The stage left its worker before its end, and goes on when it is its turn; `later` after some others."""
+        Where it is not `certain` that the worker has ended, neither this scheduler nor the next gives the stage out
+        before that worker must have ended itself.
+        """
         self.forget(key)
-        self.log.append(logged.StageInterrupted(key=key, step=step))
+        record = logged.StageInterrupted(key=key, step=step)
+        if not certain:
+            self._fences[key] = self.clock.monotonic() + self.timeouts.lease
+            record.fenced_until = self.clock.time() + self.timeouts.lease
+        try:
+            self.log.append(record, durable=not certain)
+        except StoreError as error:
+            self.log.report(error)  # this scheduler knows it all the same
         if self.stopping:
             self._interrupted.add(key)
         self.queue.interrupted(key, later=later)

@@ -133,9 +133,9 @@ class Reports:
         """A worker has lost its device while it had the stage. What else it has is interrupted when it is gone."""
         key = message.key
         failure = reported_failure(worker, message, self._devices.usage(worker.device.id))
-        self._release(worker, key)
         known, worker.lost = worker.lost, True  # several of its stages may find out
         worker.kill(f"lost its device: {message.message}")
+        self._release(worker, key)
         place = "worker" if known else self._devices.lost(worker, key, message.message)
         if place == "stage" and not self._dispatcher.stopping:
             self._failures.failed(failure, final=True)
@@ -158,13 +158,11 @@ class Reports:
         usage = self._devices.usage(worker.device.id)
         for key, attempt in keys.items():
             self._release(worker, key)
-            if not message.certain:
-                self._dispatcher.fence(key)
             if self._plans.graph.is_done(key):
                 self._done(worker, key, attempt)  # what it had to say of it was lost with it
                 continue
             if innocent or not message.certain:
-                self._dispatcher.interrupt(key, later=not meant)
+                self._dispatcher.interrupt(key, later=not meant, certain=message.certain)
                 continue
             failure = worker_loss(worker, key, attempt, message, usage, self._dispatcher.timeouts)
             try:

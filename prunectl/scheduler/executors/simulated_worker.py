@@ -379,13 +379,17 @@ class SimulatedWorker:
                 self._drop(attempt, StageDone(attempt.key, attempt.number))
             case "ghost":
                 attempt.fate = "normal"
-                self._vanish()
-                if world.chance.random() < 0.5:  # locks of another host are not seen here
-                    self._process.disk.release_locks()
-                # Nothing of it is heard any more; it ends itself when it notices.
-                end = lambda: self.leave("ended itself", 1)  # noqa: E731
-                self._process.after(self._behaviour.ghost_seconds * world.chance.random(), end)
+                self.cut_off()
                 self._later(attempt)
+
+    def cut_off(self) -> None:
+        """Go on out of reach: nothing of it is heard any more, and it ends itself when it notices."""
+        chance = self._process.world.chance
+        self._vanish()
+        if chance.random() < 0.5:  # locks of another host are not seen here
+            self._process.disk.release_locks()
+        end = lambda: self.leave("ended itself", 1)  # noqa: E731
+        self._process.after(self._behaviour.ghost_seconds * chance.random(), end)
 
 
 def _failure(key: str, attempt: int, error: Exception) -> StageFailed:
