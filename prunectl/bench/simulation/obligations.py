@@ -68,6 +68,8 @@ class Obligations:
         self._attempts: Counter[str] = Counter()
         self._own_failures: Counter[str] = Counter()
         """Those that no other stage may have caused."""
+        self._missing: Counter[str] = Counter()
+        """Those for lack of a file that somebody has removed."""
         self._just_lost: int | None = None
         """The worker whose stages come back now, for it has lost its device."""
 
@@ -130,7 +132,8 @@ class Obligations:
             raise Violation(f"{key[:8]} pays for the loss of its worker's device")
         if record.reason == "device" and self._attempts[key] <= retries:
             raise Violation(f"{key[:8]} is given up, for its worker lost the device")
-        if record.reason == "missing" and record.final:
+        self._missing[key] += record.reason == "missing"
+        if self._missing[key] > retries:
             raise Violation(f"{key[:8]} is given up for a file that can be made again")
         self._own_failures[key] += record.reason not in SHARED_REASONS
         if not record.final and self._own_failures[key] > retries:
