@@ -74,6 +74,8 @@ class Dispatcher:
     broken: str | None = None
     """Why the store cannot be written: nothing can go on."""
     _interrupted: set[str] = field(default_factory=set)
+    _fences: dict[str, float] = field(default_factory=dict)
+    """Monotonic time until which an attempt at a stage may still run, though its worker counts as gone."""
 
     def __post_init__(self) -> None:
         self.plans = Plans(self.paths, self.queue, self.log, self.clock)
@@ -109,8 +111,14 @@ class Dispatcher:
 
     def may_still_run(self, key: str) -> bool:
         """Return whether an earlier attempt may not be over: its worker is still dying, or nobody saw how it ended."""
-        fenced = self.log.history.fences.get(key, 0.0) > self.clock.time()
-        return fenced or is_held(self.paths.stage(key).lock)
+        return self._is_fenced(key) or is_held(self.paths.stage(key).lock)
+
+    def _is_fenced(self, key: str) -> bool:
+        # A clock that was set back must not keep a stage for more than the lease.
+        left = self.log.history.fences.get(key, 0.0) - self.clock.time()
+        return (
+            self._fences.get(key, 0.0) > self.clock.monotonic() or 0 < left <= self.timeouts.lease
+        )
 
     def _start(self, item: Item) -> None:
         key, device = item.key, self.devices.devices[item.device or ""]
@@ -168,16 +176,18 @@ class Dispatcher:
     ) -> None:
         """The stage left its worker before its end, and goes on when it is its turn; `later` after some others.
 
-        Where that is not `certain`, it is not given out before its worker must have ended itself.
+        Where it is not `certain` that the worker has ended, neither this scheduler nor the next gives the stage out
+        before that worker must have ended itself.
         """
         self.forget(key)
         record = logged.StageInterrupted(key=key, step=step)
         if not certain:
-            record.fenced = self.clock.time() + self.timeouts.lease
+            self._fences[key] = self.clock.monotonic() + self.timeouts.lease
+            record.fenced_until = self.clock.time() + self.timeouts.lease
         try:
             self.log.append(record, durable=not certain)
         except StoreError as error:
-            self.broken = self.broken or str(error)
+            self.log.report(error)  # this scheduler knows it all the same
         if self.stopping:
             self._interrupted.add(key)
         self.queue.interrupted(key, later=later)

@@ -55,20 +55,6 @@ class Plans:
             self._log.append(Retried(keys=tuple(keys)))
         return f"{study.name}: {len(trials)} trials, {total} stages, {done} of them done"
 
-    def is_open(self, digest: str) -> bool:
-        """Return whether a plan of the store has trials that are neither done, failed nor cancelled.
-
-        Raises:
-            StoreError: where the store has no such plan.
-        """
-        history = self._log.history
-        return any(
-            trial.id not in history.cancelled
-            and history.failures.keys().isdisjoint(trial.path)
-            and not all(map(self.graph.is_done, trial.path))
-            for trial in read_study(self.graph.paths, digest).trials
-        )
-
     def _enqueue(self, key: str) -> None:
         node, trials = self.graph.nodes[key], self.graph.wanted_by[key]
         done, replay = self.graph.is_done(key), node.replay is not None

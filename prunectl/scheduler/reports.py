@@ -144,9 +144,9 @@ class Reports:
         """A worker has lost its device while it had the stage. What else it has is interrupted when it is gone."""
         key = message.key
         failure = reported_failure(worker, message, self._devices.usage(worker.device.id))
-        self._release(worker, key)
         known, worker.unfit = worker.unfit, True  # several of its stages may find out
         worker.kill(f"lost its device: {message.message}")
+        self._release(worker, key)
         place = "worker" if known else self._devices.lost(worker, key, message.message)
         if place == "stage" and not self._dispatcher.stopping:
             self._failures.failed(failure, final=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from prunectl.errors import PrunectlError, StoreError
+from prunectl.errors import DiskError, PrunectlError, StoreError
 from prunectl.scheduler.dispatcher import Dispatcher
 from prunectl.spec.state import State
 from prunectl.store import requests
@@ -44,10 +44,15 @@ class RequestHandler:
         self._asked_before = {request.id for request in requests.pending(self._paths)}
 
     def _ask_again(self, plan: str) -> None:
-        """Ask for a plan (digest) that the last scheduler did not finish, but not for what of it has failed."""
+        """Ask for a plan (digest) that the last scheduler did not finish, but not for what of it has failed.
+
+        Raises DiskError where there is no room for that: this scheduler would forget the plan for all that follow.
+        """
         try:
-            if self._dispatcher.plans.is_open(plan):
+            if requests.is_open(self._paths, self._log.history, plan):
                 requests.add_plan(self._paths, plan)
+        except DiskError:
+            raise
         except StoreError as error:
             self._log.report(error)
 

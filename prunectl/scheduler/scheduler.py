@@ -127,7 +127,7 @@ class Scheduler:
         if self.executor.workers_outlive:
             until = self.clock.time() + self.timeouts.lease
             for key in sorted(history.dispatched):  # of a scheduler that was killed
-                self.log.append(StageInterrupted(key=key, fenced=until), durable=True)
+                self.log.append(StageInterrupted(key=key, fenced_until=until), durable=True)
         self.log.append(
             RunStarted(
                 run=self.identity.id,

@@ -21,7 +21,10 @@ if TYPE_CHECKING:  # takes 20 ms to import
 
 
 PATIENCE = 15.0
-"""Seconds without an answer or a heartbeat; adding a plan of 10,000 trials takes some."""
+"""Seconds without an answer or a heartbeat."""
+STAGE_SECONDS = 5e-4
+"""More for each stage of a plan that is handed over: a scheduler queues 100,000 in 10 s of CPU, and does nothing else
+meanwhile."""
 
 SUSPENDED_SECONDS = 2.0
 """The same where the process is stopped; heartbeats are a second apart."""
@@ -39,6 +42,11 @@ def holder_name(paths: StorePaths) -> str:
     except OSError:
         note = ""
     return note or "the scheduler"
+
+
+def patience_with(stages: int) -> float:
+    """Return how long a scheduler may be silent that is handed plans of so many stages."""
+    return PATIENCE + STAGE_SECONDS * stages
 
 
 def is_silent(

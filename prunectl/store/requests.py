@@ -20,7 +20,7 @@ from typing import Literal
 
 import msgspec
 
-from prunectl.errors import ControlError, StoreBusy
+from prunectl.errors import ControlError, StoreBusy, StoreError
 from prunectl.spec.study import Study
 from prunectl.store import files
 from prunectl.store.holder import PATIENCE, describe_silence, is_silent
@@ -28,7 +28,7 @@ from prunectl.store.locks import Lock, is_held, process_name
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.base import NOT_DECODED, write_record
 from prunectl.store.records.journal import Journal
-from prunectl.store.records.plan import current_studies
+from prunectl.store.records.plan import current_studies, read_study
 from prunectl.store.records.requests import (
     AddPlan,
     AnyTrialRequest,
@@ -119,9 +119,32 @@ def add_plan(paths: StorePaths, plan: str) -> str:
     return send(paths, AddPlan(plan=plan))
 
 
+def is_open(paths: StorePaths, history: History, plan: str) -> bool:
+    """Return whether a plan (digest) of the store has trials that are neither done, failed nor cancelled.
+
+    Raises StoreError where the store has no such plan.
+    """
+    return any(
+        trial.id not in history.cancelled
+        and history.failures.keys().isdisjoint(trial.path)
+        and not all(map(paths.has_result, trial.path))
+        for trial in read_study(paths, plan).trials
+    )
+
+
 def plans_wait(paths: StorePaths) -> bool:
-    """Return whether plans were handed over that no scheduler is there to run."""
-    return not alive(paths) and any(isinstance(each, AddPlan) for each in pending(paths))
+    """Return whether plans were handed over that no scheduler is there to run: to none, or to one that was killed."""
+    if alive(paths):
+        return False
+    if any(isinstance(each, AddPlan) for each in pending(paths)):
+        return True
+    history = History()
+    history.catch_up(paths)
+    for plan in history.left_behind():
+        with contextlib.suppress(StoreError):
+            if is_open(paths, history, plan):
+                return True
+    return False
 
 
 def withdraw(paths: StorePaths, request: str) -> bool:

@@ -231,3 +231,19 @@ def test_no_command_imports_torch_to_read_a_plan(plan: Path, tmp_path: Path) -> 
         assert done.returncode == 0, done.stderr
         assert "trials      4 on 2 seeds" in done.stdout
     assert not (tmp_path / "store").exists()
+
+
+def test_modules_of_the_current_folder_are_not_taken_for_others(plan: Path, tmp_path: Path) -> None:
+    """The command does not look there, nor do the child and the workers that it starts."""
+    for name in ("torch", "random", "queue"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('the {name} of the user')")
+    words = ("run", plan, "--store", tmp_path / "store", "--plain", "--devices", "cpu")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "prunectl.cli", *words, "--set", "seeds=[0]"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

@@ -17,10 +17,12 @@ from typing import Any
 
 import pytest
 
+from prunectl.cli.support.handover import hand_over
 from prunectl.plan.expand import Expansion, expand
 from prunectl.plan.load import load
 from prunectl.spec.key import stage_key
 from prunectl.store import requests
+from prunectl.store.holder import PATIENCE, patience_with
 from prunectl.store.locks import Lock
 from prunectl.store.records.plan import write_plans
 from prunectl.store.records.requests import AddPlan, Cancel, Hold, Stop
@@ -215,6 +217,24 @@ def test_a_run_with_nothing_to_do_runs_what_was_handed_over(
     assert not requests.pending(store.paths)
 
 
+def test_a_run_with_nothing_to_do_runs_what_a_killed_scheduler_had_accepted(
+    store: Store, mine: Command, scheduler: Scheduler, tmp_path: Path
+) -> None:
+    another = Command(store, tmp_path, "another", seed=1)
+    assert store.run(another.plan.digest).ok
+    process = scheduler(**{mine.path[0]: "slow"})
+    eventually(lambda: requests.alive(store.paths))
+    assert requests.request(store.paths, AddPlan(plan=mine.plan.digest)).ok
+    process.kill()
+    process.wait()
+    assert not requests.pending(store.paths)
+    assert requests.plans_wait(store.paths)
+    done = another.run()
+    assert done.returncode == 0, done.stderr
+    assert mine.done
+    assert "all 1 trials are done" in another.run().stderr, "and then nothing is left"
+
+
 @pytest.mark.slow
 def test_it_takes_over_from_a_scheduler_that_is_killed(
     store: Store, mine: Command, processes: Processes, tmp_path: Path
@@ -281,6 +301,22 @@ def test_a_stop_means_the_plans_that_were_accepted(
     assert f"the same command goes on: prunectl run {mine.file}" in err
     assert not requests.alive(store.paths)
     assert len(store.log("run_started")) == 1
+
+
+def test_a_scheduler_has_the_time_that_a_long_plan_takes_it(
+    store: Store, mine: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To be told to kill it would be bad advice."""
+    allowed = []
+
+    def answer_to(paths: object, request: str, timeout: float, sleep: object) -> None:
+        allowed.append(timeout)
+
+    monkeypatch.setattr(requests, "answer_to", answer_to)
+    assert hand_over(store.paths, [mine.plan.study()]) == []
+    assert allowed == [patience_with(len(mine.path))]
+    assert patience_with(0) == PATIENCE
+    assert patience_with(100_000) >= 60
 
 
 def test_ctrl_c_ends_the_waiting_alone(

@@ -7,9 +7,12 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from prunectl.errors import StoreError
 from prunectl.scheduler import dispatcher, reports, requests
 from prunectl.scheduler.device_pool import DevicePool
 from prunectl.scheduler.dispatcher import Dispatcher
+from prunectl.scheduler.losses import Losses
+from prunectl.scheduler.plans import Plans
 from prunectl.scheduler.queue import Queue
 from prunectl.scheduler.queue_state import QueueState
 from prunectl.scheduler.reports import Reports
@@ -18,8 +21,8 @@ from prunectl.scheduler.slots import DeviceSlots
 from prunectl.scheduler.workers import Workers
 from prunectl.spec.state import State
 from prunectl.store import files
-from prunectl.store.locks import is_held
 from prunectl.store.records.journal import Journal
+from prunectl.store.records.scheduler_log import History
 
 Plant = Callable[[], "contextlib.AbstractContextManager[None]"]
 
@@ -65,15 +68,11 @@ def locks_of_stages_ignored() -> contextlib.AbstractContextManager[None]:
 
 def fences_ignored() -> contextlib.AbstractContextManager[None]:
     """A worker whose end nobody saw counts as dead."""
-
-    def may_still_run(self: Dispatcher, key: str) -> bool:
-        return is_held(self.paths.stage(key).lock)
-
-    return replaced(Dispatcher, "may_still_run", may_still_run)
+    return replaced(Dispatcher, "_is_fenced", lambda self, key: False)
 
 
-def fences_forgotten() -> contextlib.AbstractContextManager[None]:
-    """The next scheduler does not know of workers that its predecessor left out of reach."""
+def fences_forgotten_between_runs() -> contextlib.AbstractContextManager[None]:
+    """The next scheduler of a store knows nothing of a worker that may still run."""
     start = Scheduler.start
 
     def forgetful(self: Scheduler, patience: float = 0.0) -> None:
@@ -127,7 +126,6 @@ def lost_stage_forgotten() -> contextlib.AbstractContextManager[None]:
 
 def request_removed_before_it_is_answered() -> contextlib.AbstractContextManager[None]:
     """A request is gone where its scheduler is killed in the midst of it."""
-    before = requests.RequestHandler.carry_out
 
     def carry_out(self: requests.RequestHandler) -> bool:
         pending = requests.requests.pending(self._paths)
@@ -135,13 +133,10 @@ def request_removed_before_it_is_answered() -> contextlib.AbstractContextManager
             requests.requests.withdraw(self._paths, request.id)
         for request in pending:
             if request.id not in self._log.history.answered:
-                ok, answer = self._answer(request)
-                self._log.append(
-                    requests.Answered(request=request, ok=ok, answer=answer), durable=True
-                )
+                with contextlib.suppress(StoreError):
+                    self._log.append(self._answer(request), durable=True)
         return bool(pending)
 
-    assert before is not carry_out
     return replaced(requests.RequestHandler, "carry_out", carry_out)
 
 
@@ -235,6 +230,123 @@ def replaced_without_sync() -> contextlib.AbstractContextManager[None]:
     return replaced(files, "replacing", replacing)
 
 
+def nothing_is_recalled() -> contextlib.AbstractContextManager[None]:
+    """Stages that nobody wants any more, and those on drained devices, run on."""
+    return replaced(Dispatcher, "recall", lambda self: None)
+
+
+def deaf_workers_are_left_alone() -> contextlib.AbstractContextManager[None]:
+    """A worker that does not leave its stage when it is asked to is not ended."""
+    recall = Dispatcher.recall
+
+    def patient(self: Dispatcher) -> None:
+        for stage in self.running.values():
+            if stage.recall_deadline is not None:
+                stage.recall_deadline = float("inf")
+        recall(self)
+
+    return replaced(Dispatcher, "recall", patient)
+
+
+def neighbours_pay_for_a_lost_device() -> contextlib.AbstractContextManager[None]:
+    """The other stages of a worker that lost its device count it as a failure."""
+    lost = Reports._lost
+
+    def forgetful(self: Reports, worker: Any, message: Any) -> None:
+        lost(self, worker, message)
+        worker.unfit = False
+
+    return replaced(Reports, "_lost", forgetful)
+
+
+def blamed(place: str) -> contextlib.AbstractContextManager[None]:
+    """Whatever worker is lost, the same is to blame."""
+    return replaced(Losses, "lost", lambda self, device, stage, *, fresh: place)
+
+
+def broken_devices_are_never_given_up() -> contextlib.AbstractContextManager[None]:
+    """A device on which every worker is lost is used for ever."""
+    return blamed("worker")
+
+
+def devices_are_given_up_at_once() -> contextlib.AbstractContextManager[None]:
+    """A device is drained with the first worker that is lost on it."""
+    return blamed("device")
+
+
+def stages_are_given_up_at_once() -> contextlib.AbstractContextManager[None]:
+    """A stage whose worker loses its device fails for good."""
+    return blamed("stage")
+
+
+def drained_devices_are_kept() -> contextlib.AbstractContextManager[None]:
+    """A drained device is left to nobody."""
+    return replaced(DevicePool, "release", lambda self, name: None)
+
+
+def every_stop_is_at_once() -> contextlib.AbstractContextManager[None]:
+    """Workers get no time to checkpoint."""
+    stop = Scheduler.stop
+    return replaced(Scheduler, "stop", lambda self, now=False: stop(self, True))
+
+
+def no_stop_is_at_once() -> contextlib.AbstractContextManager[None]:
+    """Workers get their time though somebody asked for the end at once."""
+    stop = Scheduler.stop
+    return replaced(Scheduler, "stop", lambda self, now=False: stop(self, False))
+
+
+def accepted_plans_die_with_their_scheduler() -> contextlib.AbstractContextManager[None]:
+    """The next scheduler does not ask for what a killed one had accepted."""
+    return replaced(History, "left_behind", lambda self: [])
+
+
+def one_attempt_too_many() -> contextlib.AbstractContextManager[None]:
+    """A stage is tried more often than it may fail."""
+    made = Queue.__init__
+
+    def generous(self: Queue, retries: int = 2) -> None:
+        made(self, retries + 1)
+
+    return replaced(Queue, "__init__", generous)
+
+
+def priorities_forgotten_between_runs() -> contextlib.AbstractContextManager[None]:
+    """The next scheduler of a store does not know them."""
+    begin = Scheduler._begin
+
+    def forgetful(self: Scheduler) -> None:
+        self.log.history.priority.clear()
+        begin(self)
+
+    return replaced(Scheduler, "_begin", forgetful)
+
+
+def stops_are_obeyed_by_the_next_scheduler() -> contextlib.AbstractContextManager[None]:
+    """A request to stop that the scheduler before left behind ends the one that comes."""
+    do = requests.RequestHandler._do
+
+    def obedient(self: requests.RequestHandler, request: Any) -> str:
+        self._asked_before.discard(request.id)
+        return do(self, request)
+
+    return replaced(requests.RequestHandler, "_do", obedient)
+
+
+def flags_of_workers_ignored() -> contextlib.AbstractContextManager[None]:
+    """A worker gets stages of another precision than it began with."""
+
+    def choose(self: Workers, device: Any, flags: Any, workload: Any) -> Any:
+        return next((worker for worker in self._on(device.id) if worker.free), None)
+
+    return replaced(Workers, "_choose", choose)
+
+
+def missing_files_are_not_made_again() -> contextlib.AbstractContextManager[None]:
+    """A stage that lacks a checkpoint is tried until it has failed."""
+    return replaced(Plans, "make_again", lambda self, key, missing: None)
+
+
 def dead_workers_keep_their_stages() -> contextlib.AbstractContextManager[None]:
     """A worker that hangs is never ended."""
     return replaced(Workers, "unresponsive", lambda self, timeouts: [])
@@ -247,7 +359,7 @@ BUGS: dict[str, Plant] = {
         attempts_counted_per_run,
         locks_of_stages_ignored,
         fences_ignored,
-        fences_forgotten,
+        fences_forgotten_between_runs,
         priority_ignored,
         one_slot_too_many,
         drained_device_used,
@@ -261,6 +373,21 @@ BUGS: dict[str, Plant] = {
         result_believed_without_looking,
         log_not_durable,
         replaced_without_sync,
+        nothing_is_recalled,
+        deaf_workers_are_left_alone,
+        neighbours_pay_for_a_lost_device,
+        broken_devices_are_never_given_up,
+        devices_are_given_up_at_once,
+        stages_are_given_up_at_once,
+        drained_devices_are_kept,
+        every_stop_is_at_once,
+        no_stop_is_at_once,
+        accepted_plans_die_with_their_scheduler,
+        one_attempt_too_many,
+        priorities_forgotten_between_runs,
+        stops_are_obeyed_by_the_next_scheduler,
+        flags_of_workers_ignored,
+        missing_files_are_not_made_again,
         dead_workers_keep_their_stages,
     )
 }

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
+from prunectl.bench.simulation.studies import study
 from prunectl.scheduler.devices.base import Device
+from prunectl.scheduler.executors.simulated import SimulatedExecutor
+from prunectl.scheduler.executors.simulated_worker import Behaviour, Fate
+from prunectl.scheduler.executors.simulated_world import World
 from prunectl.scheduler.losses import MOST_FRESH, Losses
+from prunectl.scheduler.scheduler import Scheduler
 from prunectl.spec.key import stage_key
+from prunectl.store.paths import StorePaths
+from prunectl.store.records.base import LogRecord
 from prunectl.store.records.heartbeat import HeartbeatRecord
+from prunectl.store.records.plan import write_study
+from prunectl.store.records.scheduler_log import Dispatched, StageInterrupted
 from tests.support.scheduler_lab import FakeLayer, Plan, Store, dense
 
 RETRIES = 2
@@ -171,3 +182,50 @@ def test_workers_that_never_start_on_a_card_are_its_fault(store: Store, plan: Pl
     assert list(outcome.given_up) == ["cuda:0"]
     assert "no torch here" in outcome.given_up["cuda:0"], "the cause, in the worker's own words"
     assert outcome.trials["waiting"] == 12
+
+
+# with a host that is out of reach
+
+
+class CutOff(Behaviour):
+    """Each first attempt goes on where nobody hears of it, and ends before an epoch does."""
+
+    epoch_seconds = 100.0
+
+    def fate(self, world: World, key: str, attempt: int, device: Device) -> Fate:
+        return "ghost" if attempt == 1 else "normal"
+
+
+def test_the_next_scheduler_too_waits_for_a_worker_whose_end_nobody_saw() -> None:
+    world = World(3)
+    root = StorePaths(Path("/store"))
+    plan = study("cut off", range(1), world.chance)
+    records: list[LogRecord] = []
+
+    def run(enough: Callable[[], bool]) -> Scheduler:
+        """Be a scheduler until it is enough, and then killed."""
+        process = world.process("scheduler")
+        device = Device("cpu", "cpu", "made up", 1)
+        executor = SimulatedExecutor(world, process, root, [device], CutOff())
+        scheduler = Scheduler(root, executor, [plan.digest], on_record=records.append)
+        with process.inside():
+            write_study(root, plan)
+            scheduler.start()
+            while not enough() and (until := scheduler.step()) is not None:
+                scheduler.listen(until)
+        process.kill()
+        return scheduler
+
+    def interrupted() -> list[StageInterrupted]:
+        return [each for each in records if isinstance(each, StageInterrupted)]
+
+    lease = run(lambda: bool(interrupted())).timeouts.lease
+    [cut_off] = interrupted()
+    assert cut_off.fenced_until == cut_off.time + lease
+
+    def again() -> list[Dispatched]:
+        given = (each for each in records if isinstance(each, Dispatched))
+        return [each for each in given if each.key == cut_off.key and each.attempt == 2]
+
+    run(lambda: bool(again()))
+    assert cut_off.fenced_until <= again()[0].time <= cut_off.fenced_until + 5.0

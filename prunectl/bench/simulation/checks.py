@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
+from prunectl.bench.simulation.obligations import Obligations, Violation
 from prunectl.bench.simulation.studies import values
 from prunectl.scheduler.executors.simulated_world import Process, World
 from prunectl.scheduler.items import Item
 from prunectl.scheduler.queue import FINAL_REASONS, Queue
 from prunectl.scheduler.scheduler import Scheduler
-from prunectl.spec.stage import Stage
 from prunectl.spec.state import State
+from prunectl.spec.study import Study
 from prunectl.store import files
 from prunectl.store.paths import StorePaths
 from prunectl.store.records import requests
@@ -27,18 +28,17 @@ from prunectl.store.records.base import LogRecord, read_record
 from prunectl.store.records.result import Result
 
 
-class Violation(BaseException):
-    """Something that must be true is not. Not an Exception, for the code that is checked must not catch it."""
-
-
 class Checker:
     """Watches one store through a whole schedule."""
 
-    def __init__(self, world: World, paths: StorePaths, stages: Mapping[str, Stage]) -> None:
+    def __init__(self, world: World, paths: StorePaths, studies: Sequence[Study]) -> None:
         self.world, self.paths = world, paths
-        self.expected = values(stages)
+        self.expected = values({
+            key: each.stage for study in studies for key, each in study.stages.items()
+        })  # fmt: skip
         self.done: set[str] = set()
         """Stages whose result was written, and which nobody has taken back."""
+        self.obligations = Obligations(world, {each.digest: each for each in studies}, self.done)
         self.answered: Counter[str] = Counter()
         """Answers, by the request's id."""
         self.cancelled: set[str] = set()
@@ -102,9 +102,11 @@ class Checker:
 
     def recorded(self, scheduler: Scheduler, record: LogRecord) -> None:
         """Check a record against all before."""
+        self.obligations.recorded(scheduler, record)
         match record:
             case logged.RunStarted():
                 self._failures.clear()  # it tries again what failed
+                self._check_memory(scheduler.queue)
             case logged.StageDone(key=key):
                 if key in self._told_done:
                     raise Violation(f"{key[:8]} is told done twice")
@@ -129,6 +131,18 @@ class Checker:
                 self._check_dispatch(scheduler, record)
             case logged.Answered():
                 self._check_answer(scheduler, record)
+
+    def _check_memory(self, queue: Queue) -> None:
+        """Check that a scheduler knows what was asked of those before it, as far as their log has it."""
+        history = logged.History()
+        history.catch_up(self.paths)
+        if (queue.cancelled, queue.held) != (history.cancelled, history.held):
+            raise Violation("what was cancelled or held is forgotten")
+        if queue.priority != history.priority:
+            raise Violation("priorities are forgotten")
+        # A scheduler that was killed while it wrote a record had no time to tell of it.
+        self.cancelled, self.held = set(history.cancelled), set(history.held)
+        self.priority = dict(history.priority)
 
     def _check_failure(self, scheduler: Scheduler, record: logged.StageFailed) -> None:
         key = record.key
@@ -212,6 +226,7 @@ class Checker:
     def stepped(self, scheduler: Scheduler) -> None:
         """Check all that must be true whenever the scheduler has nothing more to do now."""
         self.steps += 1
+        self.obligations.stepped(scheduler)
         queue = scheduler.queue
         for worker in scheduler.workers:
             made = getattr(worker.process, "worker", None)
@@ -254,6 +269,7 @@ class Checker:
         for item in scheduler.queue.items.values():
             if item.state is State.RUNNING or _ready(scheduler.queue, item):
                 raise Violation(f"the run ends while {item.key[:8]} is {item.state.value}")
+        self.obligations.finished(scheduler)
 
     # the store
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from prunectl.bench.simulation.checks import Checker, Violation
+from prunectl.bench.simulation.checks import Checker
+from prunectl.bench.simulation.obligations import Violation
 from prunectl.bench.simulation.studies import study
 from prunectl.errors import PrunectlError, StoreBusy
 from prunectl.scheduler.devices.base import Device
@@ -84,6 +85,7 @@ class Trouble(Behaviour):
             kinds += ["ghost", "ghost"]
         self._kinds = chance.sample(kinds, chance.randint(0, 3))
         self._rate = chance.choice((0.05, 0.2, 0.4))
+        self.echo = chance.choice((0.0, 0.5))
         self._launch_rate = chance.choice((0.0, 0.0, 0.1))
         self._stillborn_rate = chance.choice((0.0, 0.0, 0.1))
         self._death_rate = chance.choice((0.0, 0.0, 0.2))
@@ -127,6 +129,7 @@ class Command:
     schedule: Schedule
     studies: list[Study]
     process: Process = field(init=False)
+    executor: SimulatedExecutor | None = None
     scheduler: Scheduler | None = None
     ended: bool = False
     signals: int = 0
@@ -171,7 +174,7 @@ class Command:
         except PrunectlError:
             self._leave()  # the disk is full: the user tries again later
             return
-        self.scheduler = scheduler
+        self.executor, self.scheduler = executor, scheduler
         self._step()
 
     def _hand_over(self) -> None:
@@ -213,6 +216,8 @@ class Command:
     def _step(self) -> None:
         scheduler, schedule = self.scheduler, self.schedule
         assert scheduler is not None
+        if self.signals > 1:
+            schedule.checker.obligations.hurry()
         until = scheduler.step(self.signals)
         schedule.checker.stepped(scheduler)
         if until is None:
@@ -255,8 +260,7 @@ class Schedule:
             study("first", range(chance.randint(1, 3)), chance),
             study("second", range(1, 1 + chance.randint(1, 2)), chance),
         ]
-        stages = {key: each.stage for one in self.studies for key, each in one.stages.items()}
-        self.checker = Checker(self.world, ROOT, stages)
+        self.checker = Checker(self.world, ROOT, self.studies)
         self.remote = chance.random() < 0.3
         """Workers are on other hosts."""
         self.trouble = Trouble(self.checker, chance, self.remote)
@@ -268,7 +272,7 @@ class Schedule:
         """Gets the records of all schedulers, once they are checked."""
         if chance.random() < 0.15:
             fate: Fate = chance.choice(("exception", "nonfinite", "crash"))
-            self.trouble.hopeless[chance.choice(list(stages))] = fate
+            self.trouble.hopeless[chance.choice(list(self.checker.expected))] = fate
         self.horizon = chance.uniform(50.0, 500.0)
 
     @staticmethod
@@ -409,9 +413,10 @@ class Schedule:
     def _plan_troubles(self) -> None:
         chance = self.world.chance
         menu: list[Callable[[], None]] = [
-            self._kill_scheduler, self._kill_scheduler, self._cut_power, self._suspend,
+            self._kill_scheduler, self._kill_scheduler, self._stop_and_kill, self._cut_power, self._suspend,
             self._signal, self._fill_disk, self._slow_disk, self._second_command,
-            self._change_code, self._take_device, self._break_device, self._hold_lock, self._lose_file,
+            self._change_code, self._take_device, self._break_device, self._hold_lock,
+            self._lose_file, self._cut_off,
             self._ask, self._ask, self._ask, self._ask, self._ask, self._ask,
         ]  # fmt: skip
         for _ in range(chance.choice((1, 2, 4, 8, 12))):
@@ -421,7 +426,7 @@ class Schedule:
         self.world.after(20.0, self._again)
 
     def _befall(self, trouble: Callable[[], None]) -> None:
-        if not self.trouble.over:  # on a slow disk the time for it may have passed
+        if not self.trouble.over:  # a slow disk may have taken the world past its horizon
             trouble()
 
     def _again(self) -> None:
@@ -448,6 +453,31 @@ class Schedule:
         else:
             self._count("scheduler killed")
             command.process.kill()
+
+    def _stop_and_kill(self) -> None:
+        """A scheduler is killed when it is asked to stop: that was not meant for the next one."""
+        if (command := self._living()) is not None:
+            self._count("scheduler killed")
+            self.by_user(lambda: self._leave_request(Stop()))
+            command.process.kill()
+
+    def _cut_off(self) -> None:
+        """The host of a worker is out of reach; the scheduler hears of it, and is killed soon afterwards."""
+        if not self.remote:  # on one host the kernel sees every end
+            return
+        busy = (
+            (command.process, worker)
+            for command in self.commands
+            if not command.ended and command.executor is not None
+            if command.stopped_until <= self.world.now
+            for worker in command.executor.workers
+            if worker.worker.stages
+        )
+        for scheduler, worker in busy:
+            self._count("host cut off")
+            worker.cut_off()
+            scheduler.after(self.world.chance.uniform(0.1, 5.0), scheduler.kill)
+            return
 
     def _cut_power(self) -> None:
         self.world.power_cut()
@@ -553,6 +583,7 @@ class Schedule:
         except PrunectlError:
             return  # the disk is full, and the user is told
         self._count("request")
+        self.checker.obligations.asked_at[request.id] = self.world.now
         self.sent.append(request)
 
     def _ask(self) -> None:

@@ -17,6 +17,7 @@ from msgspec import Meta
 
 import prunectl
 from prunectl.bench.rounds import BenchError
+from prunectl.child import module_command
 from prunectl.errors import StoreError
 from prunectl.scheduler.devices.cpu import CpuLayer
 from prunectl.store.records.base import decode, encode, read_record, write_record
@@ -151,7 +152,7 @@ def run(
 
 def _drive(next_block: Callable[[], int | None], take: Callable[[Block], None]) -> None:
     """Run blocks in one process after another's end."""
-    command = [sys.executable, "-m", "prunectl.bench.simulation.tally"]
+    command = module_command("prunectl.bench.simulation.tally")
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=_environment()) as child:
         assert child.stdin is not None
@@ -167,7 +168,7 @@ def _drive(next_block: Callable[[], int | None], take: Callable[[Block], None]) 
 
 def replay(seed: int) -> int:
     """Tell one schedule line by line. Returns 1 where something that must be true was not."""
-    command = [sys.executable, "-m", "prunectl.bench.simulation.replay", str(seed)]
+    command = [*module_command("prunectl.bench.simulation.replay"), str(seed)]
     return subprocess.run(command, env=_environment(), check=False).returncode
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
+from prunectl.child import module_command
 from prunectl.errors import StoreError
 from prunectl.store.paths import StorePaths
 
@@ -26,7 +27,7 @@ def background(paths: StorePaths) -> str:
     log = paths.logs / "run.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     arguments = [word for word in sys.argv[1:] if word != "--detach"]
-    command = [sys.executable, "-m", "prunectl.cli", *arguments, "--plain"]
+    command = [*module_command("prunectl.cli"), *arguments, "--plain"]
     with log.open("ab") as out:
         start = out.tell()
         # A session of its own: the terminal's SIGHUP and Ctrl-C do not reach it.

@@ -31,7 +31,7 @@ from prunectl.monitor.plan_status import PlanStatus
 from prunectl.scheduler.signals import Signals
 from prunectl.spec.study import Study
 from prunectl.store import requests
-from prunectl.store.holder import describe_silence, holder_name, is_silent
+from prunectl.store.holder import describe_silence, holder_name, is_silent, patience_with
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.scheduler_log import Answered
 
@@ -60,10 +60,11 @@ def hand_over(
     Raises StoreBusy where it does not answer, StoreError where it refuses.
     """
     asked = [requests.add_plan(paths, plan.digest) for plan in plans]
+    patience = _patience(plans)
     answers = []
     for plan, request in zip(plans, asked, strict=True):
         try:
-            answer = requests.answer_to(paths, request, sleep=sleep)
+            answer = requests.answer_to(paths, request, patience, sleep)
         except StoreBusy as error:
             raise StoreBusy(
                 f"{error}. The plan is kept: that scheduler runs it when it goes on, else the next "
@@ -118,6 +119,7 @@ def _follow(
     history, held = status.store.history, frozenset(status.store.history.held)
     progress = Progress(plans, status.done)
     beat, heard, told = None, time.monotonic(), False
+    patience = _patience(plans)
     while True:
         # Asked before the log is read, which then has all of a scheduler that ended.
         holds = requests.alive(paths)
@@ -131,7 +133,7 @@ def _follow(
         if status.store.heartbeat.time != beat:
             beat, heard, told = status.store.heartbeat.time, time.monotonic(), False
             _show_beat(status, progress)
-        elif not told and is_silent(paths, history, time.monotonic() - heard):
+        elif not told and is_silent(paths, history, time.monotonic() - heard, patience):
             narrate(describe_silence(paths, history))
             told = True
         sleep(LOOK_SECONDS)
@@ -143,6 +145,11 @@ def _follow(
         f"the scheduler {'was killed' if ending is None else f'ended ({ending.reason})'}; this command goes on"
     )
     return Waited.GONE
+
+
+def _patience(plans: Sequence[Study]) -> float:
+    """Return how long the scheduler may be silent that has these plans to queue."""
+    return patience_with(sum(len(plan.stages) for plan in plans))
 
 
 def _show_beat(status: PlanStatus, progress: Progress) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import IO
 import msgspec
 
 from prunectl import ml
+from prunectl.child import module_command
 from prunectl.errors import PrunectlError, StoreError
 from prunectl.ml.datasets.files import user_cache
 from prunectl.ml.network_summary import Answer, NetworkMisfit, NetworkSummary, Question
@@ -29,7 +29,7 @@ from prunectl.store.files import write_text
 from prunectl.store.records.base import NOT_DECODED
 from prunectl.version import code_hash
 
-COMMAND = (sys.executable, "-m", "prunectl.ml.summarise")
+COMMAND = module_command("prunectl.ml.summarise")
 LAST_LINES = 3
 """Lines of the child's stderr that are shown where it breaks off."""
 

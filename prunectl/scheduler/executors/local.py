@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import selectors
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from prunectl.child import module_command
 from prunectl.scheduler.devices.base import Device, DeviceLayer, Usage
 from prunectl.scheduler.devices.locks import DeviceLocks
 from prunectl.scheduler.devices.system import SystemLayer
@@ -16,7 +16,7 @@ from prunectl.scheduler.executors.local_process import LocalProcess
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.messages import AnyMessage, WorkerEnded
 
-WORKER = (sys.executable, "-m", "prunectl.worker")
+WORKER = module_command("prunectl.worker")
 POLL_SECONDS = 0.5
 """Between looks for workers that ended with their output still open in a process of theirs; the others are noticed
 at once, by its end."""

@@ -185,6 +185,10 @@ class _Started:
         """Kill it."""
         self._executor.world.after(0.0, lambda: self.worker.leave("killed by SIGKILL", -9))
 
+    def cut_off(self) -> None:
+        """Put its host out of reach, while it goes on."""
+        self.process.run(self.worker.cut_off)
+
     def log_tail(self) -> str:
         """Return what it wrote to its log last."""
         return self.worker.log

@@ -64,6 +64,9 @@ class Behaviour:
     ghost_seconds = 60.0
     """After which a worker that its scheduler cannot reach ends itself."""
 
+    echo = 0.0
+    """Chance that what was said of an attempt is said again when the same worker has the next one."""
+
     def launch_fails(self, world: World) -> bool:
         """Return whether no worker can be started now."""
         return False
@@ -155,6 +158,8 @@ class SimulatedWorker:
         self.stages: dict[str, _Attempt] = {}
         self._paths, self._process, self._device = paths, process, device
         self._behaviour, self._say, self._vanish = behaviour, say, vanish
+        self._last_words: dict[str, AnyMessage] = {}
+        """What it said last of each stage that it gave back."""
         self._newest: dict[str, int] = {}
         """The last attempt at each stage that it was told of."""
         self._turns = 0
@@ -240,6 +245,9 @@ class SimulatedWorker:
             trouble_at=self._epoch_steps * world.chance.randint(0, max(0, stage.steps // self._epoch_steps - 1)),
         )  # fmt: skip
         self.stages[key] = attempt
+        if key in self._last_words and world.chance.random() < self._behaviour.echo:
+            world.fault("message of an older attempt")
+            self._say(self._last_words[key])
         self._guarded(attempt, lambda: self._start(attempt))
 
     def _start(self, attempt: _Attempt) -> None:
@@ -335,12 +343,12 @@ class SimulatedWorker:
         with replacing(path) as temporary:
             files.disk.write(temporary, msgspec.json.encode(state))
 
-    def _drop(self, attempt: _Attempt, message: AnyMessage | None) -> None:
+    def _drop(self, attempt: _Attempt, message: AnyMessage) -> None:
         attempt.close()
         del self.stages[attempt.key]
         self._behaviour.ended(self._process, attempt.key, attempt.number)
-        if message is not None:
-            self._say(message)
+        self._last_words[attempt.key] = message
+        self._say(message)
         self._end_if_idle()
 
     def _interrupt(self, key: str) -> None:
@@ -387,11 +395,15 @@ class SimulatedWorker:
                 self._drop(attempt, StageDone(attempt.key, attempt.number))
             case "ghost":
                 attempt.fate = "normal"
-                self._vanish()
-                # Nothing of it is heard any more; it ends itself when it notices.
-                end = lambda: self.leave("ended itself", 1)  # noqa: E731
-                self._process.after(self._behaviour.ghost_seconds * world.chance.random(), end)
+                self.cut_off()
                 self._later(attempt)
+
+    def cut_off(self) -> None:
+        """Go on out of reach: nothing of it is heard any more, and it ends itself when it notices."""
+        chance = self._process.world.chance
+        self._vanish()
+        end = lambda: self.leave("ended itself", 1)  # noqa: E731
+        self._process.after(self._behaviour.ghost_seconds * chance.random(), end)
 
 
 def _failure(key: str, attempt: int, error: Exception) -> StageFailed:

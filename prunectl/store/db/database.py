@@ -54,6 +54,9 @@ _DAMAGED = re.compile(
 )
 """What it says of files that are not what they were. Anything else must not cost a rebuild."""
 
+_NO_ROOM = re.compile(r"No space left|[Qq]uota exceeded|Read-only file system|Input/output error")
+"""What it says, in errors of any class, where the disk is full or broken: the file is as good as before."""
+
 
 @contextlib.contextmanager
 def opened(path: Path, *, write: bool, patience: float) -> Iterator[Connection]:
@@ -71,8 +74,9 @@ def opened(path: Path, *, write: bool, patience: float) -> Iterator[Connection]:
     try:
         with telling_damage(path):
             yield connection
-    except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
-        if write:
+    except duckdb.Error as error:
+        of_writing = isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException)
+        if write and (of_writing or _NO_ROOM.search(str(error))):
             raise StoreError(f"cannot write {path}: {error}") from error
         raise
     finally:
@@ -139,7 +143,9 @@ def _unusable(path: Path, text: str) -> StoreError:
 
 def is_damage(error: duckdb.Error) -> bool:
     """Return whether a query failed because of the file and not because of the query."""
-    return isinstance(error, duckdb.FatalException) or "Corrupt" in str(error)
+    text = str(error)
+    of_the_file = isinstance(error, duckdb.FatalException) or "Corrupt" in text
+    return of_the_file and not _NO_ROOM.search(text)
 
 
 def upsert(

@@ -124,7 +124,7 @@ def _update(
 def _rebuild(paths: StorePaths, report: IngestReport, patience: float) -> None:
     # Before as well as after: to find the file held after a minute's work would be in vain.
     _close_old(paths.database, report, patience)
-    with replacing(paths.database) as temporary:
+    with replacing(paths.database) as temporary, _without_wal(temporary):
         with opened(temporary, write=True, patience=patience) as connection:
             schema.create(connection)
             loader = Loader(paths, connection, report)
@@ -134,6 +134,16 @@ def _rebuild(paths: StorePaths, report: IngestReport, patience: float) -> None:
                 for start in range(0, len(pending), BATCH):
                     loader.load_stages(pending[start : start + BATCH])
         _close_old(paths.database, report, patience)
+
+
+@contextlib.contextmanager
+def _without_wal(database: Path) -> Iterator[None]:
+    """Remove the write-ahead log of a new file at the end: where the disk is full, DuckDB leaves it behind."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            files.disk.unlink(_wal(database), missing_ok=True)
 
 
 def _close_old(database: Path, report: IngestReport, patience: float) -> None:

@@ -78,10 +78,11 @@ class StageInterrupted(LogRecord, tag="stage_interrupted"):
     step: Annotated[
         Count | None, Meta(description="optimizer steps done, those of its checkpoint")
     ] = None
-    fenced: Annotated[
+    fenced_until: Annotated[
         float | None,
         Meta(
-            description="until when the worker, whose end nobody saw, may still have it, Unix seconds"
+            description="where nobody saw how its worker ended: when that must have ended itself, Unix seconds; no "
+            "scheduler gives the stage out before"
         ),
     ] = None
 
@@ -265,12 +266,12 @@ class History:
     """The last record with `final` of each stage that has not been done or retried since."""
     setbacks: dict[str, StageFailed] = field(default_factory=dict)
     """The last record of stages that wait to be tried again."""
-    fences: dict[str, float] = field(default_factory=dict)
-    """Until when stages may still have a worker that nobody saw end, Unix seconds."""
     dispatched: set[str] = field(default_factory=set)
     """Stages given to a worker with no record of their end: running, or cut off with their scheduler."""
     attempts: dict[str, int] = field(default_factory=dict)
     """The number of the last attempt at each stage."""
+    fences: dict[str, float] = field(default_factory=dict)
+    """Until when an attempt at a stage may still run whose worker's end nobody saw, Unix seconds."""
     answered: dict[str, Answered] = field(default_factory=dict)
     """By the request's id."""
     stopped: dict[str, str] = field(default_factory=dict)
@@ -342,8 +343,8 @@ class History:
                 kept = self.failures if record.final else self.setbacks
                 kept[record.key] = record
             case StageDone() | StageInterrupted():
-                if isinstance(record, StageInterrupted) and record.fenced is not None:
-                    self.fences[record.key] = record.fenced
+                if isinstance(record, StageInterrupted) and record.fenced_until is not None:
+                    self.fences[record.key] = record.fenced_until
                 self.dispatched.discard(record.key)
                 self.failures.pop(record.key, None)
                 self.setbacks.pop(record.key, None)
