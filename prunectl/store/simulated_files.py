@@ -48,8 +48,8 @@ class Storage:
         self.names: Names = {}
         self.durable: Names = {}
         """The names that are on the medium for certain."""
-        self.locks: dict[str, tuple[SimulatedDisk, int, str]] = {}
-        """By path: who holds it, the handle, and what the holder wrote into it."""
+        self.locks: dict[str, tuple[SimulatedDisk, int]] = {}
+        """By path: who holds it, and the handle."""
         self.handles = itertools.count(1)
 
     def power_cut(self, chance: random.Random) -> None:
@@ -173,9 +173,9 @@ class SimulatedDisk(Disk):
     def rename(self, source: Path, target: Path) -> None:
         """Rename a file over another, at once."""
         self._touch("rename", target)
-        file = self._file(source)
+        file, names = self._file(source), self._names(target)
         del self._storage.names[str(source.parent)][source.name]
-        self._storage.names[str(target.parent)][target.name] = file
+        names[target.name] = file
 
     def unlink(self, path: Path, *, missing_ok: bool = False) -> None:
         """Remove a file."""
@@ -188,25 +188,27 @@ class SimulatedDisk(Disk):
     # lock
 
     def lock(self, path: Path, note: str = "") -> int:
-        """Take the exclusive lock on a file. Raises BlockingIOError where another holds it."""
+        """Take the exclusive lock on a file, with a note in it. Raises BlockingIOError where another holds it."""
         self._touch("lock", path)
-        held = self._storage.locks.get(str(path))
-        if held is not None:
-            raise BlockingIOError(errno.EAGAIN, held[2])
-        self._made(path)
+        file = self._made(path)
+        if str(path) in self._storage.locks:
+            raise BlockingIOError(errno.EAGAIN, file.content.decode())
+        if note:
+            file.content[:] = b"" if self._storage.full else note.encode()
+            file.whole = True
         handle = next(self._storage.handles)
-        self._storage.locks[str(path)] = self, handle, note
+        self._storage.locks[str(path)] = self, handle
         return handle
 
     def unlock(self, handle: int) -> None:
         """Release a lock that `lock` took."""
-        for path, (_, held, _) in list(self._storage.locks.items()):
+        for path, (_, held) in list(self._storage.locks.items()):
             if held == handle:
                 del self._storage.locks[path]
 
     def release_locks(self) -> None:
         """Release all locks of this process: it is gone."""
-        for path, (holder, _, _) in list(self._storage.locks.items()):
+        for path, (holder, _) in list(self._storage.locks.items()):
             if holder is self:
                 del self._storage.locks[path]
 
@@ -222,11 +224,15 @@ class SimulatedDisk(Disk):
         except KeyError:
             raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path)) from None
 
+    def _names(self, path: Path) -> dict[str, _File]:
+        """Return the files of the folder that the path is in."""
+        try:
+            return self._storage.names[str(path.parent)]
+        except KeyError:
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path)) from None
+
     def _made(self, path: Path) -> _File:
-        names = self._storage.names.get(str(path.parent))
-        if names is None:
-            raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
-        return names.setdefault(path.name, _File(self._storage.now()))
+        return self._names(path).setdefault(path.name, _File(self._storage.now()))
 
     def _about_to_write(self, path: Path) -> float:
         part = self._touch("write", path)

@@ -26,7 +26,11 @@ operations = st.lists(
         st.tuples(st.sampled_from(["rename", "copy"]), place, place),
         st.tuples(st.sampled_from(["unlink", "unlink_missing", "read", "size", "exists"]), place),
         st.tuples(st.just("truncate"), place, st.integers(0, 4)),
-        st.tuples(st.sampled_from(["lock", "unlock", "is_locked", "fsync"]), place),
+        st.tuples(
+            st.sampled_from(["lock", "unlock", "is_locked"]),
+            st.tuples(st.sampled_from(FOLDERS), st.just("lock")),
+        ),
+        st.tuples(st.just("fsync"), place),
         st.tuples(
             st.just("glob"), st.sampled_from(FOLDERS), st.sampled_from(["*.json", "*/*.json", "rewind-*"])
         ),
@@ -79,7 +83,8 @@ class Run:
             case "size":
                 return disk.status(path).size
             case "read":
-                return disk.read(path), disk.read(path, 2), disk.open(path).read()
+                with disk.open(path) as opened:
+                    return disk.read(path), disk.read(path, 2), opened.read()
             case "exists":
                 return disk.exists(path), disk.exists(str(path)), disk.is_folder(path)
             case "lock":
