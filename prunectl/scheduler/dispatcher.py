@@ -104,11 +104,13 @@ class Dispatcher:
         return self._is_fenced(key) or is_held(self.paths.stage(key).lock)
 
     def _is_fenced(self, key: str) -> bool:
+        history, lease = self.log.history, self.timeouts.lease
+        until = history.fences.get(key, 0.0)
+        if self.workers.outlive and key in history.orphans:
+            until = max(until, history.orphans[key] + lease)
         # A clock that was set back must not keep a stage for more than the lease.
-        left = self.log.history.fences.get(key, 0.0) - self.clock.time()
-        return (
-            self._fences.get(key, 0.0) > self.clock.monotonic() or 0 < left <= self.timeouts.lease
-        )
+        left = until - self.clock.time()
+        return self._fences.get(key, 0.0) > self.clock.monotonic() or 0 < left <= lease
 
     def _start(self, item: Item) -> None:
         key, device = item.key, self.devices.devices[item.device or ""]

@@ -133,6 +133,11 @@ class Workers:
     def __len__(self) -> int:
         return len(self._of)
 
+    @property
+    def outlive(self) -> bool:
+        """Return whether those of an earlier scheduler that was killed may still run."""
+        return self._executor.workers_outlive
+
     def find(self, device: Device, flags: Flags, workload: Workload, *, fresh: bool) -> Worker:
         """Return a worker of the device with a free slot, started if need be. The caller has counted slots.
 

@@ -82,6 +82,11 @@ def fences_forgotten_between_runs() -> contextlib.AbstractContextManager[None]:
     return replaced(Scheduler, "start", forgetful)
 
 
+def orphans_ignored() -> contextlib.AbstractContextManager[None]:
+    """The workers of a scheduler that was killed count as dead, wherever they are."""
+    return replaced(Workers, "outlive", False)
+
+
 def priority_ignored() -> contextlib.AbstractContextManager[None]:
     """The queue's order does not follow what people ask for."""
 
@@ -351,6 +356,7 @@ BUGS: dict[str, Plant] = {
         locks_of_stages_ignored,
         fences_ignored,
         fences_forgotten_between_runs,
+        orphans_ignored,
         priority_ignored,
         one_slot_too_many,
         drained_device_used,

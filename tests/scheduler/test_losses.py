@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from prunectl.store.paths import StorePaths
 from prunectl.store.records.base import LogRecord
 from prunectl.store.records.heartbeat import HeartbeatRecord
 from prunectl.store.records.plan import write_study
-from prunectl.store.records.scheduler_log import Dispatched, StageInterrupted
+from prunectl.store.records.scheduler_log import Dispatched, RunStarted, StageInterrupted
 from tests.support.scheduler_lab import FakeLayer, Plan, Store, dense
 
 RETRIES = 2
@@ -196,36 +195,54 @@ class CutOff(Behaviour):
         return "ghost" if attempt == 1 else "normal"
 
 
-def test_the_next_scheduler_too_waits_for_a_worker_whose_end_nobody_saw() -> None:
-    world = World(3)
-    root = StorePaths(Path("/store"))
-    plan = study("cut off", range(1), world.chance)
-    records: list[LogRecord] = []
+class Runs:
+    """Schedulers of one store, one after the other, each killed when it has gone far enough."""
 
-    def run(enough: Callable[[], bool]) -> Scheduler:
-        """Be a scheduler until it is enough, and then killed."""
+    def __init__(self) -> None:
+        self.world = World(3)
+        self.records: list[LogRecord] = []
+        self.lease = 0.0
+        self._plan = study("cut off", range(1), self.world.chance)
+
+    def run(self, until: type[LogRecord], attempt: int | None = None, **options: Any) -> Any:
+        """Be a scheduler until it logs such a record; the record."""
+        world, root = self.world, StorePaths(Path("/store"))
         process = world.process("scheduler")
         device = Device("cpu", "cpu", "made up", 1)
-        executor = SimulatedExecutor(world, process, root, [device], CutOff())
-        scheduler = Scheduler(root, executor, [plan.digest], on_record=records.append)
+        executor = SimulatedExecutor(world, process, root, [device], CutOff(), **options)
+        scheduler = Scheduler(root, executor, [self._plan.digest], on_record=self.records.append)
+        self.lease, before = scheduler.timeouts.lease, len(self.records)
+        found: list[LogRecord] = []
         with process.inside():
-            write_study(root, plan)
+            write_study(root, self._plan)
             scheduler.start()
-            while not enough() and (until := scheduler.step()) is not None:
-                scheduler.listen(until)
+            while not found and (due := scheduler.step()) is not None:
+                scheduler.listen(due)
+                new = (each for each in self.records[before:] if isinstance(each, until))
+                found = [each for each in new if attempt in (None, each.attempt)]
         process.kill()
-        return scheduler
+        return found[0]
 
-    def interrupted() -> list[StageInterrupted]:
-        return [each for each in records if isinstance(each, StageInterrupted)]
 
-    lease = run(lambda: bool(interrupted())).timeouts.lease
-    [cut_off] = interrupted()
-    assert cut_off.fenced_until == cut_off.time + lease
+def test_the_next_scheduler_too_waits_for_a_worker_whose_end_nobody_saw() -> None:
+    runs = Runs()
+    cut_off = runs.run(StageInterrupted)
+    assert cut_off.fenced_until == cut_off.time + runs.lease
+    again = runs.run(Dispatched, 2)
+    assert again.key == cut_off.key
+    assert cut_off.fenced_until <= again.time <= cut_off.fenced_until + 5.0
 
-    def again() -> list[Dispatched]:
-        given = (each for each in records if isinstance(each, Dispatched))
-        return [each for each in given if each.key == cut_off.key and each.attempt == 2]
 
-    run(lambda: bool(again()))
-    assert cut_off.fenced_until <= again()[0].time <= cut_off.fenced_until + 5.0
+@pytest.mark.parametrize("outlive", [False, True])
+def test_workers_of_a_killed_scheduler_are_waited_for_where_they_may_outlive_it(
+    outlive: bool,
+) -> None:
+    runs = Runs()
+    first = runs.run(Dispatched, workers_outlive=outlive)
+    began = runs.run(RunStarted, workers_outlive=outlive)
+    runs.run(RunStarted, workers_outlive=outlive)  # killed before that time was over
+    if outlive:
+        runs.run(Dispatched, 2, workers_outlive=outlive)
+    given = [each for each in runs.records if isinstance(each, Dispatched)]
+    again = next(each for each in given if (each.key, each.attempt) == (first.key, 2))
+    assert (again.time >= began.time + runs.lease) == outlive

@@ -71,7 +71,7 @@ class Outcome:
 class Trouble(Behaviour):
     """Workers that fail in all their ways, for as long as the troubles last."""
 
-    def __init__(self, checker: Checker, chance: random.Random) -> None:
+    def __init__(self, checker: Checker, chance: random.Random, remote: bool) -> None:
         self.checker = checker
         self.over = False
         self.hopeless: dict[str, Fate] = {}
@@ -79,8 +79,10 @@ class Trouble(Behaviour):
         self.broken: set[str] = set()
         """Devices on which every worker is lost."""
         kinds: list[Fate] = [
-            "exception", "oom", "device", "crash", "hang", "deaf", "liar", "ghost", "nonfinite",
+            "exception", "oom", "device", "crash", "hang", "deaf", "liar", "nonfinite",
         ]  # fmt: skip
+        if remote:
+            kinds.append("ghost")
         self._kinds = chance.sample(kinds, chance.randint(0, 3))
         self._rate = chance.choice((0.05, 0.2, 0.4))
         self._launch_rate = chance.choice((0.0, 0.0, 0.1))
@@ -155,7 +157,7 @@ class Command:
                     write_study(ROOT, each)
             executor = SimulatedExecutor(
                 schedule.world, self.process, ROOT, schedule.devices, schedule.trouble,
-                schedule.transport, self._mail,
+                schedule.transport, self._mail, schedule.remote,
             )  # fmt: skip
             schedule.number += 1
             scheduler = Scheduler(
@@ -257,7 +259,9 @@ class Schedule:
             study("second", range(1, 1 + chance.randint(1, 2)), chance),
         ]
         self.checker = Checker(self.world, ROOT, self.studies)
-        self.trouble = Trouble(self.checker, chance)
+        self.remote = chance.random() < 0.5
+        """Workers may be out of reach of their scheduler, and outlive it."""
+        self.trouble = Trouble(self.checker, chance, self.remote)
         self.transport = self._transport(chance)
         self.devices = self._devices(chance)
         self.commands: list[Command] = []
@@ -408,9 +412,11 @@ class Schedule:
         menu: list[Callable[[], None]] = [
             self._kill_scheduler, self._kill_scheduler, self._cut_power, self._suspend,
             self._signal, self._fill_disk, self._slow_disk, self._second_command,
-            self._take_device, self._break_device, self._hold_lock, self._lose_file, self._cut_off,
+            self._take_device, self._break_device, self._hold_lock, self._lose_file,
             self._ask, self._ask, self._ask, self._ask, self._ask, self._ask,
         ]  # fmt: skip
+        if self.remote:
+            menu += [self._cut_off] * 3
         for _ in range(chance.choice((1, 2, 4, 8, 12))):
             trouble = chance.choice(menu)
             self.world.after(chance.uniform(1.0, self.horizon), partial(self._befall, trouble))
@@ -440,6 +446,8 @@ class Schedule:
         command = self._living()
         if command is None:
             return
+        if self.world.chance.random() < 0.2:  # who asks at this moment, asks in vain
+            self.by_user(lambda: self._leave_request(Stop()))
         if self.world.chance.random() < 0.5:
             command.process.dies_in = self.world.chance.randint(1, 60)
         else:
@@ -447,19 +455,21 @@ class Schedule:
             command.process.kill()
 
     def _cut_off(self) -> None:
-        """The host of a worker is out of reach; the scheduler hears of it, and is killed soon afterwards."""
+        """The host of a worker is out of reach, and the scheduler is killed soon, or before it hears of that."""
         busy = (
             (command.process, worker)
             for command in self.commands
             if not command.ended and command.executor is not None
-            if command.stopped_until <= self.world.now
             for worker in command.executor.workers
             if worker.worker.stages
         )
         for scheduler, worker in busy:
             self._count("host cut off")
             worker.cut_off()
-            scheduler.after(self.world.chance.uniform(0.1, 5.0), scheduler.kill)
+            if self.world.chance.random() < 0.5:
+                scheduler.kill()
+            else:
+                scheduler.after(self.world.chance.uniform(0.0, 5.0), scheduler.kill)
             return
 
     def _cut_power(self) -> None:

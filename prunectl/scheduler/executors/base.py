@@ -69,6 +69,10 @@ class Executor(Protocol):
         """Return the time that all of it goes by."""
 
     @property
+    def workers_outlive(self) -> bool:
+        """Return whether workers may go on where their scheduler was killed, as on a host that is out of reach."""
+
+    @property
     def devices(self) -> Sequence[Device]:
         """Return the devices that the run may use where nobody else does."""
 

@@ -38,6 +38,8 @@ class LocalExecutor:
     share: bool = False
     """Use devices that other schedulers have locked, too."""
     clock: Clock = field(default_factory=SystemClock)
+    workers_outlive: bool = False
+    """The kernel sees to it."""
     _workers: list[LocalProcess] = field(default_factory=list)
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     _next_poll: float = 0.0

@@ -42,6 +42,8 @@ class SimulatedExecutor:
     transport: Transport = field(default_factory=Transport)
     at_mail: Callable[[], None] = lambda: None
     """Called when there is something to hear."""
+    workers_outlive: bool = False
+    """They may be on hosts that come to be out of reach."""
     workers: list[_Started] = field(default_factory=list)
     """Those that are alive, and whose end was not reported."""
     _mail: list[tuple[WorkerProcess, AnyMessage]] = field(default_factory=list)

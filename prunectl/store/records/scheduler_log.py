@@ -268,6 +268,8 @@ class History:
     """The number of the last attempt at each stage."""
     fences: dict[str, float] = field(default_factory=dict)
     """Until when an attempt at a stage may still run whose worker's end nobody saw, Unix seconds."""
+    orphans: dict[str, float] = field(default_factory=dict)
+    """Stages that a worker had whose scheduler was killed, and when the next one began, Unix seconds."""
     answered: dict[str, Answered] = field(default_factory=dict)
     """By the request's id."""
     stopped: dict[str, str] = field(default_factory=dict)
@@ -331,6 +333,7 @@ class History:
                 self.priority = {trial: value for trial, value in self.priority.items() if value}
             case Dispatched():
                 self.dispatched.add(record.key)
+                self.orphans.pop(record.key, None)
                 self.attempts[record.key] = max(record.attempt, self.attempts.get(record.key, 0))
                 self.setbacks.pop(record.key, None)
             case StageFailed():
@@ -356,6 +359,7 @@ class History:
                 self.endings[record.attempt] = record
             case RunStarted():
                 self.run = record
+                self.orphans.update(dict.fromkeys(self.dispatched, record.time))
                 self.dispatched.clear()
                 self.setbacks.clear()
 
