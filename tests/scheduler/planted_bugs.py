@@ -82,6 +82,20 @@ def fences_forgotten_between_runs() -> contextlib.AbstractContextManager[None]:
     return replaced(Scheduler, "start", forgetful)
 
 
+def orphans_ignored() -> contextlib.AbstractContextManager[None]:
+    """The workers of a scheduler that was killed count as dead, wherever they are."""
+    start = Scheduler.start
+
+    def careless(self: Scheduler, patience: float = 0.0) -> None:
+        outlive, self.executor.workers_outlive = self.executor.workers_outlive, False  # type: ignore[misc]
+        try:
+            start(self, patience)
+        finally:
+            self.executor.workers_outlive = outlive  # type: ignore[misc]
+
+    return replaced(Scheduler, "start", careless)
+
+
 def priority_ignored() -> contextlib.AbstractContextManager[None]:
     """The queue's order does not follow what people ask for."""
 
@@ -360,6 +374,7 @@ BUGS: dict[str, Plant] = {
         locks_of_stages_ignored,
         fences_ignored,
         fences_forgotten_between_runs,
+        orphans_ignored,
         priority_ignored,
         one_slot_too_many,
         drained_device_used,

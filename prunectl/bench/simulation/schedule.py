@@ -261,7 +261,7 @@ class Schedule:
             study("second", range(1, 1 + chance.randint(1, 2)), chance),
         ]
         self.checker = Checker(self.world, ROOT, self.studies)
-        self.remote = chance.random() < 0.3
+        self.remote = chance.random() < 0.4
         """Workers are on other hosts."""
         self.trouble = Trouble(self.checker, chance, self.remote)
         self.transport = self._transport(chance)
@@ -416,9 +416,11 @@ class Schedule:
             self._kill_scheduler, self._kill_scheduler, self._stop_and_kill, self._cut_power, self._suspend,
             self._signal, self._fill_disk, self._slow_disk, self._second_command,
             self._change_code, self._take_device, self._break_device, self._hold_lock,
-            self._lose_file, self._cut_off,
+            self._lose_file,
             self._ask, self._ask, self._ask, self._ask, self._ask, self._ask,
         ]  # fmt: skip
+        if self.remote:  # on one host the kernel sees every end
+            menu += [self._cut_off] * 3
         for _ in range(chance.choice((1, 2, 4, 8, 12))):
             trouble = chance.choice(menu)
             self.world.after(chance.uniform(1.0, self.horizon), partial(self._befall, trouble))
@@ -462,21 +464,21 @@ class Schedule:
             command.process.kill()
 
     def _cut_off(self) -> None:
-        """The host of a worker is out of reach; the scheduler hears of it, and is killed soon afterwards."""
-        if not self.remote:  # on one host the kernel sees every end
-            return
+        """The host of a worker is out of reach, and the scheduler is killed soon, or before it hears of that."""
         busy = (
             (command.process, worker)
             for command in self.commands
             if not command.ended and command.executor is not None
-            if command.stopped_until <= self.world.now
             for worker in command.executor.workers
             if worker.worker.stages
         )
         for scheduler, worker in busy:
             self._count("host cut off")
             worker.cut_off()
-            scheduler.after(self.world.chance.uniform(0.1, 5.0), scheduler.kill)
+            if self.world.chance.random() < 0.5:
+                scheduler.kill()
+            else:
+                scheduler.after(self.world.chance.uniform(0.0, 5.0), scheduler.kill)
             return
 
     def _cut_power(self) -> None:
