@@ -25,7 +25,7 @@ from prunectl.plan.load import loads
 from prunectl.scheduler.devices.base import Device
 from prunectl.scheduler.executors.base import WorkerProcess
 from prunectl.scheduler.executors.simulated import SimulatedExecutor
-from prunectl.scheduler.executors.simulated_worker import Behaviour
+from prunectl.scheduler.executors.simulated_behaviour import Behaviour
 from prunectl.scheduler.executors.simulated_world import World
 from prunectl.scheduler.scheduler import Scheduler
 from prunectl.store.paths import StorePaths

@@ -26,7 +26,7 @@ ALLOWED = {
     "store/db/rows.py": "fills the columns of classification",
     "store/records/base.py": "reads records written before tasks had names",
     "bench/reporting_worker.py": "reports as if it classified",
-    "scheduler/executors/simulated_worker.py": "the same",
+    "scheduler/executors/simulated_chain.py": "the same",
 }
 
 

@@ -16,7 +16,7 @@ from prunectl.scheduler.devices.base import Device
 from prunectl.scheduler.executors.base import Executor
 from prunectl.scheduler.executors.local import LocalExecutor
 from prunectl.scheduler.executors.simulated import SimulatedExecutor
-from prunectl.scheduler.executors.simulated_worker import Behaviour, Fate
+from prunectl.scheduler.executors.simulated_behaviour import Behaviour, Fate
 from prunectl.scheduler.executors.simulated_world import World
 from prunectl.spec.key import NUMERICS, Spec, spec_key
 from prunectl.store.files import write_text

@@ -14,7 +14,7 @@ from hypothesis import given
 from prunectl.bench.simulation.studies import study
 from prunectl.scheduler.devices.base import Device
 from prunectl.scheduler.executors.simulated import SimulatedExecutor
-from prunectl.scheduler.executors.simulated_worker import Behaviour, Fate
+from prunectl.scheduler.executors.simulated_behaviour import Behaviour, Fate
 from prunectl.scheduler.executors.simulated_world import World
 from prunectl.scheduler.losses import MOST_FRESH, Losses
 from prunectl.scheduler.scheduler import Scheduler
@@ -207,7 +207,9 @@ def test_the_next_scheduler_too_waits_for_a_worker_whose_end_nobody_saw() -> Non
         process = world.process("scheduler")
         device = Device("cpu", "cpu", "made up", 1)
         executor = SimulatedExecutor(world, process, root, [device], CutOff())
-        scheduler = Scheduler(root, executor, [plan.digest], on_record=records.append)
+        scheduler = Scheduler(
+            root, executor, [plan.digest], code=CutOff.code, on_record=records.append
+        )
         with process.inside():
             write_study(root, plan)
             scheduler.start()

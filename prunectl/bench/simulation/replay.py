@@ -17,12 +17,12 @@ from prunectl.store.records.base import LogRecord
 def main(seed: int) -> int:
     """Tell what happens in the schedule. Returns 1 where something that must be true was not."""
     schedule = Schedule(seed)
-    devices = ", ".join(f"{each.id} with {each.slots} slots" for each in schedule.devices)
-    for study in schedule.studies:
+    devices = ", ".join(f"{each.id} with {each.slots} slots" for each in schedule.scene.devices)
+    for study in schedule.scene.studies:
         print(f"plan {study.name}: {len(study.trials)} trials, {len(study.stages)} stages")
-    print(f"devices: {devices}; troubles until {schedule.horizon:.0f} s")
-    schedule.on_record = tell
-    schedule.world.on_fault = lambda kind: print(f"{schedule.world.now:9.2f}  * {kind}")
+    print(f"devices: {devices}; troubles until {schedule.scene.horizon:.0f} s")
+    schedule.scene.on_record = tell
+    schedule.scene.world.on_fault = lambda kind: print(f"{schedule.scene.world.now:9.2f}  * {kind}")
     outcome = schedule.run()
     print(f"{outcome.checks} checks in {outcome.seconds:.0f} s of the world")
     print(outcome.violation or "all that must be true was true")

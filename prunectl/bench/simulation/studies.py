@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
-from prunectl.scheduler.executors.simulated_worker import EPOCH_STEPS, link, next_value
+from prunectl.scheduler.executors.simulated_behaviour import EPOCH_STEPS
+from prunectl.scheduler.executors.simulated_chain import link, next_value
 from prunectl.spec.key import NUMERICS, Spec, spec_key
 from prunectl.spec.lr_schedule import constant
 from prunectl.spec.settings import DataSettings, NetworkSettings, PruneSettings, TrainSettings

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from prunectl.scheduler.devices.base import Device, Usage
 from prunectl.scheduler.executors.base import Clock, WorkerProcess
-from prunectl.scheduler.executors.simulated_worker import Behaviour, SimulatedWorker
+from prunectl.scheduler.executors.simulated_behaviour import Behaviour
+from prunectl.scheduler.executors.simulated_worker import SimulatedWorker
 from prunectl.scheduler.executors.simulated_world import Process, World
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.base import encode

@@ -1,23 +1,25 @@
-"""A worker of a simulated world. It trains nothing, and keeps a stage's files as the real worker does.
-
-What a stage "computes" is a chain of hashes, a link an epoch, that begins with the contents of the files it starts
-from: so a stage that was resumed from the wrong checkpoint, or began before its parent was done, ends in other bytes.
-"""
+"""A worker of a simulated world. It trains nothing, and keeps a stage's files as the real worker does."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
 from prunectl.errors import DiskError, StoreError
 from prunectl.scheduler.devices.base import Device
-from prunectl.scheduler.executors.simulated_world import Process, World
+from prunectl.scheduler.executors.simulated_behaviour import Behaviour, Fate
+from prunectl.scheduler.executors.simulated_chain import (
+    ChainState,
+    Missing,
+    link,
+    next_value,
+    result_of,
+)
+from prunectl.scheduler.executors.simulated_world import Process
 from prunectl.spec.key import Spec, spec_key
 from prunectl.spec.stage import Stage, replay_of
 from prunectl.store import files
@@ -40,84 +42,6 @@ from prunectl.store.records.messages import (
     StageInterrupted,
     StageStarted,
 )
-from prunectl.store.records.result import Result
-
-EPOCH_STEPS = 10
-
-Fate = Literal[
-    "normal", "exception", "oom", "nonfinite", "device", "crash", "hang", "deaf", "liar", "ghost"
-]
-"""What becomes of an attempt at a stage. `deaf` goes on when it is to leave; `liar` says done without a result;
-`ghost` goes on while its host is out of reach."""
-
-
-class Behaviour:
-    """How workers behave: the most harmless way. A subclass makes trouble."""
-
-    code = "made up"
-    """What workers that start now have loaded."""
-    epoch_steps = EPOCH_STEPS
-    """Optimizer steps of an epoch."""
-    boot_seconds = 3.0
-    epoch_seconds = 5.0
-    beat_seconds = 5.0
-    ghost_seconds = 60.0
-    """After which a worker that its scheduler cannot reach ends itself."""
-
-    echo = 0.0
-    """Chance that what was said of an attempt is said again when the same worker has the next one."""
-
-    def launch_fails(self, world: World) -> bool:
-        """Return whether no worker can be started now."""
-        return False
-
-    def stillborn(self, world: World, device: Device) -> bool:
-        """Return whether a worker ends before it is ready."""
-        return False
-
-    def fate(self, world: World, key: str, attempt: int, device: Device) -> Fate:
-        """Return what becomes of an attempt, in the midst of its epochs."""
-        return "normal"
-
-    def began(self, process: Process, key: str, attempt: int) -> None:
-        """Learn that an attempt has begun."""
-
-    def ended(self, process: Process, key: str, attempt: int) -> None:
-        """Learn that an attempt is over, however."""
-
-
-class ChainState(msgspec.Struct):
-    """The content of a checkpoint."""
-
-    step: int
-    value: str
-
-
-class Missing(Exception):
-    """A file of another stage is not there; `key` is that stage's."""
-
-    def __init__(self, key: str) -> None:
-        super().__init__(f"a file of stage {key[:12]} is missing")
-        self.key = key
-
-
-def link(value: str, what: str) -> str:
-    """Return the next link of a chain."""
-    return hashlib.sha256(f"{value} {what}".encode()).hexdigest()
-
-
-def next_value(value: str, step: int) -> str:
-    """Return the link of a stage's chain after the epoch that ends at a step."""
-    return link(value, f"epoch {step}")
-
-
-def result_of(key: str, stage: Stage, value: str) -> Result:
-    """Return the result of a stage that ended in a value."""
-    score = int(value[:6], 16) % 10_000 / 100
-    return Result(
-        key=key, steps=stage.steps, epochs=stage.steps // EPOCH_STEPS, loss=score / 100, score=score,
-        metrics={"accuracy": score}, seconds=float(stage.steps),
-    )  # fmt: skip
 
 
 @dataclass(eq=False)
@@ -332,7 +256,8 @@ class SimulatedWorker:
 
     def _finish(self, attempt: _Attempt) -> None:
         self._write(attempt.place.final, attempt.state)
-        result = result_of(attempt.key, attempt.stage, attempt.state.value)
+        epochs = -(-attempt.stage.steps // self._epoch_steps)
+        result = result_of(attempt.key, attempt.stage, attempt.state.value, epochs)
         result.attempt = attempt.number
         attempt.journal.append(result, durable=True)
         write_record(attempt.place.result, result)
