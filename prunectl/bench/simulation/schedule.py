@@ -91,6 +91,8 @@ class Schedule:
                 del self.scene.world.leases[device]
         for command in self.commands:
             command.stopped_until = 0.0
+            if command.executor is not None:
+                command.executor.transport = self.scene.transport
 
     def _finish(self) -> None:
         """Give the same command until nothing is left, and look at what it came to."""
