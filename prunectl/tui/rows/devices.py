@@ -22,7 +22,7 @@ class DeviceRow:
 def _slots(view: DeviceBeat) -> Cell:
     if view.state == "drained":
         why = "" if view.reason in ("", "on request") else f" {view.reason}"
-        return Cell(f"drained{why} ({hint('dashboard.drain', 'D')}: use it again)", "warn")
+        return Cell(f"drained ({hint('dashboard.drain', 'D')}: use it again){why}", "warn")
     if view.state == "leased":
         return Cell(f"leased: {view.reason}", "warn")
     busy = f"{len(view.running)} of {t.plural(view.slots, 'slot')} busy"
