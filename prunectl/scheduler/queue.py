@@ -145,7 +145,10 @@ class Queue(QueueState):
 
     def finish(self, key: str) -> None:
         """The stage is done: what needs nothing else can start."""
-        self._leave(key, State.DONE).reason = ""
+        item = self._leave(key, State.DONE)
+        item.reason = ""
+        if item.needs:  # a replay that was inserted while it ran is worth less now
+            self._stale = True
         for child in self._children.get(key, ()):
             other = self.items[child]
             other.needs.discard(key)

@@ -52,6 +52,17 @@ def test_costs_decide_chains() -> None:
     assert drain(queue) == ["a", "b", "c"]
 
 
+def test_a_replay_for_a_stage_that_runs_is_worth_nothing_when_that_is_done() -> None:
+    queue = queue_with(t="a", u="d")
+    queue.set_costs({"a": 5.0, "d": 3.0})
+    assert (queue.next() or queue).key == "a"  # type: ignore[union-attr]
+    queue.add("r", [], ["t"], 0.0, replay=True)
+    queue.add("a", ["r"], ["t"], 5.0)
+    queue.add("c", ["r"], ["t"], 2.0)
+    queue.finish("a")
+    assert drain(queue) == ["d", "r", "c"]
+
+
 def test_priority_goes_before_chains_and_reaches_shared_stages() -> None:
     queue = queue_with(a="ab", b="cdef")
     queue.prioritise({"a": 1})

@@ -61,7 +61,7 @@ class Obligations:
         """Living workers that have done a stage."""
         self._flags: dict[int, tuple[str, bool]] = {}
         """Of the stages that each worker has had, by its process id."""
-        self._blind = False
+        self.blind = False
         """The disk was full, and records of what happened are lacking."""
         self._place: dict[str, tuple[int, str]] = {}
         """The last worker and device of each stage."""
@@ -101,7 +101,7 @@ class Obligations:
                 self._check_end(scheduler, record)
             case logged.Drained() if record.reason != "on request":
                 too_few = self._lost[record.device] < MOST_FRESH - 1  # the last is still dying
-                if too_few and not self._blind:
+                if too_few and not self.blind:
                     raise Violation(f"{record.device} is given up too soon: {record.reason}")
             case logged.Undrained(device=device):
                 self._lost[device] = self._fresh[device] = 0
@@ -169,7 +169,7 @@ class Obligations:
 
     def stepped(self, scheduler: Scheduler) -> None:
         """Check what has become of it, whenever the scheduler has nothing more to do now."""
-        self._blind |= self._world.storage.full
+        self.blind |= self._world.storage.full
         if scheduler.dispatcher.stopping:
             if self._stopping_since is None:
                 self._stopping_since = self._world.now
@@ -199,7 +199,7 @@ class Obligations:
         drained = set(scheduler.pool.drained)
         for device, lost in self._fresh.items():
             # Some may be a stage's fault.
-            if lost > 2 * MOST_FRESH and device not in drained and not self._blind:
+            if lost > 2 * MOST_FRESH and device not in drained and not self.blind:
                 raise Violation(f"{lost} workers in a row lost {device}, which is not given up")
         busy = {worker.device.id for worker in scheduler.workers}
         mine = getattr(scheduler.executor, "name", "")
