@@ -59,6 +59,7 @@ def test_a_replay_for_a_stage_that_runs_is_worth_nothing_when_that_is_done() -> 
     queue.add("r", [], ["t"], 0.0, replay=True)
     queue.add("a", ["r"], ["t"], 5.0)
     queue.add("c", ["r"], ["t"], 2.0)
+    assert queue.next() is None, "its slot is taken; the order is made while a runs"
     queue.finish("a")
     assert drain(queue) == ["d", "r", "c"]
 
