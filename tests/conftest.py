@@ -8,12 +8,28 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import fakecuda
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A terminal that closes is told by it; a job in the background may have been started without.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # Deterministic cuBLAS; read when CUDA starts.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what this machine, or the fake CUDA runtime, cannot try."""
+    marks = {mark.name for mark in item.iter_markers()}
+    if "fake" in marks and not fakecuda.running():
+        pytest.skip("needs the fake CUDA runtime: python -m tests.support.fakecuda run pytest …")
+    if "numbers" in marks and fakecuda.running():
+        pytest.skip("the fake CUDA runtime computes nothing")
+    if "gpu" in marks:
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
 
 
 @pytest.fixture(scope="session")

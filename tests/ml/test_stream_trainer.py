@@ -171,7 +171,7 @@ def test_large_images_are_evaluated_fewer_at_once(path: Path) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.numbers
 @pytest.mark.parametrize("processes", ["0", "2"])
 @pytest.mark.parametrize("crop", ["none", "random-resized"])
 def test_on_a_gpu_a_stream_is_training_from_memory_too(

@@ -162,7 +162,7 @@ def test_a_recorded_step_is_the_step() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.numbers
 def test_graphs_replay_the_step() -> None:
     made = [
         Trainer(NETWORK, SETTINGS, images(), "cuda", "regression", graphs=graphs)

@@ -1,4 +1,4 @@
-"""Steps as CUDA graphs against the same steps launched one by one; skipped without a CUDA device."""
+"""Steps as CUDA graphs against the same steps launched one by one."""
 
 from __future__ import annotations
 
@@ -28,11 +28,9 @@ from prunectl.spec.settings import (
     TrainSettings,
 )
 from tests.support.prunable import some_masks
+from tests.support.waiting import no_waits
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
+pytestmark = pytest.mark.gpu
 
 LR = stepwise(0.05, 24, [10], 0.1)
 SGD = OptimizerSettings(nesterov=True, weight_decay=1e-3)
@@ -42,7 +40,6 @@ SGD = OptimizerSettings(nesterov=True, weight_decay=1e-3)
 def deterministic() -> Iterator[None]:
     configure("cuda", TrainSettings())
     yield
-    torch.cuda.set_sync_debug_mode("default")
     torch.use_deterministic_algorithms(False)
     gc.collect()
 
@@ -84,6 +81,7 @@ def assert_same(one: TrainingState, other: TrainingState) -> None:
             assert torch.equal(getattr(one, kind)[name], tensor), name
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("optimizer", [SGD, OptimizerSettings("adam")], ids=["sgd", "adam"])
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
 def test_replayed_steps_have_the_bits_of_launched_ones(
@@ -104,6 +102,7 @@ def test_replayed_steps_have_the_bits_of_launched_ones(
     assert found[1][1:] == found[0][1:]
 
 
+@pytest.mark.numbers
 def test_the_learning_rate_is_read_at_every_replay() -> None:
     made, still = trainer(), trainer()
     run(made, 6, constant(0.05, 24))
@@ -117,6 +116,7 @@ def test_the_learning_rate_is_read_at_every_replay() -> None:
     assert len(set(rates)) == 24
 
 
+@pytest.mark.numbers
 def test_pruned_weights_are_zero_after_a_single_replay() -> None:
     made = trainer()
     run(made, 8)
@@ -132,6 +132,7 @@ def test_pruned_weights_are_zero_after_a_single_replay() -> None:
             assert (state.optimizer[f"momentum_buffer/{name}"][~mask] == 0).all()
 
 
+@pytest.mark.numbers
 def test_a_trainer_used_again_is_as_good_as_new_and_nothing_moves() -> None:
     fresh = trainer()
     run(fresh, 9)
@@ -150,6 +151,7 @@ def test_a_trainer_used_again_is_as_good_as_new_and_nothing_moves() -> None:
     assert len(used._training) == graphs
 
 
+@pytest.mark.numbers
 def test_resuming_in_another_process_s_trainer_is_bit_identical() -> None:
     whole, part, other = trainer(), trainer(), trainer()
     run(whole, 24)
@@ -163,9 +165,8 @@ def test_resuming_in_another_process_s_trainer_is_bit_identical() -> None:
 def test_steps_do_not_wait_for_the_device() -> None:
     made = trainer()
     run(made, 10)
-    torch.cuda.set_sync_debug_mode("error")
-    for _ in made.train(LR, 0, 0, 20):  # epochs begin in between: their order is uploaded, too
-        pass
+    with no_waits():
+        run(made, 20)  # epochs begin in between: their order is uploaded, too
 
 
 def test_training_allocates_nothing_once_it_is_warm() -> None:
@@ -188,6 +189,7 @@ def test_training_allocates_nothing_once_it_is_warm() -> None:
     assert (segments(), reserved()) == before
 
 
+@pytest.mark.numbers
 def test_metrics_are_of_the_steps_they_are_asked_after() -> None:
     """Nothing stale is read, and nothing is left over from the epoch before (trap 18)."""
     eager, replayed = trainer(graphs=False), trainer()
@@ -240,6 +242,7 @@ def test_a_step_that_cannot_be_recorded_runs_eagerly_and_says_why() -> None:
 # --- slots ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("graphs", [True, False], ids=["graphs", "eager"])
 @pytest.mark.parametrize("count", [2, 4])
 def test_a_lane_does_not_depend_on_its_neighbours(count: int, graphs: bool) -> None:
@@ -282,6 +285,7 @@ def test_lanes_have_streams_of_their_own_and_give_them_back() -> None:
         slot.close()
 
 
+@pytest.mark.numbers
 def test_closing_a_trainer_leaves_the_others_graphs_alone() -> None:
     """Traps 4, 5, 10: memory that is given back is somebody else's at once."""
     whole = trainer()
@@ -317,6 +321,7 @@ def test_a_lane_runs_ahead_of_its_device_by_a_bounded_number_of_steps() -> None:
 # --- fusion -------------------------------------------------------------------------------------
 
 
+@pytest.mark.numbers
 @pytest.mark.slow
 def test_fused_steps_are_close_to_plain_ones_and_recorded_too() -> None:
     fused, plain = trainer(fuse=True), trainer()
@@ -408,25 +413,19 @@ def test_a_worker_process_uses_graphs_in_stages(tmp_path: Path) -> None:
     commands = [{"do": "run", "key": key, "keep": []} for key in keys]
     options = {"store": paths.root, "data": tmp_path, "device": "cuda", "slots": 2}
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "prunectl.worker", *words],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    for command in commands:
-        process.stdin.write(json.dumps(command) + "\n")
-    process.stdin.flush()
-    done = 0
-    for line in process.stdout:
-        message = json.loads(line)
-        assert message["is"] != "failed", message
-        done += message["is"] == "done"
-        if done == 2:
-            break
-    process.kill()
-    process.wait()
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    worker = [sys.executable, "-m", "prunectl.worker", *words]
+    with subprocess.Popen(worker, text=True, **pipes) as process:  # type: ignore[call-overload]
+        for command in commands:
+            process.stdin.write(json.dumps(command) + "\n")
+        process.stdin.flush()
+        done = 0
+        for line in process.stdout:
+            message = json.loads(line)
+            assert message["is"] != "failed", message
+            done += message["is"] == "done"
+            if done == 2:
+                break
+        process.kill()
     for key in keys:
         assert json.loads(paths.stage(key).result.read_text())["mode"] == "graph"

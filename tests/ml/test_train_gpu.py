@@ -1,4 +1,4 @@
-"""The same training on a CUDA device; skipped without one."""
+"""The same training on a CUDA device."""
 
 from __future__ import annotations
 
@@ -19,11 +19,9 @@ from prunectl.spec.settings import (
     OptimizerSettings,
     TrainSettings,
 )
+from tests.support.waiting import no_waits
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
+pytestmark = pytest.mark.gpu
 
 OPTIMIZERS = [OptimizerSettings(nesterov=True, weight_decay=1e-3), OptimizerSettings("adam")]
 
@@ -76,6 +74,7 @@ def after(made: Trainer, steps: int) -> TrainingState:
     return made.state()
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_cuda_trains_as_the_cpu_does(optimizer: OptimizerSettings) -> None:
     there, here = trainer("cuda", optimizer), trainer("cpu", optimizer)
@@ -86,6 +85,7 @@ def test_cuda_trains_as_the_cpu_does(optimizer: OptimizerSettings) -> None:
     assert there.metrics().loss == pytest.approx(here.metrics().loss, rel=1e-3)
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_resuming_on_cuda_is_bit_identical(optimizer: OptimizerSettings) -> None:
     whole = after(trainer("cuda", optimizer), 9)
@@ -102,8 +102,5 @@ def test_a_step_never_waits_for_the_device(optimizer: OptimizerSettings) -> None
     made = trainer("cuda", optimizer)
     after(made, 2)
     batch = made.batches.get(0, 0, 2)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_waits():
         made._step(*batch)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
