@@ -7,15 +7,16 @@ As a process, `python -m prunectl.ml.summarise`, it answers each line of stdin, 
 from __future__ import annotations
 
 import sys
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import msgspec
 import torch
 from msgspec.structs import asdict, replace
-from torch import Tensor, nn
+from torch import nn
 
 from prunectl.ml.network_summary import Answer, LayerInfo, NetworkMisfit, NetworkSummary, Question
 from prunectl.ml.networks.build import skeleton
+from prunectl.ml.output_shapes import Unfit, output_shapes
 from prunectl.ml.pruning import channel_graph
 from prunectl.ml.pruning.layers import layers
 from prunectl.spec.settings import NetworkSettings
@@ -42,7 +43,7 @@ def summarise(settings: NetworkSettings, *, readers: bool = False) -> NetworkSum
     for layer in layers(network):
         shape = tuple(network.get_parameter(layer.parameter).shape)
         weights = torch.Size(shape).numel()
-        positions = outputs[layer.name][2:].numel()
+        positions = outputs[layer.name][1:].numel()
         infos.append(
             LayerInfo(**asdict(layer), shape=shape, weights=weights, macs=weights * positions)
         )
@@ -57,28 +58,13 @@ def _misfit(settings: NetworkSettings, reason: str) -> NetworkMisfit:
 
 
 def _output_shapes(network: nn.Module, settings: NetworkSettings) -> dict[str, torch.Size]:
-    """The shape each layer's output has for one image, by the layer's name."""
-    shapes: dict[str, torch.Size] = {}
-    entered = "its input"
-
-    def enter(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        nonlocal entered
-        entered = f"{name}, at {'×'.join(map(str, inputs[0].shape[1:]))}"
-
-    def leave(name: str, module: nn.Module, inputs: object, output: Tensor) -> None:
-        shapes[name] = output.shape
-
-    for name, module in network.named_modules():
-        if not any(module.children()):
-            module.register_forward_pre_hook(partial(enter, name))
-            module.register_forward_hook(partial(leave, name))
+    """Return the shape of each layer's output for one image, by the layer's name. Raises NetworkMisfit."""
     try:
-        with torch.no_grad():
-            logits = network.eval()(torch.empty((0, *settings.shape)))
-    except (RuntimeError, ValueError) as error:
-        raise _misfit(settings, f"it fails in or after {entered}") from error
-    if logits.shape != (0, settings.classes):
-        raise _misfit(settings, f"its output is {tuple(logits.shape)}")
+        shapes = output_shapes(network, settings.shape)
+    except Unfit as error:
+        raise _misfit(settings, str(error)) from error
+    if shapes[""] != (settings.classes,):
+        raise _misfit(settings, f"its output is {(0, *shapes[''])}")
     return shapes
 
 

@@ -27,6 +27,7 @@ from prunectl.spec.settings import (
     OptimizerSettings,
     TrainSettings,
 )
+from tests.support import fakecuda
 from tests.support.prunable import some_masks
 from tests.support.waiting import no_waits
 
@@ -235,8 +236,12 @@ def test_a_step_that_cannot_be_recorded_runs_eagerly_and_says_why() -> None:
         run(made, 6)
         states.append(made.state())
         assert made.mode == "eager"
-        assert len(made.notes()) == graphs
-    assert_same(states[0], states[1])
+        notes = made.notes()
+        assert len(notes) == graphs
+        # Not that ending the capture failed, but what spoilt it, and where.
+        assert all("when stream is capturing (test_train_capture_gpu.py:" in note for note in notes)
+    if not fakecuda.running():
+        assert_same(states[0], states[1])
 
 
 # --- slots ----------------------------------------------------------------------------------------

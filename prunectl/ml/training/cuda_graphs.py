@@ -9,8 +9,10 @@ and stages are copied into them.
 from __future__ import annotations
 
 import contextlib
+import traceback
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +23,8 @@ from prunectl.gc_pause import without_collector
 Step = Callable[[Tensor, Tensor], None]
 """A function of pixels and targets that works in place on tensors that stay where they are."""
 Recorder = Callable[[Callable[[], None]], Callable[[], None]]
-"""Makes a replay out of a call: nothing is done by recording, and everything by each replay."""
+"""Does a call a few times to warm it up, then makes a replay of it: nothing is done by recording itself, and everything
+by each replay."""
 
 WARM_UP = 3
 """Steps done before recording: cuDNN and cuBLAS choose kernels and take their workspaces in the first ones."""
@@ -30,6 +33,7 @@ AHEAD = 4
 end of an epoch, few enough to stop at once and to share the device evenly."""
 
 _free_streams: dict[torch.device, list[torch.cuda.Stream]] = {}
+_shared: dict[int, SharedMemory] = {}
 
 
 class DeviceSlot:
@@ -69,20 +73,13 @@ class DeviceSlot:
         return len(self._marks)
 
     def record(self, call: Callable[[], None]) -> Callable[[], None]:
-        """Record what a call launches as a graph; nothing is done by it.
+        """Warm a call up and record what it launches as a graph.
 
         All graphs of a slot share their memory, since they never run at the same time and nothing of one is used
         by the next.
         """
-        graph = torch.cuda.CUDAGraph()
-        with (
-            # Python must not free another trainer's graphs while one is being recorded.
-            without_collector(),
-            torch.cuda.graph(
-                graph, pool=self._pool, stream=self.stream, capture_error_mode="thread_local"
-            ),
-        ):
-            call()
+        assert self.stream is not None
+        graph = _record(call, self.stream, self._pool)
         self._pool = graph.pool()
         return graph.replay
 
@@ -92,6 +89,91 @@ class DeviceSlot:
             self.stream.synchronize()
             self._free.append(self.stream)
             self.stream = None
+
+
+def _record(
+    call: Callable[[], None],
+    stream: torch.cuda.Stream,
+    pool: Any,
+    warm_up: Callable[[], None] | None = None,
+) -> torch.cuda.CUDAGraph:
+    """Warm a call up on the stream that it is then recorded on: cuBLAS keeps a workspace for each stream, which would
+    belong to the graph if it were first taken while recording."""
+    graph = torch.cuda.CUDAGraph()
+    spoilt: Exception | None = None
+    # A capture that cannot be ended leaves its stream in place; this puts the one from before back.
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UP):
+            (warm_up or call)()
+        try:
+            with (
+                # Python must not free another trainer's graphs while one is being recorded.
+                without_collector(),
+                torch.cuda.graph(
+                    graph, pool=pool, stream=stream, capture_error_mode="thread_local"
+                ),
+            ):
+                try:
+                    call()
+                except Exception as error:
+                    spoilt = error
+                    raise
+        except Exception as error:
+            if spoilt is None or spoilt is error:
+                raise
+            raise spoilt from error  # ending the capture only says that something was wrong before
+    return graph
+
+
+class SharedMemory:
+    """Graphs of all trainers of a device that work in the same memory, each from when the one before is over.
+
+    They are recorded on one stream, because blocks of torch's allocator belong to the stream they were taken on: on a
+    stream for each trainer, nothing would be shared. Nothing that a graph leaves behind may be in that memory.
+    """
+
+    @classmethod
+    def of(cls, device: torch.device) -> SharedMemory:
+        """Return the device's."""
+        index = torch.cuda.current_device() if device.index is None else device.index
+        if index not in _shared:
+            _shared[index] = cls(index)
+        return _shared[index]
+
+    def __init__(self, device: int) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        # Not only a handle, so that warming up uses the same memory, too. What it holds it keeps.
+        self._pool = torch.cuda.MemPool()
+        self._over = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        """The end of the last replay that was queued, on whichever stream."""
+
+    def record(self, call: Callable[[], None]) -> Callable[[], None]:
+        """Warm a call up and record it. Its replay is queued on the stream that is current then."""
+        here = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(here)
+        self._stream.wait_event(self._over)
+
+        def warm_up() -> None:
+            with torch.cuda.use_mem_pool(self._pool, self._device):
+                call()
+
+        try:
+            graph = _record(call, self._stream, self._pool.id, warm_up)
+        finally:
+            here.wait_stream(self._stream)
+
+        def replay() -> None:
+            stream = torch.cuda.current_stream(self._device)
+            self._wait(stream)
+            graph.replay()
+            self._over.record(stream)
+
+        return replay
+
+    def _wait(self, stream: torch.cuda.Stream) -> None:
+        """Let a stream, not the host, wait until the memory is free."""
+        stream.wait_event(self._over)
 
 
 class CaptureFailed(Exception):
@@ -137,16 +219,23 @@ class Graphs:
         with torch.no_grad():
             before = [(tensor, tensor.clone()) for tensor in self._changes()]
         try:
-            for _ in range(WARM_UP):
-                self._step(own_pixels, own_targets)
             replay = self._record(lambda: self._step(own_pixels, own_targets))
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
-            line = str(error).strip().split("\n", 1)[0]
-            raise CaptureFailed(f"{type(error).__name__}: {line}") from error
+            raise CaptureFailed(_told(error)) from error
         finally:
             with torch.no_grad():
                 for tensor, value in before:
                     tensor.copy_(value)
         return own_pixels, own_targets, replay
+
+
+def _told(error: BaseException) -> str:
+    """Return an error in one line, with the line of code outside torch where it happened."""
+    line = str(error).strip().split("\n", 1)[0]
+    ours = Path(torch.__file__).parent
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [frame for frame in frames if not Path(frame.filename).is_relative_to(ours)]
+    where = f" ({Path(places[-1].filename).name}:{places[-1].lineno})" if places else ""
+    return f"{type(error).__name__}: {line}{where}"

@@ -9,22 +9,34 @@ import torch
 from torch import Tensor, nn
 
 from prunectl.ml.datasets.images import Images, Streamed
+from prunectl.ml.output_shapes import output_shapes
 from prunectl.ml.tasks.base import Measured, Task
 from prunectl.ml.training.augment import Normalizer
 from prunectl.ml.training.cuda_graphs import CaptureFailed, Graphs, Recorder
 from prunectl.ml.training.torch_flags import autocast
 from prunectl.spec.settings import Shape
 
-BATCH = {"cpu": 250, "cuda": 2000}
-"""Images evaluated at once; part of the numerics, because sums depend on it in their last bits."""
-VALUES = {"cpu": 32 * 224 * 224 * 3, "cuda": 256 * 224 * 224 * 3}
-"""Values of input evaluated at once, which makes it fewer images where they are large; so part of them, too."""
+CPU_BATCH = 250
+CPU_VALUES = 32 * 224 * 224 * 3
+"""Images, and values of input, evaluated at once on a CPU."""
+CUDA_BATCHES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
+CUDA_BYTES = 256 << 20
+"""Images, and bytes of the largest activation in float32, evaluated at once on a CUDA device. The numbers divide the
+size of most test sets: what is left over would need a graph of its own. With 2,000 images of WRN-16-8, 1 GiB an
+activation, 5 GiB would be held for evaluations alone."""
 
 
-def batch_size(shape: Shape, device: torch.device) -> int:
-    """Images of a shape that are evaluated at once."""
-    fit = VALUES.get(device.type, 1 << 24) // math.prod(shape)
-    return max(1, min(BATCH.get(device.type, 1000), fit))
+def batch_size(network: nn.Module, shape: Shape, device: torch.device) -> int:
+    """Return how many images of a shape are evaluated at once.
+
+    It depends on nothing else of the device than its kind, and is part of the numerics: sums depend on it in their
+    last bits.
+    """
+    if device.type != "cuda":
+        return max(1, min(CPU_BATCH, CPU_VALUES // math.prod(shape)))
+    outputs = [math.prod(size) for size in output_shapes(network, shape).values()]
+    fit = CUDA_BYTES // (4 * max(math.prod(shape), *outputs))
+    return max((size for size in CUDA_BATCHES if size <= fit), default=1)
 
 
 class Evaluator:
@@ -36,9 +48,11 @@ class Evaluator:
         task: Task,
         normalize: Normalizer,
         precision: str,
+        shape: Shape,
         device: torch.device,
     ) -> None:
         self.module = module
+        self.batch = batch_size(module, shape, device)
         self.task = task
         self.normalize = normalize
         self.precision = precision
@@ -58,7 +72,7 @@ class Evaluator:
 
         What has to be said about graphs goes into `notes`.
         """
-        parts = images.parts(split, batch_size(images.shape, self.device))
+        parts = images.parts(split, self.batch)
         if parts is None:
             return None
         training = self.module.training

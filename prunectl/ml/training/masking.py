@@ -12,6 +12,8 @@ from collections.abc import Callable, Collection, Mapping
 import torch
 from torch import Tensor
 
+from prunectl.ml.training.transfer import upload
+
 
 class Masking:
     """The masks of one network, in buffers that never move."""
@@ -52,10 +54,9 @@ class Masking:
             if name not in self._masks:
                 # Like the weights in type and layout: otherwise torch multiplies tensor by tensor.
                 self._masks[name] = torch.ones_like(self._parameters[name])
+        upload([(buffer, masks[name]) for name, buffer in self._masks.items() if name in masks])
         for name, buffer in self._masks.items():
-            if name in masks:
-                buffer.copy_(masks[name])
-            else:
+            if name not in masks:
                 buffer.fill_(1)
         self._pairs = [self._parameters[name] for name in self._masks], [*self._masks.values()]
         self._active = True

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
-from prunectl.ml.training.state import check
 from prunectl.spec.settings import OptimizerSettings
 
 
@@ -106,13 +105,6 @@ class Optimizer:
         """Zero the state in place, as if no step had been made."""
         for tensor in self.state().values():
             tensor.zero_()
-
-    def load(self, saved: Mapping[str, Tensor]) -> None:
-        """Copy a state into place. Raises ValueError where it is not of the same parameters and optimizer."""
-        state = self.state()
-        check(state, saved, "optimizer state")
-        for name, tensor in state.items():
-            tensor.copy_(saved[name])
 
     def momenta(self, parameter: str) -> list[Tensor]:
         """The parts of the state that have the shape of the parameter."""

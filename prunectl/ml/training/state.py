@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 
@@ -21,14 +20,6 @@ class TrainingState:
     """Steps done in the stage."""
     accumulators: dict[str, Tensor] = field(default_factory=dict)
     """Sums behind the training metrics since they were last reset; without them they begin at zero."""
-
-
-def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return contiguous copies on the CPU."""
-    return {
-        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-        for name, tensor in tensors.items()
-    }
 
 
 def check(tensors: Mapping[str, Tensor], values: Mapping[str, Tensor], what: str) -> None:

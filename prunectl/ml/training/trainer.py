@@ -22,14 +22,21 @@ from prunectl.ml.tasks import registry as tasks
 from prunectl.ml.tasks.base import Measured, Task
 from prunectl.ml.training.augment import Normalizer
 from prunectl.ml.training.batches import open_source
-from prunectl.ml.training.cuda_graphs import AHEAD, CaptureFailed, DeviceSlot, Graphs
+from prunectl.ml.training.cuda_graphs import (
+    AHEAD,
+    CaptureFailed,
+    DeviceSlot,
+    Graphs,
+    SharedMemory,
+)
 from prunectl.ml.training.evaluation import Evaluator, read_sums
 from prunectl.ml.training.lr_log import LrLog
 from prunectl.ml.training.masking import Masking
 from prunectl.ml.training.module import Builder, builder, fused, placed
 from prunectl.ml.training.optimizer import Optimizer, kernels
-from prunectl.ml.training.state import TrainingState, check, copied
+from prunectl.ml.training.state import TrainingState, check
 from prunectl.ml.training.torch_flags import autocast
+from prunectl.ml.training.transfer import download, upload
 from prunectl.spec import lr_schedule
 from prunectl.spec.batch_layout import Layout
 from prunectl.spec.lr_schedule import Schedule
@@ -98,7 +105,7 @@ class Trainer:
         self._sums = {name: zero.clone() for name in ("loss", *self.task.counted)}
         self._count = 0
         self.evaluator = Evaluator(
-            self.module, self.task, self.normalize, settings.precision, self.device
+            self.module, self.task, self.normalize, settings.precision, images.shape, self.device
         )
 
     def _capture(self, graphs: bool, fuse: bool) -> None:
@@ -111,7 +118,7 @@ class Trainer:
             self._forward = fused(self.module)
         if graphs:
             self._training = Graphs(self._step, self._changed, self.slot.record)
-            self.evaluator.capture(self.slot.record)
+            self.evaluator.capture(SharedMemory.of(self.device).record)
 
     @property
     def mode(self) -> str:
@@ -155,18 +162,20 @@ class Trainer:
         is of something else.
         """
         check(self._tensors, state.weights, "weights")
+        pairs = [(tensor, state.weights[name]) for name, tensor in self._tensors.items()]
         if optimizer:
-            self.optimizer.load(state.optimizer)
+            own = self.optimizer.state()
+            check(own, state.optimizer, "optimizer state")
+            pairs += [(tensor, state.optimizer[name]) for name, tensor in own.items()]
         else:
             self.optimizer.reset()
-        for name, tensor in self._tensors.items():
-            tensor.copy_(state.weights[name])
+        zero = torch.zeros(())
+        pairs += [(own, state.accumulators.get(name, zero)) for name, own in self._sums.items()]
+        upload(pairs)
         self._masking.clear()
         self.step = state.step
         self._lr = None
         self._lr_log.restart()
-        for name, total in self._sums.items():
-            total.copy_(state.accumulators.get(name, torch.zeros(())))
         self._count = int(state.accumulators.get("count", 0))
 
     @_queued
@@ -174,15 +183,11 @@ class Trainer:
     def state(self) -> TrainingState:
         """Return copies of everything, wherever the training stands."""
         self._masking.clear()
-        return TrainingState(
-            weights=copied(self._tensors),
-            optimizer=copied(self.optimizer.state()),
-            step=self.step,
-            accumulators={
-                **copied(self._sums),
-                "count": torch.tensor(self._count, dtype=torch.float64),
-            },
-        )
+        parts = (self._tensors, self.optimizer.state(), self._sums)
+        copies = iter(download([tensor for part in parts for tensor in part.values()]))
+        weights, optimizer, sums = ({name: next(copies) for name in part} for part in parts)
+        count = torch.tensor(self._count, dtype=torch.float64)
+        return TrainingState(weights, optimizer, self.step, {**sums, "count": count})
 
     @_queued
     @torch.no_grad()

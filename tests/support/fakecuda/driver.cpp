@@ -211,7 +211,8 @@ CUresult cuTensorMapEncodeTiled(CUtensorMap*, CUtensorMapDataType, cuuint32_t, v
   return CUDA_SUCCESS;
 }
 
-// --- NVML. FAKE_NVML: ok, missing (init fails), lost (queries fail), hang; or @FILE, read at every call. --------------
+// --- NVML. FAKE_NVML: ok, missing (init fails), lost (queries fail), hang; or @FILE, read at every call.
+// --------------
 static int trouble(bool init) {
   const char* v = getenv("FAKE_NVML");
   char b[32] = "";

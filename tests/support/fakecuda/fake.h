@@ -47,7 +47,7 @@ struct Graph {
 struct Exec {
   std::vector<Node> nodes;
   std::vector<const void*> segments;
-  std::set<const void*> pool;  // memory that was allocated during captures, this one's or others', and is used here
+  std::set<const void*> memory;  // addresses that it is known to use
   int device;
   uint64_t launches = 0;
 };

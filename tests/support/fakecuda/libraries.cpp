@@ -55,7 +55,8 @@ St cublasSetSmCountTarget(Blas*, int) { return 0; }
     return done(launch(named(std::string("cublas::" #NAME) + (h->math & 3 ? " tf32" : "")), h->stream, {A, B, C}));    \
   }
 GEMM(cublasSgemm_v2)
-GEMM(cublasDgemm_v2) GEMM(cublasCgemm_v2) GEMM(cublasZgemm_v2)
+GEMM(cublasDgemm_v2)
+GEMM(cublasCgemm_v2) GEMM(cublasZgemm_v2)
 #define STRIDED(NAME)                                                                                                  \
   St NAME(Blas* h, int, int, int, int, int, const void*, const void* A, int, long long, const void* B, int, long long, \
           const void*, void* C, int, long long, int) {                                                                 \
@@ -83,7 +84,8 @@ St cublasSdot_v2(Blas* h, int, const void* x, int, const void* y, int, void*) {
   return done(launch(named("cublas::Sdot"), h->stream, {x, y}));
 }
 
-// --- cuBLASLt ---------------------------------------------------------------------------------------------------------
+// --- cuBLASLt
+// ---------------------------------------------------------------------------------------------------------
 struct LtResult {
   uint64_t algo[8];
   size_t workspace;
@@ -98,8 +100,8 @@ size_t cublasLtGetVersion() { return 130100; }
     return 0;                        \
   }
 MAKE(cublasLtMatmulDescCreate, int, int)
-MAKE(cublasLtMatrixLayoutCreate, int, uint64_t, uint64_t, int64_t) MAKE(cublasLtMatmulPreferenceCreate) St
-    cublasLtMatmulDescDestroy(void* p) {
+MAKE(cublasLtMatrixLayoutCreate, int, uint64_t, uint64_t, int64_t)
+MAKE(cublasLtMatmulPreferenceCreate) St cublasLtMatmulDescDestroy(void* p) {
   free(p);
   return 0;
 }
@@ -126,7 +128,8 @@ St cublasLtMatmul(void*, void*, const void*, const void* A, void*, const void* B
 }
 }
 
-// --- cuDNN ------------------------------------------------------------------------------------------------------------
+// --- cuDNN
+// ------------------------------------------------------------------------------------------------------------
 struct Dnn {
   cudaStream_t stream = nullptr;
 };
@@ -357,9 +360,9 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t h, cudnnBackendDescriptor_t plan
     return CUDNN_STATUS_SUCCESS;             \
   }
 CREATE(TensorDescriptor, cudnnTensorDescriptor_t)
-CREATE(FilterDescriptor, cudnnFilterDescriptor_t) CREATE(ActivationDescriptor, cudnnActivationDescriptor_t)
-    CREATE(PoolingDescriptor, cudnnPoolingDescriptor_t)
-        CREATE(DropoutDescriptor, cudnnDropoutDescriptor_t) cudnnStatus_t
+CREATE(FilterDescriptor, cudnnFilterDescriptor_t)
+CREATE(ActivationDescriptor, cudnnActivationDescriptor_t) CREATE(PoolingDescriptor, cudnnPoolingDescriptor_t)
+    CREATE(DropoutDescriptor, cudnnDropoutDescriptor_t) cudnnStatus_t
     cudnnSetTensorNdDescriptor(cudnnTensorDescriptor_t, cudnnDataType_t, int, const int*, const int*) {
   return CUDNN_STATUS_SUCCESS;
 }

@@ -374,10 +374,9 @@ static void invalidate(Capture* c, const char* why) {
 }
 
 // --- order --------------------------------------------------------------------------------------------------------
-static Clock seen;                                                    // what the host knows to be over
-static std::set<const void*> pooled;                                  // segments that were allocated during captures
-static std::map<const void*, std::pair<Stream*, uint64_t>> last_use;  // of those, by launches of graphs
-static std::vector<std::string>* trace;                               // what was queued, while somebody wants to know
+static Clock seen;                                                  // what the host knows to be over
+static std::map<uintptr_t, std::pair<Stream*, uint64_t>> last_use;  // of addresses, by launches of graphs
+static std::vector<std::string>* trace;                             // what was queued, while somebody wants to know
 static void merge(Clock& into, const Clock& from) {
   for (auto& x : from) into[x.first] = std::max(into[x.first], x.second);
 }
@@ -393,16 +392,17 @@ static void saw_device(int d) {
   for (auto s : streams())
     if (s->device == d) merge(seen, s->clock);
 }
-// A graph works in memory that other graphs work in too: their work must be over by then.
+// A graph works on the same addresses as another graph did: that one's work must be over by then.
 static void check_order(Exec* e, Stream* s) {
-  for (auto p : e->pool) {
-    auto& last = last_use[p];
+  for (auto p : e->memory) {
+    auto& last = last_use[(uintptr_t)p];
     if (last.first && s->clock[last.first] < last.second) {
       note("UNORDERED", "a graph on stream " + std::to_string(s->number) + " uses memory of one on stream " +
                             std::to_string(last.first->number) + " that need not be over");
+      break;
     }
-    last = {s, s->clock[s]};
   }
+  for (auto p : e->memory) last_use[(uintptr_t)p] = {s, s->clock[s]};
 }
 static void traced(Stream* s, const std::string& what) {
   if (trace) trace->push_back(std::to_string(s->device) + "." + std::to_string(s->number) + " " + what);
@@ -872,7 +872,7 @@ static cudaError_t allocate(void** p, size_t n) {
   }
   remember(*p, whole, device);
   for (auto& c : captures())
-    if (c.second->thread == self()) c.second->graph->segments.push_back(*p), pooled.insert(*p);
+    if (c.second->thread == self()) c.second->graph->segments.push_back(*p);
   return cudaSuccess;
 }
 cudaError_t cudaMalloc(void** p, size_t n) {
@@ -898,8 +898,7 @@ static cudaError_t let_go(void* p) {
       break;
     }
   }
-  pooled.erase(p);
-  last_use.erase(p);
+  last_use.erase(last_use.lower_bound((uintptr_t)p), last_use.lower_bound((uintptr_t)p + m->size));
   size_t n = m->size;
   release(m->device, n);
   forget(p);
@@ -1404,12 +1403,10 @@ cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t* x, cudaGraph_t g, uns
   auto* e = new Exec;
   e->device = device;
   e->segments = ((Graph*)g)->segments;
-  e->pool.insert(e->segments.begin(), e->segments.end());
+  e->memory.insert(e->segments.begin(), e->segments.end());
   for (auto n : ((Graph*)g)->nodes) {
     e->nodes.push_back(*n);
-    const void* base;
-    for (auto p : n->ptrs)
-      if (find(p, &base) && pooled.count(base)) e->pool.insert(base);
+    e->memory.insert(n->ptrs.begin(), n->ptrs.end());
   }
   calls()["(graph nodes instantiated)"] += e->nodes.size();
   execs().insert(e);

@@ -1,0 +1,48 @@
+"""The shapes of what a network's layers give, found in milliseconds by sending an empty batch through it."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from prunectl.spec.settings import Shape
+
+
+class Unfit(ValueError):
+    """A network that cannot take images of the shape, in words that follow its name."""
+
+
+def output_shapes(network: nn.Module, shape: Shape) -> dict[str, torch.Size]:
+    """Return the shape of each innermost module's output for one image, by the module's name; the network's own has
+    the name "".
+
+    In evaluation mode, so that nothing of the network changes. Raises Unfit.
+    """
+    shapes: dict[str, torch.Size] = {}
+    entered = "its input"
+
+    def enter(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        nonlocal entered
+        entered = f"{name}, at {'×'.join(map(str, inputs[0].shape[1:]))}"
+
+    def leave(name: str, module: nn.Module, inputs: object, output: Tensor) -> None:
+        shapes[name] = output.shape[1:]
+
+    hooks = []
+    for name, module in network.named_modules():
+        if not any(module.children()):
+            hooks.append(module.register_forward_pre_hook(partial(enter, name)))
+            hooks.append(module.register_forward_hook(partial(leave, name)))
+    training, parameter = network.training, next(network.parameters(), torch.empty(0))
+    try:
+        with torch.no_grad():
+            outputs = network.eval()(torch.empty((0, *shape), device=parameter.device))
+    except (RuntimeError, ValueError) as error:
+        raise Unfit(f"it fails in or after {entered}") from error
+    finally:
+        network.train(training)
+        for hook in hooks:
+            hook.remove()
+    return {**shapes, "": outputs.shape[1:]}
