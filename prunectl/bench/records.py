@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from prunectl.store.records.base import Amount, Count
 
-Precision = Literal["fp32", "tf32", "bf16"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Kind = Literal["stage", "trainer", "bare", "loader"]
 """A contender's name in `baselines.CONTENDERS`."""
 Load = tuple[float, float, float]

@@ -1,4 +1,5 @@
-"""The shapes of what a network's layers give, found in milliseconds by sending an empty batch through it."""
+"""Which of a network's modules are called, and the shapes of what they give, found in milliseconds by sending an empty
+batch through it."""
 
 from __future__ import annotations
 
@@ -16,11 +17,17 @@ class Unfit(ValueError):
 
 def output_shapes(network: nn.Module, shape: Shape) -> dict[str, torch.Size]:
     """Return the shape of each innermost module's output for one image, by the module's name; the network's own has
-    the name "".
+    the name "". Raises Unfit."""
+    return dict(calls(network, shape))
+
+
+def calls(network: nn.Module, shape: Shape) -> list[tuple[str, torch.Size]]:
+    """Return each call of an innermost module in a forward pass, by name, with the shape of its output for one image;
+    last the network itself, as "".
 
     In evaluation mode, so that nothing of the network changes. Raises Unfit.
     """
-    shapes: dict[str, torch.Size] = {}
+    made: list[tuple[str, torch.Size]] = []
     entered = "its input"
 
     def enter(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -28,11 +35,11 @@ def output_shapes(network: nn.Module, shape: Shape) -> dict[str, torch.Size]:
         entered = f"{name}, at {'×'.join(map(str, inputs[0].shape[1:]))}"
 
     def leave(name: str, module: nn.Module, inputs: object, output: Tensor) -> None:
-        shapes[name] = output.shape[1:]
+        made.append((name, output.shape[1:]))
 
     hooks = []
     for name, module in network.named_modules():
-        if not any(module.children()):
+        if name and not any(module.children()):
             hooks.append(module.register_forward_pre_hook(partial(enter, name)))
             hooks.append(module.register_forward_hook(partial(leave, name)))
     training, parameter = network.training, next(network.parameters(), torch.empty(0))
@@ -45,4 +52,4 @@ def output_shapes(network: nn.Module, shape: Shape) -> dict[str, torch.Size]:
         network.train(training)
         for hook in hooks:
             hook.remove()
-    return {**shapes, "": outputs.shape[1:]}
+    return [*made, ("", outputs.shape[1:])]

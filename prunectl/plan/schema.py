@@ -126,7 +126,7 @@ class Recipe(Table):
     normalize: Normalization = Normalization()
     network: NetworkConstants = NetworkConstants()
     validation: Validation = Validation()
-    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     deterministic: Bool = True
     optimizer_state: Literal["fresh", "carried"] = "fresh"
     retrain: dict[str, FullOrLength] = Field(default_factory=dict)

@@ -134,8 +134,9 @@ class TrainSettings(msgspec.Struct, frozen=True):
     """Probability that targets spread evenly over all classes, 0 to 1."""
     augment: AugmentSettings = AugmentSettings()
     normalize: NormalizeSettings = NormalizeSettings()
-    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
-    """Of matrix products and convolutions."""
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    """Of matrix products and convolutions. With fp16 the loss is scaled, and steps whose gradients overflow are
+    skipped."""
     deterministic: bool = True
     """Deterministic kernels only."""
 

@@ -86,7 +86,8 @@ def describe_event(record: LogRecord, iteration: int, goal: str, metric: Metric)
             return f"{what} starts from {score('_start')}"
         case events.Epoch():
             losses = f"loss {number(record.loss, 4)}  train {number(record.train_loss, 4)}"
-            return f"epoch {record.epoch}  {score()}  {losses}  lr {short(record.lr)}"
+            skipped = f"  {record.skipped} steps skipped" if record.skipped else ""
+            return f"epoch {record.epoch}  {score()}  {losses}  lr {short(record.lr)}{skipped}"
         case events.Checkpoint():
             return f"checkpoint at step {record.step}"
         case events.Note():

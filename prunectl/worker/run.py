@@ -207,7 +207,8 @@ class Attempt:
                 versions=versions(),
             )
         )
-        if (text := emulation(self.device, self.spec.train)) is not None:
+        kind = self.device.partition(":")[0]
+        if (text := emulation(kind, self.spec.train.precision)) is not None:
             self._note(text)
 
     def _note(self, text: str) -> None:
@@ -250,6 +251,7 @@ class Attempt:
                 validation_score=metrics.get(f"validation_{score}"),
                 metrics=metrics,
                 seconds=round(seconds, 6),
+                skipped=train.skipped if self.spec.train.precision == "fp16" else None,
             )
         )
         self.history.append(record)

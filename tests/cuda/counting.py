@@ -128,7 +128,7 @@ def count(network: str, precision: str, *, masks: bool, **values: object) -> Tra
 def main() -> None:
     """Print a table."""
     for network in sys.argv[1:] or NETWORKS:
-        for precision in ("fp32", "tf32", "bf16"):
+        for precision in ("fp32", "tf32", "bf16", "fp16"):
             for masks in (False, True):
                 found = count(network, precision, masks=masks)
                 print(network, precision, "masks" if masks else "")

@@ -10,35 +10,41 @@ from pathlib import Path
 import pytest
 
 from prunectl.ml.training import torch_flags
-from prunectl.spec.settings import TrainSettings
 
 X86 = "processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: fpu sse2 avx512f{}\n"
 ARM = "processor\t: 0\nFeatures\t: fp asimd{}\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "there"),
+    ("text", "precision", "there"),
     [
-        (X86.format(" avx512_bf16"), True),
-        (X86.format(" amx_bf16 amx_tile"), True),
-        (X86.format(""), False),
-        (ARM.format(" bf16"), True),
-        (ARM.format(""), False),
+        (X86.format(" avx512_bf16"), "bf16", True),
+        (X86.format(" avx512_bf16"), "fp16", False),
+        (X86.format(" amx_bf16 amx_tile"), "bf16", True),
+        (X86.format(" avx512_fp16"), "fp16", True),
+        (X86.format(""), "bf16", False),
+        (ARM.format(" bf16"), "bf16", True),
+        (ARM.format(" asimdhp"), "fp16", True),
+        (ARM.format(""), "fp16", False),
     ],
 )
-def test_bf16_instructions_are_read_from_cpuinfo(tmp_path: Path, text: str, there: bool) -> None:
+def test_instructions_are_read_from_cpuinfo(
+    tmp_path: Path, text: str, precision: str, there: bool
+) -> None:
     file = tmp_path / "cpuinfo"
     file.write_text(text)
-    assert torch_flags._has_bf16("cpu", file) is there
-    assert torch_flags._has_bf16("cpu", tmp_path / "missing") is True
+    assert torch_flags._has("cpu", precision, file) is there
+    assert torch_flags._has("cpu", precision, tmp_path / "missing") is True
 
 
-def test_emulation_is_told_of_bf16_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch_flags, "_has_bf16", lambda kind: False)
-    assert torch_flags.emulation("cpu", TrainSettings(precision="fp32")) is None
-    assert "emulated" in (torch_flags.emulation("cpu", TrainSettings(precision="bf16")) or "")
-    monkeypatch.setattr(torch_flags, "_has_bf16", lambda kind: True)
-    assert torch_flags.emulation("cpu", TrainSettings(precision="bf16")) is None
+def test_emulation_is_told_of_half_precisions_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    emulation = torch_flags.emulation.__wrapped__
+    monkeypatch.setattr(torch_flags, "_has", lambda kind, precision: False)
+    assert emulation("cpu", "fp32") is emulation("cpu", "tf32") is None
+    for precision in ("bf16", "fp16"):
+        assert f"{precision} is emulated" in (emulation("cpu", precision) or "")
+    monkeypatch.setattr(torch_flags, "_has", lambda kind, precision: True)
+    assert emulation("cpu", "bf16") is None
 
 
 CHURN = """

@@ -160,7 +160,7 @@ def test_where_recording_fails_steps_run_eagerly_and_the_reason_is_told() -> Non
 
 def test_fusion_is_given_up_before_graphs_are() -> None:
     made = captured(trainer(), failing(1))
-    made._forward = lambda pixels: made.module(pixels)
+    made._fused = lambda pixels: made.module(pixels)
     assert made.mode == "graph+fused"
     finish(made)
     assert made.mode == "graph"

@@ -84,7 +84,7 @@ def assert_same(one: TrainingState, other: TrainingState) -> None:
 
 @pytest.mark.numbers
 @pytest.mark.parametrize("optimizer", [SGD, OptimizerSettings("adam")], ids=["sgd", "adam"])
-@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
 def test_replayed_steps_have_the_bits_of_launched_ones(
     optimizer: OptimizerSettings, precision: str
 ) -> None:

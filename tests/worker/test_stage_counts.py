@@ -164,9 +164,7 @@ def test_interleaved_stages_have_the_bits_of_each_alone(tmp_path: Path) -> None:
 def test_emulated_bf16_is_noted_and_computed_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(
-        "prunectl.worker.run.emulation", lambda device, settings: "bf16 is emulated"
-    )
+    monkeypatch.setattr("prunectl.worker.run.emulation", lambda kind, precision: "bf16 is emulated")
     spec = dense(0, 1, "bf16")
     paths, trainers = StorePaths(tmp_path), TrainerCache(tmp_path, "cpu")
     finish(begin(paths, trainers, spec))

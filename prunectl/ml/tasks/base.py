@@ -18,6 +18,8 @@ class Measured:
     """Images averaged over."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """In the units that the task declares, by name; without those that were not measured."""
+    skipped: int = 0
+    """Steps of a training in fp16 that changed nothing, because gradients had overflowed."""
 
 
 class Task(Protocol):

@@ -13,7 +13,7 @@ from prunectl.ml.output_shapes import output_shapes
 from prunectl.ml.tasks.base import Measured, Task
 from prunectl.ml.training.augment import Normalizer
 from prunectl.ml.training.cuda_graphs import CaptureFailed, Graphs, Recorder
-from prunectl.ml.training.torch_flags import autocast
+from prunectl.ml.training.precision import Precision
 from prunectl.spec.settings import Shape
 
 CPU_BATCH = 250
@@ -44,19 +44,17 @@ class Evaluator:
 
     def __init__(
         self,
-        module: nn.Module,
+        precision: Precision,
         task: Task,
         normalize: Normalizer,
-        precision: str,
         shape: Shape,
         device: torch.device,
     ) -> None:
-        self.module = module
-        self.batch = batch_size(module, shape, device)
+        self.precision = precision
+        self.module = precision.module
+        self.batch = batch_size(self.module, shape, device)
         self.task = task
         self.normalize = normalize
-        self.precision = precision
-        self.device = device
         zero = torch.zeros((), dtype=torch.float64, device=device)
         self.totals = {name: zero.clone() for name in task.measured}
         self.graphs: Graphs | None = None
@@ -100,8 +98,8 @@ class Evaluator:
     @torch.no_grad()
     def add(self, pixels: Tensor, targets: Tensor) -> None:
         """Evaluate one batch."""
-        with autocast(self.device, self.precision):
-            outputs = self.module(self.normalize(pixels))
+        self.precision.cast()
+        outputs = self.precision.forward(self.normalize(pixels))
         for name, value in self.task.evaluation_sums(outputs, targets).items():
             self.totals[name].add_(value)
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
+from prunectl.ml.training.loss_scale import LossScale
 from prunectl.spec.settings import OptimizerSettings
 
 
@@ -30,12 +31,20 @@ def kernels(parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
 class Optimizer:
     """An optimizer over named parameters, with one learning rate for all of them."""
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], settings: OptimizerSettings) -> None:
+    def __init__(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        settings: OptimizerSettings,
+        *,
+        scaled: bool = False,
+    ) -> None:
+        """`scaled`: gradients are those of a loss that was multiplied by `loss_scale`."""
         self.parameters = dict(parameters)
         self.settings = settings
         device = next(iter(self.parameters.values())).device
         self.lr = torch.zeros((), device=device)
         """The learning rate that the next step uses: float32, 0-dim, filled in place."""
+        self.loss_scale = LossScale(device) if scaled else None
         self._state = {name: _zero_state(p, settings) for name, p in self.parameters.items()}
         decayed = self.parameters if settings.decay == "all" else kernels(self.parameters)
         rest = [name for name in self.parameters if name not in decayed]
@@ -46,16 +55,24 @@ class Optimizer:
     def step(self) -> None:
         """Update the parameters from their gradients, and release those.
 
-        A parameter without a gradient, which the loss does not depend on, stays as it is.
+        A parameter without a gradient, which the loss does not depend on, stays as it is; and so does everything
+        but the scale where a scaled gradient overflowed.
         """
+        found: Tensor | None = None
+        if self.loss_scale is not None:
+            gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+            found = self.loss_scale.unscale(gradients)
         for names, weight_decay in self._groups:
             moved = [name for name in names if self.parameters[name].grad is not None]
             if moved:
-                self._update(moved, weight_decay)
+                self._update(moved, weight_decay, found)
+        if self.loss_scale is not None:
+            self.loss_scale.update()
         for parameter in self.parameters.values():
             parameter.grad = None
 
-    def _update(self, names: list[str], weight_decay: float) -> None:
+    def _update(self, names: list[str], weight_decay: float, found: Tensor | None) -> None:
+        """Update parameters, unless `found`, a tensor, is 1."""
         settings = self.settings
         parameters: list[Tensor] = [self.parameters[name] for name in names]
         gradients = [p.grad for p in parameters if p.grad is not None]
@@ -68,6 +85,7 @@ class Optimizer:
                 gradients,
                 [*state.get("momentum_buffer", [])],
                 fused=True,
+                found_inf=found,
                 lr=self.lr,
                 momentum=settings.momentum,
                 nesterov=settings.nesterov,
@@ -84,6 +102,7 @@ class Optimizer:
                 [],
                 state["step"],
                 fused=True,
+                found_inf=found,
                 lr=self.lr,
                 beta1=settings.beta1,
                 beta2=settings.beta2,
@@ -94,17 +113,22 @@ class Optimizer:
             )
 
     def state(self) -> dict[str, Tensor]:
-        """The state itself, not copies, by part and parameter, as in ``momentum_buffer/conv.weight``."""
-        return {
+        """The state itself, not copies, by part and parameter, as in ``momentum_buffer/conv.weight``; the loss scale's
+        parts by their names alone."""
+        parts = {
             f"{part}/{name}": tensor
             for name, state in self._state.items()
             for part, tensor in state.items()
         }
+        return parts | (self.loss_scale.state() if self.loss_scale else {})
 
     def reset(self) -> None:
-        """Zero the state in place, as if no step had been made."""
-        for tensor in self.state().values():
-            tensor.zero_()
+        """Make the state in place what it was before the first step."""
+        for state in self._state.values():
+            for tensor in state.values():
+                tensor.zero_()
+        if self.loss_scale is not None:
+            self.loss_scale.reset()
 
     def momenta(self, parameter: str) -> list[Tensor]:
         """The parts of the state that have the shape of the parameter."""

@@ -1,11 +1,10 @@
-"""What torch computes with: its process-wide switches, and the precision of a step.
+"""What torch computes with: its process-wide switches.
 
 Stages that differ in the switches do not share a process.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 from functools import cache
 from pathlib import Path
@@ -34,16 +33,6 @@ def configure(device: str | torch.device, settings: TrainSettings) -> None:
     torch.backends.cudnn.allow_tf32 = settings.precision == "tf32"
 
 
-def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
-    """Return a context for one step: bf16 by autocast, or nothing.
-
-    The cache of autocast keeps casts of weights beyond their change in place, so it is off.
-    """
-    if precision != "bf16":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
-
-
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 
@@ -63,21 +52,30 @@ def keep_freed_memory() -> bool:
     return bool(kept) and bool(mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
 
 
-def emulation(device: str | torch.device, settings: TrainSettings) -> str | None:
-    """Return a note where the device computes in bf16 without instructions for it; None elsewhere."""
-    if settings.precision != "bf16" or _has_bf16(torch.device(device).type):
+INSTRUCTIONS = {
+    "bf16": {"avx512_bf16", "amx_bf16", "bf16"},
+    "fp16": {"avx512_fp16", "amx_fp16", "asimdhp"},
+}
+"""Flags in /proc/cpuinfo, any of which means products in the precision, of x86 and of Arm."""
+
+
+@cache
+def emulation(kind: str, precision: str) -> str | None:
+    """Return a note where devices of a kind ("cpu", "cuda") compute in a precision without instructions for it; None
+    elsewhere."""
+    if precision not in INSTRUCTIONS or _has(kind, precision):
         return None
     return (
-        "bf16 is emulated on this device, which is slow: it is computed all the same, "
+        f"{precision} is emulated on this device, which is slow: it is computed all the same, "
         "because another precision would be another stage"
     )
 
 
-@cache
-def _has_bf16(kind: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether products of bf16 are instructions: avx512_bf16 or amx_bf16 on x86, bf16 on Arm, from Ampere on."""
+def _has(kind: str, precision: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Return whether products in a precision are instructions."""
     if kind == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        # fp16 since Pascal, older than anything that torch supports.
+        return precision == "fp16" or torch.cuda.is_bf16_supported(including_emulation=False)
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -88,4 +86,4 @@ def _has_bf16(kind: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
         if line.partition(":")[0].strip() in ("flags", "Features")
         for flag in line.partition(":")[2].split()
     }
-    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+    return bool(flags & INSTRUCTIONS[precision])

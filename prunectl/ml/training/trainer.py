@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 import torch
@@ -34,8 +35,8 @@ from prunectl.ml.training.lr_log import LrLog
 from prunectl.ml.training.masking import Masking
 from prunectl.ml.training.module import Builder, builder, fused, placed
 from prunectl.ml.training.optimizer import Optimizer, kernels
+from prunectl.ml.training.precision import Precision
 from prunectl.ml.training.state import TrainingState, check
-from prunectl.ml.training.torch_flags import autocast
 from prunectl.ml.training.transfer import download, upload
 from prunectl.spec import lr_schedule
 from prunectl.spec.batch_layout import Layout
@@ -94,7 +95,10 @@ class Trainer:
         self.batches = open_source(self.images, settings)
         self.normalize = Normalizer(settings.normalize, self.images.shape, self.device)
         self.parameters = {n: p for n, p in self.module.named_parameters() if p.requires_grad}
-        self.optimizer = Optimizer(self.parameters, settings.optimizer)
+        self.precision = Precision(self.module, settings.precision, images.shape, self.device)
+        self.optimizer = Optimizer(
+            self.parameters, settings.optimizer, scaled=settings.precision == "fp16"
+        )
         self._masking = Masking(self.parameters, kernels(self.parameters), self.optimizer.momenta)
         self.step = 0
         """Optimizer steps done in this stage."""
@@ -102,20 +106,21 @@ class Trainer:
         self._lr: float | None = None
         self._lr_log = LrLog(self.optimizer.lr)
         zero = torch.zeros((), dtype=torch.float64, device=self.device)
-        self._sums = {name: zero.clone() for name in ("loss", *self.task.counted)}
+        own = ("loss", "skipped") if self.optimizer.loss_scale else ("loss",)
+        self._sums = {name: zero.clone() for name in (*own, *self.task.counted)}
         self._count = 0
         self.evaluator = Evaluator(
-            self.module, self.task, self.normalize, settings.precision, images.shape, self.device
+            self.precision, self.task, self.normalize, images.shape, self.device
         )
 
     def _capture(self, graphs: bool, fuse: bool) -> None:
         """Choose how steps are done."""
-        self._forward: Callable[[Tensor], Tensor] = self.module
+        self._fused: Callable[[Tensor], Tensor] | None = None
         self._training: Graphs | None = None
         if self.device.type != "cuda":
             return
         if fuse:
-            self._forward = fused(self.module)
+            self._fused = fused(self.module)
         if graphs:
             self._training = Graphs(self._step, self._changed, self.slot.record)
             self.evaluator.capture(SharedMemory.of(self.device).record)
@@ -124,7 +129,7 @@ class Trainer:
     def mode(self) -> str:
         """How steps are done now: ``eager`` or ``graph``, ``+fused`` where torch.compile fuses kernels."""
         how = "eager" if self._training is None else "graph"
-        return how if self._forward is self.module else f"{how}+fused"
+        return how if self._fused is None else f"{how}+fused"
 
     def notes(self) -> list[str]:
         """Return what the log should say about how steps are done, since the last call."""
@@ -249,10 +254,11 @@ class Trainer:
 
     def _degrade(self, error: CaptureFailed) -> None:
         """Give up what made recording fail: the fusion first, then the graphs."""
+        self.precision.collect()
         for parameter in self.parameters.values():
             parameter.grad = None
-        if self._forward is not self.module:
-            self._forward = self.module
+        if self._fused is not None:
+            self._fused = None
             self._notes.append(f"steps run without fused kernels: {error}")
         else:
             self._training = self.evaluator.graphs = None
@@ -271,21 +277,27 @@ class Trainer:
         anything but tensors: a replay of it changes nothing else."""
         total = len(targets)
         size = self.settings.micro_batch or total
+        if self._fused is None:
+            self.precision.cast()
         for start in range(0, total, size):
             self._backward(pixels[start : start + size], targets[start : start + size], total)
         self.optimizer.step()
         with torch.no_grad():
             self._masking.apply()
+            if self.optimizer.loss_scale:
+                self._sums["skipped"].add_(self.optimizer.loss_scale.found)
 
     def _backward(self, pixels: Tensor, targets: Tensor, total: int) -> None:
         """Do forward and backward of images that are part of a batch of `total`; gradients and metrics add up."""
         count = len(targets)
-        with autocast(self.device, self.settings.precision):
-            outputs = self._forward(self.normalize(pixels))
+        outputs = self.precision.forward(self.normalize(pixels), self._fused)
         loss = self.task.loss(outputs, targets)
         # Each part's mean weighs as much as it has images, so that the sum is the mean over the batch.
         part = loss if count == total else loss * (count / total)
+        if self.optimizer.loss_scale:
+            part = part * self.optimizer.loss_scale.scale
         part.backward()  # type: ignore[no-untyped-call]
+        self.precision.collect()
         with torch.no_grad():
             self._sums["loss"].add_(loss.detach(), alpha=count)
             for name, value in self.task.training_sums(outputs.detach(), targets).items():
@@ -302,7 +314,8 @@ class Trainer:
     def metrics(self, reset: bool = True) -> Measured:
         """Return averages over the training batches since the last reset, each under the weights of its step.
 
-        The loss is the one minimised. NaN where there were no batches. Waits for the device once.
+        The loss is the one minimised. NaN where there were no batches. A step that was skipped counts as any other.
+        Waits for the device once.
         """
         sums, count = read_sums(self._sums), self._count
         if reset:
@@ -311,7 +324,8 @@ class Trainer:
             self._count = 0
         if count == 0:
             return Measured(float("nan"), 0)
-        return self.task.metrics(sums, count)
+        measured = self.task.metrics(sums, count)
+        return replace(measured, skipped=int(sums.get("skipped", 0)))
 
     @_queued
     @torch.no_grad()

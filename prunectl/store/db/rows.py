@@ -50,7 +50,7 @@ RESULT_COLUMNS = (
 )  # fmt: skip
 EPOCH = (
     "step", "lr", "train_loss", "loss", "validation_loss", "train_score", "score", "validation_score", "seconds",
-    "attempt",
+    "skipped", "attempt",
 )  # fmt: skip
 EPOCH_MEASURES = ("train_accuracy", "accuracy", "top5", "validation_accuracy")
 EPOCH_COLUMNS = ("stage", "epoch", *EPOCH, *EPOCH_MEASURES, "other_metrics", "time")

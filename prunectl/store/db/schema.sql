@@ -57,7 +57,7 @@ CREATE TABLE epochs (
     stage VARCHAR, epoch INTEGER, step BIGINT, lr DOUBLE, train_loss DOUBLE, train_accuracy DOUBLE,
     loss DOUBLE, accuracy DOUBLE, top5 DOUBLE, validation_loss DOUBLE, validation_accuracy DOUBLE,
     score DOUBLE, train_score DOUBLE, validation_score DOUBLE, other_metrics JSON,
-    seconds DOUBLE, attempt INTEGER, time TIMESTAMP, PRIMARY KEY (stage, epoch)
+    seconds DOUBLE, skipped BIGINT, attempt INTEGER, time TIMESTAMP, PRIMARY KEY (stage, epoch)
 );
 
 CREATE TABLE layers (

@@ -100,6 +100,13 @@ class Epoch(Measured, tag="epoch"):
             description="training time since the evaluation before by the wall clock, evaluations left out, s"
         ),
     ] = None
+    skipped: Annotated[
+        Count | None,
+        Meta(
+            description="steps since the evaluation before that changed nothing, because gradients had overflowed; "
+            "of training in fp16 alone"
+        ),
+    ] = None
 
 
 class Checkpoint(LogRecord, tag="checkpoint"):
