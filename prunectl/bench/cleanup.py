@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from prunectl.errors import ExitCode
-from prunectl.scheduler.executors.parent_death import adopt_orphans
+from prunectl.scheduler.parent_death import adopt_orphans
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

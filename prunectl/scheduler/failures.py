@@ -21,6 +21,8 @@ from prunectl.store.records.scheduler_log import Blocked, StageFailed, StudyStop
 
 CHANCE = frozenset({"oom", "nonfinite"})
 """Reasons that say nothing of a whole study: memory depends on what else runs, divergence on the seed."""
+OLD_SECONDS = 5.0
+"""Age from which on it is told of a usage: it is renewed with every heartbeat."""
 
 
 def signature(failure: Failure) -> str:
@@ -133,7 +135,8 @@ def memory_text(device: str, usage: Usage) -> str:
     if usage.memory_used is None or usage.memory_total is None:
         return ""
     used, total = usage.memory_used / 2**30, usage.memory_total / 2**30
-    return f"{used:.1f} of {total:.1f} GiB of {device} were in use"
+    when = f" {usage.age:.0f} s before" if usage.age >= OLD_SECONDS else ""
+    return f"{used:.1f} of {total:.1f} GiB of {device} were in use{when}"
 
 
 def worker_loss(

@@ -18,6 +18,7 @@ ELSEWHERE = (
     "store/simulated_files.py",
     "scheduler/devices/",
     "scheduler/executors/",
+    "scheduler/parent_death.py",
     "scheduler/signals.py",
 )
 """The object itself; /proc, locks of devices and processes of this host, the pipe of its signals: no files of a

@@ -1,4 +1,4 @@
-"""Devices without any: fake files of the kernel's, a fake driver, a fake NVML, and real locks."""
+"""Devices without any: fake files of the kernel's, a fake driver, and real locks."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from itertools import takewhile
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import psutil
 import pytest
@@ -16,7 +15,8 @@ import pytest
 from prunectl.errors import StoreError, UnknownName
 from prunectl.scheduler.devices.base import Device, parse
 from prunectl.scheduler.devices.cpu import CpuLayer, usable_cores
-from prunectl.scheduler.devices.cuda import CudaLayer, ask_driver
+from prunectl.scheduler.devices.cuda import CudaLayer
+from prunectl.scheduler.devices.driver import Driver, ShownDevice, ask_driver, full_names
 from prunectl.scheduler.devices.locks import DeviceLocks
 from prunectl.store.locks import is_held
 from tests.support.scheduler_lab import FakeLayer, meminfo
@@ -116,58 +116,51 @@ def test_cpu_usage_is_measured_between_calls(
     assert (usage.memory_used, usage.memory_total) == (768000, 1024000)
 
 
-class FakeNvml:
-    """Knows two boards, in another order than CUDA."""
+class FakeDriver:
+    """Shows the boards and MIG instances that CUDA_VISIBLE_DEVICES names, up to the first unknown name."""
 
-    NVML_TEMPERATURE_GPU = 0
+    def __init__(self, *names: str) -> None:
+        self.names = names
+        self.asked = 0
 
-    class NVMLError(Exception):
-        pass
+    def __call__(self, environment: Mapping[str, str]) -> Driver:
+        self.asked += 1
+        wanted = environment.get("CUDA_VISIBLE_DEVICES", ",".join(self.names)).split(",")
+        shown = list(takewhile(self.names.__contains__, wanted))
+        slices = [name for name in shown if name.startswith("MIG")]
+        shown = slices[:1] or shown  # a process sees only one
+        return Driver(tuple(ShownDevice(name[4:].replace("-", ""), name[:3], 50) for name in shown))
 
-    def __init__(self, known: list[str]) -> None:
-        self.known = known
 
-    def nvmlDeviceGetHandleByUUID(self, name: str) -> str:
-        if name not in self.known:
-            raise self.NVMLError
-        return name
-
-    def nvmlDeviceGetMemoryInfo(self, handle: str) -> Any:
-        return SimpleNamespace(used=5, total=10)
-
-    def nvmlDeviceGetUtilizationRates(self, handle: str) -> Any:
-        return SimpleNamespace(gpu=42)
-
-    def nvmlDeviceGetTemperature(self, handle: str, sensor: int) -> int:
-        return 61
-
-    def nvmlDeviceGetPowerUsage(self, handle: str) -> int:
-        raise self.NVMLError  # laptops do not tell
-
-    def nvmlDeviceGetComputeRunningProcesses(self, handle: str) -> list[Any]:
-        return [SimpleNamespace(pid=7, usedGpuMemory=None)]
+UUIDS = [f"{index:08x}-0000-0000-0000-000000000000" for index in range(3)]
 
 
 def test_cuda_devices_keep_cudas_order_and_are_known_by_uuid() -> None:
-    raw = [f"{index:032x}" for index in (2, 1)]
-    uuids = [f"00000000-0000-0000-0000-{index:012x}" for index in (2, 1)]
-    nvml = FakeNvml([f"GPU-{uuids[0]}", f"MIG-{uuids[1]}"])
-    found = [(raw[0], "big", 100), (raw[1], "slice", 50)]
-    layer = CudaLayer({}, nvml, lambda environment: found)
-    first, second = layer.devices()
-    assert (first.id, first.name, first.uuid) == ("cuda:0", "big", f"GPU-{uuids[0]}")
-    assert (second.id, second.uuid, second.memory) == ("cuda:1", f"MIG-{uuids[1]}", 50)
-    usage = layer.usage(first)
-    assert (usage.utilisation, usage.temperature, usage.power) == (42, 61, None)
-    assert (usage.memory_used, usage.processes) == (5, ((7, 0),))
-    blind = CudaLayer({}, False, lambda environment: found)
-    assert blind.devices()[0].uuid == f"GPU-{uuids[0]}"
-    assert blind.usage(blind.devices()[0]).memory_total == 100
+    driver = FakeDriver(f"GPU-{UUIDS[2]}", f"GPU-{UUIDS[1]}")
+    first, second = CudaLayer({}, driver).devices()
+    assert (first.id, first.name, first.uuid) == ("cuda:0", "GPU", f"GPU-{UUIDS[2]}")
+    assert (second.id, second.uuid, second.memory) == ("cuda:1", f"GPU-{UUIDS[1]}", 50)
+    assert driver.asked == 2, "one look at their names is enough for any number of boards"
+    assert CudaLayer({}, FakeDriver()).devices() == []
+
+
+def test_a_mig_instance_is_known_by_the_name_that_shows_it() -> None:
+    driver = FakeDriver(f"MIG-{UUIDS[0]}", f"MIG-{UUIDS[1]}")
+    (only,) = CudaLayer({}, driver).devices()
+    assert only.uuid == f"MIG-{UUIDS[0]}"
+    assert driver(only.environment()).devices, "which is what its workers get"
+
+
+def test_boards_behind_a_mig_instance_keep_their_names() -> None:
+    driver = FakeDriver(f"GPU-{UUIDS[0]}", f"MIG-{UUIDS[1]}", f"GPU-{UUIDS[2]}")
+    shown = tuple(ShownDevice(each.replace("-", ""), "", 1) for each in UUIDS)
+    assert full_names({}, shown, driver) == list(driver.names)
 
 
 def test_the_driver_is_asked_with_our_environment() -> None:
     hidden = ask_driver({**os.environ, "CUDA_VISIBLE_DEVICES": ""})
-    assert hidden == []
+    assert hidden.devices == ()
+    assert "driver" in hidden.trouble
 
 
 HOLD = (

@@ -122,6 +122,9 @@ class FakeLayer:
     def usage(self, device: Device) -> Usage:
         return Usage(utilisation=50.0)
 
+    def close(self) -> None:
+        pass
+
 
 def meminfo(total: int, available: int) -> str:
     """A host's /proc/meminfo with these kB, and the other fields that psutil reads."""

@@ -65,6 +65,8 @@ class Usage:
     """Watt."""
     processes: tuple[tuple[int, int], ...] = ()
     """(pid, bytes); empty where containers hide them."""
+    age: float = 0.0
+    """Seconds since it was measured, at most."""
 
 
 class DeviceLayer(Protocol):
@@ -74,7 +76,10 @@ class DeviceLayer(Protocol):
         """Return all devices, with one slot each but the CPU."""
 
     def usage(self, device: Device) -> Usage:
-        """Return how busy the device is."""
+        """Return how busy the device is, without waiting for a system that does not answer."""
+
+    def close(self) -> None:
+        """End what watches the devices."""
 
 
 def parse(text: str, layer: DeviceLayer, slots: Slots | None = None) -> list[Device]:

@@ -24,3 +24,7 @@ class SystemLayer:
     def usage(self, device: Device) -> Usage:
         """Return how busy the device is."""
         return (self._cuda if device.kind == "cuda" else self._cpu).usage(device)
+
+    def close(self) -> None:
+        """End what watches the devices."""
+        self._cuda.close()

@@ -114,5 +114,6 @@ class LocalExecutor:
         for worker in self._workers[:]:
             self._bury(worker)
         self._selector.close()
+        self.layer.close()
         if self._locks is not None:
             self._locks.release_all()

@@ -11,14 +11,13 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from prunectl.scheduler.devices.base import Device
-from prunectl.scheduler.executors import parent_death
+from prunectl.scheduler.parent_death import dies_with_us
 from prunectl.store.records.base import encode
 from prunectl.store.records.messages import AnyCommand, AnyMessage, WorkerEnded, parse_message
 
@@ -27,8 +26,6 @@ LOG_BYTES = 4 << 20
 TAIL_BYTES = 4096
 READ_BYTES = 65536
 """What a pipe holds: one read empties it."""
-LAUNCH = (sys.executable, "-I", "-S", parent_death.__file__)
-"""Isolated and without site-packages: it starts in 15 ms and runs nothing of the user's."""
 
 
 @dataclass(eq=False)
@@ -57,7 +54,7 @@ class LocalProcess:
         with log.open("ab") as stderr:
             log_start = stderr.tell()
             process = subprocess.Popen(
-                [*LAUNCH, str(os.getpid()), *command],
+                dies_with_us([*command]),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,

@@ -38,6 +38,12 @@ class DeviceBeat(msgspec.Struct, omit_defaults=True, kw_only=True):
         tuple[tuple[int, int | None], ...],
         Meta(description="[process id, bytes] of each that uses it"),
     ] = ()
+    age: Annotated[
+        Amount,
+        Meta(
+            description="how long ago these were read, at most, s; grows while NVML does not answer"
+        ),
+    ] = 0.0
 
 
 class RunningBeat(msgspec.Struct, omit_defaults=True, kw_only=True):

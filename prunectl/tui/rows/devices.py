@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from prunectl.store.records.heartbeat import DeviceBeat
+from prunectl.text import duration
 from prunectl.tui import text as t
 from prunectl.tui.columns import Cell, Column
 from prunectl.tui.keymap import hint
+
+OLD_SECONDS = 10.0
+"""Age from which on it is told of what a device does: usually a beat or two."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,8 @@ def _slots(view: DeviceBeat) -> Cell:
         return Cell(f"leased: {view.reason}", "warn")
     busy = f"{len(view.running)} of {t.plural(view.slots, 'slot')} busy"
     auto = " (auto)" if view.auto else ""
-    return Cell(busy + auto + (f" · {view.reason}" if view.reason else ""))
+    old = f" · readings are {duration(view.age)} old" if view.age >= OLD_SECONDS else ""
+    return Cell(busy + auto + (f" · {view.reason}" if view.reason else "") + old)
 
 
 def _utilisation(view: DeviceBeat) -> str:

@@ -1,7 +1,7 @@
-"""Ties of processes to each other, by the kernel: a worker that dies with its scheduler, orphans that come to us.
+"""Ties of processes to each other, by the kernel: a child that dies with its scheduler, orphans that come to us.
 
-Run as a file with the parent's pid and the worker's command, it becomes that worker: the kernel kills the process when
-the thread that started it ends, however it ends (PR_SET_PDEATHSIG outlives exec). A process of its own instead of
+Run as a file with the parent's pid and a command, it becomes that command: the kernel kills the process when the
+thread that started it ends, however it ends (PR_SET_PDEATHSIG outlives exec). A process of its own instead of
 `preexec_fn`, which is unsafe beside threads; it imports nothing of prunectl. By ctypes: no library has prctl alone.
 """
 
@@ -12,6 +12,12 @@ import sys
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PR_SET_CHILD_SUBREAPER = 36
+
+
+def dies_with_us(command: list[str]) -> list[str]:
+    """Return a command that does the same, and is killed when the thread that starts it ends."""
+    # Isolated and without site-packages: it starts in 15 ms and runs nothing of the user's.
+    return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
 
 
 def adopt_orphans(yes: bool) -> None:
