@@ -216,6 +216,12 @@ def test_how_many_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(16)))
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     assert worker_count(cuda) == 7
+    # In a worker, which sees one of the run's eight devices.
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(64)))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    assert worker_count(cuda) == 24
+    monkeypatch.setenv("PRUNECTL_SHARING", "8")
+    assert worker_count(cuda) == 7
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {3})
     assert worker_count(cuda) == 1
     monkeypatch.setenv("PRUNECTL_LOADERS", "5")

@@ -207,6 +207,14 @@ def test_out_of_memory_is_tried_again_among_fewer(store: Store) -> None:
     assert len({line["pid"] for line in store.trace()}) >= 2, "the worker was replaced"
 
 
+def test_workers_know_how_many_share_the_cores_with_them(store: Store) -> None:
+    devices = [Device(f"cuda:{i}", "cuda", "fake gpu", 2, uuid=f"GPU-{i}") for i in range(3)]
+    plan = Plan()
+    plan.trial(dense())
+    assert store.run(store.save(plan), devices=devices, layer=FakeLayer(devices)).ok
+    assert {line["sharing"] for line in store.trace()} == {"3"}, "each sees one device"
+
+
 @pytest.mark.parametrize(
     ("settings", "found", "why"),
     [

@@ -152,6 +152,7 @@ class Worker:
     def trace(self, what: str, key: str) -> None:
         line = {"what": what, "key": key, "pid": os.getpid(), "beside": len(self.stages)}
         line["cuda"] = os.environ.get("CUDA_VISIBLE_DEVICES")
+        line["sharing"] = os.environ.get("PRUNECTL_SHARING")
         with (self.paths.root / "trace.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
 

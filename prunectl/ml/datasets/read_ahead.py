@@ -36,16 +36,18 @@ MAX_WORKERS = 24
 
 
 def worker_count(device: torch.device) -> int:
-    """Return how many processes read ahead: PRUNECTL_LOADERS, else this GPU's share of the cores, less one.
+    """Return how many processes read ahead: PRUNECTL_LOADERS, else this process's share of the cores, less one.
 
-    On a CPU none: there every core has a worker that trains.
+    PRUNECTL_SHARING says how many processes with a device share them: a worker sees one device, whatever the run uses.
+    On a CPU none read ahead: there every core has a worker that trains.
     """
-    if os.environ.get("PRUNECTL_LOADERS", "").isdecimal():
-        return int(os.environ["PRUNECTL_LOADERS"])
+    if (loaders := os.environ.get("PRUNECTL_LOADERS", "")).isdecimal():
+        return int(loaders)
     if device.type == "cpu":
         return 0
-    devices = torch.cuda.device_count() if device.type == "cuda" else 1
-    return min(MAX_WORKERS, max(1, len(os.sched_getaffinity(0)) // max(1, devices) - 1))
+    told = os.environ.get("PRUNECTL_SHARING", "")
+    sharing = int(told) if told.isdecimal() else torch.cuda.device_count()
+    return min(MAX_WORKERS, max(1, len(os.sched_getaffinity(0)) // max(1, sharing) - 1))
 
 
 def images_per_chunk(preprocessing: Preprocessing, workers: int) -> int:

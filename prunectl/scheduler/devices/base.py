@@ -39,6 +39,11 @@ class Device:
         """Slots that one worker process hosts."""
         return 1 if self.kind == "cpu" else self.slots
 
+    @property
+    def most_workers(self) -> int:
+        """Worker processes that it has where it is full."""
+        return self.slots // self.slots_per_worker
+
     def environment(self) -> dict[str, str]:
         """Return the environment variables by which a worker sees this device and no other."""
         return {

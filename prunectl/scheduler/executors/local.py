@@ -72,10 +72,16 @@ class LocalExecutor:
         if self.checkpoint_every is not None:
             command += ["--checkpoint-every", f"{self.checkpoint_every:g}"]
         log = self.paths.logs / f"worker-{number}.log"
-        worker = LocalProcess.start(number, device, command, log)
+        environment = {**device.environment(), "PRUNECTL_SHARING": str(self._sharing)}
+        worker = LocalProcess.start(number, command, log, environment)
         self._selector.register(worker.stdout, selectors.EVENT_READ, worker)
         self._workers.append(worker)
         return worker
+
+    @property
+    def _sharing(self) -> int:
+        """Return how many workers with a CUDA device share the cores of this host, where all have stages."""
+        return sum(device.most_workers for device in self.devices if device.kind == "cuda")
 
     def wake_by(self, descriptor: int) -> None:
         """Let `wait` return when this descriptor is readable; the caller reads it."""

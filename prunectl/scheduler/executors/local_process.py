@@ -11,12 +11,11 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from prunectl.scheduler.devices.base import Device
 from prunectl.scheduler.parent_death import dies_with_us
 from prunectl.store.records.base import encode
 from prunectl.store.records.messages import AnyCommand, AnyMessage, WorkerEnded, parse_message
@@ -42,8 +41,10 @@ class LocalProcess:
     _buffer: bytes = b""
 
     @classmethod
-    def start(cls, number: int, device: Device, command: Sequence[str], log: Path) -> LocalProcess:
-        """Start a worker that sees only the device.
+    def start(
+        cls, number: int, command: Sequence[str], log: Path, environment: Mapping[str, str]
+    ) -> LocalProcess:
+        """Start a worker, with these variables beside our own.
 
         Raises:
             OSError: where no process can be started, or its log cannot be written.
@@ -58,7 +59,7 @@ class LocalProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env={**os.environ, **device.environment()},
+                env={**os.environ, **environment},
                 start_new_session=True,
             )
         assert process.stdin is not None
