@@ -9,7 +9,7 @@ from prunectl.scheduler.items import Workload
 from prunectl.scheduler.log import SchedulerLog
 from prunectl.scheduler.losses import MOST_FRESH, Losses, Place
 from prunectl.scheduler.queue import Queue
-from prunectl.scheduler.slots import AutoSlots, SlotChange, recorded_changes
+from prunectl.scheduler.slots import AutoSlots, FixedSlots, SlotChange, recorded_changes
 from prunectl.scheduler.timeouts import Timeouts
 from prunectl.scheduler.workers import Worker
 from prunectl.store.records.messages import Beat
@@ -29,12 +29,15 @@ class DevicePool:
         """Devices on which fresh workers kept being lost, and why, in words that follow "given up"."""
         self._closed: dict[str, tuple[str, str]] = {}
         self._auto: dict[str, AutoSlots] = {}
+        self._fixed: dict[str, FixedSlots] = {}
         measure = timeouts.measure, timeouts.measure_steps
         for device in self.devices.values():
             slots_for = None
             if device.auto:
                 auto = AutoSlots(device.slots, device.kind == "cuda", *measure)
                 self._auto[device.id], slots_for = auto, auto.slots_for
+            else:
+                self._fixed[device.id] = FixedSlots(device.slots)
             queue.add_device(device.id, device.slots, slots_for)
             queue.open_device(device.id, False)
 
@@ -169,12 +172,16 @@ class DevicePool:
         alone = len(self._queue.devices[name].running) < 2  # it is counted by now
         return auto is not None and auto.by_speed and alone and not auto.memory_known(workload)
 
-    def out_of_memory(self, name: str, workload: Workload) -> None:
-        """Learn that a stage that still counts as running ran out of the device's memory."""
-        if (auto := self._auto.get(name)) is not None:
-            running = [item.workload for item in self._queue.devices[name].running.values()]
-            own, total = running.count(workload), len(running)
-            self._record(name, auto.record_overflow(workload, own, total))
+    def out_of_memory(self, name: str, workload: Workload) -> bool:
+        """Learn that a stage that still counts as running ran out of the device's memory. Returns whether fewer of its
+        workload share the device from now on."""
+        slots = self._auto.get(name) or self._fixed[name]
+        running = [item.workload for item in self._queue.devices[name].running.values()]
+        change = slots.record_overflow(workload, running.count(workload), len(running))
+        if change is not None:
+            self._queue.share_by(name, slots.slots_for)
+        self._record(name, change)
+        return change is not None
 
     def _record(self, name: str, change: SlotChange | None) -> None:
         if change is not None:

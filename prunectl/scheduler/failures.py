@@ -61,10 +61,15 @@ class Failures:
         for digest in self._plans.studies_of(trials):
             self._signatures.pop(digest, None)
 
-    def failed(self, failure: Failure, sharing: int = 1, *, final: bool = False) -> None:
-        """A stage failed while `sharing` stages were on its device, itself included; `final` is not tried again."""
+    def failed(
+        self, failure: Failure, sharing: int = 1, *, final: bool = False, learnt: bool = False
+    ) -> None:
+        """A stage failed while `sharing` stages were on its device, itself included; `final` and `learnt` as
+        `Queue.fail` takes them."""
         key = failure.key
-        again = self._queue.fail(key, failure.reason, failure.message, sharing, final=final)
+        again = self._queue.fail(
+            key, failure.reason, failure.message, sharing, final=final, learnt=learnt
+        )
         self._log.append(
             StageFailed(
                 key=key,

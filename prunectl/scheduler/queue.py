@@ -2,8 +2,8 @@
 
 Order: higher priority first, then the longest remaining chain (the stage that the most sequential work hangs on), then
 the order of adding. A stage that failed lets some others go first and is tried again a bounded number of times. A stage
-that ran out of memory beside others is tried again beside half as many, which costs it no attempt: only what fails
-alone counts against the stage.
+that ran out of memory beside others is tried again beside fewer, which costs it no attempt: only what fails alone
+counts against the stage.
 """
 
 from __future__ import annotations
@@ -55,6 +55,10 @@ class Queue(QueueState):
     ) -> None:
         """Add a device with `slots` slots; with `slots_for` fewer, by the workload."""
         self.devices[device] = DeviceSlots(slots, slots_for)
+
+    def share_by(self, device: str, slots_for: Callable[[Workload | None], int]) -> None:
+        """Let the number of slots of a device depend on the workload from now on."""
+        self.devices[device].slots_for = slots_for
 
     def open_device(self, device: str, opened: bool = True) -> None:
         """Set whether a device takes new stages; what runs there runs on."""
@@ -175,15 +179,25 @@ class Queue(QueueState):
             self._push(item)
 
     def fail(
-        self, key: str, reason: str, message: str = "", sharing: int = 1, *, final: bool = False
+        self,
+        key: str,
+        reason: str,
+        message: str = "",
+        sharing: int = 1,
+        *,
+        final: bool = False,
+        learnt: bool = False,
     ) -> bool:
         """The stage failed while `sharing` stages were on its device, itself included; `final` is not tried again.
 
-        Returns whether it will be tried again.
+        `learnt`: its workload has fewer slots there from now on, so that this failure does not repeat itself. Returns
+        whether it will be tried again.
         """
         item = self._leave(key, State.WAITING)
         item.reason = narration.failure(reason, message)
-        if reason in SHARED_REASONS and sharing > 1:
+        if learnt:
+            pass  # no fault of its own, and no more reason to leave it room than any other of its workload
+        elif reason in SHARED_REASONS and sharing > 1:
             # Halved each time: of 8 stages, one that needs the whole device has it at the fourth try.
             item.slot_limit = max(1, sharing // 2)
         else:

@@ -98,8 +98,8 @@ class Reports:
 
     def _release(self, worker: Worker, key: str) -> None:
         worker.running.remove(key)
-        if worker.retiring and not worker.running and not self._dispatcher.stopping:
-            worker.dismiss()
+        if (worker.retiring or worker.worn) and not self._dispatcher.stopping:
+            worker.retire_if_idle()
         self._dispatcher.forget(key)
 
     def _done(self, worker: Worker, key: str, attempt: int) -> None:
@@ -133,12 +133,13 @@ class Reports:
     def _failed(self, worker: Worker, message: messages.StageFailed) -> None:
         key, device = message.key, worker.device.id
         sharing = len(self._queue.devices[device].running)
+        learnt = False
         if message.reason == "oom":
-            self._devices.out_of_memory(device, self._plans.graph.nodes[key].workload)
-            worker.retire()  # what is left of its memory is fragmented
+            learnt = self._devices.out_of_memory(device, self._plans.graph.nodes[key].workload)
+            worker.worn = True
         failure = reported_failure(worker, message, self._devices.usage(device))
         self._release(worker, key)
-        self._failures.failed(failure, sharing)
+        self._failures.failed(failure, sharing, learnt=learnt)
 
     def _lost(self, worker: Worker, message: messages.StageFailed) -> None:
         """A worker has lost its device while it had the stage. What else it has is interrupted when it is gone."""

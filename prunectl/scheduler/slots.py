@@ -3,7 +3,8 @@
 A stage takes a share of its device: a whole n-th where the device has n slots for its workload. The shares of what
 runs there add up to at most the whole device, and so does their memory, because n is never more than fit.
 
-fixed      n is the same for every workload.
+fixed      n is the same for every workload, until a stage runs out of memory among others: from then on one fewer of
+           its workload share the device, for the rest of the run.
 auto CUDA  A workload that was never measured has the device to itself. From then on n is doubled, while the device
            does at least 5 % more steps a second with twice as many and has memory for them; then it is settled, and
            falls only where memory ran out after all. So it never oscillates, and what gains nothing shares nothing.
@@ -110,6 +111,29 @@ class _Measured:
     seconds: dict[int, float] = field(default_factory=dict)
     """Time measured, by the number of stages side by side; so are `steps`."""
     steps: dict[int, int] = field(default_factory=dict)
+
+
+class FixedSlots:
+    """The slots of one device where the user says how many: so many, or what memory turned out to have room for."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._fewer: dict[Workload | None, int] = {}
+
+    def slots_for(self, workload: Workload | None) -> int:
+        """Return how many stages of the workload may run at a time, if nothing else does; at least 1."""
+        return self._fewer.get(workload, self._most)
+
+    def record_overflow(self, workload: Workload, own: int, total: int) -> SlotChange | None:
+        """Learn that a stage ran out of memory among `total`, itself included: all the others had room.
+
+        Not settled: the next run begins with what its user says, for memory that others took may be free again.
+        """
+        fewer = max(1, min(self.slots_for(workload), total) - 1)
+        if total < 2 or fewer == self.slots_for(workload):
+            return None
+        self._fewer[workload] = fewer
+        return SlotChange(workload, fewer, False, None, f"out of memory among {total}")
 
 
 class AutoSlots:

@@ -43,6 +43,9 @@ class Worker:
     ready: bool = False
     retiring: bool = False
     """Takes no more stages and ends when it has none."""
+    worn: bool = False
+    """A stage of it ran out of memory, which leaves the rest in pieces: it ends when it has no stage. Until then it
+    takes more, since a process beside it would need a CUDA context of its own, 0.5 GB of what is short."""
     proven: bool = False
     """A stage of it was done."""
     unfit: bool = False
@@ -104,9 +107,14 @@ class Worker:
         return bool(self.running) and (silence or standstill)
 
     def retire(self) -> None:
-        """Let the worker end as soon as it has no stage."""
+        """Let the worker end as soon as it has no stage, and take no more."""
         self.retiring = True
+        self.retire_if_idle()
+
+    def retire_if_idle(self) -> None:
+        """Let the worker end if it has no stage."""
         if not self.running:
+            self.retiring = True
             self.dismiss()
 
     def dismiss(self) -> None:

@@ -22,6 +22,7 @@ from prunectl.store.records.messages import (
     Ready,
     RunStage,
     StageDone,
+    StageFailed,
     StageInterrupted,
     StageStarted,
     StopWorker,
@@ -151,7 +152,11 @@ class Worker:
                 sys.stderr.write(f"stage {slot.key}\n{failure.traceback}")
             ended = failed_message(slot.key, slot.attempt, failure)
             self.lost = failure.reason == "device"
+        if isinstance(ended, StageDone):
+            self._beat()  # the memory of a stage shorter than a second is known from this one alone
         del self.slots[slot.key]
+        if isinstance(ended, StageFailed) and ended.reason == "oom":
+            self.trainers.discard_idle()
         self.send(ended)
         return True
 
@@ -159,13 +164,16 @@ class Worker:
         """Report the progress of all stages, forever; runs in a thread of its own."""
         while True:
             time.sleep(HEARTBEAT_SECONDS)
-            progress = {key: slot.control.progress for key, slot in list(self.slots.items())}
-            self.send(
-                Beat(
-                    running=progress,
-                    turns=self.turns,
-                    preparing=any(each.step is None for each in progress.values()),
-                    memory=peak_memory(self.trainers.device),
-                    lanes=self.trainers.sharing,
-                )
+            self._beat()
+
+    def _beat(self) -> None:
+        progress = {key: slot.control.progress for key, slot in list(self.slots.items())}
+        self.send(
+            Beat(
+                running=progress,
+                turns=self.turns,
+                preparing=any(each.step is None for each in progress.values()),
+                memory=peak_memory(self.trainers.device),
+                lanes=self.trainers.sharing,
             )
+        )

@@ -6,6 +6,7 @@ import gc
 from collections import OrderedDict
 from pathlib import Path
 
+import torch
 from msgspec.structs import replace
 
 from prunectl.ml.datasets.images import Images, Streamed, load
@@ -70,6 +71,14 @@ class TrainerCache:
         if self.device != "cpu":
             # Trainers hold themselves in cycles, which Python would keep until its collector happens to run.
             gc.collect()
+
+    def discard_idle(self) -> None:
+        """Free what no stage uses, and give it back to the device, where memory has run short."""
+        idle = [trainer for trainers in self._idle.values() for trainer in trainers]
+        self._idle.clear()
+        self.discard(*idle)
+        if self.device != "cpu":
+            torch.cuda.empty_cache()
 
     def _load(self, settings: DataSettings) -> Images | Streamed:
         if settings not in self._images:

@@ -207,6 +207,28 @@ def test_out_of_memory_is_tried_again_among_fewer(store: Store) -> None:
     assert len({line["pid"] for line in store.trace()}) >= 2, "the worker was replaced"
 
 
+def test_a_fixed_number_falls_once_for_all_where_memory_is_short(store: Store) -> None:
+    device = Device("cuda:0", "cuda", "fake gpu", 5, uuid="GPU-a")
+    plan = Plan()
+    for seed in range(30):
+        plan.trial(dense(seed))
+    store.fake(seconds=0.01, room=3)
+    beats: list[HeartbeatRecord] = []
+    digest = store.save(plan)
+    options = {"devices": [device], "layer": FakeLayer([device])}
+    outcome = store.run(digest, **options, on_heartbeat=beats.append)
+    assert outcome.ok
+    assert [record["lanes"] for record in store.log("lanes")] == [4, 3]
+    assert len(store.log("stage_failed")) == 2
+    late = beats[2 * len(beats) // 3 :]
+    assert max(len(beat.devices[0].running) for beat in late) == 3
+    assert {5, 3} <= {beat.devices[0].slots for beat in beats}
+    again = Plan("again")
+    again.trial(dense(99))
+    store.run(store.save(again), **options, on_heartbeat=beats.append)
+    assert beats[-1].devices[0].slots == 5, "another run begins with what its user says"
+
+
 def test_workers_know_how_many_share_the_cores_with_them(store: Store) -> None:
     devices = [Device(f"cuda:{i}", "cuda", "fake gpu", 2, uuid=f"GPU-{i}") for i in range(3)]
     plan = Plan()

@@ -16,7 +16,13 @@ from prunectl.scheduler.devices.base import Device, most_slots, with_slots
 from prunectl.scheduler.devices.cpu import CpuLayer
 from prunectl.scheduler.items import Workload
 from prunectl.scheduler.queue import Queue
-from prunectl.scheduler.slots import USABLE_MEMORY, AutoSlots, SlotChange, recorded_changes
+from prunectl.scheduler.slots import (
+    USABLE_MEMORY,
+    AutoSlots,
+    FixedSlots,
+    SlotChange,
+    recorded_changes,
+)
 from tests.support.scheduler_lab import meminfo
 
 GIB = 2**30
@@ -159,6 +165,42 @@ def test_those_that_run_out_of_memory_together_cost_one_level() -> None:
     among_others = subject.record_overflow(SMALL, 1, 3)
     assert among_others is not None
     assert among_others.slots == 1
+
+
+@given(st.lists(st.tuples(st.sampled_from([SMALL, LARGE]), st.integers(1, 9)), max_size=40))
+def test_a_fixed_number_only_falls_and_never_below_one(
+    failures: list[tuple[Workload, int]],
+) -> None:
+    subject = FixedSlots(8)
+    for workload, total in failures:
+        before = {each: subject.slots_for(each) for each in (SMALL, LARGE)}
+        change = subject.record_overflow(workload, total, total)
+        after = {each: subject.slots_for(each) for each in (SMALL, LARGE)}
+        fell = [each for each in before if after[each] < before[each]]
+        assert fell == ([] if change is None else [workload])
+        assert all(1 <= after[each] <= before[each] for each in after)
+        if change is not None:
+            assert (change.slots, change.settled) == (after[workload], False)
+            assert change.slots < total, "those that failed together will not meet again"
+
+
+def test_of_a_fixed_number_those_stay_that_had_room() -> None:
+    subject = FixedSlots(4)
+    queue = Queue()
+    queue.add_device("cuda:0", 4)
+    for number in range(8):
+        queue.add(f"s{number}", [], ["t"], 1.0, workload=SMALL)
+    running = [queue.next() for _ in range(4)]
+    failed = running[1]
+    assert failed is not None
+    change = subject.record_overflow(SMALL, 4, 4)
+    assert change is not None
+    assert change.slots == 3
+    queue.share_by("cuda:0", subject.slots_for)
+    assert queue.fail(failed.key, "oom", sharing=4, learnt=True)
+    assert queue.next() is None, "three still run"
+    assert (failed.failures, failed.slot_limit) == (0, None), "any three of them have room"
+    assert queue.slots("cuda:0") == 3
 
 
 @pytest.mark.parametrize("busy_with", [1, 2])

@@ -2,6 +2,7 @@
 
 `<store>/fake.json` says how: {"steps": 10, "seconds": 0.01 (per step), "beat": 0.05, "modes": {key: mode or
 [mode of the first attempt, of the second, …]}, "saturates": stages (more of them side by side are slower),
+"room": stages that a worker has memory for,
 "memory": bytes of a stage, "mixed": true (beside what other workloads left warm)}. Modes: normal, slow, crash, exit,
 hang, oom, oom-crowded (only beside others), exception, nonfinite, deaf (ignores stop and cancel),
 forgetful (keeps no checkpoints), liar (done without a result), missing, stale (also says what an attempt before it
@@ -89,6 +90,8 @@ class Stage:
         return "done"
 
     def fail_as_asked(self) -> None:
+        if len(self.worker.stages) > self.worker.settings.get("room", 1 << 20):
+            raise MemoryError("out of memory")
         match self.mode:
             case "crash":
                 os.kill(os.getpid(), signal.SIGSEGV)

@@ -320,7 +320,10 @@ def scheduler_name(scheduler: Scheduler) -> str:
 def _special(queue: Queue) -> bool:
     """Return whether some stage may not run beside others: order and idle slots then follow other rules."""
     limited = any(item.slot_limit is not None for item in queue.items.values())
-    return limited or any(slots.reserved is not None for slots in queue.devices.values())
+    return limited or any(
+        slots.reserved is not None or slots.slots_for is not None
+        for slots in queue.devices.values()
+    )
 
 
 def _ready(queue: Queue, item: Item) -> bool:

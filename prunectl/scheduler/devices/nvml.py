@@ -1,9 +1,9 @@
 """How busy CUDA devices are, without ever waiting for NVML: a child process asks it (`nvml_child`).
 
 A driver in trouble lets a call of NVML hang for ever, which must not happen to the scheduler's loop. So each look at
-the usage takes what the child has answered since, and asks for the next; only the first one at each device waits, and
-not for long, because the number of slots and what failures say of memory begin with it. A child that does not answer is
-killed, and one that ended is replaced, after a pause that grows; meanwhile the last answer stands, with its age.
+the usage asks the child and waits for a moment, and none waits for an answer that another one did not get. Only the
+first look at each device has more patience, because the number of slots begins with it. A child that does not answer
+is killed, and one that ended is replaced, after a pause that grows; meanwhile the last answer stands, with its age.
 """
 
 from __future__ import annotations
@@ -33,6 +33,10 @@ PAUSE_SECONDS = (5.0, 300.0)
 """Before the next child: at first, and at most. Doubled from child to child until one answers."""
 CLOSE_SECONDS = 1.0
 """For a killed child to end; one that a broken driver holds in the kernel may take for ever."""
+BRIEF_SECONDS = 0.1
+"""That a later look waits for the answer to what it asked itself: some milliseconds for each device."""
+FRESH_SECONDS = 0.2
+"""An answer younger than this is not asked for again: a heartbeat looks at all devices."""
 READ_BYTES = 65536
 
 
@@ -56,7 +60,7 @@ class NvmlMonitor:
         self._next_start = 0.0
         self._pause = PAUSE_SECONDS[0]
         self._deadline: float | None = None
-        """Until when the first look at each device waits."""
+        """Until when the first look at each device waits at the most."""
         self._dying: list[subprocess.Popen[bytes]] = []
 
     def usage(self, uuid: str) -> Usage:
@@ -64,9 +68,10 @@ class NvmlMonitor:
         first = uuid not in self._uuids
         if first:
             self._uuids.append(uuid)
-        self._tend()
-        if first:
-            self._await_answer()
+        if self._tend(first):
+            now = time.monotonic()
+            self._deadline = self._deadline or now + FIRST_SECONDS
+            self._await_answer(self._deadline if first else now + BRIEF_SECONDS)
         found = self._answer.get(uuid)
         if found is None:
             return Usage()
@@ -81,32 +86,35 @@ class NvmlMonitor:
         self._dying = [child for child in self._dying if child.poll() is None]
         self._next_start = float("inf")
 
-    def _await_answer(self) -> None:
+    def _await_answer(self, deadline: float) -> None:
         """Wait until the child has answered or ended, or until the deadline."""
-        self._deadline = self._deadline or time.monotonic() + FIRST_SECONDS
         while self._child is not None and self._asked is not None:
-            left = self._deadline - time.monotonic()
+            left = deadline - time.monotonic()
             assert self._child.stdout is not None
             if left <= 0 or not select.select([self._child.stdout], [], [], left)[0]:
                 return
             self._read()
 
-    def _tend(self) -> None:
-        """Start, hear, ask or kill the child, whichever is due."""
+    def _tend(self, first: bool) -> bool:
+        """Start, hear, ask or kill the child, whichever is due. Returns whether it was asked.
+
+        `first`: of a device that it was not asked for yet.
+        """
         self._dying = [child for child in self._dying if child.poll() is None]
         now = time.monotonic()
-        if self._child is None and now >= self._next_start:
-            self._start()
-        if self._child is not None:
-            self._read()
         if self._child is None:
-            return
+            return now >= self._next_start and self._start()
+        self._read()
+        if self._child is None:
+            return False
         if self._asked is None:
-            self._ask(now)
-        elif now - self._asked > (ANSWER_SECONDS if self._answered else START_SECONDS):
+            due = first or now - self._measured >= FRESH_SECONDS
+            return due and self._ask(now)
+        if now - self._asked > (ANSWER_SECONDS if self._answered else START_SECONDS):
             self._give_up()
+        return False
 
-    def _start(self) -> None:
+    def _start(self) -> bool:
         try:
             self._child = subprocess.Popen(
                 dies_with_us([*self._command]),
@@ -118,21 +126,22 @@ class NvmlMonitor:
             )
         except OSError:
             self._give_up()
-            return
+            return False
         assert self._child.stdin is not None
         assert self._child.stdout is not None
         os.set_blocking(self._child.stdin.fileno(), False)
         os.set_blocking(self._child.stdout.fileno(), False)
         self._buffer, self._answered = b"", False
-        self._ask(time.monotonic())
+        return self._ask(time.monotonic())
 
-    def _ask(self, now: float) -> None:
+    def _ask(self, now: float) -> bool:
         assert self._child is not None
         assert self._child.stdin is not None
         self._asked = now
         # A pipe that is full or broken belongs to a child that hangs or is dead: found out by its silence or its end.
         with contextlib.suppress(OSError):
             os.write(self._child.stdin.fileno(), msgspec.json.encode(self._uuids) + b"\n")
+        return True
 
     def _read(self) -> None:
         """Take in what the child has said; give it up where it has ended."""
