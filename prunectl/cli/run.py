@@ -12,7 +12,13 @@ import typer
 
 from prunectl.cli.support.background import background, on_terminal
 from prunectl.cli.support.fresh_results import bring_up_to_date
-from prunectl.cli.support.options import DataOption, SetOption, SlotsOption, StoreOption
+from prunectl.cli.support.options import (
+    DataOption,
+    SetOption,
+    SlotsByOption,
+    SlotsOption,
+    StoreOption,
+)
 from prunectl.cli.support.terminal import narrate
 from prunectl.errors import ExitCode, StoreBusy
 from prunectl.spec.state import State
@@ -22,7 +28,7 @@ from prunectl.store.records.provenance import write_run
 
 if TYPE_CHECKING:  # the plan's models and the scheduler take 0.5 s to import
     from prunectl.plan.expand import Expansion
-    from prunectl.scheduler.devices.base import Device, Slots
+    from prunectl.scheduler.devices.base import Device, Slots, SlotsBy
     from prunectl.scheduler.outcome import Outcome
     from prunectl.spec.settings import DataSettings
     from prunectl.spec.study import Study
@@ -49,6 +55,7 @@ def run(
         typer.Option(help="all, cpu, or cuda:0,cuda:1. Default: the plan's, then all."),
     ] = None,
     slots: SlotsOption = None,
+    slots_by: SlotsByOption = None,
     changes: SetOption = None,
     plain: Annotated[
         bool, typer.Option("--plain", help="Without the terminal UI, in the foreground.")
@@ -83,7 +90,7 @@ def run(
     }
     # Whoever handed a plan over was promised that the next run carries it out.
     due = bool(todo) or requests.plans_wait(paths)
-    chosen = _devices(devices, slots, expansions) if due else []
+    chosen = _devices(devices, slots, slots_by, expansions) if due else []
     _check_data({spec.data for spec in todo.values()}, expansions, data)
     if todo:
         _warn_of_mixed_versions(paths, expansions)
@@ -194,16 +201,21 @@ def _warn_of_mixed_versions(paths: StorePaths, expansions: Sequence[Expansion]) 
 
 
 def _devices(
-    option: str | None, slots: Slots | None, expansions: Sequence[Expansion]
+    option: str | None,
+    slots: Slots | None,
+    slots_by: SlotsBy | None,
+    expansions: Sequence[Expansion],
 ) -> list[Device]:
-    """Choose the devices: the option's, else the first plan's that names some, else all."""
+    """Choose the devices: the option's, else the first plan's that names some, else all; the same for `slots_by`."""
     from prunectl.scheduler.devices.base import most_slots, parse
     from prunectl.scheduler.devices.system import SystemLayer
 
     tables = [expansion.plan.content.run for expansion in expansions]
     named = option or next((table.devices for table in tables if table.devices), "all")
     asked = slots or most_slots(table.slots_per_device for table in tables)
-    return parse(named, SystemLayer(), asked)
+    of_plans: list[SlotsBy] = [table.slots_by for table in tables if table.slots_by is not None]
+    by = slots_by or [*of_plans, "streams"][0]
+    return parse(named, SystemLayer(), asked, by)
 
 
 def _check_data(

@@ -88,7 +88,8 @@ def show(
         counted = preview(graph)
         run = expansion.plan.content.run
         asked = slots or run.slots_per_device
-        chosen = parse(devices or run.devices or "all", SystemLayer(), asked)
+        by = run.slots_by or "streams"
+        chosen = parse(devices or run.devices or "all", SystemLayer(), asked, by)
         cost = estimate(paths, graph, chosen)
     if as_json:
         print_json(_as_json(expansion, counted, cost, paths))

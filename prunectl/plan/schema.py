@@ -208,6 +208,7 @@ class RunTable(Table):
     """How to run it on this machine: never part of a stage's identity."""
 
     slots_per_device: Annotated[Int, Field(ge=1)] | Literal["auto"] | None = None
+    slots_by: Literal["streams", "processes"] | None = None
     devices: str | None = None
 
 

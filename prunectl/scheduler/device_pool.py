@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from prunectl.errors import StoreError, UnknownName
-from prunectl.scheduler.devices.base import Device, Usage
+from prunectl.scheduler.devices.base import CONTEXT_BYTES, Device, Usage
 from prunectl.scheduler.executors.base import Executor
 from prunectl.scheduler.items import Workload
 from prunectl.scheduler.log import SchedulerLog
@@ -27,9 +29,13 @@ class DevicePool:
         self.losses = Losses(timeouts.retries)
         self.given_up: dict[str, str] = {}
         """Devices on which fresh workers kept being lost, and why, in words that follow "given up"."""
+        self._lost_at: dict[str, float] = {}
+        """Monotonic time of the last loss of a worker that the one before it does not explain, by device."""
         self._closed: dict[str, tuple[str, str]] = {}
         self._auto: dict[str, AutoSlots] = {}
         self._fixed: dict[str, FixedSlots] = {}
+        self._steps: dict[str, dict[str, int]] = {name: {} for name in self.devices}
+        """Steps that stages on each device have done, by what workers said of them last."""
         measure = timeouts.measure, timeouts.measure_steps
         for device in self.devices.values():
             slots_for = None
@@ -123,7 +129,10 @@ class DevicePool:
         `stage` is the one that the worker lost its device in; None where that is not known.
         """
         name = worker.device.id
-        place = self.losses.lost(name, stage, fresh=not worker.proven)
+        together = worker.started < self._lost_at.get(name, 0.0)
+        if not together:
+            self._lost_at[name] = self._executor.clock.monotonic()
+        place = self.losses.lost(name, stage, fresh=not worker.proven, together=together)
         if place == "device" and name not in self.given_up:
             many = f"{MOST_FRESH} workers in a row were lost before a stage of theirs was done"
             self.given_up[name] = f"after {many}: {why}"
@@ -147,23 +156,32 @@ class DevicePool:
             return  # what is in use is not that of others
         total = usage.memory_total or device.memory
         free = None if total is None else total - (usage.memory_used or 0)
-        auto.start(free, recorded_changes(self._log.history.settled.values(), device.name))
+        auto.start(free, recorded_changes(self._log.history.settled.values(), device))
 
     def learn(self, name: str, now: float, beat: Beat) -> None:
         """Learn from a worker's beat at `now` (seconds) how many stages of a workload the device has room for."""
         auto = self._auto.get(name)
         if auto is None:
             return
-        stages = beat.running
-        workloads = {self._queue.items[key].workload for key in stages}
-        workload = workloads.pop() if len(workloads) == 1 else None
-        # A worker on the CPU has one stage at a time, and takes what it takes whatever else it keeps warm.
-        sharing = beat.lanes if auto.by_speed else 1
+        stages, device = beat.running, self.devices[name]
+        workload = self._one_workload(stages)
+        # A worker that has one stage at a time takes what it takes whatever else it keeps warm.
+        alone = device.slots_per_worker == 1
+        sharing = 1 if alone else beat.lanes
         if workload is not None and beat.memory and sharing:
-            self._record(name, auto.record_memory(workload, beat.memory, sharing))
-        steps = {key: stage.step for key, stage in stages.items() if stage.step is not None}
-        all_of_them = steps.keys() == stages.keys() == self._queue.devices[name].running.keys()
-        self._record(name, auto.record_steps(now, steps, workload if all_of_them else None))
+            context = CONTEXT_BYTES if alone and device.kind == "cuda" else 0
+            self._record(name, auto.record_memory(workload, beat.memory + context, sharing))
+        running = self._queue.devices[name].running
+        known = self._steps[name] | {key: stage.step for key, stage in stages.items()}
+        steps = {key: step for key in running if (step := known.get(key)) is not None}
+        self._steps[name] = steps
+        workload = self._one_workload(running) if len(steps) == len(running) else None
+        self._record(name, auto.record_steps(now, steps, workload))
+
+    def _one_workload(self, keys: Iterable[str]) -> Workload | None:
+        """Return the workload of all these stages; None where they are of several."""
+        workloads = {self._queue.items[key].workload for key in keys}
+        return workloads.pop() if len(workloads) == 1 else None
 
     def needs_fresh_worker(self, name: str, workload: Workload) -> bool:
         """Return whether a stage of the workload, which has the device to itself, is the first whose memory is measured
@@ -185,4 +203,4 @@ class DevicePool:
 
     def _record(self, name: str, change: SlotChange | None) -> None:
         if change is not None:
-            self._log.append(change.to_record(name, self.devices[name].name))
+            self._log.append(change.to_record(self.devices[name]))

@@ -144,6 +144,7 @@ class Dispatcher:
             return
         command = messages.RunStage(key, tuple(self.plans.graph.keep(key)), attempt)
         worker.run(command, node.flags, node.workload, self.clock.monotonic())
+        self.workers.retire_surplus(device, self.queue.slots(device.id))
         pace = Pace(node.stage.steps)
         since = self.clock.time()
         self.running[key] = RunningStage(worker, attempt, since, pace, stage.events)

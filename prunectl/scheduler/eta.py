@@ -249,7 +249,7 @@ def _slots(paths: StorePaths, devices: Sequence[Device], workloads: Set[Workload
         if not device.auto or device.kind == "cpu":
             total += device.slots
             continue
-        changes = recorded_changes(history.settled.values(), device.name)
+        changes = recorded_changes(history.settled.values(), device)
         known = {change.workload: change.slots for change in changes}
         total += min((known.get(workload, 1) for workload in workloads), default=1)
     return total

@@ -35,20 +35,22 @@ class Losses:
         self._fresh[device] = 0
         self._blamed.update(self._suspects.pop(device, ()))
 
-    def lost(self, device: str, stage: str | None, *, fresh: bool) -> Place:
+    def lost(self, device: str, stage: str | None, *, fresh: bool, together: bool = False) -> Place:
         """Learn that a worker was lost. Returns what is to blame.
 
         Args:
             device: the worker's.
             stage: the one that it lost its device in; None where that is not known.
             fresh: no stage of the worker was done before.
+            together: the worker was there when another one was lost, perhaps by the same event: it adds none to a row.
         """
         if stage is not None:
             if self._blamed[stage] >= self._retries:
                 del self._blamed[stage]
                 return "stage"
             self._suspects[device].add(stage)
-        self._fresh[device] = self._fresh[device] + 1 if fresh else 0
+        if not together:
+            self._fresh[device] = self._fresh[device] + 1 if fresh else 0
         return "device" if self._fresh[device] >= MOST_FRESH else "worker"
 
     def forget(self, device: str) -> None:

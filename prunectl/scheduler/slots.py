@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from prunectl.scheduler.devices.base import Device
 from prunectl.scheduler.items import Item, Workload
 from prunectl.store.records.scheduler_log import SlotsSet
 
@@ -76,11 +77,12 @@ class SlotChange:
     """Bytes per stage."""
     reason: str
 
-    def to_record(self, device: str, model: str) -> SlotsSet:
+    def to_record(self, device: Device) -> SlotsSet:
         """Return the record of the scheduler's log, of this device."""
         return SlotsSet(
-            device=device,
-            device_name=model,
+            device=device.id,
+            device_name=device.name,
+            by=device.slots_by,
             of=self.workload,
             lanes=self.slots,
             settled=self.settled,
@@ -89,12 +91,12 @@ class SlotChange:
         )
 
 
-def recorded_changes(records: Iterable[SlotsSet], model: str) -> list[SlotChange]:
-    """Return what the scheduler's log says of devices of a model."""
+def recorded_changes(records: Iterable[SlotsSet], device: Device) -> list[SlotChange]:
+    """Return what the scheduler's log says of devices like this one: of its model, with such slots."""
     return [
         SlotChange(record.of, record.lanes, record.settled, record.memory, record.reason)
         for record in records
-        if record.device_name == model
+        if (record.device_name, record.by) == (device.name, device.slots_by)
     ]
 
 

@@ -30,6 +30,8 @@ class Worker:
     device: Device
     heard: float
     """When it last gave a sign of life, on the monotonic clock."""
+    started: float = 0.0
+    """When it was started, on that clock, too."""
     flags: Flags | None = None
     """Fixed by its first stage."""
     workload: Workload | None = None
@@ -174,12 +176,20 @@ class Workers:
             idle.retire()
         return None
 
+    def retire_surplus(self, device: Device, most: int) -> None:
+        """Let idle workers of a device with a worker for each slot end until `most` are left: they hold memory."""
+        mine = [worker for worker in self._on(device.id) if not worker.retiring]
+        if device.slots_per_worker == 1 and len(mine) > most:
+            for idle in self._idle(device)[: len(mine) - most]:
+                idle.retire()
+
     def _launch(self, device: Device) -> Worker:
         # Numbers are used again, for logs are named by them: a run with many crashes leaves few files.
         taken = {worker.number for worker in self}
         number = next(n for n in range(1, len(taken) + 2) if n not in taken)
         process = self._executor.launch(number, device)
-        self._of[process] = Worker(process, device, self._executor.clock.monotonic())
+        now = self._executor.clock.monotonic()
+        self._of[process] = Worker(process, device, now, started=now)
         return self._of[process]
 
     def retire_device(self, device: str) -> bool:

@@ -11,6 +11,9 @@ from prunectl.ml.pruning.masks import NonFiniteWeights
 from prunectl.store.records.events import Failed
 from prunectl.store.records.messages import StageFailed
 
+NO_ROOM = ("can't allocate memory", "CUDA error: out of memory")
+"""What errors say that are no OutOfMemoryError."""
+
 
 class MissingInput(Exception):
     """A stage this one builds on lacks the file it needs; `key` is that stage's."""
@@ -51,8 +54,8 @@ def reason(error: Exception, device: str) -> str:
         return "disk"
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return "oom"
-    # The CPU allocator has no class of its own for it.
-    if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):
+    # The CPU allocator has no class of its own for it, nor has CUDA where a context or a kernel has no room.
+    if isinstance(error, RuntimeError) and any(word in str(error) for word in NO_ROOM):
         return "oom"
     return "device" if has_lost(device) else "exception"
 

@@ -65,3 +65,12 @@ def test_a_number_of_slots_that_memory_has_no_room_for_falls_once_for_all(lab: L
     assert len(failed) <= 3, "one for each slot that has no room"
     assert not any(record["final"] for record in failed)
     assert f"{falls[-1]} side by side of convnet on digits (out of memory" in done.stderr
+
+
+def test_slots_by_processes_are_a_worker_each(lab: Lab) -> None:
+    begin = ("--set", "seeds=[0,1,2,3]", "--set", "pruning.schedule.until=0.3")
+    lab.run(*begin, "--slots", "2", "--slots-by", "processes", devices=2)
+    started = [(record["device"], record["pid"]) for record in lab.log("worker_started")]
+    assert sorted(device for device, _ in started) == ["cuda:0"] * 2 + ["cuda:1"] * 2
+    assert len(set(started)) == 4
+    assert not lab.log("stage_failed")

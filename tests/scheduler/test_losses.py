@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,15 @@ def test_a_worker_that_did_stages_is_no_sign_of_a_broken_device() -> None:
     losses = Losses(RETRIES)
     for key in "abcdef":
         assert losses.lost("cuda:0", key, fresh=False) == "worker"
+
+
+def test_workers_that_are_lost_together_count_as_one() -> None:
+    losses = Losses(RETRIES)
+    assert losses.lost("cuda:0", "a", fresh=True) == "worker"
+    for key in "bcdefgh":
+        assert losses.lost("cuda:0", key, fresh=True, together=True) == "worker"
+    assert losses.lost("cuda:0", "a", fresh=True) == "worker"
+    assert losses.lost("cuda:0", "a", fresh=True) == "device"
 
 
 events = st.lists(
@@ -145,6 +155,19 @@ def test_without_another_device_the_run_ends(store: Store, plan: Plan) -> None:
     assert len(losses_told(store)) == MOST_FRESH
     store.fake()
     assert run(store, plan, cards(1)).ok, "a device that works again is used again"
+
+
+def test_a_broken_card_with_a_process_for_each_slot_is_found_as_soon(store: Store) -> None:
+    """One event that ends eight workers at once is no row of eight."""
+    plan = Plan()
+    for seed in range(24):
+        plan.trial(dense(seed))
+    store.fake(lost=["GPU"])
+    [card] = cards(1, slots=4)
+    outcome = run(store, plan, [replace(card, slots_by="processes")])
+    assert list(outcome.given_up) == ["cuda:0"]
+    assert not store.log("stage_failed")
+    assert MOST_FRESH < len(losses_told(store)) <= 4 * MOST_FRESH
 
 
 def test_a_lost_worker_takes_its_neighbours_along_and_they_pay_nothing(

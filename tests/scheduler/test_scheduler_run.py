@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from prunectl.errors import StoreBusy, StoreError
-from prunectl.scheduler.devices.base import Device, Usage, with_slots
+from prunectl.scheduler.devices.base import CONTEXT_BYTES, Device, SlotsBy, Usage, with_slots
 from prunectl.scheduler.devices.locks import DeviceLocks
 from prunectl.scheduler.eta import StepTimes
 from prunectl.scheduler.graph import StageGraph
@@ -205,6 +205,53 @@ def test_out_of_memory_is_tried_again_among_fewer(store: Store) -> None:
     assert not any(record["final"] for record in store.log("stage_failed"))
     assert {line["cuda"] for line in store.trace()} == {"GPU-a"}
     assert len({line["pid"] for line in store.trace()}) >= 2, "the worker was replaced"
+
+
+@pytest.mark.parametrize(("by", "workers"), [("streams", 1), ("processes", 4)])
+def test_what_slots_are(store: Store, by: SlotsBy, workers: int) -> None:
+    device = Device("cuda:0", "cuda", "fake gpu", 4, uuid="GPU-a", slots_by=by)
+    plan = Plan()
+    for seed in range(12):
+        plan.trial(dense(seed))
+    store.fake(seconds=0.01)
+    assert store.run(store.save(plan), devices=[device], layer=FakeLayer([device])).ok
+    starts = store.trace("start")
+    assert len({line["pid"] for line in starts}) == workers
+    assert max(line["beside"] for line in starts) == 4 // workers - 1
+    assert {line["sharing"] for line in starts} == {str(workers)}
+
+
+def test_auto_counts_the_memory_of_each_process_and_the_steps_of_all(store: Store) -> None:
+    """3 GiB and a context each of 16 GiB, of which 0.9 are used, are room for three: so four are not tried."""
+    gpu = Device("cuda:0", "cuda", "fake gpu", 1, "GPU-a", 16 << 30, slots_by="processes")
+    device = with_slots(gpu, "auto")
+    plan = Plan()
+    for seed in range(24):
+        plan.trial(dense(seed, steps=60))
+    store.fake(seconds=0.01, beat=0.03, memory=3 << 30)
+    outcome = store.run(store.save(plan), devices=[device], layer=FakeLayer([device]))
+    assert outcome.ok
+    said = store.log("lanes")
+    assert [(record["lanes"], record["by"]) for record in said] == [(2, "processes")] * 2
+    assert said[-1]["settled"]
+    assert said[-1]["memory"] == (3 << 30) + CONTEXT_BYTES
+    running = {line["pid"] for line in store.trace("start")}
+    assert len(running) == 2, "two processes have a stage each"
+
+
+def test_memory_that_runs_out_among_processes_costs_one_of_them(store: Store) -> None:
+    device = Device("cuda:0", "cuda", "fake gpu", 4, uuid="GPU-a", slots_by="processes")
+    plan = Plan()
+    starts = [dense(seed) for seed in range(16)]
+    for start in starts:
+        plan.trial(start)
+    store.fake(seconds=0.01, modes={stage_key(starts[0]): ["oom", "normal"]})
+    outcome = store.run(store.save(plan), devices=[device], layer=FakeLayer([device]))
+    assert outcome.ok
+    assert [record["lanes"] for record in store.log("lanes")] == [3]
+    ended = [record for record in store.log("worker_ended") if record["reason"] == "retired"]
+    assert len(ended) == 1, "the one whose stage failed; three go on"
+    assert len({line["pid"] for line in store.trace("start")}) == 4
 
 
 def test_a_fixed_number_falls_once_for_all_where_memory_is_short(store: Store) -> None:

@@ -243,9 +243,10 @@ def test_stages_that_come_and_go_or_prepare_or_are_of_two_workloads_teach_nothin
 
 def test_what_was_settled_is_remembered_by_model_of_device() -> None:
     change = SlotChange(SMALL, 4, True, GIB, "4 do 2.0× …")
-    record = change.to_record("cuda:1", "a GPU")
-    assert recorded_changes([record], "a GPU") == [change]
-    assert recorded_changes([record], "another") == []
+    record = change.to_record(GPU)
+    assert recorded_changes([record], replace(GPU, id="cuda:1")) == [change]
+    assert recorded_changes([record], replace(GPU, name="another")) == []
+    assert recorded_changes([record], replace(GPU, slots_by="processes")) == []
     assert auto_slots(known=(change,)).slots_for(SMALL) == 4
     assert auto_slots(used=14 * GIB, known=(change,)).slots_for(SMALL) == 1
 

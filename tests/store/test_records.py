@@ -258,6 +258,6 @@ def test_nothing_untyped_comes_from_the_disk_or_another_process(room: str) -> No
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
         if any(word in line for word in untyped)
         and path.relative_to(PACKAGE).as_posix()
-        not in ("store/db/query.py", "spec/key.py", "scheduler/devices/cuda.py")
+        not in ("store/db/query.py", "spec/key.py", "scheduler/devices/nvml_child.py")
     }
     assert found == set()

@@ -198,8 +198,9 @@ class Obligations:
     def _check_devices(self, scheduler: Scheduler) -> None:
         drained = set(scheduler.pool.drained)
         for device, lost in self._fresh.items():
-            # Some may be a stage's fault.
-            if lost > 2 * MOST_FRESH and device not in drained and not self.blind:
+            # Some may be a stage's fault, and all workers of a device are lost in one event.
+            most = 2 * MOST_FRESH * scheduler.pool.devices[device].most_workers
+            if lost > most and device not in drained and not self.blind:
                 raise Violation(f"{lost} workers in a row lost {device}, which is not given up")
         busy = {worker.device.id for worker in scheduler.workers}
         mine = getattr(scheduler.executor, "name", "")

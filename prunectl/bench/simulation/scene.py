@@ -10,7 +10,7 @@ from pathlib import Path
 from prunectl.bench.simulation.checks import Checker
 from prunectl.bench.simulation.studies import study
 from prunectl.errors import PrunectlError
-from prunectl.scheduler.devices.base import Device
+from prunectl.scheduler.devices.base import Device, SlotsBy
 from prunectl.scheduler.executors.simulated import Transport
 from prunectl.scheduler.executors.simulated_behaviour import Behaviour, Fate
 from prunectl.scheduler.executors.simulated_world import Process, World
@@ -113,7 +113,11 @@ class Scene:
             return [Device("cpu", "cpu", "made up", chance.randint(1, 4))]
         slots = chance.randint(1, 3)
         many = chance.randint(1, 3)
-        return [Device(f"cuda:{i}", "cuda", "made up", slots, f"GPU-{i}") for i in range(many)]
+        by: SlotsBy = chance.choice(("streams", "streams", "processes"))
+        return [
+            Device(f"cuda:{i}", "cuda", "made up", slots, f"GPU-{i}", slots_by=by)
+            for i in range(many)
+        ]
 
     @staticmethod
     def _transport(chance: random.Random) -> Transport:

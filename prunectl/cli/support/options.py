@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from prunectl.scheduler.devices.base import SlotsBy
+
 TableFormat = Literal["table", "json", "csv", "md", "latex"]
 Publication = Literal["renda2020", "mikler2021", "mikler2021-thesis"]
 
@@ -40,6 +42,15 @@ def _slots(text: str) -> int | str:
     raise typer.BadParameter(f"{text!r} is neither a number from 1 on nor auto")
 
 
+SlotsByOption = Annotated[
+    SlotsBy | None,
+    typer.Option(
+        "--slots-by",
+        help="What the slots of a CUDA device are: streams of one worker process, or a process each. Default: the "
+        "plan's, then streams.",
+        show_default=False,
+    ),
+]
 SlotsOption = Annotated[
     Any,
     typer.Option(

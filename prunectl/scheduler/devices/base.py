@@ -1,8 +1,9 @@
 """What a device is, how busy it is, and how devices are named on a command line.
 
-A device has slots: room for one stage each. On the CPU a slot is a worker process with one thread; a CUDA device has
-one worker process that hosts all of its slots. Names are `cpu` and `cuda:0`, `cuda:1`, … in CUDA's own numbering,
-CUDA_VISIBLE_DEVICES included; locks and workers get the UUID, since NVML numbers devices differently.
+A device has slots: room for one stage each. On the CPU a slot is a worker process with one thread. A CUDA device has
+one worker process that hosts all of its slots, a stream each, or a process for each. Names are `cpu` and `cuda:0`,
+`cuda:1`, … in CUDA's own numbering, CUDA_VISIBLE_DEVICES included; locks and workers get the UUID, since NVML numbers
+devices differently.
 """
 
 from __future__ import annotations
@@ -14,8 +15,14 @@ from typing import Literal, Protocol
 from prunectl.errors import UnknownName
 
 Slots = int | Literal["auto"]
+SlotsBy = Literal["streams", "processes"]
+"""What a slot of a CUDA device is: a stream of one worker, or a worker of its own. Streams share the CUDA context
+(0.5 GB) and the data set; processes share nothing, neither Python's lock nor a fault."""
 MOST_AUTO_SLOTS = 8
-"""Of a CUDA device: one Python thread launches the kernels of all of them."""
+"""Of a CUDA device: one Python thread launches the kernels of all streams."""
+CONTEXT_BYTES = 768 << 20
+"""Of a worker process on a CUDA device, beside what torch reserves: a context with its loaded kernels takes 0.4 to
+0.6 GB."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +40,13 @@ class Device:
     """Bytes."""
     auto: bool = False
     """`slots` is an upper bound; how many are used is found by measuring (`scheduler.slots`)."""
+    slots_by: SlotsBy = "streams"
+    """Of a CUDA device; the CPU has processes."""
 
     @property
     def slots_per_worker(self) -> int:
         """Slots that one worker process hosts."""
-        return 1 if self.kind == "cpu" else self.slots
+        return 1 if self.kind == "cpu" or self.slots_by == "processes" else self.slots
 
     @property
     def most_workers(self) -> int:
@@ -87,12 +96,15 @@ class DeviceLayer(Protocol):
         """End what watches the devices."""
 
 
-def parse(text: str, layer: DeviceLayer, slots: Slots | None = None) -> list[Device]:
+def parse(
+    text: str, layer: DeviceLayer, slots: Slots | None = None, slots_by: SlotsBy = "streams"
+) -> list[Device]:
     """Return the devices that `text` names.
 
     Args:
         text: `all` (the CUDA devices, or the CPU where there are none), `cpu`, `cuda`, or `cuda:0,cuda:1`.
         slots: overrides the slots of each.
+        slots_by: what the slots of CUDA devices are.
 
     Raises:
         UnknownName: for a device that this host does not have.
@@ -105,7 +117,7 @@ def parse(text: str, layer: DeviceLayer, slots: Slots | None = None) -> list[Dev
         for name in names or [word]:
             if name not in known:
                 raise UnknownName("device", name, ["all", "cuda", *known])
-            chosen[name] = known[name]
+            chosen[name] = replace(known[name], slots_by=slots_by)
     return [with_slots(device, slots) for device in chosen.values()]
 
 

@@ -81,7 +81,9 @@ class LocalExecutor:
     @property
     def _sharing(self) -> int:
         """Return how many workers with a CUDA device share the cores of this host, where all have stages."""
-        return sum(device.most_workers for device in self.devices if device.kind == "cuda")
+        # Of `auto` one for each device: what reads many images fills a device alone.
+        cuda = [device for device in self.devices if device.kind == "cuda"]
+        return sum(1 if device.auto else device.most_workers for device in cuda)
 
     def wake_by(self, descriptor: int) -> None:
         """Let `wait` return when this descriptor is readable; the caller reads it."""

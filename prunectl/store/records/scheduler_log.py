@@ -179,6 +179,9 @@ class SlotsSet(LogRecord, tag="lanes"):
     device_name: Annotated[str, Meta(description="the device's model")]
     of: Workload
     lanes: Annotated[Count, Meta(description="how many stages")]
+    by: Annotated[
+        str, Meta(description="what its slots are: streams of one worker, or processes")
+    ] = "streams"
     settled: Annotated[bool, Meta(description="whether the measuring is over")] = False
     memory: Annotated[
         Count | None, Meta(description="memory of each stage, bytes; null where it is not known")
@@ -283,7 +286,7 @@ class History:
     _retried: dict[str, set[str]] = field(default_factory=dict)
     """Trials that were retried since, by such a plan."""
     settled: dict[tuple[str, ...], SlotsSet] = field(default_factory=dict)
-    """The last one by model of device and workload."""
+    """The last one by model of device, what its slots are, and workload."""
     offset: int = 0
     """Bytes of the log that have been folded in by `catch_up`."""
 
@@ -349,7 +352,7 @@ class History:
                 self.failures.pop(record.key, None)
                 self.setbacks.pop(record.key, None)
             case SlotsSet(settled=True):
-                self.settled[record.device_name, *map(str, record.of)] = record
+                self.settled[record.device_name, record.by, *map(str, record.of)] = record
             case Queued():
                 self.stopped.pop(record.plan, None)
             case StudyStopped():
