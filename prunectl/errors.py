@@ -100,15 +100,16 @@ class PlanError(PrunectlError):
 class UnknownName(PrunectlError):
     """A name of some kind (network, data set, criterion, …) that is not in its registry."""
 
-    def __init__(self, kind: str, found: str, allowed: Iterable[str]) -> None:
+    def __init__(self, kind: str, found: str, allowed: Iterable[str], note: str = "") -> None:
+        """`note` is added in lines of its own, and says more than the nearest name would."""
         self.kind = kind
         self.found = found
         self.allowed = tuple(allowed)
-        near = nearest(found, self.allowed)
+        near = None if note else nearest(found, self.allowed)
         text = f"unknown {kind} {found!r}; allowed: {', '.join(self.allowed)}"
         if near:
             text += f"; did you mean {near!r}?"
-        super().__init__(text)
+        super().__init__("\n".join(filter(None, [text, note])))
 
 
 class DataError(PrunectlError):

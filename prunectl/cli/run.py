@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from prunectl.cli.support.options import (
     StoreOption,
 )
 from prunectl.cli.support.terminal import narrate
-from prunectl.errors import ExitCode, StoreBusy
+from prunectl.errors import ExitCode, PrunectlError, StoreBusy
 from prunectl.spec.state import State
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.plan import write_plans
@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # the plan's models and the scheduler take 0.5 s to import
     from prunectl.scheduler.devices.base import Device, Slots, SlotsBy
     from prunectl.scheduler.outcome import Outcome
     from prunectl.spec.settings import DataSettings
+    from prunectl.spec.stage import Stage
     from prunectl.spec.study import Study
 
 
@@ -75,6 +76,10 @@ def run(
     checkpoint_every: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="Between checkpoints inside stages.")
     ] = 60.0,
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", help="Do not ask before a run of more than a day on the CPU."),
+    ] = False,
 ) -> None:
     """Run plans: what is done already is not done again, what was interrupted goes on."""
     from prunectl.cli.support.planning import read_plans
@@ -94,6 +99,8 @@ def run(
     _check_data({spec.data for spec in todo.values()}, expansions, data)
     if todo:
         _warn_of_mixed_versions(paths, expansions)
+    if todo and not yes and not requests.alive(paths):
+        _ask_before_long_run(todo, expansions, chosen, data)
     view = not plain and not detach and on_terminal()
     if view:
         from prunectl.tui import own_keys
@@ -106,6 +113,33 @@ def run(
     else:
         _record(paths, studies, chosen)
         _report_all_done(paths, studies)
+
+
+def _ask_before_long_run(
+    todo: Mapping[str, Stage],
+    expansions: Sequence[Expansion],
+    devices: Sequence[Device],
+    data: Path | None,
+) -> None:
+    """Ask before more than a day on the CPU alone. Exits with 2 where the user says no.
+
+    Raises PrunectlError where nobody can be asked.
+    """
+    if any(device.kind != "cpu" for device in devices):
+        return
+    from prunectl.cli.support.cpu_estimate import long_run
+    from prunectl.ml.datasets.files import data_root
+
+    trials = [trial.path for expansion in expansions for trial in expansion.trials]
+    estimate = long_run(todo, trials, devices[0], data_root(data))
+    if estimate is None:
+        return
+    if not on_terminal():
+        raise PrunectlError(f"{estimate.text}\n  to start it all the same: --yes")
+    narrate(estimate.text)
+    if not typer.confirm("start it all the same?", err=True):
+        narrate("nothing was queued")
+        raise typer.Exit(ExitCode.USAGE)
 
 
 def _start(
@@ -208,14 +242,23 @@ def _devices(
 ) -> list[Device]:
     """Choose the devices: the option's, else the first plan's that names some, else all; the same for `slots_by`."""
     from prunectl.scheduler.devices.base import most_slots, parse
+    from prunectl.scheduler.devices.missing_cuda import built_for
     from prunectl.scheduler.devices.system import SystemLayer
+    from prunectl.scheduler.devices.torch_build import torch_build
 
     tables = [expansion.plan.content.run for expansion in expansions]
     named = option or next((table.devices for table in tables if table.devices), "all")
     asked = slots or most_slots(table.slots_per_device for table in tables)
     of_plans: list[SlotsBy] = [table.slots_by for table in tables if table.slots_by is not None]
     by = slots_by or [*of_plans, "streams"][0]
-    return parse(named, SystemLayer(), asked, by)
+    chosen = parse(named, SystemLayer(), asked, by)
+    torch = torch_build()
+    if torch is not None and torch.cuda is None and any(each.kind == "cuda" for each in chosen):
+        raise PrunectlError(
+            f"there is a CUDA device, but {built_for(torch)}: install one that is built for CUDA "
+            "(https://pytorch.org/get-started), or run with --devices cpu"
+        )
+    return chosen
 
 
 def _check_data(

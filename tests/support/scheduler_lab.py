@@ -119,6 +119,9 @@ class FakeLayer:
     def devices(self) -> list[Device]:
         return self._devices
 
+    def about_cuda(self) -> str:
+        return "nothing was looked at"
+
     def usage(self, device: Device) -> Usage:
         return Usage(utilisation=50.0)
 

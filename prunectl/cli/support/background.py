@@ -27,7 +27,8 @@ def background(paths: StorePaths) -> str:
     log = paths.logs / "run.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     arguments = [word for word in sys.argv[1:] if word != "--detach"]
-    command = [*module_command("prunectl.cli"), *arguments, "--plain"]
+    # Whoever started it was asked.
+    command = [*module_command("prunectl.cli"), *arguments, "--plain", "--yes"]
     with log.open("ab") as out:
         start = out.tell()
         # A session of its own: the terminal's SIGHUP and Ctrl-C do not reach it.

@@ -50,21 +50,29 @@ class NetworkCheck(contextlib.ExitStack):
 
         Raises what `ml.summarise` and `NetworkSummary.kept_by` raise, and PrunectlError where the child breaks off.
         """
-        question = Question(network, readers=bool(prune.ratios))
+        return self.summary(network, readers=bool(prune.ratios)).kept_by(prune)
+
+    def summary(self, network: NetworkSettings, *, readers: bool = False) -> NetworkSummary:
+        """Return a summary. Raises what `ml.summarise` raises, and PrunectlError where the child breaks off."""
+        question = Question(network, readers=readers)
         if question not in self._known:
             self._known[question] = self._summary(question)
-        return self._known[question].kept_by(prune)
+        return self._known[question]
 
     def _summary(self, question: Question) -> NetworkSummary:
         # What cannot be read or written costs the time of making it again: no reason to refuse a plan.
         # RuntimeError: there is no home folder.
         with contextlib.suppress(OSError, RuntimeError, *NOT_DECODED):
-            return msgspec.json.decode(_file(question).read_bytes(), type=NetworkSummary)
+            return msgspec.json.decode(
+                remembered("networks", to_json(question)).read_bytes(), type=NetworkSummary
+            )
         if self._child is None:
             self._child = self.enter_context(_child())
         summary = self._child.ask(question)
         with contextlib.suppress(StoreError, RuntimeError):
-            write_text(_file(question), msgspec.json.encode(summary).decode())
+            write_text(
+                remembered("networks", to_json(question)), msgspec.json.encode(summary).decode()
+            )
         return summary
 
 
@@ -112,9 +120,12 @@ def _child() -> Iterator[_Child]:
         yield _Child(process, stderr)
 
 
-def _file(question: Question) -> Path:
-    """Return the file of the user's cache that is for this question, this code and these versions."""
+def remembered(kind: str, *content: str) -> Path:
+    """Return the file of the user's cache that is for this content, this code and these versions.
+
+    Raises RuntimeError where the user has no home.
+    """
     versions = [metadata.version(package) for package in ("torch", "torchvision")]
-    content = [to_json(question), code_hash(Path(ml.__path__[0])), *versions]
-    name = hashlib.sha256("\0".join(content).encode()).hexdigest()
-    return user_cache() / "networks" / f"{name}.json"
+    parts = [*content, code_hash(Path(ml.__path__[0])), *versions]
+    name = hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    return user_cache() / kind / f"{name}.json"

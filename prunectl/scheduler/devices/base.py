@@ -89,6 +89,9 @@ class DeviceLayer(Protocol):
     def devices(self) -> list[Device]:
         """Return all devices, with one slot each but the CPU."""
 
+    def about_cuda(self) -> str:
+        """Return why there is no other CUDA device than those, in lines."""
+
     def usage(self, device: Device) -> Usage:
         """Return how busy the device is, without waiting for a system that does not answer."""
 
@@ -116,7 +119,10 @@ def parse(
         names = {"all": cuda or ["cpu"], "cuda": cuda}.get(word, [word])
         for name in names or [word]:
             if name not in known:
-                raise UnknownName("device", name, ["all", "cuda", *known])
+                note = layer.about_cuda() if name.startswith("cuda") else ""
+                raise UnknownName(
+                    "device", name, ["all", *(["cuda"] if cuda else []), *known], note
+                )
             chosen[name] = replace(known[name], slots_by=slots_by)
     return [with_slots(device, slots) for device in chosen.values()]
 

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 from prunectl.scheduler.devices.base import Device, Usage
 from prunectl.scheduler.devices.driver import AskDriver, Driver, ask_driver, full_names
+from prunectl.scheduler.devices.missing_cuda import explain
 from prunectl.scheduler.devices.nvml import NvmlMonitor
+from prunectl.scheduler.devices.torch_build import torch_build
 
 
 class CudaLayer:
@@ -42,6 +44,10 @@ class CudaLayer:
     def devices(self) -> list[Device]:
         """Return the devices in CUDA's order, one slot each; enumerated once."""
         return self._devices if self.driver.devices else []
+
+    def about(self) -> str:
+        """Return why there is no other device than those, in lines."""
+        return explain(self.driver, self._environment, torch_build())
 
     def usage(self, device: Device) -> Usage:
         """Return how busy the device was lately; only its memory where NVML has said nothing."""

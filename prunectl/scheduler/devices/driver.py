@@ -24,13 +24,13 @@ def ask():
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
     except OSError as error:
-        return [], f"the driver's library was not found ({error})"
+        return [], f"the driver's library was not found ({error})", False
     found, count = [], ctypes.c_int()
     for name, arguments in (("cuInit", [0]), ("cuDeviceGetCount", [ctypes.byref(count)])):
         error, text = getattr(cuda, name)(*arguments), ctypes.c_char_p()
         if error:
             cuda.cuGetErrorName(error, ctypes.byref(text))
-            return [], f"{name} of the driver failed: {(text.value or b'').decode()} ({error})"
+            return [], f"{name} of the driver failed: {(text.value or b'').decode()} ({error})", True
     get_uuid = getattr(cuda, "cuDeviceGetUuid_v2", None) or cuda.cuDeviceGetUuid
     for index in range(count.value):
         device, raw = ctypes.c_int(), (ctypes.c_ubyte * 16)()
@@ -41,9 +41,9 @@ def ask():
         cuda.cuDeviceTotalMem_v2(ctypes.byref(size), device)
         shown = {"uuid": bytes(raw).hex(), "name": name.value.decode(errors="replace"), "memory": size.value}
         found.append(shown)
-    return found, ""
-devices, trouble = ask()
-print(json.dumps({"devices": devices, "trouble": trouble}))
+    return found, "", True
+devices, trouble, loaded = ask()
+print(json.dumps({"devices": devices, "trouble": trouble, "loaded": loaded}))
 """
 
 
@@ -64,6 +64,8 @@ class Driver(msgspec.Struct, frozen=True):
     devices: tuple[ShownDevice, ...] = ()
     trouble: str = ""
     """Why there are none, in words."""
+    loaded: bool = True
+    """Its library was found."""
 
 
 AskDriver = Callable[[Mapping[str, str]], Driver]

@@ -21,6 +21,10 @@ class SystemLayer:
         """Return the CUDA devices in CUDA's order, then the CPU."""
         return [*self._cuda.devices(), *self._cpu.devices()]
 
+    def about_cuda(self) -> str:
+        """Return why there is no other CUDA device than those, in lines."""
+        return self._cuda.about()
+
     def usage(self, device: Device) -> Usage:
         """Return how busy the device is."""
         return (self._cuda if device.kind == "cuda" else self._cpu).usage(device)
