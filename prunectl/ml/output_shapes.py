@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from prunectl.spec.settings import Shape
 
+Call = tuple[str, torch.Size]
+"""Of a module: its name, and the shape of its output for one image."""
+
 
 class Unfit(ValueError):
     """A network that cannot take images of the shape, in words that follow its name."""
@@ -21,13 +24,12 @@ def output_shapes(network: nn.Module, shape: Shape) -> dict[str, torch.Size]:
     return dict(calls(network, shape))
 
 
-def calls(network: nn.Module, shape: Shape) -> list[tuple[str, torch.Size]]:
-    """Return each call of an innermost module in a forward pass, by name, with the shape of its output for one image;
-    last the network itself, as "".
+def calls(network: nn.Module, shape: Shape) -> list[Call]:
+    """Return each call of an innermost module in a forward pass; last the network itself, as "".
 
     In evaluation mode, so that nothing of the network changes. Raises Unfit.
     """
-    made: list[tuple[str, torch.Size]] = []
+    made: list[Call] = []
     entered = "its input"
 
     def enter(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -42,10 +44,12 @@ def calls(network: nn.Module, shape: Shape) -> list[tuple[str, torch.Size]]:
         if name and not any(module.children()):
             hooks.append(module.register_forward_pre_hook(partial(enter, name)))
             hooks.append(module.register_forward_hook(partial(leave, name)))
-    training, parameter = network.training, next(network.parameters(), torch.empty(0))
+    training = network.training
     try:
         with torch.no_grad():
-            outputs = network.eval()(torch.empty((0, *shape), device=parameter.device))
+            outputs = network.eval()(torch.empty((0, *shape)))
+    except torch.OutOfMemoryError:
+        raise
     except (RuntimeError, ValueError) as error:
         raise Unfit(f"it fails in or after {entered}") from error
     finally:

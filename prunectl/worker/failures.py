@@ -57,6 +57,9 @@ def reason(error: Exception, device: str) -> str:
     # The CPU allocator has no class of its own for it, nor has CUDA where a context or a kernel has no room.
     if isinstance(error, RuntimeError) and any(word in str(error) for word in NO_ROOM):
         return "oom"
+    # Nor has cuDNN where there is no workspace for any of its plans.
+    if "unable to find an engine" in str(error) and torch.cuda.memory_stats().get("num_ooms"):
+        return "oom"
     return "device" if has_lost(device) else "exception"
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from prunectl.ml.datasets.images import Images
+from prunectl.ml.output_shapes import calls
 from prunectl.ml.training import loss_scale, precision
 from prunectl.ml.training.state import TrainingState
 from prunectl.ml.training.trainer import Trainer
@@ -100,7 +101,7 @@ def test_weights_cast_at_once_give_autocast_s_bits(
     ours = trainer(network, kind, **values)
     assert ours.precision._cast
     found = outcome(ours)
-    monkeypatch.setattr(precision, "_cast_parameters", lambda module, shape: [])
+    monkeypatch.setattr(precision, "_cast_parameters", lambda module, called: [])
     plain = trainer(network, kind, **values)
     assert not plain.precision._cast
     expected = outcome(plain)
@@ -109,7 +110,8 @@ def test_weights_cast_at_once_give_autocast_s_bits(
 
 
 def test_what_is_used_twice_is_left_to_autocast() -> None:
-    names = precision._cast_parameters(twice(None), (3, 16, 16))
+    module = twice(None)
+    names = precision._cast_parameters(module, calls(module, (3, 16, 16)))
     assert names == ["first.weight", "first.bias", "tied.bias", "head.weight", "head.bias"]
 
 

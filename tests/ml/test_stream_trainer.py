@@ -12,6 +12,7 @@ from torch import nn
 
 from prunectl.ml.datasets.images import Images, Streamed
 from prunectl.ml.networks.build import build
+from prunectl.ml.output_shapes import calls
 from prunectl.ml.training.evaluation import batch_size
 from prunectl.ml.training.state import TrainingState
 from prunectl.ml.training.trainer import Trainer
@@ -169,14 +170,14 @@ def test_batchnorm_sees_micro_batches_one_by_one(path: Path) -> None:
 
 def test_large_images_are_evaluated_fewer_at_once(path: Path) -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert batch_size(nn.Identity(), image_maker.held(path).shape, cpu) == 250
-    assert batch_size(nn.Identity(), (3, 224, 224), cpu) == 32
+    assert batch_size([], image_maker.held(path).shape, cpu) == 250
+    assert batch_size([], (3, 224, 224), cpu) == 32
     # 256 MiB of the largest activation: 16×32×32, 128×32×32 and 64×112×112 values for an image.
     expected = {"resnet-20": 2000, "wrn-16-8": 500, "resnet-50": 50}
     for name, count in expected.items():
         shape = (3, 224, 224) if name == "resnet-50" else (3, 32, 32)
         module = build(NetworkSettings(name, shape, 10), None).train()
-        assert batch_size(module, shape, cuda) == count, name
+        assert batch_size(calls(module, shape), shape, cuda) == count, name
         assert module.training
         assert not any(each._forward_hooks for each in module.modules())
 

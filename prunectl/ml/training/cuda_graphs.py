@@ -26,6 +26,12 @@ Recorder = Callable[[Callable[[], None]], Callable[[], None]]
 """Does a call a few times to warm it up, then makes a replay of it: nothing is done by recording itself, and everything
 by each replay."""
 
+NO_WORKSPACE = (
+    "there is no memory for the workspace of the kernel that cuDNN prefers, and another kernel would give other last "
+    "bits (deterministic = false takes it)"
+)
+"""torch takes the next of cuDNN's plans where memory lacks for one, and tells nobody; where it lacks for all of them it
+says that no engine was found."""
 WARM_UP = 3
 """Steps done before recording: cuDNN and cuBLAS choose kernels and take their workspaces in the first ones."""
 AHEAD = 4
@@ -218,17 +224,27 @@ class Graphs:
             torch.cuda.synchronize(own_pixels.device)
         with torch.no_grad():
             before = [(tensor, tensor.clone()) for tensor in self._changes()]
+        lacked = _lacked(own_pixels)
         try:
             replay = self._record(lambda: self._step(own_pixels, own_targets))
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
+            if _lacked(own_pixels) > lacked:
+                raise torch.OutOfMemoryError(NO_WORKSPACE) from error
             raise CaptureFailed(_told(error)) from error
         finally:
             with torch.no_grad():
                 for tensor, value in before:
                     tensor.copy_(value)
+        if _lacked(own_pixels) > lacked and torch.are_deterministic_algorithms_enabled():
+            raise torch.OutOfMemoryError(NO_WORKSPACE)
         return own_pixels, own_targets, replay
+
+
+def _lacked(tensor: Tensor) -> int:
+    """Return how often the device has had no memory for a request of this process, whether anybody was told or not."""
+    return torch.cuda.memory_stats(tensor.device).get("num_ooms", 0) if tensor.is_cuda else 0
 
 
 def _told(error: BaseException) -> str:

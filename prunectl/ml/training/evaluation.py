@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from prunectl.ml.datasets.images import Images, Streamed
-from prunectl.ml.output_shapes import output_shapes
+from prunectl.ml.output_shapes import Call
 from prunectl.ml.tasks.base import Measured, Task
 from prunectl.ml.training.augment import Normalizer
 from prunectl.ml.training.cuda_graphs import CaptureFailed, Graphs, Recorder
@@ -26,15 +27,15 @@ size of most test sets: what is left over would need a graph of its own. With 2,
 activation, 5 GiB would be held for evaluations alone."""
 
 
-def batch_size(network: nn.Module, shape: Shape, device: torch.device) -> int:
-    """Return how many images of a shape are evaluated at once.
+def batch_size(called: Sequence[Call], shape: Shape, device: torch.device) -> int:
+    """Return how many images of a shape are evaluated at once by a network that calls these modules.
 
     It depends on nothing else of the device than its kind, and is part of the numerics: sums depend on it in their
     last bits.
     """
     if device.type != "cuda":
         return max(1, min(CPU_BATCH, CPU_VALUES // math.prod(shape)))
-    outputs = [math.prod(size) for size in output_shapes(network, shape).values()]
+    outputs = [math.prod(size) for _, size in called]
     fit = CUDA_BYTES // (4 * max(math.prod(shape), *outputs))
     return max((size for size in CUDA_BATCHES if size <= fit), default=1)
 
@@ -47,14 +48,15 @@ class Evaluator:
         precision: Precision,
         task: Task,
         normalize: Normalizer,
-        shape: Shape,
-        device: torch.device,
+        batch: int,
     ) -> None:
+        """`batch` images are evaluated at once."""
         self.precision = precision
         self.module = precision.module
-        self.batch = batch_size(self.module, shape, device)
+        self.batch = batch
         self.task = task
         self.normalize = normalize
+        device = next(self.module.parameters()).device
         zero = torch.zeros((), dtype=torch.float64, device=device)
         self.totals = {name: zero.clone() for name in task.measured}
         self.graphs: Graphs | None = None

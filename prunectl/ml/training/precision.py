@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from prunectl.ml.output_shapes import calls
-from prunectl.spec.settings import Shape
+from prunectl.ml.output_shapes import Call
 
 LOW = {"bf16": torch.bfloat16, "fp16": torch.float16}
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -36,16 +35,16 @@ class Precision:
     """Runs one network's forward passes, with its weights cast in tensors that never move."""
 
     def __init__(
-        self, module: nn.Module, precision: str, shape: Shape, device: torch.device
+        self, module: nn.Module, precision: str, called: Sequence[Call], device: torch.device
     ) -> None:
-        """`shape` is that of the images."""
+        """`called` are the module's calls of its own modules in a forward pass."""
         self.module = module
         self.name = precision
         self._device = device
         self._weights: list[Tensor] = []
         self._cast: dict[str, Tensor] = {}
         if precision in LOW:
-            for name in _cast_parameters(module, shape):
+            for name in _cast_parameters(module, called):
                 weight = module.get_parameter(name)
                 self._weights.append(weight)
                 cast = torch.empty_like(weight, dtype=LOW[precision], requires_grad=False)
@@ -91,12 +90,12 @@ class Precision:
             torch._foreach_add_(*sums)
 
 
-def _cast_parameters(module: nn.Module, shape: Shape) -> list[str]:
+def _cast_parameters(module: nn.Module, called: Sequence[Call]) -> list[str]:
     """Return the names of parameters that are used once in a forward pass, in a layer that autocast casts.
 
     The gradients of one that is used twice would be added in low precision, which autocast does in float32.
     """
-    used = Counter(name for name, _ in calls(module, shape))
+    used = Counter(name for name, _ in called)
     owners = Counter(id(p) for _, p in module.named_parameters(remove_duplicate=False))
     names = []
     for name, layer in module.named_modules():

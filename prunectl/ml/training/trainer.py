@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from prunectl.ml.datasets.images import Images, Streamed
+from prunectl.ml.output_shapes import calls
 from prunectl.ml.randomness import generator
 from prunectl.ml.resolve import resolve
 from prunectl.ml.tasks import registry as tasks
@@ -30,12 +31,12 @@ from prunectl.ml.training.cuda_graphs import (
     Graphs,
     SharedMemory,
 )
-from prunectl.ml.training.evaluation import Evaluator, read_sums
+from prunectl.ml.training.evaluation import Evaluator, batch_size, read_sums
 from prunectl.ml.training.lr_log import LrLog
 from prunectl.ml.training.masking import Masking
 from prunectl.ml.training.module import Builder, builder, fused, placed
 from prunectl.ml.training.optimizer import Optimizer, kernels
-from prunectl.ml.training.precision import Precision
+from prunectl.ml.training.precision import LOW, Precision
 from prunectl.ml.training.state import TrainingState, check
 from prunectl.ml.training.transfer import download, upload
 from prunectl.spec import lr_schedule
@@ -90,12 +91,15 @@ class Trainer:
     def _allocate(self, task: str) -> None:
         """Make everything a step reads and writes, where it will stay."""
         settings, images = self.settings, self.images
-        self.module = placed(self._build(None), self.device)
+        module = self._build(None)
+        # Before it is placed: what goes wrong here is the network's fault, not the device's.
+        called = calls(module, images.shape) if self._asks(settings) else []
+        self.module = placed(module, self.device)
         self.task: Task = resolve(tasks.find(task).reference)(settings, images.classes)
         self.batches = open_source(self.images, settings)
         self.normalize = Normalizer(settings.normalize, self.images.shape, self.device)
         self.parameters = {n: p for n, p in self.module.named_parameters() if p.requires_grad}
-        self.precision = Precision(self.module, settings.precision, images.shape, self.device)
+        self.precision = Precision(self.module, settings.precision, called, self.device)
         self.optimizer = Optimizer(
             self.parameters, settings.optimizer, scaled=settings.precision == "fp16"
         )
@@ -110,8 +114,15 @@ class Trainer:
         self._sums = {name: zero.clone() for name in (*own, *self.task.counted)}
         self._count = 0
         self.evaluator = Evaluator(
-            self.precision, self.task, self.normalize, images.shape, self.device
+            self.precision,
+            self.task,
+            self.normalize,
+            batch_size(called, images.shape, self.device),
         )
+
+    def _asks(self, settings: TrainSettings) -> bool:
+        """Return whether it matters which modules the network calls."""
+        return self.device.type == "cuda" or settings.precision in LOW
 
     def _capture(self, graphs: bool, fuse: bool) -> None:
         """Choose how steps are done."""

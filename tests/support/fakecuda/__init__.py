@@ -167,7 +167,8 @@ def counted() -> Iterator[Counts]:
 
 @contextlib.contextmanager
 def traced() -> Iterator[list[tuple[str, str]]]:
-    """List what is queued inside, in order, as (device.stream, what); filled in at the end."""
+    """List what is queued inside, in order, as (device.stream, what), a stream by its handle, the default one as 0;
+    filled in at the end."""
     fake, queued = ctypes.CDLL(None), list[tuple[str, str]]()
     fake.fake_trace()
     yield queued
@@ -178,12 +179,22 @@ def traced() -> Iterator[list[tuple[str, str]]]:
             queued.append((stream, what))
 
 
+@dataclass
+class Memory:
+    """Memory that will run out."""
+
+    left: int
+    """Allocations until it does, filled in at the end; 0 where it has."""
+
+
 @contextlib.contextmanager
-def out_of_memory(allocation: int) -> Iterator[None]:
-    """Let the n-th allocation from a device fail inside, and again when it is repeated at once."""
-    fake = ctypes.CDLL(None)
+def out_of_memory(allocation: int) -> Iterator[Memory]:
+    """Let the n-th allocation from a device fail inside, and again when it is repeated at once; 0 for none."""
+    fake, memory = ctypes.CDLL(None), Memory(allocation)
+    fake.fake_allocations_left.restype = ctypes.c_long
     fake.fake_deny(ctypes.c_long(allocation))
     try:
-        yield
+        yield memory
     finally:
+        memory.left = fake.fake_allocations_left()
         fake.fake_deny(ctypes.c_long(0))

@@ -148,12 +148,13 @@ static void context(int d) {
 // file. An allocator that frees what it holds and asks for the same again is told the same: that is one lack of memory.
 static long deny_in = number("FAKE_OOM_AT", 0);
 static size_t denied = 0;
+static int repeats = 0;
 static bool deny(size_t n) {
-  if (denied == n) {
-    denied = 0;
+  if (repeats > 0 && denied == n) {
+    repeats--;
     return true;
   }
-  denied = 0;
+  repeats = 0;
   if (!deny_in || --deny_in) return false;
   const char* once = getenv("FAKE_OOM_ONCE");
   if (once && *once) {
@@ -162,6 +163,7 @@ static bool deny(size_t n) {
     close(fd);
   }
   denied = n;
+  repeats = 2;
   return true;
 }
 bool reserve(int d, size_t n) {
@@ -323,6 +325,9 @@ static cudaError_t fail(cudaError_t e) {
 static uint64_t launches = 0;
 static bool injected() {  // FAKE_FAIL_AT: the N-th launch of this process loses the device
   static long at = number("FAKE_FAIL_AT", 0);
+
+  static long only = number("FAKE_FAIL_DEVICE", -1);
+  if (only >= 0 && physical(current()) != only) return false;
   launches++;
   if (!at || (long)launches < at) return false;
   const char* once = getenv("FAKE_FAIL_ONCE");
@@ -405,7 +410,9 @@ static void check_order(Exec* e, Stream* s) {
   for (auto p : e->memory) last_use[(uintptr_t)p] = {s, s->clock[s]};
 }
 static void traced(Stream* s, const std::string& what) {
-  if (trace) trace->push_back(std::to_string(s->device) + "." + std::to_string(s->number) + " " + what);
+  if (!trace) return;
+  uintptr_t handle = is_legacy(s) ? 0 : (uintptr_t)s;
+  trace->push_back(std::to_string(s->device) + "." + std::to_string(handle) + " " + what);
 }
 
 // A call that is unsafe during capture: whose captures forbid it, by the modes' rules.
@@ -1539,7 +1546,7 @@ void fake_lose(int error) {
 void fake_deny(long n) {  // the n-th allocation from now on fails; 0: none
   GUARD;
   deny_in = n;
-  denied = 0;
+  repeats = 0;
 }
 void fake_trace() {  // from now on
   GUARD;
