@@ -277,7 +277,7 @@ def _stage_row(stage: StageFacts, metric: Metric) -> list[str]:
         number(result.score, f".{metric.digits}f"),
         number(result.attempt or None, "d"),
         number(result.seconds, ".1f"),
-        result.device_name or DASH,
+        " + ".join(result.device_names) or result.device_name or DASH,
         str(result.versions.get("torch") or DASH),
         stage.stage[:16],
     ]

@@ -98,7 +98,8 @@ def describe_event(record: LogRecord, iteration: int, goal: str, metric: Metric)
             return f"failed, {failure(record.reason, record.message)}"
         case Result():
             flag = f", {record.flag}" if record.flag else ""
-            return f"done: {score()}{flag} ({duration(record.seconds)})"
+            devices = f", on {' and '.join(record.device_names)}" if record.device_names else ""
+            return f"done: {score()}{flag} ({duration(record.seconds)}){devices}"
     return ""
 
 

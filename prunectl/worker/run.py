@@ -125,6 +125,8 @@ class Attempt:
     started: float = field(default_factory=time.time)
     epoch_started: float = field(default_factory=time.monotonic)
     saved_at: float = field(default_factory=time.monotonic)
+    resumed: bool = False
+    """It went on from a checkpoint."""
     diverged: bool = False
     """A loss was not finite."""
 
@@ -140,7 +142,8 @@ class Attempt:
     def steps(self) -> Iterator[bool]:
         """Resume or prepare, train, finish; yields as `run` does."""
         result = resume(self.spec, self.trainer, self.folder, self.history, self.journal)
-        self._record_start(resumed=result is not None)
+        self.resumed = result is not None
+        self._record_start()
         if result is None:
             result = prepare(
                 self.spec, self.key, self.trainer, self.paths, self.journal, self.score
@@ -195,11 +198,11 @@ class Attempt:
 
     # -- what is written on the way
 
-    def _record_start(self, *, resumed: bool) -> None:
+    def _record_start(self) -> None:
         self.journal.append(
             Start(
-                step=self.trainer.step if resumed else 0,
-                resumed=resumed,
+                step=self.trainer.step if self.resumed else 0,
+                resumed=self.resumed,
                 device=self.device,
                 device_name=device_name(self.device),
                 host=socket.gethostname(),
@@ -298,6 +301,15 @@ class Attempt:
         self.folder.latest.unlink(missing_ok=True)
         self.control.outcome = "done"
 
+    def _device_models(self) -> tuple[str, ...]:
+        """Return the models of the devices that did this stage's steps, in order."""
+        models: list[str] = []
+        if self.resumed:
+            for record in self.history:
+                if isinstance(record, Start):
+                    models = [*(models if record.resumed else ()), record.device_name]
+        return tuple(dict.fromkeys([*models, device_name(self.device)]))
+
     def _complete(self, result: Result) -> None:
         """Fill in what is known at the end."""
         epochs = latest_epochs(self.history)
@@ -312,6 +324,8 @@ class Attempt:
         result.seconds = round(sum(epoch.seconds or 0.0 for epoch in epochs), 3)
         result.peak_memory = peak_memory(self.device)
         result.device, result.device_name = self.device, device_name(self.device)
+        models = self._device_models()
+        result.device_names = models if len(models) > 1 else ()
         result.mode = self.trainer.mode
         result.attempt = self.journal.attempt
         result.versions = versions()

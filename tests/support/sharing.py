@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -24,12 +25,13 @@ from prunectl.worker.trainer_cache import TrainerCache
 from tests.support.records import write_spec
 
 
-def spec(network: str, seed: int, steps: int) -> Stage:
+def spec(network: str, seed: int, steps: int, precision: Any = "fp32") -> Stage:
     """Return a stage on the digits, evaluated every fourth step."""
     about = describe("digits", ())
     train = TrainSettings(
         batch=64,
         evaluate_every=4,
+        precision=precision,
         optimizer=OptimizerSettings(nesterov=True),
         normalize=NormalizeSettings("channel", about.mean, about.std),
     )

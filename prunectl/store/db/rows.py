@@ -46,7 +46,7 @@ RESULT = (
 _RENAMED = {"retrain_epochs": "train_epochs", "attempt": "attempts"}
 RESULT_COLUMNS = (
     "stage", "done", *(_RENAMED.get(name, name) for name in RESULT), *MEASURES,
-    "dead_layers", "other_metrics", "versions", "started", "ended", "bytes",
+    "dead_layers", "device_names", "other_metrics", "versions", "started", "ended", "bytes",
 )  # fmt: skip
 EPOCH = (
     "step", "lr", "train_loss", "loss", "validation_loss", "train_score", "score", "validation_score", "seconds",
@@ -131,6 +131,7 @@ def result_row(key: str, result: Result | None) -> Row:
         *_result_fields(result),
         *map(result.metrics.get, MEASURES),
         None if result.dead_layers is None else list(result.dead_layers),
+        list(result.device_names),
         _others(result.metrics, MEASURES),
         _text(result.versions),
         moment(result.started),

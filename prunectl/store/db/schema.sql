@@ -49,7 +49,8 @@ CREATE TABLE stages (
     train_score DOUBLE, other_metrics JSON,
     accuracy_pruned DOUBLE, accuracy_start DOUBLE, accuracy DOUBLE, top5 DOUBLE, loss DOUBLE,
     best_accuracy DOUBLE, validation_accuracy DOUBLE, train_accuracy DOUBLE, train_loss DOUBLE,
-    train_epochs DOUBLE, seconds DOUBLE, peak_memory BIGINT, device VARCHAR, device_name VARCHAR, attempts INTEGER,
+    train_epochs DOUBLE, seconds DOUBLE, peak_memory BIGINT, device VARCHAR, device_name VARCHAR,
+    device_names VARCHAR[], attempts INTEGER,
     versions JSON, started TIMESTAMP, ended TIMESTAMP, bytes BIGINT
 );
 

@@ -108,6 +108,13 @@ class Result(Counts, tag="done"):
     ] = None
     device: Annotated[str | None, Meta(description="id of the device it trained on")] = None
     device_name: Annotated[str | None, Meta(description="the device's model")] = None
+    device_names: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="models of all devices that did steps of it, in order, where they are several: it was "
+            "interrupted on one, and went on on another"
+        ),
+    ] = ()
     mode: Annotated[str | None, Meta(description="how steps were launched (`Trainer.mode`)")] = None
     versions: Versions = {}
     started: Annotated[Finite, Meta(description="when the last attempt began, Unix seconds")] = None
