@@ -9,9 +9,11 @@ import os
 import subprocess
 import sys
 
+FAKE = ["-m", "pytest", "-q", "-m", "gpu", "tests/cuda", "tests/ml", "tests/cli", "tests/scheduler"]
 COMMANDS = {
     "records": ["-m", "pytest", "-q", "-x", "tests/store/test_records.py"],
     "simulation": ["-m", "prunectl.cli", "bench", "simulate", "--schedules", "100000"],
+    "cuda": ["-m", "tests.support.fakecuda", "run", sys.executable, *FAKE],
     "chaos": ["-m", "tests.chaos", "--kills", "55", "--span", "4"],
 }
 """What Python is called with, by name."""

@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -152,6 +153,26 @@ class Counts:
         """Return how many copies there were, such as ``pinned->device``, eager and replayed, and their bytes."""
         found = [self.copies.get(f"{how} {between}", (0, 0)) for how in ("eager", "replayed")]
         return sum(n for n, _ in found), sum(size for _, size in found)
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What a process asked of CUDA altogether (FAKE_TOTALS), also one that was killed."""
+
+    eager: int
+    captured: int
+    replayed: int
+    """Kernels."""
+    graphs: int
+    """Launches of graphs."""
+    waits: int
+    notes: int
+    """Rules of CUDA's that were broken."""
+
+    @classmethod
+    def read(cls, path: Path) -> Totals:
+        """Read what the fake wrote."""
+        return cls(*array("Q", path.read_bytes()))
 
 
 @contextlib.contextmanager
