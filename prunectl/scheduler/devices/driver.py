@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable, Mapping
 
 import msgspec
@@ -98,6 +97,8 @@ def full_names(
 
     CUDA_VISIBLE_DEVICES itself is tried, by which it has the last word, and not NVML, which may be missing or hang.
     """
+    import uuid  # 4 ms, which a machine without CUDA need not pay
+
     bare = [str(uuid.UUID(hex=device.uuid)) for device in devices]
     gpus, slices = ([f"{prefix}-{each}" for each in bare] for prefix in ("GPU", "MIG"))
     if _shown(environment, gpus, ask) == [device.uuid for device in devices]:
