@@ -72,6 +72,8 @@ def _print(snapshot: Snapshot) -> None:
         for device in snapshot.devices:
             if device.state != "open":
                 out.print(f"{device.id} is {device.state} {device.reason}".rstrip(), markup=False)
+            elif device.reason:
+                out.print(f"{device.id}: {device.reason}", markup=False)
     for failure in snapshot.failures[:SHOWN]:
         what = narration.failure(failure.reason, failure.message)
         out.print(f"failed {failure.key[:8]}: {what}", markup=False)

@@ -32,6 +32,8 @@ class DevicePool:
         self._lost_at: dict[str, float] = {}
         """Monotonic time of the last loss of a worker that the one before it does not explain, by device."""
         self._closed: dict[str, tuple[str, str]] = {}
+        self._short: dict[str, str] = {}
+        """Devices on which memory ran out, and how many stages share them since, in words."""
         self._auto: dict[str, AutoSlots] = {}
         self._fixed: dict[str, FixedSlots] = {}
         self._steps: dict[str, dict[str, int]] = {name: {} for name in self.devices}
@@ -52,8 +54,8 @@ class DevicePool:
         return self._executor.usage(self.devices[name])
 
     def state(self, name: str) -> tuple[str, str]:
-        """Return ("open" | "drained" | "leased", on whose behalf or by whom)."""
-        return self._closed.get(name, ("open", ""))
+        """Return ("open" | "drained" | "leased", on whose behalf or by whom); of an open one why it has fewer slots."""
+        return self._closed.get(name, ("open", self._short.get(name, "")))
 
     @property
     def drained(self) -> list[str]:
@@ -198,6 +200,7 @@ class DevicePool:
         change = slots.record_overflow(workload, running.count(workload), len(running))
         if change is not None:
             self._queue.share_by(name, slots.slots_for)
+            self._short[name] = f"{change.slots} at a time: {change.reason}"
         self._record(name, change)
         return change is not None
 

@@ -268,6 +268,7 @@ def test_a_fixed_number_falls_once_for_all_where_memory_is_short(store: Store) -
     assert [record["lanes"] for record in store.log("lanes")] == [4, 3]
     assert len(store.log("stage_failed")) == 2
     late = beats[2 * len(beats) // 3 :]
+    assert late[0].devices[0].reason == "3 at a time: out of memory among 4"
     assert max(len(beat.devices[0].running) for beat in late) == 3
     assert {5, 3} <= {beat.devices[0].slots for beat in beats}
     again = Plan("again")

@@ -25,7 +25,9 @@ class DeviceBeat(msgspec.Struct, omit_defaults=True, kw_only=True):
     state: Annotated[str, Meta(description="open, drained or leased (by another scheduler)")] = (
         "open"
     )
-    reason: Annotated[str, Meta(description="why it is in that state, in words")] = ""
+    reason: Annotated[
+        str, Meta(description="why it is in that state, or has fewer slots, in words")
+    ] = ""
     running: Annotated[tuple[str, ...], Meta(description="keys of the stages that it runs")] = ()
     utilisation: Annotated[Amount | None, Meta(description="how busy it is, percent")] = None
     memory_used: Annotated[Count | None, Meta(description="memory in use by everybody, bytes")] = (
