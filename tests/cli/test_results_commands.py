@@ -325,14 +325,12 @@ def test_the_record_of_a_run_fills_the_columns_of_runs(store: Path) -> None:
     assert query.run(StorePaths(store), sql).rows == [(TINY,)]
 
 
-def test_a_drivers_version_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    import pynvml
-
+def test_a_drivers_version_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from prunectl.store.records import provenance
 
-    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
-    monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: None)
-    monkeypatch.setattr(pynvml, "nvmlSystemGetDriverVersion", lambda: "590.48.01")
+    monkeypatch.setattr(provenance, "DRIVER_VERSION", tmp_path / "version")
+    assert provenance.run_record("r", [], ["cuda:0"]).driver is None
+    (tmp_path / "version").write_text("590.48.01\n")
     assert provenance.run_record("r", [], ["cuda:0"]).driver == "590.48.01"
     assert provenance.run_record("r", [], ["cpu"]).driver is None
 

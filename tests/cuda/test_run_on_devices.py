@@ -140,3 +140,9 @@ def test_slots_by_processes_are_a_worker_each(lab: Lab) -> None:
     assert sorted(device for device, _ in started) == ["cuda:0"] * 2 + ["cuda:1"] * 2
     assert len(set(started)) == 4
     assert not lab.log("stage_failed")
+
+
+def test_an_nvml_that_hangs_holds_nothing_up(lab: Lab) -> None:
+    lab.run(*SMALL, "--slots", "auto", nvml="hang")
+    assert not lab.log("stage_failed")
+    assert [record["reason"] for record in lab.log("run_ended")] == ["finished"]

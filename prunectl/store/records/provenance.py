@@ -31,6 +31,9 @@ from prunectl.version import __version__
 PACKAGES = ("torch", "torchvision", "numpy", "duckdb", "pydantic", "safetensors", "scipy")
 """Their versions are recorded beside prunectl's own: what numbers or records depend on."""
 
+DRIVER_VERSION = Path("/sys/module/nvidia/version")
+"""Of the kernel module, which containers see, too."""
+
 Versions = tuple[str, str]
 """Versions of prunectl and torch, builds (+cu130) left out."""
 
@@ -114,18 +117,14 @@ def run_record(run: str, plans: Sequence[str], devices: Sequence[str]) -> RunRec
 
 
 def _driver() -> str | None:
-    """Return the version of NVIDIA's driver, None where NVML cannot be asked."""
-    try:
-        import pynvml
+    """Return the version of NVIDIA's driver, None where its kernel module does not say it.
 
-        pynvml.nvmlInit()
-        try:
-            found = pynvml.nvmlSystemGetDriverVersion()
-        finally:
-            pynvml.nvmlShutdown()
-    except Exception:  # no module, no library, no driver: NVML has an error of its own for each
+    Not by NVML: in a driver that is in trouble its calls hang for ever.
+    """
+    try:
+        return files.disk.read(DRIVER_VERSION).decode(errors="replace").strip() or None
+    except OSError:
         return None
-    return found.decode() if isinstance(found, bytes) else str(found)
 
 
 def _version(package: str) -> str | None:
