@@ -275,7 +275,7 @@ def neighbours_pay_for_a_lost_device() -> contextlib.AbstractContextManager[None
 
 def blamed(place: str) -> contextlib.AbstractContextManager[None]:
     """Whatever worker is lost, the same is to blame."""
-    return replaced(Losses, "lost", lambda self, device, stage, *, fresh: place)
+    return replaced(Losses, "lost", lambda self, device, stage, **how: place)
 
 
 def broken_devices_are_never_given_up() -> contextlib.AbstractContextManager[None]:
