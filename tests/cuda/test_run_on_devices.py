@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,12 @@ class Lab:
         self.store = folder / "store"
 
     def run(
-        self, *options: str, code: int = 0, **knobs: object
+        self, *options: str, code: int = 0, allocator: str = "", **knobs: object
     ) -> subprocess.CompletedProcess[str]:
         """Run the quickstart, in which no rule of CUDA's may be broken."""
         knobs = {"totals": self.folder / "totals-%p"} | knobs
         environment = fakecuda.environment(session=f"{os.getpid()}-{self.folder.name}", **knobs)
+        environment |= {"PYTORCH_CUDA_ALLOC_CONF": allocator} if allocator else {}
         places = {"PYTHONPATH": str(ROOT), "PRUNECTL_LEASES": str(self.folder / "leases")}
         command = [sys.executable, "-m", "prunectl.cli", "run", str(ROOT / "plans/quickstart.toml")]
         done = subprocess.run(
@@ -146,3 +148,36 @@ def test_an_nvml_that_hangs_holds_nothing_up(lab: Lab) -> None:
     lab.run(*SMALL, "--slots", "auto", nvml="hang")
     assert not lab.log("stage_failed")
     assert [record["reason"] for record in lab.log("run_ended")] == ["finished"]
+
+
+@pytest.mark.skipif(not full(), reason="python -m tests.full cuda")
+@pytest.mark.parametrize(
+    ("slots", "knobs"),
+    [
+        ("4", {"mig": 1, "nvml": "missing"}),
+        ("auto", {"nvml": "missing"}),
+        ("auto", {"nvml": "lost"}),
+        ("auto", {"nvml": "hang"}),
+        ("4", {"total_mb": 560}),
+        ("4", {"allocator": "expandable_segments:True"}),
+        ("auto", {"devices": 4}),
+    ],
+    ids=lambda value: "-".join(map(str, value)) if isinstance(value, dict) else value,
+)
+def test_the_whole_quickstart_in_trouble(lab: Lab, slots: str, knobs: dict[str, Any]) -> None:
+    lab.run("--slots", slots, **knobs)
+    assert len(lab.log("stage_done")) == 84
+    assert not any(record["final"] for record in lab.log("stage_failed"))
+
+
+@pytest.mark.skipif(not full(), reason="python -m tests.full cuda")
+def test_nvml_that_hangs_in_the_middle_stops_nobody(lab: Lab) -> None:
+    word = lab.folder / "nvml"
+    word.write_text("")
+    timer = threading.Timer(8, word.write_text, ["hang"])
+    timer.start()
+    try:
+        lab.run("--slots", "auto", nvml=f"@{word}", kernel_us=20)
+    finally:
+        timer.cancel()
+    assert len(lab.log("stage_done")) == 84
