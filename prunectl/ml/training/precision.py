@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,12 +42,16 @@ class Precision:
         self.module = module
         self.name = precision
         self._device = device
-        self._weights: list[Tensor] = []
+        self._weights: list[nn.Parameter] = []
+        self._places: list[tuple[dict[str, Any], str]] = []
+        """Where modules keep them."""
         self._cast: dict[str, Tensor] = {}
         if precision in LOW:
             for name in _cast_parameters(module, called):
                 weight = module.get_parameter(name)
+                owner, _, key = name.rpartition(".")
                 self._weights.append(weight)
+                self._places.append((module.get_submodule(owner)._parameters, key))
                 cast = torch.empty_like(weight, dtype=LOW[precision], requires_grad=False)
                 self._cast[name] = cast.requires_grad_(weight.requires_grad)
 
@@ -54,18 +59,30 @@ class Precision:
     def cast(self) -> None:
         """Cast the weights as they are now, for the forward passes to come."""
         if self._cast:
-            torch._foreach_copy_([*self._cast.values()], self._weights)
+            torch._foreach_copy_([*self._cast.values()], [*self._weights])
 
     def forward(self, pixels: Tensor, network: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """Return the network's outputs; `network` is its fused form, which casts by itself."""
         with autocast(self._device, self.name):
             if network is not None:
                 return network(pixels)
-            if not self._cast:
+            with self._in_place():
                 outputs: Tensor = self.module(pixels)
                 return outputs
-            found: Tensor = torch.func.functional_call(self.module, self._cast, (pixels,))
-            return found
+
+    @contextlib.contextmanager
+    def _in_place(self) -> Iterator[None]:
+        """Let the network see the cast weights in place of its own.
+
+        As torch.func.functional_call does, whose checks cost 7 % of a step of LeNet-300-100 on a CPU.
+        """
+        for (owner, key), cast in zip(self._places, self._cast.values(), strict=True):
+            owner[key] = cast
+        try:
+            yield
+        finally:
+            for (owner, key), weight in zip(self._places, self._weights, strict=True):
+                owner[key] = weight
 
     @torch.no_grad()
     def collect(self) -> None:
