@@ -1,13 +1,9 @@
-"""`prunectl run` on the fake CUDA runtime: real schedulers and real workers, and devices in trouble."""
+"""`prunectl run` on the fake CUDA runtime: real schedulers and real workers, and many kinds of devices."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import threading
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,61 +12,13 @@ from prunectl.store.paths import StorePaths
 from prunectl.store.records.base import read_record
 from prunectl.store.records.events import read_events
 from prunectl.store.records.result import Result
+from tests.cuda.lab import ONE_SEED, Lab
 from tests.full import full
-from tests.support import fakecuda
-from tests.support.fakecuda import Totals
-from tests.support.records import scheduler_log
 
 pytestmark = [pytest.mark.gpu, pytest.mark.fake]
 
-ROOT = Path(__file__).parents[2]
 SMALL = ("--set", "seeds=[0]", "--set", "pruning.schedule.until=0.7")
 """A trial of ten stages for each of three strategies."""
-
-
-class Lab:
-    """A store, devices of its own, and their locks."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.store = folder / "store"
-
-    def run(
-        self, *options: str, code: int = 0, allocator: str = "", **knobs: object
-    ) -> subprocess.CompletedProcess[str]:
-        """Run the quickstart, in which no rule of CUDA's may be broken."""
-        knobs = {"totals": self.folder / "totals-%p"} | knobs
-        environment = fakecuda.environment(session=f"{os.getpid()}-{self.folder.name}", **knobs)
-        environment |= {"PYTORCH_CUDA_ALLOC_CONF": allocator} if allocator else {}
-        places = {"PYTHONPATH": str(ROOT), "PRUNECTL_LEASES": str(self.folder / "leases")}
-        command = [sys.executable, "-m", "prunectl.cli", "run", str(ROOT / "plans/quickstart.toml")]
-        done = subprocess.run(
-            [*command, "--plain", "--store", str(self.store), *options],
-            env={**environment, **places},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == code, done.stderr
-        assert self.total("notes") == 0
-        return done
-
-    def total(self, name: str) -> int:
-        """Return what all processes together asked of CUDA."""
-        read = map(Totals.read, self.folder.glob("totals-*"))
-        return sum(getattr(totals, name) for totals in read)
-
-    def log(self, kind: str) -> list[dict[str, Any]]:
-        records = scheduler_log(self.store / "scheduler.jsonl")
-        return [record for record in records if record["type"] == kind]
-
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Lab:
-    return Lab(tmp_path)
-
-
-ONE_SEED = ("--set", "seeds=[0]")
 KERNELS_OF_ONE_SEED, KERNELS = 545_684, 1_637_052
 """Of all steps and evaluations of the quickstart."""
 WAITS_EACH = 3
@@ -93,30 +41,6 @@ def test_quickstart_on_one_card_of_four_slots(lab: Lab) -> None:
     assert lab.total("waits") <= WAITS_EACH * evaluations
     kernels = lab.total("replayed")
     assert kernels == (KERNELS if full() else KERNELS_OF_ONE_SEED)
-
-
-def test_a_card_that_is_dead_leaves_its_stages_to_the_other(lab: Lab) -> None:
-    lab.run(*ONE_SEED, "--slots", "2", devices=2, fail_at=600, fail_device=0)
-    (drained,) = lab.log("drained")
-    assert drained["device"] == "cuda:0"
-    assert "after 3 workers in a row were lost" in drained["reason"]
-    assert not lab.log("stage_failed"), "no stage is to blame"
-    assert {record["device"] for record in lab.log("worker_started")} == {"cuda:0", "cuda:1"}
-
-
-def test_a_card_that_fails_once_is_used_again(lab: Lab) -> None:
-    lab.run(*ONE_SEED, "--slots", "2", fail_at=900, fail_error=214, fail_once=lab.folder / "once")
-    assert not lab.log("drained")
-    assert not lab.log("stage_failed")
-    assert len(lab.log("worker_started")) == 2
-
-
-def test_a_run_whose_only_card_is_dead_ends_and_says_so(lab: Lab) -> None:
-    done = lab.run(*ONE_SEED, code=1, fail_at=600, fail_error=214)
-    assert len(lab.log("worker_started")) == 3
-    assert "cuda:0 was given up after 3 workers in a row were lost" in done.stderr
-    assert "ECC" in done.stderr
-    assert "nothing is lost" in done.stderr
 
 
 def test_a_mig_instance_is_trained_on_without_nvml(lab: Lab) -> None:
