@@ -34,6 +34,7 @@ COMMANDS = (
     "stop",
     "drain",
     "undrain",
+    "doctor",
 )
 """Modules of this package in the order of `prunectl --help`; each has a function of its own name, the command."""
 

@@ -111,6 +111,11 @@ class Disk:
         except FileNotFoundError:
             return []
 
+    def free(self, path: Path) -> int:
+        """Return the bytes that may still be written to the file system of a file or folder."""
+        found = os.statvfs(path)
+        return found.f_bavail * found.f_frsize
+
     # write
 
     def make_folder(self, path: Path) -> None:

@@ -62,8 +62,14 @@ def usable_cores(proc: Path = PROC, sys: Path = SYS) -> int:
     """
     cores = {_siblings(sys, cpu) for cpu in os.sched_getaffinity(0)}
     # Rounded down: with a quota of 2.5 CPUs three busy workers would be throttled, two are not.
-    quotas = (int(quota) for group in _groups(proc, sys, "cpu") for quota in _quota(group))
-    return max(1, min([len(cores), *quotas]))
+    quota = cpu_quota(proc, sys)
+    return max(1, len(cores) if quota is None else min(len(cores), int(quota)))
+
+
+def cpu_quota(proc: Path = PROC, sys: Path = SYS) -> float | None:
+    """Return the CPUs that this process' cgroups grant it; None where they set no limit."""
+    quotas = (quota for group in _groups(proc, sys, "cpu") for quota in _quota(group))
+    return min(quotas, default=None)
 
 
 def _siblings(sys: Path, cpu: int) -> str:

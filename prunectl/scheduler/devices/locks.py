@@ -15,10 +15,26 @@ from pathlib import Path
 
 from prunectl.errors import StoreBusy, StoreError
 from prunectl.scheduler.devices.base import Device
-from prunectl.store.locks import Lock, process_name
+from prunectl.store.locks import Lock, is_held, process_name
 
 FOLDER = Path("/tmp/prunectl-leases")
 """The same for every user, whatever TMPDIR says; PRUNECTL_LEASES overrides it."""
+
+
+def lock_folder() -> Path:
+    """Return the folder of the lock files."""
+    return Path(os.environ.get("PRUNECTL_LEASES") or FOLDER)
+
+
+def holder(uuid: str) -> str | None:
+    """Return what the scheduler that holds the device's lock says of itself; None where the device is free."""
+    path = lock_folder() / f"{uuid}.lock"
+    if not is_held(path):
+        return None
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip() or "a scheduler"
+    except OSError:
+        return "a scheduler"
 
 
 class DeviceLocks:
@@ -26,7 +42,7 @@ class DeviceLocks:
 
     def __init__(self, folder: Path | None = None, *, note: str = "") -> None:
         """`note` is what another scheduler is told of the holder."""
-        self._folder = folder or Path(os.environ.get("PRUNECTL_LEASES") or FOLDER)
+        self._folder = folder or lock_folder()
         self._note = note or f"{process_name()} on {socket.gethostname()}"
         self._locks: dict[str, Lock] = {}
 

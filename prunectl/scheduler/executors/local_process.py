@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from prunectl.child import describe_exit
 from prunectl.scheduler.parent_death import dies_with_us
 from prunectl.store.records.base import encode
 from prunectl.store.records.messages import AnyCommand, AnyMessage, WorkerEnded, parse_message
@@ -130,15 +131,3 @@ class LocalProcess:
                 return file.read().decode(errors="replace").strip()
         except OSError:
             return ""
-
-
-def describe_exit(code: int) -> str:
-    """Return an exit status in words: "ended with exit status 1", "killed by SIGSEGV"."""
-    if code >= 0:
-        return f"ended with exit status {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    hint = ", perhaps by the kernel for lack of memory" if -code == signal.SIGKILL else ""
-    return f"killed by {name}{hint}"

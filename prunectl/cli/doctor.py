@@ -1,0 +1,107 @@
+"""`doctor`: what a run would meet on this machine, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from prunectl.cli.support.options import StoreOption
+from prunectl.cli.support.tables import console, print_json, table
+from prunectl.text import plural
+
+if TYPE_CHECKING:  # msgspec, which `--help` must not pay for
+    from pathlib import Path
+
+    from prunectl.child import Asked
+    from prunectl.findings import Finding
+
+SIGNS = {"ok": "ok", "warning": "warning", "error": "ERROR"}
+
+
+def doctor(
+    store: StoreOption = None,
+    limit: Annotated[
+        float, typer.Option(min=1, metavar="SECONDS", help="For whatever hangs to answer.")
+    ] = 60.0,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """Look at driver, devices, torch, cores and disk: what a run would meet here. Exits with 1 on errors."""
+    from prunectl.findings import Examination
+    from prunectl.store.paths import StorePaths
+
+    found = Examination(tuple(_examine(StorePaths.locate(store).root, limit)))
+    if as_json:
+        print_json(found)
+    else:
+        _print(found.findings)
+    if any(each.health == "error" for each in found.findings):
+        raise typer.Exit(1)
+
+
+def _examine(folder: Path, limit: float) -> Iterator[Finding]:
+    """Ask everybody in processes of their own, since each may hang, and judge what they say."""
+    from prunectl.findings import Finding
+    from prunectl.scheduler import doctor as devices
+    from prunectl.scheduler.devices import cpu, probe
+    from prunectl.scheduler.devices.locks import holder
+    from prunectl.store import doctor as disk
+    from prunectl.worker import torch_facts
+
+    asked = {what: devices.ask(what, limit) for what in ("driver", "nvml")}
+    store = disk.ask(folder, limit)
+    driver, why = _answer(asked["driver"], probe.Driver)
+    if driver is None:
+        yield devices.no_answer("driver", why)
+        driver = probe.Driver(found=False)
+    else:
+        yield from devices.driver_findings(driver)
+    nvml, why = _answer(asked["nvml"], probe.Nvml)
+    torch = torch_facts.ask(limit)  # only now: it takes memory of the devices, which NVML would see
+    if nvml is None:
+        yield devices.no_answer("NVML", why)
+    else:
+        yield from devices.nvml_findings(nvml, len(driver.devices))
+    locks = {uuid: holder(uuid) for uuid in devices.uuids(driver)}
+    yield from devices.device_findings(driver, nvml, locks)
+    facts, why = _answer(torch, torch_facts.TorchFacts)
+    if facts is None:
+        advice = '`python -c "import torch"` shows the whole error'
+        yield Finding("torch", "error", f"cannot be used: {why}", advice)
+    else:
+        yield from torch_facts.findings(facts, driver.cuda, len(driver.devices))
+    threads = os.environ.get("OMP_NUM_THREADS")
+    cores = cpu.usable_cores()
+    yield from devices.cpu_findings(cores, os.cpu_count() or cores, cpu.cpu_quota(), threads)
+    tried, why = _answer(store, list[Finding])
+    if tried is None:
+        advice = "is it on a network disk that is out of reach? Name another with --store"
+        yield Finding("store", "error", f"{folder} cannot be tried: {why}", advice)
+    yield from tried or ()
+
+
+def _answer(asked: Asked, kind: Any) -> tuple[Any, str]:
+    """Return an answer as a record, or None and why there is none."""
+    from prunectl.child import NoAnswer
+    from prunectl.errors import StoreError
+    from prunectl.store.records.base import decode
+
+    try:
+        return decode(asked.answer(), kind, "the answer"), ""
+    except (NoAnswer, StoreError) as error:
+        return None, str(error)
+
+
+def _print(findings: tuple[Finding, ...]) -> None:
+    out = console()
+    rows = []
+    for each in findings:
+        rows.append([SIGNS[each.health], each.about, each.found])
+        if each.advice:
+            rows.append(["", "", f"→ {each.advice}"])
+    out.print(table(["", "", "found"], rows, left=range(3)))
+    counts = {kind: sum(each.health == kind for each in findings) for kind in SIGNS}
+    errors, warnings = plural(counts["error"], "error"), plural(counts["warning"], "warning")
+    out.print(f"{errors}, {warnings}", markup=False)
