@@ -15,6 +15,10 @@ COMMANDS = {
     "simulation": ["-m", "prunectl.cli", "bench", "simulate", "--schedules", "100000"],
     "cuda": ["-m", "tests.support.fakecuda", "run", sys.executable, *FAKE],
     "chaos": ["-m", "tests.chaos", "--kills", "55", "--span", "4"],
+    "card": [
+        *("-m", "tests.support.fakecuda", "run", sys.executable),
+        *("-m", "pytest", "-q", "-x", "-rA", "tests/cuda/test_bench_card.py"),
+    ],
 }
 """What Python is called with, by name."""
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -58,11 +59,19 @@ def children() -> list[int]:
     return [int(pid) for task in tasks for pid in task.read_text().split()]
 
 
+END_SECONDS = 30.0
+"""For killed processes to end: one that waits in a driver or on a lost disk may never, and is left behind."""
+
+
 def end(spared: set[int]) -> None:
     """Kill all children but these, and their descendants as this process adopts them."""
-    while left := [pid for pid in children() if pid not in spared]:
+    deadline = time.monotonic() + END_SECONDS
+    while (
+        left := [pid for pid in children() if pid not in spared]
+    ) and time.monotonic() < deadline:
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
+                os.waitpid(pid, os.WNOHANG)
+        time.sleep(0.002)

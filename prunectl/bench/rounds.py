@@ -61,10 +61,14 @@ class Child:
             raise BenchError(f"{self.contender.label} failed: {last[0]}")
         return decode(line, kind, f"what {self.contender.label} wrote")
 
-    def round(self) -> float:
-        """Do one round. Returns its seconds."""
+    def begin(self) -> None:
+        """Begin a round, without waiting for its end."""
         self.stdin.write("go\n")
         self.stdin.flush()
+
+    def round(self) -> float:
+        """Do one round. Returns its seconds."""
+        self.begin()
         return self.answer(RoundDone).seconds
 
 

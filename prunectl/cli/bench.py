@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import time
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from prunectl.cli.bench_card import card
+from prunectl.cli.support.machine import machine
 from prunectl.cli.support.tables import console, print_json, table
 from prunectl.cli.support.terminal import narrate
 from prunectl.errors import ExitCode
-from prunectl.version import __version__
 
 if TYPE_CHECKING:  # msgspec, which `--help` must not pay for
     from prunectl.bench.records import (
         Fleet,
         Found,
         Loads,
-        Machine,
         Row,
         SchedulerResult,
         StudyResult,
@@ -38,6 +35,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+app.command()(card)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="For scripts.")]
 QuickOption = Annotated[
@@ -178,29 +176,12 @@ def script(
     raise typer.Exit(ExitCode.USAGE)
 
 
-def _machine() -> Machine:
-    """Describe what was measured on: processor, cores, versions."""
-    from prunectl.bench.records import Machine
-    from prunectl.scheduler.devices.cpu import CpuLayer
-
-    cpu = CpuLayer().devices()[0]
-    return Machine(
-        cpu=cpu.name,
-        cores=cpu.slots,
-        threads=os.cpu_count(),
-        python=platform.python_version(),
-        torch=metadata.version("torch"),
-        torchvision=metadata.version("torchvision"),
-        prunectl=__version__,
-    )
-
-
 def _report(
     what: str, results: Sequence[Found], as_json: bool, show: Callable[[Found], None]
 ) -> None:
     from prunectl.bench.records import Report
 
-    about = _machine()
+    about = machine()
     if as_json:
         print_json(Report(what, time.strftime("%Y-%m-%d"), about, tuple(results)))
         return
