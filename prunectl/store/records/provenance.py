@@ -136,7 +136,9 @@ def _version(package: str) -> str | None:
 
 def _git(folder: Path) -> Git:
     commit = _output(["git", "rev-parse", "HEAD"], folder)
-    changes = _output(["git", "status", "--porcelain", "--untracked-files=no"], folder)
+    # Without --no-optional-locks it takes index.lock, which a kill would leave behind: no commit works then.
+    status = ["--no-optional-locks", "status", "--porcelain", "--untracked-files=no"]
+    changes = _output(["git", *status], folder)
     return Git(commit, None if commit is None else bool(changes))
 
 
