@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -45,27 +46,26 @@ def _examine(folder: Path, limit: float) -> Iterator[Finding]:
     """Ask everybody in processes of their own, since each may hang, and judge what they say."""
     from prunectl.findings import Finding
     from prunectl.scheduler import doctor as devices
-    from prunectl.scheduler.devices import cpu, probe
+    from prunectl.scheduler.devices import cpu
+    from prunectl.scheduler.devices.cards import nvidia_cards
+    from prunectl.scheduler.devices.driver import ask_driver, full_names
     from prunectl.scheduler.devices.locks import holder
+    from prunectl.scheduler.devices.nvml_facts import Nvml
     from prunectl.store import doctor as disk
     from prunectl.worker import torch_facts
 
-    asked = {what: devices.ask(what, limit) for what in ("driver", "nvml")}
-    store = disk.ask(folder, limit)
-    driver, why = _answer(asked["driver"], probe.Driver)
-    if driver is None:
-        yield devices.no_answer("driver", why)
-        driver = probe.Driver(found=False)
-    else:
-        yield from devices.driver_findings(driver)
-    nvml, why = _answer(asked["nvml"], probe.Nvml)
+    store, asked_nvml = disk.ask(folder, limit), devices.ask_nvml(limit)
+    ask = partial(ask_driver, seconds=limit)
+    driver = ask(os.environ)
+    yield from devices.driver_findings(driver, nvidia_cards(), os.environ)
+    names = full_names(os.environ, driver.devices, ask) if driver.devices else []
+    nvml, why = _answer(asked_nvml, Nvml)
     torch = torch_facts.ask(limit)  # only now: it takes memory of the devices, which NVML would see
     if nvml is None:
         yield devices.no_answer("NVML", why)
     else:
         yield from devices.nvml_findings(nvml, len(driver.devices))
-    locks = {uuid: holder(uuid) for uuid in devices.uuids(driver)}
-    yield from devices.device_findings(driver, nvml, locks)
+    yield from devices.device_findings(driver, names, nvml, {name: holder(name) for name in names})
     facts, why = _answer(torch, torch_facts.TorchFacts)
     if facts is None:
         advice = '`python -c "import torch"` shows the whole error'

@@ -1,27 +1,22 @@
 """What is wrong with this host's devices: findings for people, computed from what the driver and NVML say.
 
-Both are asked in processes of their own (`devices.probe`), since a broken driver hangs or crashes whoever calls it.
+Both are asked in processes of their own (`devices.driver`, `devices.nvml_facts`), since a broken driver hangs or
+crashes whoever calls it.
 """
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from prunectl.child import Asked, module_command
 from prunectl.findings import Finding, Health, ok
-from prunectl.scheduler.devices.probe import (
-    NO_DEVICE,
-    SUCCESS,
-    Driver,
-    DriverDevice,
-    Holder,
-    Nvml,
-    NvmlDevice,
-)
+from prunectl.scheduler.devices.driver import VISIBLE, Driver, ShownDevice
+from prunectl.scheduler.devices.nvml_facts import Holder, Nvml, NvmlDevice
 from prunectl.text import plural, size
 
-PROBE = module_command("prunectl.scheduler.devices.probe")
+NVML = module_command("prunectl.scheduler.devices.nvml_facts")
+NO_DEVICE = 100
+"""CUDA_ERROR_NO_DEVICE of cuda.h."""
 LEAST_FREE = 2 << 30
 """Bytes free on a device, below which stages may find no room: a process's context takes about 0.5 GB, a network of
 the papers 0.1 to 1.5."""
@@ -31,9 +26,9 @@ PROHIBITED, EXCLUSIVE = 2, 3
 """CUcomputemode."""
 
 
-def ask(what: str, seconds: float) -> Asked:
-    """Ask the ``driver`` or ``nvml``, without waiting for the answer."""
-    return Asked([*PROBE, what], seconds)
+def ask_nvml(seconds: float) -> Asked:
+    """Ask NVML, without waiting for the answer."""
+    return Asked(NVML, seconds)
 
 
 def no_answer(about: str, why: str) -> Finding:
@@ -46,35 +41,39 @@ def no_answer(about: str, why: str) -> Finding:
     )
 
 
-def driver_findings(driver: Driver) -> Iterator[Finding]:
-    """Judge the driver, and which devices it shows."""
-    about, cards = "driver", plural(len(driver.cards), "NVIDIA card")
-    if not driver.found and not driver.cards:
+def driver_findings(
+    driver: Driver, cards: Sequence[str], environment: Mapping[str, str]
+) -> Iterator[Finding]:
+    """Judge the driver, and which devices it shows. `cards` are NVIDIA's cards in the machine."""
+    about, there = "driver", plural(len(cards), "NVIDIA card")
+    if not driver.answered:
+        yield no_answer(about, driver.trouble)
+        return
+    if not driver.loaded and not cards:
         yield ok(about, "none, and no NVIDIA card: there is no CUDA device, the CPU is used")
         return
-    if not driver.found:
+    if not driver.loaded:
         yield Finding(
             about,
             "warning",
-            f"{cards} in the machine, but no driver ({driver.message}): the CPU is used",
+            f"{there} in the machine, and {driver.trouble}: the CPU is used",
             "install NVIDIA's driver; in a container, start it with its GPUs (docker: --gpus all)",
         )
         return
-    if driver.error not in (SUCCESS, NO_DEVICE):
-        yield Finding(
-            about,
-            "error",
-            f"cannot start: error {driver.error}, {driver.message}",
-            "load the kernel module that belongs to libcuda (`nvidia-smi`, `dmesg`)",
-        )
+    if driver.trouble and driver.error != NO_DEVICE:
+        advice = "load the kernel module that belongs to libcuda (`nvidia-smi`, `dmesg`)"
+        yield Finding(about, "error", driver.trouble, advice)
         return
     devices = plural(len(driver.devices), "CUDA device")
-    shown = f"supports CUDA {cuda_version(driver.cuda)}, shows {devices}"
-    if driver.visible is not None:
-        shown += f"; CUDA_VISIBLE_DEVICES={driver.visible!r} decides which"
-    if not driver.devices and driver.cards and driver.visible is None:
+    shown, visible = (
+        f"supports CUDA {cuda_version(driver.cuda)}, shows {devices}",
+        VISIBLE in environment,
+    )
+    if visible:
+        shown += f"; {VISIBLE}={environment[VISIBLE]!r} decides which"
+    if not driver.devices and cards and not visible:
         advice = "with MIG enabled, create instances; `nvidia-smi` says which cards it sees"
-        yield Finding(about, "warning", f"{shown}, with {cards} in the machine", advice)
+        yield Finding(about, "warning", f"{shown}, with {there} in the machine", advice)
         return
     yield ok(about, shown)
 
@@ -104,38 +103,27 @@ def nvml_findings(nvml: Nvml, devices: int) -> Iterator[Finding]:
 
 
 def device_findings(
-    driver: Driver, nvml: Nvml | None, locks: Mapping[str, str | None]
+    driver: Driver, names: Sequence[str], nvml: Nvml | None, locks: Mapping[str, str | None]
 ) -> Iterator[Finding]:
-    """Judge each CUDA device. `locks` says who holds a device's lock, by UUID with its prefix."""
-    known = {_hex(each.uuid): each for each in (nvml.devices if nvml else ())}
-    for index, device in enumerate(driver.devices):
-        seen = known.get(device.uuid)
+    """Judge each CUDA device.
+
+    `names` are the devices' UUIDs with their prefixes, in the driver's order; `locks` says by these who holds a lock.
+    """
+    known = {each.uuid: each for each in (nvml.devices if nvml else ())}
+    for index, (device, uuid) in enumerate(zip(driver.devices, names, strict=True)):
         name = f"cuda:{index}"
         yield ok(
             name, f"{device.name}, {size(device.memory)}, compute capability {_dotted(device)}"
         )
-        if seen is not None:
-            yield _memory(name, seen)
-            yield from _mig(name, seen)
+        if uuid in known:
+            yield _memory(name, known[uuid])
+        yield from _mig(name, uuid, known)
         yield from _compute_mode(name, device)
-        prefixed = [f"{prefix}-{uuid.UUID(hex=device.uuid)}" for prefix in ("GPU", "MIG")]
-        holders = [said for each in prefixed if (said := locks.get(each))]
-        yield ok(f"{name} lock", f"held by {holders[0]}" if holders else "free")
-    if len(driver.devices) == 1 and nvml is not None and driver.visible is None:
-        yield from _other_instances(driver.devices[0], nvml)
+        holder = locks.get(uuid)
+        yield ok(f"{name} lock", f"held by {holder}" if holder else "free")
 
 
-def uuids(driver: Driver) -> list[str]:
-    """List the UUIDs that devices may have, with their prefixes: the driver's own has none."""
-    names = (uuid.UUID(hex=device.uuid) for device in driver.devices)
-    return [f"{prefix}-{name}" for name in names for prefix in ("GPU", "MIG")]
-
-
-def _hex(text: str) -> str:
-    return text.partition("-")[2].replace("-", "").lower()
-
-
-def _dotted(device: DriverDevice) -> str:
+def _dotted(device: ShownDevice) -> str:
     return ".".join(map(str, device.capability))
 
 
@@ -164,35 +152,24 @@ def _holder(holder: Holder) -> str:
     return f"pid {holder.pid} ({holder.name or 'not of this container'}{memory})"
 
 
-def _mig(name: str, device: NvmlDevice) -> Iterator[Finding]:
-    if device.uuid.startswith("MIG-"):
+def _mig(name: str, uuid: str, known: Mapping[str, NvmlDevice]) -> Iterator[Finding]:
+    about = f"{name} MIG"
+    if uuid.startswith("MIG-"):
+        others = [each for each in known if each.startswith("MIG-") and each != uuid]
+        more = f"; there are also {', '.join(others)}" if others else ""
         yield Finding(
-            f"{name} MIG",
+            about,
             "warning",
-            f"an instance, {device.uuid}: CUDA shows one to a process, and its load is not reported",
+            f"an instance, {uuid}: CUDA shows one to a process, and its load is not reported{more}",
             "to use several, start a `prunectl run` for each, with CUDA_VISIBLE_DEVICES=MIG-… and its own store",
         )
-    elif device.mig:
-        yield Finding(
-            f"{name} MIG",
-            "error",
-            "divided into instances, of which none is shown",
-            "create instances (`nvidia-smi mig -cgi …`), or disable MIG",
-        )
+    elif uuid in known and known[uuid].divided:
+        found = "divided into instances, of which none is shown"
+        advice = "create instances (`nvidia-smi mig -cgi …`), or disable MIG"
+        yield Finding(about, "error", found, advice)
 
 
-def _other_instances(device: DriverDevice, nvml: Nvml) -> Iterator[Finding]:
-    """Name the MIG instances beside the one that CUDA shows."""
-    others = [
-        each.uuid
-        for each in nvml.devices
-        if each.uuid.startswith("MIG-") and _hex(each.uuid) != device.uuid
-    ]
-    if others:
-        yield ok("MIG", f"instances that are not shown: {', '.join(others)}")
-
-
-def _compute_mode(name: str, device: DriverDevice) -> Iterator[Finding]:
+def _compute_mode(name: str, device: ShownDevice) -> Iterator[Finding]:
     advice = "`nvidia-smi -c DEFAULT` allows any number of processes"
     if device.compute_mode == PROHIBITED:
         yield Finding(f"{name} compute mode", "error", "prohibited: no process may use it", advice)

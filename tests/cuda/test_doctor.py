@@ -69,7 +69,7 @@ def test_a_mig_instance(examine: Examine) -> None:
     assert status == 0
     assert found["cuda:0 MIG"].health == "warning"
     assert "cuda:1" not in found
-    assert "MIG-" in found["MIG"].found
+    assert "there are also MIG-" in found["cuda:0 MIG"].found
 
 
 def test_memory_that_others_have_filled(examine: Examine) -> None:

@@ -12,16 +12,19 @@ from msgspec.structs import replace
 from prunectl.child import Asked, NoAnswer
 from prunectl.findings import Finding
 from prunectl.scheduler import doctor
-from prunectl.scheduler.devices import probe
 from prunectl.scheduler.devices.base import Device
+from prunectl.scheduler.devices.cards import nvidia_cards
+from prunectl.scheduler.devices.driver import Driver, ShownDevice
 from prunectl.scheduler.devices.locks import DeviceLocks, holder
-from prunectl.scheduler.devices.probe import Driver, DriverDevice, Holder, Nvml, NvmlDevice
+from prunectl.scheduler.devices.nvml_facts import Holder, Nvml, NvmlDevice
 
 RAW = "101112131415161718191a1b1c1d1e1f"
 GPU = "GPU-10111213-1415-1617-1819-1a1b1c1d1e1f"
 MIG = GPU.replace("GPU", "MIG")
-CARD = DriverDevice(RAW, "H100", 80 << 30, (9, 0))
-DRIVER = Driver(found=True, cuda=13000, devices=(CARD,), cards=("0000:01:00.0",))
+CARD = ShownDevice(RAW, "H100", 80 << 30, (9, 0))
+DRIVER = Driver((CARD,), cuda=13000)
+NONE = Driver(trouble="the driver's library was not found", loaded=False)
+EMPTY = Driver(trouble="cuInit failed", error=100, cuda=13000)
 GIB = 1 << 30
 
 
@@ -30,19 +33,23 @@ def health(findings: list[Finding]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("driver", "expected", "said"),
+    ("driver", "cards", "visible", "expected", "said"),
     [
-        (Driver(found=False), "ok", "the CPU is used"),
-        (Driver(found=False, cards=("a",)), "warning", "1 NVIDIA card in the machine, but no"),
-        (Driver(found=True, error=803, message="mismatch"), "error", "error 803, mismatch"),
-        (Driver(found=True, error=100), "ok", "shows 0 CUDA devices"),
-        (Driver(found=True, error=100, cards=("a", "b")), "warning", "2 NVIDIA cards"),
-        (Driver(found=True, error=100, cards=("a",), visible=""), "ok", "CUDA_VISIBLE_DEVICES=''"),
-        (DRIVER, "ok", "supports CUDA 13.0, shows 1 CUDA device"),
+        (NONE, 0, None, "ok", "the CPU is used"),
+        (NONE, 1, None, "warning", "1 NVIDIA card in the machine, and the driver's library"),
+        (Driver(trouble="mismatch (803)", error=803), 1, None, "error", "mismatch (803)"),
+        (Driver(trouble="no answer", answered=False), 1, None, "error", "broken: no answer"),
+        (EMPTY, 0, None, "ok", "shows 0 CUDA devices"),
+        (EMPTY, 2, None, "warning", "2 NVIDIA cards"),
+        (EMPTY, 1, "", "ok", "CUDA_VISIBLE_DEVICES=''"),
+        (DRIVER, 1, None, "ok", "supports CUDA 13.0, shows 1 CUDA device"),
     ],
 )
-def test_a_driver(driver: Driver, expected: str, said: str) -> None:
-    (finding,) = doctor.driver_findings(driver)
+def test_a_driver(
+    driver: Driver, cards: int, visible: str | None, expected: str, said: str
+) -> None:
+    environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    (finding,) = doctor.driver_findings(driver, ["card"] * cards, environment)
     assert finding.health == expected
     assert said in finding.found
     assert bool(finding.advice) == (expected != "ok")
@@ -68,7 +75,7 @@ def test_nvml(nvml: Nvml, devices: int, expected: str) -> None:
 def test_memory_is_judged_by_what_is_free_and_names_who_holds_it(used: int, expected: str) -> None:
     holders = (Holder(7, 3 * 10**9, "python of eve"), Holder(8, 0))
     nvml = Nvml("580", (NvmlDevice(GPU, used * GIB, 80 * GIB, holders),))
-    found = {each.about: each for each in doctor.device_findings(DRIVER, nvml, {})}
+    found = {each.about: each for each in doctor.device_findings(DRIVER, [GPU], nvml, {})}
     memory = found["cuda:0 memory"]
     assert memory.health == expected
     assert "pid 7 (python of eve, 3 GB), pid 8 (not of this container)" in memory.found
@@ -76,15 +83,15 @@ def test_memory_is_judged_by_what_is_free_and_names_who_holds_it(used: int, expe
 
 def test_memory_held_by_nobody_who_is_shown() -> None:
     nvml = Nvml("580", (NvmlDevice(GPU, 9 * GIB, 80 * GIB),))
-    found = {each.about: each for each in doctor.device_findings(DRIVER, nvml, {})}
+    found = {each.about: each for each in doctor.device_findings(DRIVER, [GPU], nvml, {})}
     assert "by whom is hidden" in found["cuda:0 memory"].found
 
 
 def test_devices_are_matched_by_uuid_since_nvml_numbers_them_differently() -> None:
     other = replace(CARD, uuid="2" * 32)
     driver = replace(DRIVER, devices=(other, CARD))
-    nvml = Nvml("580", (NvmlDevice(GPU, 79 * GIB, 80 * GIB), NvmlDevice("GPU-2", 0, 80 * GIB)))
-    found = health([*doctor.device_findings(driver, nvml, {})])
+    nvml = Nvml("580", (NvmlDevice(GPU, 79 * GIB, 80 * GIB), NvmlDevice("GPU-3", 0, 80 * GIB)))
+    found = health([*doctor.device_findings(driver, ["GPU-2", GPU], nvml, {})])
     assert "cuda:0 memory" not in found
     assert found["cuda:1 memory"] == "error"
 
@@ -92,21 +99,19 @@ def test_devices_are_matched_by_uuid_since_nvml_numbers_them_differently() -> No
 def test_a_mig_instance_is_told_with_those_that_are_not_shown() -> None:
     other = "MIG-22222222-2222-2222-2222-222222222222"
     nvml = Nvml("580", (NvmlDevice(MIG, 0, GIB * 9), NvmlDevice(other, 0, GIB * 9)))
-    found = [*doctor.device_findings(DRIVER, nvml, {})]
-    assert health(found)["cuda:0 MIG"] == "warning"
-    assert other in found[-1].found
+    found = {each.about: each for each in doctor.device_findings(DRIVER, [MIG], nvml, {})}
+    assert found["cuda:0 MIG"].health == "warning"
+    assert other in found["cuda:0 MIG"].found
     undivided = Nvml("580", (NvmlDevice(GPU, 0, 80 * GIB),))
-    assert not [
-        each for each in doctor.device_findings(DRIVER, undivided, {}) if "MIG" in each.about
-    ]
-    divided = Nvml("580", (NvmlDevice(GPU, 0, 80 * GIB, mig=True),))
-    assert health([*doctor.device_findings(DRIVER, divided, {})])["cuda:0 MIG"] == "error"
+    assert "cuda:0 MIG" not in health([*doctor.device_findings(DRIVER, [GPU], undivided, {})])
+    divided = Nvml("580", (NvmlDevice(GPU, 0, 80 * GIB, divided=True),))
+    assert health([*doctor.device_findings(DRIVER, [GPU], divided, {})])["cuda:0 MIG"] == "error"
 
 
 @pytest.mark.parametrize(("mode", "expected"), [(0, None), (2, "error"), (3, "warning")])
 def test_a_compute_mode(mode: int, expected: str | None) -> None:
     driver = replace(DRIVER, devices=(replace(CARD, compute_mode=mode),))
-    found = health([*doctor.device_findings(driver, None, {})])
+    found = health([*doctor.device_findings(driver, [GPU], None, {})])
     assert found.get("cuda:0 compute mode") == expected
 
 
@@ -117,8 +122,8 @@ def test_whoever_holds_a_devices_lock_is_named(
     locks = DeviceLocks(note="eve's study")
 
     def said() -> str:
-        held = {uuid: holder(uuid) for uuid in doctor.uuids(DRIVER)}
-        found = {each.about: each for each in doctor.device_findings(DRIVER, None, held)}
+        held = {GPU: holder(GPU)}
+        found = {each.about: each for each in doctor.device_findings(DRIVER, [GPU], None, held)}
         return found["cuda:0 lock"].found
 
     assert said() == "free"
@@ -146,7 +151,7 @@ def test_cards_are_found_without_a_driver(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         (folder / "vendor").write_text(f"{vendor}\n")
         (folder / "class").write_text(f"{kind}\n")
-    assert [*probe._cards(tmp_path)] == ["0000:01:00.0"]
+    assert nvidia_cards(tmp_path) == ["0000:01:00.0"]
 
 
 def test_a_process_that_hangs_with_all_it_started_costs_only_its_time(tmp_path: Path) -> None:

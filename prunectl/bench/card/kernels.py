@@ -16,7 +16,7 @@ from prunectl.bench.card.training import Training, cifar_work
 from prunectl.bench.records import Options, Work
 from prunectl.child import NoAnswer
 from prunectl.scheduler import doctor
-from prunectl.scheduler.devices.probe import Nvml
+from prunectl.scheduler.devices.nvml_facts import Nvml
 from prunectl.store.records.base import BadRecord, decode
 
 WARM_UP, STEPS = 12, 10
@@ -119,7 +119,7 @@ def memory(device: str, before: tuple[int, int] | None) -> list[Figure]:
 def memory_by_nvml(device: str) -> tuple[int, int] | None:
     """Return bytes in use on the device, and of these by this process (0 where hidden); None where NVML is no help."""
     try:
-        answer = doctor.ask("nvml", NVML_SECONDS).answer()
+        answer = doctor.ask_nvml(NVML_SECONDS).answer()
         known = decode(answer, Nvml, "NVML's answer").devices
     except (NoAnswer, BadRecord):
         return None

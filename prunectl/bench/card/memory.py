@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import subprocess
 import sys
 import time
@@ -23,11 +22,11 @@ from prunectl.bench.rounds import BenchError
 from prunectl.bench.workload import plan_text
 from prunectl.child import module_command
 from prunectl.ml.datasets.images import Images
-from prunectl.ml.training.out_of_memory import is_out_of_memory
 from prunectl.ml.training.state import TrainingState
-from prunectl.scheduler.executors.local_process import LAUNCH
+from prunectl.scheduler.parent_death import dies_with_us
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.events import Failed, read_events
+from prunectl.worker.failures import reason
 
 LIMITS = 24
 """Amounts of memory at which an allocation is made to fail, from none to all that a training takes."""
@@ -117,7 +116,7 @@ def attempt(work: Work, images: Images) -> str:
         notes = training.trainer.notes()
         training.trainer.close()
     except Exception as error:
-        if is_out_of_memory(error):
+        if reason(error, work.device) == "oom":
             return "out of memory"
         return f"{type(error).__name__}: {str(error).splitlines()[0]}"
     return notes[0] if notes else "enough"
@@ -153,7 +152,7 @@ def filler(device: str, spared: int) -> Iterator[None]:
     """Hold the device's memory but so many bytes. Raises BenchError where that cannot be had."""
     command = module_command("prunectl.bench.card.filler")
     with subprocess.Popen(
-        [*LAUNCH, str(os.getpid()), *command, device, str(spared)],
+        dies_with_us([*command, device, str(spared)]),
         stdout=subprocess.PIPE,
         stderr=sys.stderr,
     ) as process:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import tempfile
@@ -18,7 +17,7 @@ from prunectl.bench.cleanup import children, end
 from prunectl.bench.records import Machine
 from prunectl.bench.rounds import BenchError, one_thread
 from prunectl.child import describe_exit, module_command
-from prunectl.scheduler.executors.local_process import LAUNCH
+from prunectl.scheduler.parent_death import dies_with_us
 from prunectl.store.records.base import BadRecord, decode, encode, read_record, write_record
 
 Tell = Callable[[str], None]
@@ -88,7 +87,7 @@ class Runner:
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             process = subprocess.Popen(
                 # It dies with this process, even where that is killed and can end nothing itself.
-                [*LAUNCH, str(os.getpid()), *self._command, encode(order).decode()],
+                dies_with_us([*self._command, encode(order).decode()]),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from prunectl.bench.records import Work
 from prunectl.bench.rounds import BenchError, one_thread
 from prunectl.bench.workload import plan_text
 from prunectl.child import module_command
-from prunectl.scheduler.executors.local_process import LAUNCH
+from prunectl.scheduler.parent_death import dies_with_us
 from prunectl.store.paths import StagePaths, StorePaths
 from prunectl.store.records.base import read_record
 from prunectl.store.records.events import Start, latest_epochs, read_events
@@ -52,7 +51,7 @@ def start(
     arguments = ["run", str(plan), "--plain", "--share", "--store", str(store)]
     with log.open("ab") as out:
         return subprocess.Popen(
-            [*LAUNCH, str(os.getpid()), *command, *arguments, "--devices", device, *options],
+            dies_with_us([*command, *arguments, "--devices", device, *options]),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,

@@ -6,30 +6,34 @@ driver that hangs or crashes must not take the scheduler with it.
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 
 import msgspec
 
+from prunectl.child import Asked, NoAnswer
+
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 ENUMERATE_SECONDS = 60.0
 """The driver's first start on a large machine without persistence mode can take tens of seconds."""
 
-# The driver's C interface (cuda.h): 0 is success; the UUID is 16 bytes. `_v2` knows MIG instances.
+# The driver's C interface (cuda.h): 0 is success; the UUID is 16 bytes. `_v2` knows MIG instances. Attributes 75 and 76
+# are CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR, 20 is CU_DEVICE_ATTRIBUTE_COMPUTE_MODE.
 _ENUMERATE = """
 import ctypes, json
 def ask():
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
     except OSError as error:
-        return [], f"the driver's library was not found ({error})", False
-    found, count = [], ctypes.c_int()
+        return {"trouble": f"the driver's library was not found ({error})", "loaded": False}
+    found, count, version = [], ctypes.c_int(), ctypes.c_int()
+    cuda.cuDriverGetVersion(ctypes.byref(version))
     for name, arguments in (("cuInit", [0]), ("cuDeviceGetCount", [ctypes.byref(count)])):
         error, text = getattr(cuda, name)(*arguments), ctypes.c_char_p()
         if error:
             cuda.cuGetErrorName(error, ctypes.byref(text))
-            return [], f"{name} of the driver failed: {(text.value or b'').decode()} ({error})", True
+            said = f"{name} of the driver failed: {(text.value or b'').decode()} ({error})"
+            return {"trouble": said, "error": error, "cuda": version.value}
     get_uuid = getattr(cuda, "cuDeviceGetUuid_v2", None) or cuda.cuDeviceGetUuid
     for index in range(count.value):
         device, raw = ctypes.c_int(), (ctypes.c_ubyte * 16)()
@@ -39,10 +43,12 @@ def ask():
         cuda.cuDeviceGetName(name, 256, device)
         cuda.cuDeviceTotalMem_v2(ctypes.byref(size), device)
         shown = {"uuid": bytes(raw).hex(), "name": name.value.decode(errors="replace"), "memory": size.value}
-        found.append(shown)
-    return found, "", True
-devices, trouble, loaded = ask()
-print(json.dumps({"devices": devices, "trouble": trouble, "loaded": loaded}))
+        major, minor, mode = (ctypes.c_int() for _ in range(3))
+        for number, value in ((75, major), (76, minor), (20, mode)):
+            cuda.cuDeviceGetAttribute(ctypes.byref(value), number, device)
+        found.append({**shown, "capability": [major.value, minor.value], "compute_mode": mode.value})
+    return {"devices": found, "cuda": version.value}
+print(json.dumps(ask()))
 """
 
 
@@ -55,6 +61,10 @@ class ShownDevice(msgspec.Struct, frozen=True):
     """Model."""
     memory: int
     """Bytes."""
+    capability: tuple[int, int] = (0, 0)
+    """Compute capability, major and minor."""
+    compute_mode: int = 0
+    """CUcomputemode: 0 default, 2 prohibited, 3 exclusive to a process."""
 
 
 class Driver(msgspec.Struct, frozen=True):
@@ -65,29 +75,26 @@ class Driver(msgspec.Struct, frozen=True):
     """Why there are none, in words."""
     loaded: bool = True
     """Its library was found."""
+    answered: bool = True
+    """It neither hung nor crashed."""
+    error: int = 0
+    """CUresult of the call that failed."""
+    cuda: int = 0
+    """The newest CUDA that it supports: 13000 for 13.0."""
 
 
 AskDriver = Callable[[Mapping[str, str]], Driver]
 
 
-def ask_driver(environment: Mapping[str, str]) -> Driver:
-    """Return what CUDA shows to a process in this environment."""
+def ask_driver(environment: Mapping[str, str], seconds: float = ENUMERATE_SECONDS) -> Driver:
+    """Return what CUDA shows to a process in this environment, if the driver answers in time."""
     try:
-        done = subprocess.run(
-            [sys.executable, "-I", "-S", "-c", _ENUMERATE],
-            env=dict(environment),
-            capture_output=True,
-            timeout=ENUMERATE_SECONDS,
-            check=False,
-        )
-        return msgspec.json.decode(done.stdout, type=Driver)
-    except subprocess.TimeoutExpired:
-        return Driver(trouble=f"the driver did not answer within {ENUMERATE_SECONDS:g} s")
+        asked = Asked([sys.executable, "-I", "-S", "-c", _ENUMERATE], seconds, environment)
+        return msgspec.json.decode(asked.answer(), type=Driver)
     except OSError as error:
         return Driver(trouble=f"no process could be started that asks the driver: {error}")
-    except ValueError:
-        how = f"the process that asked the driver ended with status {done.returncode}"
-        return Driver(trouble=how)
+    except (NoAnswer, ValueError) as error:
+        return Driver(trouble=f"the process that asks the driver: {error}", answered=False)
 
 
 def full_names(
