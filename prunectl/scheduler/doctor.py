@@ -174,7 +174,7 @@ def _compute_mode(name: str, device: ShownDevice) -> Iterator[Finding]:
     if device.compute_mode == PROHIBITED:
         yield Finding(f"{name} compute mode", "error", "prohibited: no process may use it", advice)
     elif device.compute_mode == EXCLUSIVE:
-        found = "exclusive to one process: its slots may share a process, and not be one each"
+        found = "exclusive to one process: a worker may have it, and not one for each slot (--slots-by processes)"
         yield Finding(f"{name} compute mode", "warning", found, f"{advice}, and so does MPS")
 
 

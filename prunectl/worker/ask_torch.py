@@ -6,8 +6,7 @@ import warnings
 
 import torch
 
-from prunectl.ml.training.torch_flags import emulation
-from prunectl.spec.settings import TrainSettings
+from prunectl.ml.training.torch_flags import INSTRUCTIONS, emulation
 from prunectl.store.records.base import encode
 from prunectl.worker.torch_facts import TorchDevice, TorchFacts
 
@@ -22,7 +21,7 @@ def facts() -> TorchFacts:
         architectures=tuple(torch.cuda.get_arch_list()) if usable else (),
         devices=tuple(map(_device, range(torch.cuda.device_count()))) if usable else (),
         error=error,
-        cpu_bf16=emulation("cpu", TrainSettings(precision="bf16")) is None,
+        emulated=tuple(each for each in INSTRUCTIONS if emulation("cpu", each)),
     )
 
 

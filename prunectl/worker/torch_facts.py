@@ -9,6 +9,7 @@ import msgspec
 from prunectl.child import Asked, module_command
 from prunectl.findings import Finding, ok
 
+HALF = ("bf16", "fp16")
 COMMAND = module_command("prunectl.worker.ask_torch")
 
 
@@ -33,8 +34,8 @@ class TorchFacts(msgspec.Struct, frozen=True):
     devices: tuple[TorchDevice, ...] = ()
     error: str = ""
     """Why it does not use CUDA."""
-    cpu_bf16: bool = True
-    """The CPU multiplies bf16 by instructions of its own."""
+    emulated: tuple[str, ...] = ()
+    """Precisions for which the CPU has no instructions."""
 
 
 def ask(seconds: float) -> Asked:
@@ -53,11 +54,9 @@ def findings(torch: TorchFacts, driver: int, devices: int) -> Iterator[Finding]:
     for index, device in enumerate(torch.devices):
         yield _kernels(f"cuda:{index}", torch, device)
         yield _precision(f"cuda:{index}", device)
-    if torch.cpu_bf16:
-        yield ok("cpu precision", "fp32, and bf16 by instructions of its own")
-    else:
-        found = "fp32; bf16 is emulated, which is slow (no avx512_bf16, amx_bf16 or Arm's bf16)"
-        yield ok("cpu precision", found)
+    own = " and ".join(["fp32", *(each for each in HALF if each not in torch.emulated)])
+    slow = f"; {' and '.join(torch.emulated)} emulated, which is slow" if torch.emulated else ""
+    yield ok("cpu precision", f"{own} by instructions of its own{slow}")
 
 
 def _build(torch: TorchFacts, driver: int, devices: int) -> Finding:
@@ -109,6 +108,6 @@ def _precision(name: str, device: TorchDevice) -> Finding:
     lacking = [] if device.capability >= (8, 0) else ["tf32 (computed as fp32)"]
     lacking += [] if device.bf16 else ["bf16 (emulated, which is slow)"]
     if not lacking:
-        return ok(about, "fp32, tf32 and bf16")
-    advice = 'use precision = "fp32" on this device: the numbers are the same for tf32, and faster than bf16'
-    return Finding(about, "warning", f"fp32; not {' and not '.join(lacking)}", advice)
+        return ok(about, "fp32, tf32, bf16 and fp16")
+    advice = 'use precision = "fp32" or "fp16" on this device'
+    return Finding(about, "warning", f"fp32 and fp16; not {' and not '.join(lacking)}", advice)

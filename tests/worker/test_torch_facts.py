@@ -53,6 +53,8 @@ def test_a_device_without_kernels_and_one_whose_kernels_fail() -> None:
     assert set(health(TORCH).values()) == {"ok"}
 
 
-def test_emulated_bf16_of_the_cpu_is_told() -> None:
-    texts = [each.found for each in findings(replace(TORCH, cpu_bf16=False), 13000, 1)]
-    assert any("bf16 is emulated" in text for text in texts)
+def test_what_the_cpu_emulates_is_told() -> None:
+    *_, cpu = findings(replace(TORCH, emulated=("bf16",)), 13000, 1)
+    assert cpu.found == "fp32 and fp16 by instructions of its own; bf16 emulated, which is slow"
+    *_, cpu = findings(TORCH, 13000, 1)
+    assert cpu.found == "fp32 and bf16 and fp16 by instructions of its own"

@@ -17,6 +17,7 @@ CHANGES: dict[str, tuple[str, dict[str, Any], Options]] = {
     "fp32": ("strict fp32, graphs", {"precision": "fp32"}, Options()),
     "tf32": ("TF32, graphs", {}, Options()),
     "bf16": ("bf16, graphs", {"precision": "bf16"}, Options()),
+    "fp16": ("fp16, graphs", {"precision": "fp16"}, Options()),
     "eager": ("TF32, eager", {}, Options(graphs=False)),
     "fused": ("TF32, eager, fused", {}, Options(graphs=False, fuse=True)),
     "fused-graphs": ("TF32, graphs, fused", {}, Options(fuse=True)),

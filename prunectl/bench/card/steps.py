@@ -87,8 +87,8 @@ def all_steps() -> list[Step]:
 
 NETWORKS = ("resnet-20", "wrn-16-8")
 """One whose steps are bound by launches, and one whose are bound by arithmetic."""
-PRECISIONS = ("fp32", "tf32", "bf16")
-VARIANTS = ("fp32", "tf32", "bf16", "eager", "fused", "fused-graphs", "nondeterministic")
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+VARIANTS = ("fp32", "tf32", "bf16", "fp16", "eager", "fused", "fused-graphs", "nondeterministic")
 COUNTS = (1, 2, 4, 8)
 LOADERS = ("1", "2", "4", "8", "16")
 
