@@ -211,14 +211,14 @@ def test_a_folder_that_is_not_ours_stays(tmp_path: Path) -> None:
 def test_steps_are_chosen_by_name_or_with_a_part() -> None:
     known = all_steps()
     assert len({step.name for step in known}) == len(known)
-    assert [part for _, part in chosen(known, ["slots"])] == ["2", "4"]
+    assert [part for _, part in chosen(known, ["slots"])] == ["2", "4", "2-processes"]
     assert [(s.name, part) for s, part in chosen(known, ["slots/4", "doctor"])] == [
         ("doctor", "doctor"),
         ("slots", "4"),
     ]
     with pytest.raises(UnknownName, match="did you mean 'memory'"):
         chosen(known, ["memry"])
-    with pytest.raises(UnknownName, match="allowed: slots/2, slots/4"):
+    with pytest.raises(UnknownName, match="allowed: slots/2, slots/4, slots/2-processes"):
         chosen(known, ["slots/3"])
 
 

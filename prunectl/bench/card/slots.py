@@ -11,14 +11,14 @@ from prunectl.bench.card.records import Figure, Order, Outcome
 
 def run(order: Order) -> Outcome:
     """Run the study in so many slots, and compare it with one slot's."""
-    whole = studies.reference(order)
+    whole, (slots, _, by) = studies.reference(order), order.part.partition("-")
     with studies.another(order) as folder:
         started = time.monotonic()
         store = studies.finish(
             studies.write_plan(order),
             Path(folder, "store"),
             order.device,
-            *("--slots", order.part),
+            *("--slots", slots, "--slots-by", by or "streams"),
         )
         seconds = time.monotonic() - started
         return Outcome(

@@ -51,7 +51,12 @@ def all_steps() -> list[Step]:
             ["whole", "worker", "scheduler"],
             400,
         ),
-        _step("slots", "stages side by side against one: the same bits", ["2", "4"], 400),
+        _step(
+            "slots",
+            "stages side by side against one, on streams and as processes: the same bits",
+            ["2", "4", "2-processes"],
+            400,
+        ),
         _step(
             "memory",
             "memory that runs out: survived, and the neighbour's bits unchanged",
