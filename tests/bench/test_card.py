@@ -17,7 +17,7 @@ import pytest
 import torch
 from msgspec.structs import replace
 
-from prunectl.bench.card import numbers, steps, studies, tests
+from prunectl.bench.card import numbers, packing, steps, studies, tests
 from prunectl.bench.card.records import Card, Check, Figure, Order, Outcome, PartResult
 from prunectl.bench.card.report import markdown, shown
 from prunectl.bench.card.runner import Runner, reset, results_file, summary
@@ -414,3 +414,19 @@ def test_a_test_file_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = tests.run(replace(CPU, step="tests", part="ml/test_task_seam.py"))
     assert outcome.checks[0].passed, outcome.checks
     assert "1 skipped" in outcome.checks[0].found or "1 passed" in outcome.checks[0].found
+
+
+def test_mps_that_does_not_start_is_skipped(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A daemon that is not there, and one that ends with an error."""
+
+    def work() -> Outcome:
+        pytest.fail("it was done without MPS")
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "there is no nvidia-cuda-mps-control" in packing.under_mps(work).skipped
+    daemon = tmp_path / packing.CONTROL
+    daemon.write_text("#!/bin/sh\nexit 3\n")
+    daemon.chmod(0o755)
+    assert "MPS does not work here" in packing.under_mps(work).skipped

@@ -8,13 +8,13 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from prunectl.bench.card.records import Order, Outcome
 from prunectl.bench.card.timing import figures, rounds, timed
 from prunectl.bench.card.training import cifar_work
 from prunectl.bench.records import Options, Ready, RoundDone
-from prunectl.bench.rounds import Contender, running
+from prunectl.bench.rounds import BenchError, Contender, running
 
 CONTROL = "nvidia-cuda-mps-control"
 
@@ -26,12 +26,24 @@ def run(order: Order) -> Outcome:
     if how == "streams":
         label = f"{count} on streams of one process"
         return timed(order, Contender(label, "trainer", work, Options(slots=int(count))))
-    if how == "mps" and shutil.which(CONTROL) is None:
-        return Outcome(skipped=f"there is no {CONTROL} here")
     label = f"{count} as a process each{', under MPS' if how == 'mps' else ''}"
     contender = Contender(label, "trainer", work)
-    with mps() if how == "mps" else contextlib.nullcontext():
+
+    def processes() -> Outcome:
         return Outcome(figures=figures(label, side_by_side(contender, int(count), rounds(order))))
+
+    return under_mps(processes) if how == "mps" else processes()
+
+
+def under_mps(work: Callable[[], Outcome]) -> Outcome:
+    """Do the work under MPS; where that is not to be had, say so: no fault of ours."""
+    if shutil.which(CONTROL) is None:
+        return Outcome(skipped=f"there is no {CONTROL} here")
+    try:
+        with mps():
+            return work()
+    except (subprocess.CalledProcessError, BenchError) as error:
+        return Outcome(skipped=f"MPS does not work here: {error}")
 
 
 def side_by_side(contender: Contender, count: int, turns: int) -> list[float]:
