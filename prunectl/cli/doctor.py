@@ -44,42 +44,59 @@ def doctor(
 
 def _examine(folder: Path, limit: float) -> Iterator[Finding]:
     """Ask everybody in processes of their own, since each may hang, and judge what they say."""
-    from prunectl.findings import Finding
-    from prunectl.scheduler import doctor as devices
-    from prunectl.scheduler.devices import cpu
+    from prunectl.store import doctor as disk
+
+    store = disk.ask(folder, limit)
+    yield from _devices(limit)
+    yield from _cores()
+    yield from _store(folder, store)
+
+
+def _devices(limit: float) -> Iterator[Finding]:
+    """Look at the driver, at NVML, at each device, and at torch."""
+    from prunectl.scheduler import doctor
     from prunectl.scheduler.devices.cards import nvidia_cards
     from prunectl.scheduler.devices.driver import ask_driver, full_names
     from prunectl.scheduler.devices.locks import holder
     from prunectl.scheduler.devices.nvml_facts import Nvml
-    from prunectl.store import doctor as disk
     from prunectl.worker import torch_facts
 
-    store, asked_nvml = disk.ask(folder, limit), devices.ask_nvml(limit)
-    ask = partial(ask_driver, seconds=limit)
+    asked, ask = doctor.ask_nvml(limit), partial(ask_driver, seconds=limit)
     driver = ask(os.environ)
-    yield from devices.driver_findings(driver, nvidia_cards(), os.environ)
+    yield from doctor.driver_findings(driver, nvidia_cards(), os.environ)
     names = full_names(os.environ, driver.devices, ask) if driver.devices else []
-    nvml, why = _answer(asked_nvml, Nvml)
-    torch = torch_facts.ask(limit)  # only now: it takes memory of the devices, which NVML would see
+    nvml, why = _answer(asked, Nvml)
     if nvml is None:
-        yield devices.no_answer("NVML", why)
+        yield doctor.no_answer("NVML", why)
     else:
-        yield from devices.nvml_findings(nvml, len(driver.devices))
-    yield from devices.device_findings(driver, names, nvml, {name: holder(name) for name in names})
-    facts, why = _answer(torch, torch_facts.TorchFacts)
+        yield from doctor.nvml_findings(nvml, len(driver.devices))
+    yield from doctor.device_findings(driver, names, nvml, {name: holder(name) for name in names})
+    # Only now: it takes memory of the devices, which NVML would see.
+    facts, why = _answer(torch_facts.ask(limit), torch_facts.TorchFacts)
     if facts is None:
-        advice = '`python -c "import torch"` shows the whole error'
-        yield Finding("torch", "error", f"cannot be used: {why}", advice)
+        yield torch_facts.no_answer(why)
     else:
         yield from torch_facts.findings(facts, driver.cuda, len(driver.devices))
-    threads = os.environ.get("OMP_NUM_THREADS")
-    cores = cpu.usable_cores()
-    yield from devices.cpu_findings(cores, os.cpu_count() or cores, cpu.cpu_quota(), threads)
-    tried, why = _answer(store, list[Finding])
-    if tried is None:
+
+
+def _cores() -> Iterator[Finding]:
+    """Look at the cores that a run would use."""
+    from prunectl.scheduler import doctor
+    from prunectl.scheduler.devices import cpu
+
+    cores, threads = cpu.usable_cores(), os.environ.get("OMP_NUM_THREADS")
+    yield from doctor.cpu_findings(cores, os.cpu_count() or cores, cpu.cpu_quota(), threads)
+
+
+def _store(folder: Path, asked: Asked) -> Iterator[Finding]:
+    """Return what was found of the store's disk."""
+    from prunectl.findings import Finding
+
+    found, why = _answer(asked, list[Finding])
+    if found is None:
         advice = "is it on a network disk that is out of reach? Name another with --store"
         yield Finding("store", "error", f"{folder} cannot be tried: {why}", advice)
-    yield from tried or ()
+    yield from found or ()
 
 
 def _answer(asked: Asked, kind: Any) -> tuple[Any, str]:

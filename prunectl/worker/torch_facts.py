@@ -43,6 +43,12 @@ def ask(seconds: float) -> Asked:
     return Asked(COMMAND, seconds)
 
 
+def no_answer(why: str) -> Finding:
+    """Return the finding of a torch that hung or crashed when it was asked."""
+    advice = '`python -c "import torch"` shows the whole error'
+    return Finding("torch", "error", f"cannot be used: {why}", advice)
+
+
 def findings(torch: TorchFacts, driver: int, devices: int) -> Iterator[Finding]:
     """Judge torch.
 

@@ -14,14 +14,8 @@ from tests.full import full
 pytestmark = [pytest.mark.gpu, pytest.mark.fake, pytest.mark.slow]
 
 SHORT = (
-    *(
-        "doctor",
-        "tests/ml/test_task_seam.py",
-        "numbers/steps",
-        "memory/limits",
-        "table/resnet-20-E",
-    ),
-    *("kernels/resnet-20-tf32", "packing/processes-2", "loaders/2", "overlap"),
+    *("doctor", "numbers/steps", "memory/limits", "table/resnet-20-E", "kernels/resnet-20-tf32"),
+    *("packing/processes-2", "loaders/2", "overlap"),
 )
 """All steps that need no study of their own; in full every part."""
 NUMBERS = (
