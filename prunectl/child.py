@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 
 KILL_SECONDS = 2.0
@@ -54,6 +55,8 @@ class Asked:
                 start_new_session=True,
             )
             self._files = stack.pop_all()
+        # Also where nobody hears the answer, because this process is interrupted.
+        self._end = weakref.finalize(self, _end, self._process)
 
     def answer(self) -> bytes:
         """Return what it wrote to stdout. Raises NoAnswer where it failed, or did not end in time."""
@@ -71,12 +74,13 @@ class Asked:
                 raise NoAnswer("; ".join([describe_exit(code), *lines[-1:]]))
             return self._out.read()
 
-    def _end(self) -> None:
-        """Kill it with all that it started, and do not wait for what cannot be killed."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(KILL_SECONDS)
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process with all that it started, and do not wait for what cannot be killed."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(KILL_SECONDS)
 
 
 def describe_exit(code: int) -> str:

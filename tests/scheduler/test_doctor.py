@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -179,3 +180,17 @@ def test_a_process_that_crashes_says_how() -> None:
     with pytest.raises(NoAnswer, match="status 1; ValueError: no"):
         Asked([sys.executable, "-c", "raise ValueError('no')"], 60).answer()
     assert Asked([sys.executable, "-c", "print('yes')"], 60).answer() == b"yes\n"
+
+
+def test_a_process_ends_with_whoever_asked_it(tmp_path: Path) -> None:
+    """Who is interrupted does not hear the answer."""
+    code = f"""
+import sys
+from prunectl.child import Asked
+asked = Asked([sys.executable, "-c", "import time; time.sleep(600)"], 600)
+open({str(tmp_path / "pid")!r}, "w").write(str(asked._process.pid))
+raise KeyboardInterrupt
+"""
+    done = subprocess.run([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    assert done.returncode
+    assert not Path(f"/proc/{(tmp_path / 'pid').read_text()}").exists()
