@@ -152,7 +152,7 @@ class SharedMemory:
         # Not only a handle, so that warming up uses the same memory, too. What it holds it keeps.
         self._pool = torch.cuda.MemPool()
         self._over = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        """The end of the last replay that was queued, on whichever stream."""
+        """The end of the last work in the memory that was queued, on whichever stream."""
 
     def record(self, call: Callable[[], None]) -> Callable[[], None]:
         """Warm a call up and record it. Its replay is queued on the stream that is current then."""
@@ -167,6 +167,8 @@ class SharedMemory:
         try:
             graph = _record(call, self._stream, self._pool.id, warm_up)
         finally:
+            # The memory is in use until warming up is over, for others, too.
+            self._over.record(self._stream)
             here.wait_stream(self._stream)
 
         def replay() -> None:
