@@ -158,6 +158,18 @@ def test_where_recording_fails_steps_run_eagerly_and_the_reason_is_told() -> Non
     assert made.notes() == []
 
 
+def test_where_recording_an_evaluation_fails_it_runs_eagerly_and_steps_go_on_as_they_were() -> None:
+    plain = finish(trainer())
+    made = captured(trainer())
+    made.evaluator.capture(failing(1))
+    done = finish(made)
+    assert same(done[0], plain[0])
+    assert done[1:] == plain[1:]
+    assert made.mode == "graph"
+    (note,) = made.notes()
+    assert note.startswith("evaluation runs eagerly, not as CUDA graphs: RuntimeError")
+
+
 def test_fusion_is_given_up_before_graphs_are() -> None:
     made = captured(trainer(), failing(1))
     made._fused = lambda pixels: made.module(pixels)
