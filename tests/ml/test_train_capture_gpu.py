@@ -276,7 +276,11 @@ def test_a_lane_does_not_depend_on_its_neighbours(count: int, graphs: bool) -> N
             assert one.metrics() == trained
 
 
-def test_lanes_have_streams_of_their_own_and_give_them_back() -> None:
+def test_lanes_have_streams_of_their_own_and_give_them_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Trainers of other tests were never closed, and torch has no more than 32 streams.
+    monkeypatch.setattr(cuda_graphs, "_free_streams", {})
     device = torch.device("cuda:0")
     slots = [DeviceSlot(device) for _ in range(6)]
     streams = {slot.stream.cuda_stream for slot in slots if slot.stream is not None}
