@@ -27,6 +27,8 @@ class Reports:
         self._code = code
         self.ran = 0
         """Stages done in this run."""
+        self._told: set[str] = set()
+        """Notes of stages that were logged."""
         self._dispatcher = dispatcher
         self._paths, self._queue, self._log = dispatcher.paths, dispatcher.queue, dispatcher.log
         self._devices, self._plans = dispatcher.devices, dispatcher.plans
@@ -43,6 +45,8 @@ class Reports:
                 self._beat(worker, message)
             case messages.StageStarted():
                 pass
+            case messages.StageNoted():
+                self._noted(worker, message)
             case _ if self._runs(worker, message.key, message.attempt):
                 self._stage_ended(worker, message)
 
@@ -58,6 +62,12 @@ class Reports:
         worker.unfit = True
         worker.kill(f"has {what}")
         self._dispatcher.outdated = f"a new worker has {what}"
+
+    def _noted(self, worker: Worker, message: messages.StageNoted) -> None:
+        """Log what a stage has to say, once in a run whichever stage says it."""
+        if message.text not in self._told and self._runs(worker, message.key, message.attempt):
+            self._told.add(message.text)
+            self._log.append(logged.StageNoted(key=message.key, text=message.text))
 
     def _runs(self, worker: Worker, key: str, attempt: int) -> bool:
         """Return whether the worker has that attempt at the stage."""

@@ -32,6 +32,8 @@ def describe(record: LogRecord) -> str:
         case log.StageDone():
             text = "done" if record.score is None else f"done, {record.metric.text(record.score)}"
             return f"{text} ({record.flag})" if record.flag else text
+        case log.StageNoted():
+            return record.text or "noted"
         case log.StageInterrupted():
             return "interrupted"
         case log.StageFailed():

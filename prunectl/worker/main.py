@@ -24,6 +24,7 @@ from prunectl.store.records.messages import (
     StageDone,
     StageFailed,
     StageInterrupted,
+    StageNoted,
     StageStarted,
     StopWorker,
     parse_command,
@@ -126,6 +127,7 @@ class Worker:
         control = StageControl(frozenset(command.keep), self.checkpoint_every)
         control.progress.attempt = attempt
         control.attempt = attempt or None
+        control.tell = lambda text: self.send(StageNoted(key, attempt, text))
         steps = run(key, self.paths, self.trainers, control)
         self.slots[key] = _Slot(key, attempt, control, steps)
         self.send(StageStarted(key, attempt))

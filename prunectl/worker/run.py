@@ -13,7 +13,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from prunectl.errors import StoreError
@@ -69,6 +69,8 @@ class StageControl:
     """``running``, then ``done`` or ``interrupted``."""
     failed: Failed | None = None
     """The record of the error that ended it."""
+    tell: Callable[[str], None] = lambda text: None
+    """Passes on what the log has for people to read."""
     progress: Progress = field(default_factory=Progress)
 
 
@@ -216,6 +218,7 @@ class Attempt:
 
     def _note(self, text: str) -> None:
         self.journal.append(Note(text=text))
+        self.control.tell(text)
         sys.stderr.write(f"stage {self.key}: {text}\n")
 
     def _keep_rewind_point(self) -> None:

@@ -147,6 +147,15 @@ def test_done_is_what_the_disk_says(store: Store) -> None:
     assert "no result" in store.log("stage_failed")[0]["message"]
 
 
+def test_what_stages_say_for_people_is_logged_once(store: Store) -> None:
+    plan = Plan()
+    for seed in range(3):
+        plan.trial(dense(seed))
+    store.fake(modes={stage_key(dense(seed)): "noting" for seed in range(3)})
+    assert store.run(store.save(plan)).ok
+    assert [record["text"] for record in store.log("stage_noted")] == ["fp16 is emulated"]
+
+
 def test_the_same_exception_three_times_stops_the_study_and_only_that(store: Store) -> None:
     bad, good = Plan("bad"), Plan("good")
     broken = [dense(seed) for seed in range(8)]

@@ -5,10 +5,10 @@
 "room": stages that a worker has memory for,
 "memory": bytes of a stage, "mixed": true (beside what other workloads left warm)}. Modes: normal, slow, crash, exit,
 hang, oom, oom-crowded (only beside others), exception, nonfinite, deaf (ignores stop and cancel),
-forgetful (keeps no checkpoints), liar (done without a result), missing, stale (also says what an attempt before it
-would), device (loses the worker's device in the stage). "code": another version of
-the package than the scheduler's. "lost": [prefixes of CUDA_VISIBLE_DEVICES]: these devices are
-broken. `<store>/trace.jsonl` gets a line per start and end of a stage.
+forgetful (keeps no checkpoints), noting (has something to say, twice), liar (done without a result), missing,
+stale (also says what an attempt before it would), device (loses the worker's device in the stage). "code": another
+version of the package than the scheduler's. "lost": [prefixes of CUDA_VISIBLE_DEVICES]: these devices are broken.
+`<store>/trace.jsonl` gets a line per start and end of a stage.
 """
 
 from __future__ import annotations
@@ -172,6 +172,9 @@ class Worker:
                     self.fail(key, attempt, error)
                     return
                 self.send("started", key=key, attempt=attempt)
+                if self.stages[key].mode == "noting":
+                    for _ in range(2):
+                        self.send("noted", key=key, attempt=attempt, text="fp16 is emulated")
                 if self.stages[key].mode == "stale":
                     old = {"key": key, "attempt": attempt - 1}
                     self.send("beat", running={key: {"attempt": attempt - 1, "step": 10**6}})

@@ -27,6 +27,7 @@ from prunectl.store.records.scheduler_log import (
     SlotsSet,
     StageDone,
     StageFailed,
+    StageNoted,
     StudyStopped,
     WorkerEnded,
 )
@@ -106,7 +107,7 @@ class Progress:
                 flag = f" {record.flag}" if record.flag else ""
                 seconds = duration(record.seconds)
                 return f"done {count}  {self._name(record.key)}  {found}{flag}  ({seconds})"
-            case StageFailed() | Blocked():
+            case StageFailed() | Blocked() | StageNoted():
                 return f"{self._name(record.key)}: {describe(record)}"
             case StudyStopped() | Leased() | SlotsSet():
                 return describe(record)

@@ -65,10 +65,7 @@ def emulation(kind: str, precision: str) -> str | None:
     elsewhere."""
     if precision not in INSTRUCTIONS or _has(kind, precision):
         return None
-    return (
-        f"{precision} is emulated on this device, which is slow: it is computed all the same, "
-        "because another precision would be another stage"
-    )
+    return f"{precision} is emulated on this device, and slow; another precision would be another stage"
 
 
 def _has(kind: str, precision: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

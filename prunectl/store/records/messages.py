@@ -70,6 +70,12 @@ class StageStarted(StageMessage, tag="started"):
     """The stage was taken up."""
 
 
+class StageNoted(StageMessage, tag="noted"):
+    """Something for people to read was written into its log."""
+
+    text: Annotated[str, Meta(description="what to read, a sentence")] = ""
+
+
 class StageDone(StageMessage, tag="done"):
     """Its result is written."""
 
@@ -138,7 +144,10 @@ class WorkerEnded(Message, tag="ended"):
 
 
 AnyCommand = RunStage | CancelStage | StopWorker
-AnyMessage = Ready | StageStarted | StageDone | StageInterrupted | StageFailed | Beat | WorkerEnded
+AnyMessage = (
+    Ready | StageStarted | StageNoted | StageDone | StageInterrupted | StageFailed | Beat
+    | WorkerEnded
+)  # fmt: skip
 
 _MESSAGES = msgspec.json.Decoder(AnyMessage)
 _COMMANDS = msgspec.json.Decoder(AnyCommand)

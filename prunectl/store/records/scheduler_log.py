@@ -71,6 +71,13 @@ class StageDone(Measured, tag="stage_done"):
     ] = None
 
 
+class StageNoted(LogRecord, tag="stage_noted"):
+    """A stage's log has something for people to read; of stages that say the same, the first of the run."""
+
+    key: Key
+    text: Annotated[str, Meta(description="what to read, a sentence")] = ""
+
+
 class StageInterrupted(LogRecord, tag="stage_interrupted"):
     """A stage left its worker before its end, and goes on later."""
 
@@ -242,7 +249,7 @@ class RunEnded(LogRecord, tag="run_ended"):
 
 
 SchedulerRecord = (
-    RunStarted | Queued | Dispatched | StageDone | StageInterrupted | StageFailed | Reopened
+    RunStarted | Queued | Dispatched | StageNoted | StageDone | StageInterrupted | StageFailed | Reopened
     | Blocked | Cancelled | Held | Released | Retried | PrioritySet | Drained | Undrained | Leased
     | SlotsSet | WorkerStarted | WorkerEnded | StudyStopped | Answered | RunEnded
 )  # fmt: skip
