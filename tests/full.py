@@ -9,7 +9,10 @@ import os
 import subprocess
 import sys
 
-FAKE = ["-m", "pytest", "-q", "-m", "gpu", "tests/cuda", "tests/ml", "tests/cli", "tests/scheduler"]
+FAKE = [
+    *("-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", "-m", "gpu"),
+    *("tests/cuda", "tests/ml", "tests/cli", "--ignore", "tests/cuda/test_bench_card.py"),
+]
 COMMANDS = {
     "records": ["-m", "pytest", "-q", "-x", "tests/store/test_records.py"],
     "simulation": ["-m", "prunectl.cli", "bench", "simulate", "--schedules", "100000"],
