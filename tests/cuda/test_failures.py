@@ -10,15 +10,15 @@ import torch
 
 from prunectl.worker.failures import failed_record, has_lost
 from tests.support import fakecuda
-from tests.support.fakecuda import out_of_memory
+from tests.support.failing_allocations import OutOfMemoryAt
 
 pytestmark = [pytest.mark.gpu, pytest.mark.fake]
 
 
 def test_a_device_without_room_is_not_lost() -> None:
-    torch.cuda.empty_cache()
-    with out_of_memory(1):
+    with OutOfMemoryAt(1) as memory:
         assert not has_lost("cuda")
+    assert memory.left == 0
 
 
 @pytest.mark.numbers
