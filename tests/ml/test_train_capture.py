@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from prunectl.ml.datasets.images import Images
@@ -321,3 +321,29 @@ def test_a_closed_trainer_holds_no_memory_though_something_holds_it() -> None:
     assert held() is None
     assert graphs() is None
     assert evaluation() is None
+
+
+def test_a_network_s_own_buffers_are_restored_too() -> None:
+    """Also those that are no part of its state."""
+
+    class Counts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = nn.Linear(3 * 8 * 8, 10)
+            self.register_buffer("calls", torch.zeros(()), persistent=False)
+
+        def forward(self, pixels: Tensor) -> Tensor:
+            self.calls.add_(1)
+            out: Tensor = self.dense(pixels.flatten(1))
+            return out
+
+    def build(source: torch.Generator | None) -> nn.Module:
+        return Counts()
+
+    made = trainer()
+    own = Trainer(build, made.settings, made.images)
+    own.initialise(0, 0)
+    own._training = Graphs(own._step, own._changed, warmed)
+    for _ in own.train(LR, 0, 0, 3):
+        pass
+    assert float(own.module.calls) == 3
