@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
+from prunectl.ml.training import cuda_graphs
+from prunectl.ml.training.trainer import Trainer
 from prunectl.worker.trainer_cache import TrainerCache
-from tests.cuda.counting import go
+from tests.cuda.counting import CIFAR, go, images, settings
 from tests.support.sharing import spec
 
 pytestmark = [pytest.mark.gpu, pytest.mark.fake]
@@ -33,3 +36,19 @@ def test_idle_trainers_give_their_memory_back(tmp_path: Path) -> None:
     before = torch.cuda.memory_reserved()
     torch.cuda.empty_cache()
     assert torch.cuda.memory_reserved() == before
+
+
+def test_a_trainer_that_cannot_be_made_gives_its_stream_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """torch has 32: a stage that fails again and again must not make two trainers share one."""
+    monkeypatch.setattr(cuda_graphs, "_free_streams", {})
+
+    def broken(generator: torch.Generator | None) -> nn.Module:
+        raise ValueError("no network")
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no network"):
+            Trainer(broken, settings(), images(CIFAR), "cuda")
+        [free] = cuda_graphs._free_streams.values()
+        assert len(free) == 1

@@ -8,6 +8,7 @@ replayed (`cuda_graphs`), or called too where that cannot be done.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -84,9 +85,12 @@ class Trainer:
         self._build = builder(network)
         self._notes: list[str] = []
         self.slot = DeviceSlot(self.device)
-        with self.slot.queue():
-            self._allocate(task)
-        self._capture(graphs, fuse)
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.slot.close)  # nobody can close what was not made
+            with self.slot.queue():
+                self._allocate(task)
+            self._capture(graphs, fuse)
+            undo.pop_all()
 
     def _allocate(self, task: str) -> None:
         """Make everything a step reads and writes, where it will stay."""
