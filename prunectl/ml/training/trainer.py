@@ -283,8 +283,12 @@ class Trainer:
         """Return all tensors that a step changes."""
         # A network of one's own may keep buffers that are no part of its state.
         more = [b for name, b in self.module.named_buffers() if name not in self._tensors]
-        parts = (self._tensors, self.optimizer.state(), self._sums)
-        return [*more, *(tensor for part in parts for tensor in part.values())]
+        return [
+            *self._tensors.values(),
+            *self.optimizer.state().values(),
+            *self._sums.values(),
+            *more,
+        ]
 
     def idle(self) -> bool:
         """Return whether the device has done all steps so far. Does not wait."""
