@@ -134,6 +134,17 @@ def test_a_later_call_does_what_is_lacking(runner: Callable[[], Runner]) -> None
     assert {each.part for each in kept(again).parts} == {"works", "wrong", "last"}
 
 
+def test_results_of_one_model_of_card_are_not_gone_on_with_on_another(
+    runner: Callable[[], Runner],
+) -> None:
+    first = runner()
+    first.run(step("works"))
+    with pytest.raises(BenchError, match="made on a card, and here is another card"):
+        Runner(first.folder, MACHINE, ["another card"], print, command=COMMAND)
+    assert len(kept(first).parts) == 1
+    Runner(first.folder, MACHINE, ["a card", "a card"], print, command=COMMAND)
+
+
 CUT = f"""
 import sys
 from pathlib import Path

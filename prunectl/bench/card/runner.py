@@ -43,7 +43,7 @@ class Runner:
         """`command` starts a part's process; the order is added to it.
 
         Raises:
-            BenchError: where the folder has results of other sizes.
+            BenchError: where the folder has results of other sizes, or of another model of card.
             StoreError: where the results file cannot be read.
         """
         self.folder, self.device, self.quick = folder.absolute(), device, quick
@@ -56,6 +56,11 @@ class Runner:
         if self.card.quick != quick:
             made = "with --quick" if self.card.quick else "without --quick"
             raise BenchError(f"{self.file} was made {made}: give another --out, or --fresh")
+        if set(self.card.devices) != set(devices):
+            before, now = (" and ".join(sorted(set(each))) for each in (self.card.devices, devices))
+            raise BenchError(
+                f"{self.file} was made on {before}, and here is {now}: give another --out, or --fresh"
+            )
 
     def forget(self, parts: Sequence[tuple[Step, str]]) -> None:
         """Forget the results of these parts, so that they are done again."""
