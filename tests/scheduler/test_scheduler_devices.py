@@ -157,6 +157,18 @@ def test_boards_behind_a_mig_instance_keep_their_names() -> None:
     assert full_names({}, shown, driver) == list(driver.names)
 
 
+def test_a_driver_that_hangs_by_now_costs_one_wait_and_not_one_for_each_device() -> None:
+    asked = []
+
+    def hangs(environment: Mapping[str, str]) -> Driver:
+        asked.append(environment["CUDA_VISIBLE_DEVICES"])
+        return Driver(trouble="no answer within 60 s", answered=False)
+
+    shown = tuple(ShownDevice(each.replace("-", ""), "", 1) for each in UUIDS)
+    assert full_names({}, shown, hangs) == [f"GPU-{each}" for each in UUIDS]
+    assert len(asked) == 1
+
+
 def test_the_driver_is_asked_with_our_environment() -> None:
     hidden = ask_driver({**os.environ, "CUDA_VISIBLE_DEVICES": ""})
     assert hidden.devices == ()

@@ -7,7 +7,7 @@ driver that hangs or crashes must not take the scheduler with it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -108,16 +108,17 @@ def full_names(
 
     bare = [str(uuid.UUID(hex=device.uuid)) for device in devices]
     gpus, slices = ([f"{prefix}-{each}" for each in bare] for prefix in ("GPU", "MIG"))
-    if _shown(environment, gpus, ask) == [device.uuid for device in devices]:
+    shown = ask({**environment, VISIBLE: ",".join(gpus)})
+    # A driver that hangs by now would hang for each device, a minute each.
+    if not shown.answered or _shows(shown, devices):
         return gpus
     # An unknown name hides those after it, and of MIG instances a process sees only one: each by itself.
     found = zip(gpus, slices, devices, strict=True)
     return [
-        piece if _shown(environment, [piece], ask) == [device.uuid] else whole
+        piece if _shows(ask({**environment, VISIBLE: piece}), [device]) else whole
         for whole, piece, device in found
     ]
 
 
-def _shown(environment: Mapping[str, str], names: list[str], ask: AskDriver) -> list[str]:
-    """Return the UUIDs of what is shown under these names."""
-    return [device.uuid for device in ask({**environment, VISIBLE: ",".join(names)}).devices]
+def _shows(driver: Driver, devices: Sequence[ShownDevice]) -> bool:
+    return [each.uuid for each in driver.devices] == [each.uuid for each in devices]
