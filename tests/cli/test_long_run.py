@@ -14,6 +14,7 @@ import pytest
 from prunectl.cli.support import cpu_estimate
 from prunectl.cli.support.cpu_estimate import long_run
 from prunectl.cli.support.planning import read_plans
+from prunectl.scheduler.devices import cards
 from prunectl.scheduler.devices import torch_build as build
 from prunectl.scheduler.devices.base import Device
 from prunectl.scheduler.devices.driver import Driver, ShownDevice
@@ -145,6 +146,31 @@ def test_a_device_there_is_not_is_explained(
     for fact in ("driver", "CUDA_VISIBLE_DEVICES is ''", "torch 2", "to do: "):
         assert fact in done.stderr
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "visible", "noted"),
+    [([], None, True), ([], "7", True), ([], "", False), (["--devices", "cpu"], None, False)],
+)
+def test_a_card_that_is_not_used_is_told_of(
+    here: Here,
+    plan: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    visible: str | None,
+    noted: bool,
+) -> None:
+    """A driver in trouble must not let a run begin on the CPU without a word."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr("prunectl.scheduler.devices.cuda.CudaLayer.driver", REFUSES)
+    monkeypatch.setattr(cards, "nvidia_cards", lambda: ["0000:01:00.0"])
+    monkeypatch.setattr("prunectl.cli.run._start", lambda *a, **o: None)
+    done = here("run", plan, "--plain", *options, "--store", tmp_path / "store")
+    assert ("note: there is an NVIDIA card" in done.stderr) == noted
+    assert ("CUDA_ERROR_NO_DEVICE" in done.stderr) == noted
 
 
 CUDA, PLAIN = TorchBuild("2.14.1+cu130", "13.0"), TorchBuild("2.14.1+cpu", None)
