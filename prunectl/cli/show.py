@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from prunectl.cli.support.options import SetOption, SlotsOption, StoreOption
+from prunectl.cli.support.options import SetOption, SlotsByOption, SlotsOption, StoreOption
 from prunectl.cli.support.tables import console, print_json, table
 from prunectl.gc_pause import without_collector
 from prunectl.spec.task import DEFAULT_TASK
@@ -62,6 +62,7 @@ def show(
         typer.Option(help="Devices to forecast for: all, cpu, or cuda:0,cuda:1."),
     ] = None,
     slots: SlotsOption = None,
+    slots_by: SlotsByOption = None,
     changes: SetOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
@@ -88,7 +89,7 @@ def show(
         counted = preview(graph)
         run = expansion.plan.content.run
         asked = slots or run.slots_per_device
-        by = run.slots_by or "streams"
+        by = slots_by or run.slots_by or "streams"
         chosen = parse(devices or run.devices or "all", SystemLayer(), asked, by)
         cost = estimate(paths, graph, chosen)
     if as_json:

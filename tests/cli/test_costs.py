@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from prunectl.scheduler import eta
+from prunectl.scheduler.devices.base import Device
 from prunectl.spec import key as spec_key
 from prunectl.spec.stage import Stage
 from prunectl.store.paths import StorePaths
@@ -49,6 +51,18 @@ def test_show_forecasts_time_memory_and_disk(measured: Path, plan: Path, here: R
     assert "device-hours" in text
     assert "100 MB for each worker" in text
     assert "10 MB" in text
+
+
+@pytest.mark.parametrize("by", ["streams", "processes"])
+def test_show_forecasts_for_the_slots_that_are_asked_for(
+    tmp_path: Path, plan: Path, here: Run, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    asked: list[Device] = []
+    gpu = Device("cuda:0", "cuda", "a gpu", 1, "GPU-0", 1 << 30)
+    monkeypatch.setattr("prunectl.scheduler.devices.system.SystemLayer.devices", lambda _: [gpu])
+    monkeypatch.setattr(eta, "estimate", lambda paths, graph, devices: asked.extend(devices))
+    done = here("show", plan, "--slots", "4", "--slots-by", by, "--store", tmp_path / "none")
+    assert [(each.slots, each.slots_by) for each in asked] == [(4, by)], done.stderr
 
 
 def test_show_says_what_was_never_run(measured: Path, plan: Path, here: Run) -> None:
