@@ -107,3 +107,26 @@ def test_a_trainer_that_goes_leaves_the_others_evaluations_alone(two: list[objec
     with counted() as counts:
         stays.evaluate("test")
     assert not counts.notes
+
+
+OTHER_DEVICE = """
+from tests.cuda.counting import CIFAR, go, images, settings
+from prunectl.ml.training.trainer import Trainer
+from prunectl.spec.settings import NetworkSettings
+made = Trainer(NetworkSettings("resnet-20", CIFAR, 10), settings(), images(CIFAR), "cuda:1")
+made.initialise(0, 0)
+go(made, 2)
+made.evaluate("test")
+print(made.notes())
+"""
+
+
+def test_evaluations_are_recorded_on_a_device_that_is_not_the_current_one() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", OTHER_DEVICE],
+        env=fakecuda.environment(devices=2),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "[]\n"

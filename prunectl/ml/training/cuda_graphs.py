@@ -150,7 +150,8 @@ class SharedMemory:
         self._device = device
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         # Not only a handle, so that warming up uses the same memory, too. What it holds it keeps.
-        self._pool = torch.cuda.MemPool()
+        with torch.cuda.device(device):  # a pool is of the device that is current
+            self._pool = torch.cuda.MemPool()
         self._over = torch.cuda.Event()  # type: ignore[no-untyped-call]
         """The end of the last work in the memory that was queued, on whichever stream."""
 
