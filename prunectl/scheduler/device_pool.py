@@ -192,12 +192,13 @@ class DevicePool:
         alone = len(self._queue.devices[name].running) < 2  # it is counted by now
         return auto is not None and auto.by_speed and alone and not auto.memory_known(workload)
 
-    def out_of_memory(self, name: str, workload: Workload) -> bool:
-        """Learn that a stage that still counts as running ran out of the device's memory. Returns whether fewer of its
-        workload share the device from now on."""
+    def out_of_memory(self, name: str, workload: Workload, sharing: int) -> bool:
+        """Learn that a stage that still counts as running ran out of the device's memory, which `sharing` stages, or
+        workers that still hold what one took, had among them. Returns whether fewer of its workload share the device
+        from now on."""
         slots = self._auto.get(name) or self._fixed[name]
         running = [item.workload for item in self._queue.devices[name].running.values()]
-        change = slots.record_overflow(workload, running.count(workload), len(running))
+        change = slots.record_overflow(workload, running.count(workload), sharing)
         if change is not None:
             self._queue.share_by(name, slots.slots_for)
             self._short[name] = f"{change.slots} at a time: {change.reason}"

@@ -145,7 +145,10 @@ class Reports:
         sharing = len(self._queue.devices[device].running)
         learnt = False
         if message.reason == "oom":
-            learnt = self._devices.out_of_memory(device, self._plans.graph.nodes[key].workload)
+            # Workers that wait for a stage hold memory, too: what ran beside them is not all there was room for.
+            sharing = max(sharing, self._dispatcher.workers.holding(worker.device))
+            workload = self._plans.graph.nodes[key].workload
+            learnt = self._devices.out_of_memory(device, workload, sharing)
             worker.worn = True
         failure = reported_failure(worker, message, self._devices.usage(device))
         self._release(worker, key)

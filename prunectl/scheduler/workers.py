@@ -176,6 +176,12 @@ class Workers:
             idle.retire()
         return None
 
+    def holding(self, device: Device) -> int:
+        """Return how many workers of a device with a worker for each slot hold memory and will go on to, those without
+        a stage included; 0 for other devices."""
+        mine = self._on(device.id) if device.slots_per_worker == 1 else []
+        return sum(not worker.retiring for worker in mine)
+
     def retire_surplus(self, device: Device, most: int) -> None:
         """Let idle workers of a device with a worker for each slot end until `most` are left: they hold memory."""
         mine = [worker for worker in self._on(device.id) if not worker.retiring]

@@ -263,6 +263,25 @@ def test_memory_that_runs_out_among_processes_costs_one_of_them(store: Store) ->
     assert len({line["pid"] for line in store.trace("start")}) == 4
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_workers_without_a_stage_hold_memory_too(store: Store, count: int) -> None:
+    """Four processes had room but one, however few of them had a stage just then."""
+    device = Device("cuda:0", "cuda", "fake gpu", 4, uuid="GPU-a", slots_by="processes")
+    plan = Plan()
+    first = dense(0, steps=150)
+    plan.trial(first)
+    last = [retrain(first, density) for density in ("0.5", "0.25")[:count]]
+    for stage in last:
+        plan.trial(first, stage)
+    for seed in range(1, 4):
+        plan.trial(dense(seed, steps=100))
+    store.fake(seconds=0.01, modes={stage_key(last[0]): ["oom", "normal"]})
+    outcome = store.run(store.save(plan), devices=[device], layer=FakeLayer([device]))
+    assert outcome.ok
+    assert [record["reason"] for record in store.log("lanes")] == ["out of memory among 4"]
+    assert [record["lanes"] for record in store.log("lanes")] == [3]
+
+
 def test_a_fixed_number_falls_once_for_all_where_memory_is_short(store: Store) -> None:
     device = Device("cuda:0", "cuda", "fake gpu", 5, uuid="GPU-a")
     plan = Plan()
