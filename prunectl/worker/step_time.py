@@ -16,3 +16,5 @@ class StepTime(msgspec.Struct, frozen=True):
     """An optimizer step."""
     evaluation: float
     """The test images once: a forward pass is a third of a step's work."""
+    at_least: bool = False
+    """The steps were not over in time."""

@@ -1,13 +1,14 @@
 """`python -m prunectl.worker.time_steps DATA`: times a few steps on one CPU core.
 
-Reads a stage from stdin, and prints its `StepTime`. The stage's own data, network and settings, from fresh weights:
-masks change nothing of the time.
+Reads a stage from stdin. Prints when the steps begin, in Unix seconds, and in the end the stage's `StepTime`. The stage's
+own data, network and settings, from fresh weights: masks change nothing of the time.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -26,13 +27,14 @@ FORWARD = 1 / 3
 """Of a step's work: the backward pass multiplies twice as much."""
 
 
-def measure(stage: Stage, data: Path) -> StepTime:
-    """Time some steps of the stage.
+def measure(stage: Stage, data: Path, begin: Callable[[], object]) -> StepTime:
+    """Time some steps of the stage; `begin` is called before the first.
 
     Raises what a worker would raise that gets it: DataError, MemoryError, …
     """
     trainer = TrainerCache(data, "cpu").borrow(stage)
     trainer.initialise(stage.seed, stage.iteration)
+    begin()
     times = [time.monotonic()]
     until = min(stage.steps, MOST_STEPS)
     for _ in trainer.train(stage.lr, stage.seed, stage.iteration, until, yield_every=1):
@@ -48,7 +50,7 @@ def measure(stage: Stage, data: Path) -> StepTime:
 def main() -> None:
     """Measure the stage of stdin."""
     stage = msgspec.json.decode(sys.stdin.buffer.read(), type=Stage)
-    found = measure(stage, Path(sys.argv[1]))
+    found = measure(stage, Path(sys.argv[1]), lambda: print(time.time(), flush=True))
     sys.stdout.write(encode(found).decode() + "\n")
 
 

@@ -82,13 +82,22 @@ def test_steps_that_are_not_over_in_time_are_a_lower_bound(
     endless: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cpu_estimate, "TIMING_SECONDS", 0.5)
-    monkeypatch.setattr(
-        cpu_estimate, "COMMAND", (sys.executable, "-c", "import time; time.sleep(60)")
-    )
+    hangs = "import time; print(time.time() - 1000, flush=True); time.sleep(60)"
+    monkeypatch.setattr(cpu_estimate, "COMMAND", (sys.executable, "-c", hangs))
     found = estimate(endless, tmp_path)
     assert found is not None
     assert found.at_least
+    assert [step for step in found.steps.values() if not 500 < step < 510] == []
     assert "more than" in found.text
+
+
+def test_data_that_are_not_read_in_time_say_nothing_of_a_step(
+    endless: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu_estimate, "TIMING_SECONDS", 0.5)
+    reads = (sys.executable, "-c", "import time; time.sleep(60)")
+    monkeypatch.setattr(cpu_estimate, "COMMAND", reads)
+    assert estimate(endless, tmp_path) is None
 
 
 def test_what_cannot_be_timed_is_not_asked_about(

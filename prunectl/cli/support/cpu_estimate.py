@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,8 @@ needs no timing."""
 OVERHEAD = 0.02
 """Seconds of a step beside them, at the most: two hundred small kernels."""
 TIMING_SECONDS = 60.0
-"""For one workload, its data included. Where no two steps are over by then, a step takes at least half of it."""
+"""For one workload, its data included. Where no two steps are over by then, a step takes at least half of what the data
+have left of it."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def long_run(
     if _most(stages, samples, device.slots) < LONG:
         return None
     times = {workload: _time(stage, device, data) for workload, stage in samples.items()}
-    known = {workload: time for workload, time in times.items() if time is not None}
+    known = {workload: found for workload, found in times.items() if found is not None}
     seconds = {
         key: _seconds(stage, known[workload_of(stage)])
         for key, stage in stages.items()
@@ -88,8 +90,8 @@ def long_run(
     total = max(longest, sum(seconds.values()) / device.slots)
     if total < LONG:
         return None
-    steps = {workload: time.step for workload, time in known.items()}
-    late = any(time.step >= TIMING_SECONDS / 2 for time in known.values())
+    steps = {workload: found.step for workload, found in known.items()}
+    late = any(found.at_least for found in known.values())
     return CpuEstimate(total, steps, late, device.slots)
 
 
@@ -105,9 +107,9 @@ def _most(stages: Mapping[str, Stage], samples: Mapping[Workload, Stage], slots:
     return 4 / 3 * sum(steps) / slots
 
 
-def _seconds(stage: Stage, time: StepTime) -> float:
+def _seconds(stage: Stage, found: StepTime) -> float:
     every = stage.train.evaluate_every or stage.steps or 1
-    return stage.steps * time.step + -(-stage.steps // every) * time.evaluation
+    return stage.steps * found.step + -(-stage.steps // every) * found.evaluation
 
 
 def _time(stage: Stage, device: Device, data: Path) -> StepTime | None:
@@ -124,11 +126,20 @@ def _time(stage: Stage, device: Device, data: Path) -> StepTime | None:
             timeout=TIMING_SECONDS,
             check=False,
         )
-        time = msgspec.json.decode(done.stdout, type=StepTime)
-    except subprocess.TimeoutExpired:
-        return StepTime(TIMING_SECONDS / 2, 0.0)
+        found = msgspec.json.decode(done.stdout.partition(b"\n")[2], type=StepTime)
+    except subprocess.TimeoutExpired as late:
+        return _at_least(late.stdout or b"")
     except (OSError, *NOT_DECODED):
         return None
     with contextlib.suppress(StoreError, RuntimeError):
-        write_text(remembered("step-times", *content), encode(time).decode())
-    return time
+        write_text(remembered("step-times", *content), encode(found).decode())
+    return found
+
+
+def _at_least(said: bytes) -> StepTime | None:
+    """Return the least that a step takes, of a child that had said so much when its time was over."""
+    try:
+        begun = float(said)
+    except ValueError:  # it was still reading the data
+        return None
+    return StepTime((time.time() - begun) / 2, 0.0, at_least=True)
