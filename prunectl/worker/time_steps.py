@@ -1,7 +1,7 @@
 """`python -m prunectl.worker.time_steps DATA`: times a few steps on one CPU core.
 
-Reads a stage from stdin. Prints when the steps begin, in Unix seconds, and in the end the stage's `StepTime`. The stage's
-own data, network and settings, from fresh weights: masks change nothing of the time.
+Reads a stage from stdin. Prints when the steps begin, in Unix seconds, and in the end the stage's `StepTime`. The
+stage's own data, network and settings, from fresh weights: masks change nothing of the time.
 """
 
 from __future__ import annotations
