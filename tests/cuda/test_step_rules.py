@@ -192,13 +192,13 @@ class Kept(Own):
 
 
 class Counts(Own):
-    """Warming up counts, too, and nobody takes it back: the buffer is not part of the state."""
+    """Warming up counts, too, and nobody takes it back: the tensor is neither a parameter nor a buffer."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("calls", torch.zeros(()), persistent=False)
+    calls: Tensor | None = None
 
     def after(self, out: Tensor) -> Tensor:
+        if self.calls is None:
+            self.calls = torch.zeros((), device=out.device)
         self.calls.add_(1)  # broken: changed
         return out
 

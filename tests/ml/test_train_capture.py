@@ -174,7 +174,11 @@ def test_fusion_is_given_up_before_graphs_are() -> None:
     made = captured(trainer(), failing(1))
     made._fused = lambda pixels: made.module(pixels)
     assert made.mode == "graph+fused"
+    assert made._training is not None
+    before: dict[Any, Any] = {"another batch's": None}
+    made._training._recorded.update(before)
     finish(made)
+    assert not made._training._recorded.keys() & before.keys()
     assert made.mode == "graph"
     assert made.notes()[0].startswith("steps run without fused kernels: RuntimeError")
 

@@ -205,6 +205,10 @@ class Graphs:
         """Graphs recorded."""
         return len(self._recorded)
 
+    def forget(self) -> None:
+        """Record anew from now on."""
+        self._recorded.clear()
+
     def run(self, pixels: Tensor, targets: Tensor, variant: Hashable = None) -> None:
         """Do the step on a batch. `variant` names whatever else decides which kernels it launches.
 
