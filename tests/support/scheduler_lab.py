@@ -136,7 +136,7 @@ def meminfo(total: int, available: int) -> str:
     return "".join(f"{line}\n" for line in (*lines, *(f"{name}: 0 kB" for name in rest)))
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
+def eventually(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
     """Wait until the condition is true; its value."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
