@@ -11,7 +11,7 @@ import sys
 
 FAKE = [
     *("-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", "-m", "gpu"),
-    *("tests/cuda", "tests/ml", "tests/cli", "--ignore", "tests/cuda/test_bench_card.py"),
+    *("tests/cuda", "tests/ml", "--ignore", "tests/cuda/test_bench_card.py"),
 ]
 COMMANDS = {
     "records": ["-m", "pytest", "-q", "-x", "tests/store/test_records.py"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +29,6 @@ from prunectl.store.records.provenance import write_run
 if TYPE_CHECKING:  # the plan's models and the scheduler take 0.5 s to import
     from prunectl.plan.expand import Expansion
     from prunectl.scheduler.devices.base import Device, Slots, SlotsBy
-    from prunectl.scheduler.devices.system import SystemLayer
     from prunectl.scheduler.outcome import Outcome
     from prunectl.spec.settings import DataSettings
     from prunectl.spec.stage import Stage
@@ -242,40 +240,16 @@ def _devices(
     slots_by: SlotsBy | None,
     expansions: Sequence[Expansion],
 ) -> list[Device]:
-    """Choose the devices: the option's, else the first plan's that names some, else all; the same for `slots_by`."""
-    from prunectl.scheduler.devices.base import most_slots, parse
-    from prunectl.scheduler.devices.missing_cuda import built_for
+    """Choose the devices, and see that torch can use them."""
+    from prunectl.cli.support import devices
     from prunectl.scheduler.devices.system import SystemLayer
-    from prunectl.scheduler.devices.torch_build import torch_build
 
-    tables = [expansion.plan.content.run for expansion in expansions]
-    named = option or next((table.devices for table in tables if table.devices), "all")
-    asked = slots or most_slots(table.slots_per_device for table in tables)
-    of_plans: list[SlotsBy] = [table.slots_by for table in tables if table.slots_by is not None]
-    by = slots_by or [*of_plans, "streams"][0]
     layer = SystemLayer()
-    chosen = parse(named, layer, asked, by)
-    if named.strip().lower() == "all" and all(each.kind == "cpu" for each in chosen):
-        _note_unused_cards(layer)
-    torch = torch_build()
-    if torch is not None and torch.cuda is None and any(each.kind == "cuda" for each in chosen):
-        raise PrunectlError(
-            f"there is a CUDA device, but {built_for(torch)}: install one that is built for CUDA "
-            "(https://pytorch.org/get-started), or run with --devices cpu"
-        )
+    tables = [expansion.plan.content.run for expansion in expansions]
+    named = devices.named(option, tables)
+    chosen = devices.choose(named, slots, slots_by, tables, layer)
+    devices.check(named, chosen, layer)
     return chosen
-
-
-def _note_unused_cards(layer: SystemLayer) -> None:
-    """Say so where the CPU is used although the machine has an NVIDIA card that nobody has hidden."""
-    from prunectl.scheduler.devices.cards import nvidia_cards
-    from prunectl.scheduler.devices.driver import VISIBLE
-
-    if os.environ.get(VISIBLE) not in ("", "-1") and nvidia_cards():
-        narrate(
-            "note: there is an NVIDIA card, but no CUDA device, so the CPU is used\n"
-            f"{layer.about_cuda()}"
-        )
 
 
 def _check_data(

@@ -75,8 +75,8 @@ def show(
         return
     if plan is None or plan_text:
         raise typer.BadParameter("give a PLAN, or --trial ID to see how a trial is repeated")
+    from prunectl.cli.support.devices import choose, named
     from prunectl.cli.support.planning import read_plans
-    from prunectl.scheduler.devices.base import parse
     from prunectl.scheduler.devices.system import SystemLayer
     from prunectl.scheduler.eta import estimate
     from prunectl.scheduler.graph import StageGraph, preview
@@ -87,10 +87,9 @@ def show(
         graph = StageGraph(paths)
         graph.add(expansion.study())
         counted = preview(graph)
-        run = expansion.plan.content.run
-        asked = slots or run.slots_per_device
-        by = slots_by or run.slots_by or "streams"
-        chosen = parse(devices or run.devices or "all", SystemLayer(), asked, by)
+        tables = [expansion.plan.content.run]
+        names = named(devices, tables)
+        chosen = choose(names, slots, slots_by, tables, SystemLayer())
         cost = estimate(paths, graph, chosen)
     if as_json:
         print_json(_as_json(expansion, counted, cost, paths))

@@ -14,8 +14,6 @@ import pytest
 from prunectl.cli.support import cpu_estimate
 from prunectl.cli.support.cpu_estimate import long_run
 from prunectl.cli.support.planning import read_plans
-from prunectl.scheduler.devices import cards
-from prunectl.scheduler.devices import torch_build as build
 from prunectl.scheduler.devices.base import Device
 from prunectl.scheduler.devices.driver import Driver, ShownDevice
 from prunectl.scheduler.devices.missing_cuda import explain
@@ -175,7 +173,7 @@ def test_a_card_that_is_not_used_is_told_of(
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setattr("prunectl.scheduler.devices.cuda.CudaLayer.driver", REFUSES)
-    monkeypatch.setattr(cards, "nvidia_cards", lambda: ["0000:01:00.0"])
+    monkeypatch.setattr("prunectl.cli.support.devices.nvidia_cards", lambda: ["0000:01:00.0"])
     monkeypatch.setattr("prunectl.cli.run._start", lambda *a, **o: None)
     done = here("run", plan, "--plain", *options, "--store", tmp_path / "store")
     assert ("note: there is an NVIDIA card" in done.stderr) == noted
@@ -217,7 +215,7 @@ def test_a_torch_for_the_cpu_alone_is_noticed_before_a_run(
 ) -> None:
     gpu = Device("cuda:0", "cuda", "a gpu", 1, "GPU-0", 1 << 30)
     monkeypatch.setattr("prunectl.scheduler.devices.system.SystemLayer.devices", lambda _: [gpu])
-    monkeypatch.setattr(build, "torch_build", lambda: PLAIN)
+    monkeypatch.setattr("prunectl.cli.support.devices.torch_build", lambda: PLAIN)
     done = here("run", plan, "--plain", "--store", tmp_path / "store")
     assert done.returncode == 2
     assert "torch 2.14.1+cpu is built for the CPU alone" in done.stderr

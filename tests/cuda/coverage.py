@@ -176,7 +176,7 @@ def main() -> int:
     if (reason := fakecuda.missing()) is not None:
         print(reason, file=sys.stderr)
         return 2
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         share, report = told(measure(Path(folder)))
     print(report)
     return int(share < ENOUGH)

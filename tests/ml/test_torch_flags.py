@@ -75,3 +75,8 @@ def test_memory_freed_and_taken_again_is_not_mapped_again(repository: Path) -> N
         cwd=repository,
     ).stdout
     assert int(faults) < 8192
+
+
+def test_a_libc_that_is_not_glibc_keeps_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctypes.CDLL", lambda name: object())
+    assert torch_flags.keep_freed_memory.__wrapped__() is False

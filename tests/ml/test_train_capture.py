@@ -351,3 +351,22 @@ def test_a_network_s_own_buffers_are_restored_too() -> None:
     for _ in own.train(LR, 0, 0, 3):
         pass
     assert float(own.module.calls) == 3
+
+
+def test_a_network_that_comes_in_evaluation_mode_is_trained_all_the_same() -> None:
+    def build(source: torch.Generator | None) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Dropout(0.0), nn.Linear(3 * 8 * 8, 10)).eval()
+
+    plain = trainer()
+    made = Trainer(build, plain.settings, plain.images)
+    made.initialise(0, 0)
+    for _ in made.train(LR, 0, 0, 1):
+        pass
+    assert made.module.training
+
+
+def test_masks_of_no_layer_leave_all_whole() -> None:
+    made = trainer()
+    before = made.state()
+    made.set_masks({})
+    assert same(made.state(), before)

@@ -8,16 +8,19 @@ import sys
 from collections.abc import Mapping
 from itertools import takewhile
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
 from prunectl.errors import StoreError, UnknownName
+from prunectl.scheduler.devices import driver
 from prunectl.scheduler.devices.base import Device, parse
 from prunectl.scheduler.devices.cpu import CpuLayer, usable_cores
 from prunectl.scheduler.devices.cuda import CudaLayer
 from prunectl.scheduler.devices.driver import Driver, ShownDevice, ask_driver, full_names
 from prunectl.scheduler.devices.locks import DeviceLocks
+from prunectl.scheduler.devices.torch_build import TorchBuild, torch_build
 from prunectl.store.locks import is_held
 from tests.support.scheduler_lab import FakeLayer, meminfo
 
@@ -246,3 +249,54 @@ def test_a_lock_is_never_written_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(where)
     with pytest.raises(StoreError):
         DeviceLocks(tmp_path / "link").acquire(GPUS[1])
+
+
+@pytest.mark.parametrize(
+    ("code", "answered", "says"),
+    [
+        ("raise SystemExit(3)", False, "exit status 3"),
+        ("print('no JSON')", False, "malformed"),
+        ("import time; time.sleep(60)", False, "no answer within 0.5 s"),
+    ],
+)
+def test_a_driver_that_crashes_or_hangs_is_told(
+    monkeypatch: pytest.MonkeyPatch, code: str, answered: bool, says: str
+) -> None:
+    monkeypatch.setattr(driver, "_ENUMERATE", code)
+    found = driver.ask_driver(os.environ, 0.5 if "sleep" in code else 20)
+    assert (found.devices, found.answered) == ((), answered)
+    assert says in found.trouble
+
+
+def test_a_driver_that_no_process_can_ask_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    found = driver.ask_driver(os.environ)
+    assert found.answered
+    assert "no process could be started" in found.trouble
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("__version__ = '2.14.1+cpu'\ncuda: Optional[str] = None\n", ("2.14.1+cpu", None)),
+        ("__version__ = '2.14.1'\ncuda: Optional[str] = '13.0'\n", ("2.14.1", "13.0")),
+        ("version = 2\n", None),
+        (None, None),
+    ],
+)
+def test_torch_tells_for_what_it_was_built(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str | None,
+    expected: tuple[str, str | None] | None,
+) -> None:
+    if text is not None:
+        (tmp_path / "version.py").write_text(text)
+    found = SimpleNamespace(origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: found)
+    assert torch_build() == (None if expected is None else TorchBuild(*expected))
+
+
+def test_torch_that_is_not_installed_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert torch_build() is None

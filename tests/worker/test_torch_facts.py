@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from msgspec.structs import replace
 
+from prunectl.child import NoAnswer
+from prunectl.worker import ask_torch, torch_facts
 from prunectl.worker.torch_facts import TorchDevice, TorchFacts, findings, has_kernels
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_90a", "compute_120")
@@ -58,3 +62,25 @@ def test_what_the_cpu_emulates_is_told() -> None:
     assert cpu.found == "fp32 and fp16 by instructions of its own; bf16 emulated, which is slow"
     *_, cpu = findings(TORCH, 13000, 1)
     assert cpu.found == "fp32 and bf16 and fp16 by instructions of its own"
+
+
+def test_a_torch_that_does_not_answer_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        torch_facts, "COMMAND", (sys.executable, "-c", "raise SystemExit('no libcudart')")
+    )
+    with pytest.raises(NoAnswer, match="no libcudart") as caught:
+        torch_facts.ask(20).answer()
+    finding = torch_facts.no_answer(str(caught.value))
+    assert (finding.about, finding.health) == ("torch", "error")
+    assert "no libcudart" in finding.found
+
+
+def test_cuda_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init() -> None:
+        raise RuntimeError("Found no NVIDIA driver\nmore")
+
+    monkeypatch.setattr("torch.cuda.init", init)
+    monkeypatch.setattr("torch.version.cuda", "13.0")
+    found = ask_torch.facts()
+    assert found.error == "Found no NVIDIA driver"
+    assert found.devices == ()

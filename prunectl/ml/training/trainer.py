@@ -274,8 +274,8 @@ class Trainer:
             parameter.grad = None
         if self._fused is not None:
             self._fused = None
-            if self._training is not None:
-                self._training.forget()  # those of other batches and masks are fused, too
+            assert self._training is not None, "it is what failed"
+            self._training.forget()  # graphs of other batches and masks are fused, too
             self._notes.append(f"steps run without fused kernels: {error}")
         else:
             self._training = self.evaluator.graphs = None
