@@ -6,7 +6,7 @@
     ├── DataError         data files are missing or not what they claim to be
     ├── StoreError        the store cannot be read, written or trusted
     │   ├── StoreBusy     another process holds it
-    │   └── DiskError     the disk is full or read-only
+    │   └── DiskError     the system refuses to read or write
     ├── QueryError        SQL that the database refuses
     └── ControlError      a request that names nothing, or comes at the wrong time
 
@@ -127,7 +127,11 @@ class StoreBusy(StoreError):
 
 
 class DiskError(StoreError):
-    """The disk is full, read-only or failing: no fault of what was being written, and other writes would fail too."""
+    """The system refuses to read or write: a full, read-only or failing disk, no permission, too many open files.
+
+    No fault of what was to be read or written, which is neither damaged nor set aside; others would fail alike, so that
+    a run ends, and goes on once that is mended.
+    """
 
 
 class QueryError(StoreError):

@@ -14,6 +14,7 @@ import typer
 
 from prunectl.cli import bench, store
 from prunectl.errors import ExitCode, PrunectlError
+from prunectl.store.files import is_refusal, refused
 
 COMMANDS = (
     "run",
@@ -66,3 +67,8 @@ def main() -> None:
         # The reader of stdout has gone (`prunectl sql … | head`): not worth a message.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(ExitCode.OK)
+    except OSError as error:
+        if not is_refusal(error):
+            raise
+        typer.echo(f"error: {refused(error)}", err=True)
+        sys.exit(ExitCode.STORE)

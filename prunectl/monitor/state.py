@@ -6,7 +6,7 @@ log and heartbeat say which stages to look at again; logs are read on from where
 
 from __future__ import annotations
 
-import os
+import contextlib
 from collections import deque
 from collections.abc import Iterable, KeysView, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +17,7 @@ from prunectl.spec.state import State
 from prunectl.spec.study import Study
 from prunectl.spec.task import CLASSIFICATION, Metric
 from prunectl.spec.trial import Trial
+from prunectl.store import files
 from prunectl.store.locks import is_held
 from prunectl.store.paths import StorePaths, stage_state
 from prunectl.store.records.base import LogRecord, read_record
@@ -154,18 +155,18 @@ class StoreState:
         return change
 
     def _update_plans(self, change: Change) -> None:
-        try:
-            found = [(path.name, path.stat()) for path in self.paths.plans.glob("*.json")]
-        except OSError:
-            found = []
-        files = tuple(sorted((name, stat.st_mtime_ns) for name, stat in found))
-        if files == self._plan_files:
+        found = []
+        for path in files.disk.glob(self.paths.plans, "*.json"):
+            with contextlib.suppress(FileNotFoundError):  # removed just now
+                found.append((path.name, files.disk.status(path)))
+        seen = tuple((name, status.mtime_ns) for name, status in found)
+        if seen == self._plan_files:
             return
-        size = sum(stat.st_size for _, stat in found)
+        size = sum(status.size for _, status in found)
         outline = self._outline_first and size >= OUTLINE_BYTES
         self._outline_first = False
         # None after an outline, so that the next update reads the plans once more, with their stages.
-        self._plan_files = None if outline else files
+        self._plan_files = None if outline else seen
         self.unreadable = []
         read = read_outline if outline else read_study
         self.studies = self._plans or current_studies(self.paths, read, self.unreadable.append)
@@ -180,10 +181,9 @@ class StoreState:
 
     def _update_heartbeat(self, change: Change) -> None:
         alive = is_held(self.paths.scheduler_lock)
-        try:
-            mtime = self.paths.heartbeat.stat().st_mtime_ns
-        except OSError:
-            mtime = 0
+        mtime = 0
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            mtime = files.disk.status(self.paths.heartbeat).mtime_ns
         if mtime != self._heartbeat_mtime:
             self.heartbeat = read_heartbeat(self.paths)
             change.progress = True
@@ -215,10 +215,7 @@ class StoreState:
 
     def _folders(self) -> set[str]:
         """List the stages that have a folder; the others have not begun."""
-        try:
-            return set(os.listdir(self.paths.stages))
-        except OSError:
-            return set()
+        return set(files.disk.folders(self.paths.stages))
 
     def trials_for(self, key: str) -> list[Trial]:
         """List the trials that need a stage; for a replay those with a stage that starts from it."""

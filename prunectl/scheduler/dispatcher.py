@@ -20,7 +20,7 @@ from prunectl.scheduler.workers import Worker, Workers
 from prunectl.spec.key import Spec, spec_key
 from prunectl.spec.state import State
 from prunectl.store import files
-from prunectl.store.files import DISK_ERRNOS, write_text
+from prunectl.store.files import is_refusal, write_text
 from prunectl.store.locks import is_held
 from prunectl.store.paths import StagePaths, StorePaths
 from prunectl.store.records import messages
@@ -136,7 +136,7 @@ class Dispatcher:
             # On the disk before the worker is told: the number is never given out again.
             self.log.append(record, durable=True)
         except (OSError, StoreError) as error:
-            if isinstance(error, DiskError) or getattr(error, "errno", None) in DISK_ERRNOS:
+            if isinstance(error, DiskError) or is_refusal(error):
                 self.cannot_write(key, str(error))
                 return
             why = f"could not be started: {error}"

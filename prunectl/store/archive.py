@@ -120,7 +120,7 @@ def _parts(stage: StagePaths) -> list[Path]:
 def _copy(source: Path, target: Path) -> FileEntry:
     """Copy a file atomically. Returns its size and checksum, as the manifest has them."""
     with replacing(target) as temporary:
-        files.disk.copy(source, temporary)
+        files.copy(source, temporary)
         return FileEntry(files.disk.status(temporary).size, _sha256(temporary))
 
 
@@ -205,7 +205,7 @@ def _verify(path: Path, entry: FileEntry) -> None:
     try:
         found = _sha256(path)
     except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror}; nothing was taken") from error
+        raise StoreError(f"{files.cannot_read(path, error)}; nothing was taken") from error
     if found != entry.sha256:
         raise StoreError(f"{path} is not what its checksum says: refused; nothing was taken")
 
@@ -255,7 +255,7 @@ def _import_stage(
 
 def _import_file(source: Path, target: Path, entry: FileEntry) -> None:
     with replacing(target) as temporary:
-        files.disk.copy(source, temporary)
+        files.copy(source, temporary)
         if _sha256(temporary) != entry.sha256:
             raise StoreError(f"{source} changed while it was copied: refused")
 

@@ -12,8 +12,10 @@ import errno
 import fcntl
 import io
 import os
+import pwd
 import secrets
 import shutil
+import stat
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,8 +23,18 @@ from typing import NamedTuple, Protocol
 
 from prunectl.errors import DiskError, StoreError
 
-DISK_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
-"""Errors of the disk rather than of one file."""
+REMEDIES = {
+    errno.EACCES: "see README, A store for a group",
+    errno.EPERM: "see README, A store for a group",
+    errno.EROFS: "mount the file system for writing, or give another --store",
+    errno.EMFILE: "allow this process more open files: ulimit -n 4096",
+    errno.ENFILE: "the whole system has too many files open: close some programs",
+    errno.ENOSPC: "free some space or inodes; `prunectl store gc` removes what nothing needs",
+    errno.EDQUOT: "free some of your quota; `prunectl store gc` removes what nothing needs",
+    errno.EIO: "the disk or its connection fails: `dmesg` says more",
+    errno.ESTALE: "the network file system has lost the file: mount it again",
+}
+"""What to do about errors of the system rather than of a file's content: none of them says that it is damaged."""
 
 # struct flock on 64-bit Linux: short l_type, short l_whence, off_t l_start, off_t l_len, pid_t l_pid (0 for OFD).
 _FLOCK = "hhqqi4x"
@@ -83,8 +95,17 @@ class Disk:
         return path.open("rb")
 
     def exists(self, path: Path | str) -> bool:
-        """Return whether there is a file or folder; a path may be a text, which is faster by the thousand."""
-        return os.path.exists(path)
+        """Return whether there is a file or folder; a path may be a text, which is faster by the thousand.
+
+        Raises OSError where that cannot be told: what may not be looked at is not missing.
+        """
+        try:
+            os.stat(path)
+        except (OSError, ValueError) as error:  # a ValueError is a name that no file can have
+            if isinstance(error, OSError) and error.errno in REMEDIES:
+                raise
+            return False
+        return True
 
     def is_folder(self, path: Path) -> bool:
         """Return whether there is a folder."""
@@ -101,6 +122,10 @@ class Disk:
 
     def glob(self, folder: Path, pattern: str = "*") -> list[Path]:
         """List what matches in the folder, sorted; nothing where there is no folder."""
+        try:
+            os.scandir(folder).close()  # Path.glob passes over a folder that it may not read
+        except (FileNotFoundError, NotADirectoryError):
+            return []
         return sorted(folder.glob(pattern))
 
     def folders(self, path: Path) -> list[str]:
@@ -117,6 +142,20 @@ class Disk:
         return found.f_bavail * found.f_frsize
 
     # write
+
+    def new_mode(self, path: Path) -> int:
+        """Return the permissions of a file made now at the path, where none is: by the umask, or the folder's ACL."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            return stat.S_IMODE(os.fstat(descriptor).st_mode)
+        finally:
+            os.close(descriptor)
+            os.unlink(path)
+
+    def set_mode(self, path: Path, mode: int) -> None:
+        """Give a file these permissions."""
+        if stat.S_IMODE(os.stat(path).st_mode) != mode:
+            os.chmod(path, mode)
 
     def make_folder(self, path: Path) -> None:
         """Make the folder and those above it, where they are missing; then their names are on the disk."""
@@ -181,7 +220,9 @@ class Disk:
         """Return whether some process holds the lock now, without taking it."""
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except (OSError, ValueError):  # a ValueError is a name that no file can have
+        except (OSError, ValueError) as error:  # a ValueError is a name that no file can have
+            if isinstance(error, OSError) and error.errno in REMEDIES:
+                raise
             return False
         try:
             answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _flock())
@@ -246,8 +287,49 @@ def use(other: Disk) -> Disk:
 
 def cannot_write(path: Path, error: OSError) -> StoreError:
     """Make the error for a file that cannot be written: a DiskError where no other file could be either."""
-    kind = DiskError if error.errno in DISK_ERRNOS else StoreError
-    return kind(f"cannot write {path}: {error.strerror or error}")
+    return _refusal("write", path, error)
+
+
+def cannot_read(path: Path, error: OSError) -> StoreError:
+    """Make the error for a file that cannot be read: a DiskError where that says nothing of what is in it."""
+    return _refusal("read", path, error)
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Return whether an error is one of the system, which `refused` words."""
+    return isinstance(error, OSError) and error.errno in REMEDIES
+
+
+def refused(error: OSError) -> StoreError:
+    """Make the error for an operation that the system refuses, on whatever file it names."""
+    return _refusal("use", Path(os.fsdecode(error.filename or "a file")), error)
+
+
+def _refusal(action: str, path: Path, error: OSError) -> StoreError:
+    text = f"cannot {action} {path}: {error.strerror or error}"
+    remedy = REMEDIES.get(error.errno or 0)
+    if remedy is None:
+        return StoreError(text)
+    if error.errno in (errno.EACCES, errno.EPERM):
+        text += _owner(path)
+    return DiskError(f"{text}; {remedy}")
+
+
+def _owner(path: Path) -> str:
+    """Say whose the file is, or the nearest folder above it that can be looked at; nothing where none can."""
+    for place in (path, *path.parents):
+        with contextlib.suppress(OSError):
+            found = place.stat()
+            what = "it" if place == path else str(place)
+            return f" ({what} is {_user(found.st_uid)}'s, {stat.filemode(found.st_mode)})"
+    return ""
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:  # of another machine, or no such user in a container
+        return f"user {uid}"
 
 
 @contextlib.contextmanager
@@ -261,7 +343,9 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         disk.make_folder(path.parent)
         disk.before("write", path)
+        mode = disk.new_mode(temporary)
         yield temporary
+        disk.set_mode(temporary, mode)  # safetensors makes files that no other user may read
         disk.before("fsync", path)
         disk.fsync(temporary)
         disk.before("rename", path)
@@ -278,6 +362,15 @@ def replacing(path: Path) -> Iterator[Path]:
 def leftovers(folder: Path) -> list[Path]:
     """List temporary files of `replacing` in the folder: left by a killed process, or being written by a living one."""
     return disk.glob(folder, ".*.tmp")
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file's content, inside `replacing`. Raises StoreError where the source cannot be read."""
+    try:
+        disk.open(source).close()
+    except OSError as error:
+        raise cannot_read(source, error) from error
+    disk.copy(source, target)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -90,6 +90,15 @@ class SimulatedDisk(Disk):
         self._storage = storage
         self._touch = touch
 
+    # permissions, of which it has none
+
+    def new_mode(self, path: Path) -> int:
+        """Return 0."""
+        return 0
+
+    def set_mode(self, path: Path, mode: int) -> None:
+        """Do nothing."""
+
     # read
 
     def read(self, path: Path, offset: int = 0) -> bytes:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunectl.errors import StoreError
 from prunectl.store import files
-from prunectl.store.files import replacing
+from prunectl.store.files import cannot_read, replacing
 
 if TYPE_CHECKING:
     import numpy
@@ -54,11 +54,19 @@ class CheckedFile:
 
 
 def read_checked(path: Path) -> CheckedFile:
-    """Read a checkpoint or mask. Raises FileNotFoundError as is, CorruptFile where its checksum does not hold."""
+    """Read a checkpoint or mask.
+
+    Raises FileNotFoundError as is, StoreError where it cannot be read, CorruptFile where its checksum does not hold.
+    """
     import numpy
     from safetensors import SafetensorError, deserialize, safe_open
 
-    content = files.disk.read(path)
+    try:
+        content = files.disk.read(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise cannot_read(path, error) from error
     try:
         with safe_open(path, framework="numpy") as file:
             metadata: dict[str, str] = dict(file.metadata() or {})
@@ -84,5 +92,4 @@ def write_tensors(path: Path, tensors: Arrays, metadata: Mapping[str, str]) -> N
     from safetensors.numpy import save
 
     with replacing(path) as temporary:
-        # safetensors' save_file makes a file that no other user may read.
         files.disk.write(temporary, save(tensors, dict(metadata)))

@@ -28,7 +28,7 @@ from prunectl.store.records.plan import current_studies, read_plan
 from prunectl.store.records.provenance import RunRecord
 from prunectl.store.records.result import Result
 from prunectl.store.records.scheduler_log import read_scheduler_log
-from prunectl.store.tensors import CheckedFile, CorruptFile, read_checked
+from prunectl.store.tensors import CheckedFile, read_checked
 
 
 @dataclass
@@ -70,6 +70,8 @@ class _StageCheck:
         self.paths = paths
         self.place = place
         self.verdict = verdict
+        self.unusable: set[str] = set()
+        """Checkpoints and masks that are told of already."""
 
     def run(self) -> None:
         self.verdict.stages += 1
@@ -115,8 +117,9 @@ class _StageCheck:
                 checked = read_checked(path)
             except FileNotFoundError:  # replaced or removed by its worker just now
                 continue
-            except CorruptFile as error:
+            except StoreError as error:
                 self.verdict.problems.append(str(error))
+                self.unusable.add(path.name)
                 continue
             self.verdict.files += 1
             self.verdict.bytes += files.disk.status(path).size
@@ -125,8 +128,13 @@ class _StageCheck:
             found[path.name] = checked
         return found
 
-    def _events(self) -> Sequence[LogRecord]:
-        log = read_events(self.place.events)
+    def _events(self) -> Sequence[LogRecord] | None:
+        """Read the log; None where it cannot be read."""
+        try:
+            log = read_events(self.place.events)
+        except StoreError as error:
+            self.verdict.problems.append(str(error))
+            return None
         for problem in log.bad:
             self._problem(problem)
         if not _in_sequence(log):
@@ -136,7 +144,7 @@ class _StageCheck:
         return log.records
 
     def _result(
-        self, stage: Stage, found: dict[str, CheckedFile], records: Sequence[LogRecord]
+        self, stage: Stage, found: dict[str, CheckedFile], records: Sequence[LogRecord] | None
     ) -> None:
         try:
             result = read_record(self.place.result, Result)
@@ -144,10 +152,11 @@ class _StageCheck:
                 self._problem("result.json is of another stage")
             if result.replay:
                 return
-            self._epochs(result, latest_epochs(records))
+            if records is not None:
+                self._epochs(result, latest_epochs(records))
             for path in [self.place.final, *([self.place.mask] if stage.mask else [])]:
-                if path.name not in found:
-                    self._problem(f"is done, but {path.name} is missing or corrupt")
+                if path.name not in found and path.name not in self.unusable:
+                    self._problem(f"is done, but {path.name} is missing")
             if self.place.final.name in found:
                 self.verdict.checksums[self.place.key] = found[self.place.final.name].checksum
             if self.place.mask.name in found:
@@ -178,7 +187,7 @@ class _StageCheck:
         parent = self.paths.stage(stage.mask.parent).mask
         try:
             before = read_checked(parent).masks() if files.disk.exists(parent) else {}
-        except (CorruptFile, OSError):  # reported with the parent
+        except (StoreError, FileNotFoundError):  # reported with the parent
             return
         for name, mask in masks.items():
             if name in before and bool(np.any(mask & ~before[name])):
@@ -200,7 +209,11 @@ def _check_plans(paths: StorePaths, verdict: Verdict) -> None:
         check(path, read_plan)
     for path in files.disk.glob(paths.runs, "*.json"):
         check(path, lambda path: read_record(path, RunRecord))
-    log = read_scheduler_log(paths.scheduler_log)
+    try:
+        log = read_scheduler_log(paths.scheduler_log)
+    except StoreError as error:
+        verdict.problems.append(str(error))
+        return
     verdict.problems += log.bad
     if not _in_sequence(log):
         verdict.problems.append("records are missing from scheduler.jsonl, or stand in it twice")

@@ -17,17 +17,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from prunectl.errors import DiskError, StoreError
+from prunectl.errors import DiskError
 from prunectl.ml.pruning.masks import Masks
 from prunectl.ml.training.state import TrainingState
-from prunectl.store.files import replacing
+from prunectl.store import files
+from prunectl.store.files import cannot_read, cannot_write, replacing
+from prunectl.store.tensors import CorruptFile
 
 PARTS = ("weights", "optimizer", "accumulators")
 """Fields of a state that hold tensors, which is also how their names in the file begin."""
-
-
-class CorruptFile(StoreError):
-    """A checkpoint whose content is torn or not what its checksum says."""
 
 
 def save_state(path: Path, state: TrainingState, stage: str) -> None:
@@ -44,7 +42,7 @@ def save_state(path: Path, state: TrainingState, stage: str) -> None:
 def load_state(path: Path) -> TrainingState:
     """Read a training state.
 
-    Raises FileNotFoundError as is, CorruptFile where the content cannot be trusted.
+    Raises FileNotFoundError as is, StoreError where it cannot be read, CorruptFile where the content cannot be trusted.
     """
     tensors, metadata = _load(path)
     parts: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
@@ -65,9 +63,15 @@ def load_masks(path: Path) -> Masks:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a file that cannot be trusted, so that it is computed again and can still be examined."""
+    """Rename a file that cannot be trusted, so that it is computed again and can still be examined.
+
+    Raises StoreError where it cannot be renamed.
+    """
     aside = path.with_name(f"{path.name}.corrupt-{int(time.time())}")
-    path.rename(aside)
+    try:
+        path.rename(aside)
+    except OSError as error:
+        raise cannot_write(path, error) from error
     return aside
 
 
@@ -81,8 +85,14 @@ def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> N
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    if not path.exists():
-        raise FileNotFoundError(path)
+    try:
+        # safetensors says of a file that may not be read that it is not there.
+        with files.disk.open(path):
+            pass
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise cannot_read(path, error) from error
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

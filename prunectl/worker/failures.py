@@ -8,6 +8,7 @@ import torch
 
 from prunectl.errors import DiskError
 from prunectl.ml.pruning.masks import NonFiniteWeights
+from prunectl.store.files import is_refusal, refused
 from prunectl.store.records.events import Failed
 from prunectl.store.records.messages import StageFailed
 
@@ -50,7 +51,7 @@ def reason(error: Exception, device: str) -> str:
         return "nonfinite"
     if isinstance(error, MissingInput):
         return "missing"
-    if isinstance(error, DiskError):
+    if isinstance(error, DiskError) or is_refusal(error):
         return "disk"
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return "oom"
@@ -67,6 +68,8 @@ def failed_record(error: Exception, device: str, step: int) -> Failed:
     """Return the record of an error that ended an attempt on the device after so many steps."""
     why = reason(error, device)
     message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if why == "disk":  # it ends the run, which says so
+        message = str(refused(error) if isinstance(error, OSError) else error)
     return Failed(
         reason=why,
         # CUDA's errors go on for lines with advice on debugging.

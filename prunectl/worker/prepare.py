@@ -21,7 +21,8 @@ from prunectl.store.records.base import LogRecord, Metrics, read_record
 from prunectl.store.records.events import Begin, LayerCount, Note, Pruned
 from prunectl.store.records.journal import Journal
 from prunectl.store.records.result import Counts, Result
-from prunectl.worker.checkpoint import CorruptFile, load_masks, load_state, save_masks, set_aside
+from prunectl.store.tensors import CorruptFile
+from prunectl.worker.checkpoint import load_masks, load_state, save_masks, set_aside
 from prunectl.worker.failures import MissingInput
 
 

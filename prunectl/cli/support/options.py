@@ -18,6 +18,7 @@ StoreOption = Annotated[
         "--store",
         help="Folder of results. Default: PRUNECTL_STORE, then ./store.",
         show_default=False,
+        readable=False,  # not checked here: whoever opens it says what stands in the way, with exit status 3
     ),
 ]
 DataOption = Annotated[

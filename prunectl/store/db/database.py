@@ -7,6 +7,7 @@ opens it closes it within milliseconds and whoever finds it held waits a little 
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import re
 import time
@@ -16,7 +17,8 @@ from typing import Any, Literal, TypeVar
 
 import duckdb
 
-from prunectl.errors import StoreBusy, StoreError
+from prunectl.errors import DiskError, StoreBusy, StoreError
+from prunectl.store import files
 
 RETRY_SECONDS = (0.005, 0.020)
 """Between attempts, drawn evenly: two processes that wait for each other must not stay in step."""
@@ -54,8 +56,8 @@ _DAMAGED = re.compile(
 )
 """What it says of files that are not what they were. Anything else must not cost a rebuild."""
 
-_NO_ROOM = re.compile(r"No space left|[Qq]uota exceeded|Read-only file system|Input/output error")
-"""What it says, in errors of any class, where the disk is full or broken: the file is as good as before."""
+_REFUSED = re.compile("|".join(re.escape(os.strerror(number)) for number in files.REMEDIES))
+"""What it says, in errors of any class, where the system refuses: the file is as good as before."""
 
 
 @contextlib.contextmanager
@@ -76,8 +78,8 @@ def opened(path: Path, *, write: bool, patience: float) -> Iterator[Connection]:
             yield connection
     except duckdb.Error as error:
         of_writing = isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException)
-        if write and (of_writing or _NO_ROOM.search(str(error))):
-            raise StoreError(f"cannot write {path}: {error}") from error
+        if write and (of_writing or _REFUSED.search(str(error))):
+            raise _error("write", path, str(error)) from error
         raise
     finally:
         connection.close()
@@ -134,18 +136,24 @@ def _unusable(path: Path, text: str) -> StoreError:
             f"{path} was written by a newer DuckDB (storage version {found[1]}; DuckDB "
             f"{duckdb.__version__} reads up to {found[2]}); update the package duckdb"
         )
-    if "Permission denied" in text or "No space left" in text or "Read-only file system" in text:
-        return StoreError(f"cannot open {path}: {text}")
-    if _DAMAGED.search(text):
+    if _DAMAGED.search(text) and not _REFUSED.search(text):
         return Damaged(f"{path} is damaged: {text}")
-    return StoreError(f"cannot open {path}: {text}")
+    return _error("open", path, text)
+
+
+def _error(action: str, path: Path, text: str) -> StoreError:
+    """Make the error for a file that cannot be opened or written, of the class that what DuckDB says calls for."""
+    if found := _REFUSED.search(text):
+        number = next(each for each in files.REMEDIES if os.strerror(each) == found[0])
+        return DiskError(f"cannot {action} {path}: {text}; {files.REMEDIES[number]}")
+    return StoreError(f"cannot {action} {path}: {text}")
 
 
 def is_damage(error: duckdb.Error) -> bool:
     """Return whether a query failed because of the file and not because of the query."""
     text = str(error)
     of_the_file = isinstance(error, duckdb.FatalException) or "Corrupt" in text
-    return of_the_file and not _NO_ROOM.search(text)
+    return of_the_file and not _REFUSED.search(text)
 
 
 def upsert(

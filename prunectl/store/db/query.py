@@ -60,8 +60,10 @@ def bring_up_to_date(paths: StorePaths, *, stages: Collection[str] | None = None
         return []
     try:
         report = ingest.ingest(paths, stages if alive else None)
-    except (StoreError, OSError) as error:
+    except StoreError as error:
         return [f"the answer may be behind: {error}"]
+    except OSError as error:
+        return [f"the answer may be behind: {files.refused(error)}"]
     if report.busy:
         return [f"the answer may be behind: {paths.database.name} is held by another program"]
     return report.notes

@@ -122,14 +122,16 @@ def decode(data: bytes | str, kind: type[Found], where: object) -> Found:
 def read_record(path: Path, kind: type[Found]) -> Found:
     """Read a file that holds one record.
 
-    Raises FileNotFoundError and NotADirectoryError as they are, StoreError where it cannot be read, BadRecord for what
-    is not one.
+    Raises FileNotFoundError and NotADirectoryError as they are, StoreError where it cannot be read (DiskError where the
+    system refuses), BadRecord for what is not one.
     """
     try:
         data = files.disk.read(path)
     except (FileNotFoundError, NotADirectoryError):
         raise
-    except (OSError, ValueError) as error:  # a ValueError is a name that no file can have
+    except OSError as error:
+        raise files.cannot_read(path, error) from error
+    except ValueError as error:  # a name that no file can have
         raise StoreError(f"cannot read {path}: {error}") from error
     return decode(data, kind, path)
 

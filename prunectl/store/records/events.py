@@ -25,7 +25,8 @@ REASONS = {
     "oom": "memory of the device or the host ran out",
     "nonfinite": "the parent's weights are not finite: they cannot be scored",
     "missing": "a stage that this one builds on lacks the file it needs",
-    "disk": "the disk is full or read-only: no fault of the stage, the run ends (never in the scheduler's log)",
+    "disk": "the system refuses to read or write, as on a full disk: no fault of the stage, the run ends (never in the "
+    "scheduler's log)",
     "device": "the process lost its device for good, as after any CUDA error",
     "exception": "any other exception",
     "lost": "the worker is gone, or said done and there is no result",

@@ -18,7 +18,7 @@ import msgspec
 
 from prunectl.errors import StoreError
 from prunectl.store import files
-from prunectl.store.files import cannot_write
+from prunectl.store.files import cannot_read, cannot_write
 from prunectl.store.records.base import NOT_DECODED, Attempt, LogRecord, Number, decode_by, encode
 
 T = TypeVar("T")
@@ -64,11 +64,16 @@ class Log(Generic[T]):
 
 
 def read(path: Path, decoder: msgspec.json.Decoder[T], offset: int = 0) -> Log[T]:
-    """Read complete records from byte `offset` on. A missing file has no records."""
+    """Read complete records from byte `offset` on. A missing file has no records.
+
+    Raises StoreError where it cannot be read.
+    """
     try:
         data = files.disk.read(path, offset)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return Log.empty(offset)
+    except OSError as error:
+        raise cannot_read(path, error) from error
     end = data.rfind(b"\n") + 1
     lines = data[:end].split(b"\n")[:-1]
     log: Log[T] = Log([], [], [], offset + end, lines[0] + b"\n" if lines else b"")
@@ -101,11 +106,8 @@ def _salvage(line: bytes, error: Exception) -> Unknown | str:
 
 
 def last_attempt(path: Path) -> int:
-    """Return the number of the last attempt that wrote to the log; 0 where none has, or it cannot be read."""
-    try:
-        headers = read(path, _HEADERS).records
-    except OSError:
-        return 0
+    """Return the number of the last attempt that wrote to the log; 0 where none has. Raises StoreError as `read`."""
+    headers = read(path, _HEADERS).records
     return max((header.attempt for header in headers), default=0)
 
 
