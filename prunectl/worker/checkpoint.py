@@ -8,6 +8,8 @@ over all tensors. A mask file holds one boolean tensor per prunable layer.
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +19,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from prunectl.errors import DiskError
 from prunectl.ml.pruning.masks import Masks
 from prunectl.ml.training.state import TrainingState
 from prunectl.store import files
@@ -80,8 +81,17 @@ def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> N
     with replacing(path) as temporary:
         try:
             save_file(plain, temporary, metadata | {"sha256": _checksum(plain)})
-        except SafetensorError as error:  # how it reports a full disk
-            raise DiskError(f"cannot write {path}: {error}") from error
+        except SafetensorError as error:
+            refused = _of_the_system(error)
+            if refused is None:
+                raise
+            raise refused from error
+
+
+def _of_the_system(error: SafetensorError) -> OSError | None:
+    """Return the error of the system behind one of safetensors, which has its number in the text alone."""
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(found[1]), os.strerror(int(found[1]))) if found else None
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

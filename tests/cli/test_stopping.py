@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pytest
 
 from prunectl.store.paths import StagePaths, StorePaths
 from prunectl.store.verify import verify
-from tests.cli.conftest import TINY, begin, prunectl
+from tests.cli.conftest import TINY, begin
 from tests.support.records import events as read
 
 ROOT = Path(__file__).parents[2]
@@ -112,60 +112,3 @@ def test_a_closed_terminal_stops_it_as_ctrl_c_does(long: Path, tmp_path: Path) -
     (stage,) = stages(store)
     assert read(stage.events)[-1]["type"] == "interrupted"
     assert not left(store)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 32 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=32m", "none", str(place)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("only root may mount a small file system")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-@pytest.mark.parametrize(
-    "room",
-    [
-        pytest.param(2 << 20, id="for some checkpoints of 0.4 MB"),
-        pytest.param(100 << 10, id="not even for the database"),
-    ],
-)
-def test_a_full_disk_stops_it_and_with_room_it_goes_on(
-    plan: Path, small_disk: Path, room: int
-) -> None:
-    store = small_disk / "store"
-    options = ("--store", store, "--plain", "--devices", "cpu", "--set", "seeds=[0]")
-    ballast = small_disk / "ballast"
-    ballast.write_bytes(bytes((32 << 20) - room))
-    done = prunectl("run", plan, *options)
-    assert done.returncode == 3, done.stderr
-    assert "No space left" in done.stderr
-    assert "the same command goes on" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not list(store.glob("*.tmp*")) + list(store.glob(".*.tmp*"))
-    ballast.unlink()
-    kept = {
-        stage.result: stage.result.read_bytes() for stage in stages(store) if stage.result.exists()
-    }
-    done = prunectl("run", plan, *options)
-    assert done.returncode == 0, done.stderr
-    assert all(path.read_bytes() == content for path, content in kept.items())
-    assert not verify(StorePaths(store)).problems
-
-
-def test_a_store_that_cannot_be_written_can_be_read(plan: Path, small_disk: Path) -> None:
-    store = small_disk / "store"
-    options = ("--store", store, "--devices", "cpu", "--set", "seeds=[0]")
-    strategy = ("--set", 'grid.strategy=["fine-tune"]')
-    assert prunectl("run", plan, *options, *strategy).returncode == 0
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    done = prunectl("run", plan, *options)
-    assert done.returncode == 3
-    assert "Read-only file system" in done.stderr
-    assert "Traceback" not in done.stderr
-    for command in (("status",), ("rank",), ("sql", "SELECT count(*) FROM iterations")):
-        done = prunectl(*command, "--store", store)
-        assert done.returncode == 0, done.stderr
