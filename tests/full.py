@@ -17,6 +17,7 @@ COMMANDS = {
     "records": ["-m", "pytest", "-q", "-x", "tests/store/test_records.py"],
     "simulation": ["-m", "prunectl.cli", "bench", "simulate", "--schedules", "100000"],
     "cuda": ["-m", "tests.support.fakecuda", "run", sys.executable, *FAKE],
+    "database": ["-m", "pytest", "-q", "-x", "tests/store/test_damaged_database.py"],
     "disk": ["-m", "pytest", "-q", "-x", "tests/cli/test_full_disk.py"],
     "chaos": ["-m", "tests.chaos", "--kills", "55", "--span", "4"],
     "card": [

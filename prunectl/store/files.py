@@ -111,6 +111,10 @@ class Disk:
         """Return whether there is a folder."""
         return path.is_dir()
 
+    def is_file(self, path: Path) -> bool:
+        """Return whether there is a file, and no folder, pipe or device."""
+        return path.is_file()
+
     def is_link(self, path: Path) -> bool:
         """Return whether it is a symbolic link."""
         return path.is_symlink()

@@ -119,6 +119,10 @@ class SimulatedDisk(Disk):
         """Return whether there is a folder."""
         return str(path) in self._storage.names
 
+    def is_file(self, path: Path) -> bool:
+        """Return whether there is a file."""
+        return self.exists(path) and not self.is_folder(path)
+
     def is_link(self, path: Path) -> bool:
         """Return False: there are no links."""
         return False

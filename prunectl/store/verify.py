@@ -18,6 +18,7 @@ from prunectl.spec.key import Spec, spec_key
 from prunectl.spec.stage import Stage
 from prunectl.store import files
 from prunectl.store.db import ingest, query
+from prunectl.store.db.database import Damaged
 from prunectl.store.files import leftovers
 from prunectl.store.locks import is_held
 from prunectl.store.paths import StagePaths, StorePaths
@@ -238,6 +239,11 @@ def _check_database(paths: StorePaths, verdict: Verdict) -> None:
         if report.busy:
             raise StoreBusy(f"{paths.database} is held by another process")
         verdict.problems += report.notes
+        try:
+            query.read_all(paths)
+        except Damaged as error:
+            ingest.rebuild(paths)
+            verdict.problems.append(f"{error}: it was made anew from the files")
         for problem in _rows(paths):
             verdict.problems.append(f"results.duckdb: {problem}; `prunectl store rebuild`")
     except StoreError as error:

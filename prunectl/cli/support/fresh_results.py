@@ -23,5 +23,6 @@ def bring_up_to_date(paths: StorePaths, stages: Collection[str] | None = None) -
     """Read what is new into the database, as `query.bring_up_to_date`; write to stderr what stands in the way."""
     from prunectl.store.db import query
 
+    query.tell = narrate
     for note in query.bring_up_to_date(paths, stages=stages):
         narrate(note)

@@ -51,7 +51,8 @@ _HELD = (
 """What DuckDB says where the file is held for a moment."""
 
 _DAMAGED = re.compile(
-    r"not a valid DuckDB|[Cc]orrupt|[Cc]hecksum|WAL|[Ss]erializ|INTERNAL|Fatal|does not match|truncated",
+    r"not a valid DuckDB|[Cc]orrupt|[Cc]hecksum|WAL|[Ss]erializ|INTERNAL|Fatal|does not match|truncated|"
+    r"Could not read enough bytes",
     re.S,
 )
 """What it says of files that are not what they were. Anything else must not cost a rebuild."""
@@ -68,6 +69,8 @@ def opened(path: Path, *, write: bool, patience: float) -> Iterator[Connection]:
     wrote it, or where writing fails (a full disk); duckdb.Error for the mistakes of a query.
     """
     config = WRITER if write else READER
+    if files.disk.exists(path) and not files.disk.is_file(path):  # a pipe would keep DuckDB waiting
+        raise Damaged(f"{path} is no file")
     connection = _patiently(
         path,
         patience,
@@ -152,7 +155,9 @@ def _error(action: str, path: Path, text: str) -> StoreError:
 def is_damage(error: duckdb.Error) -> bool:
     """Return whether a query failed because of the file and not because of the query."""
     text = str(error)
-    of_the_file = isinstance(error, duckdb.FatalException) or "Corrupt" in text
+    of_the_file = isinstance(error, duckdb.FatalException) or any(
+        sign in text for sign in ("Corrupt", "Could not read enough bytes")
+    )
     return of_the_file and not _REFUSED.search(text)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import duckdb
 
-from prunectl.errors import StoreBusy
+from prunectl.errors import DiskError, StoreBusy, StoreError
 from prunectl.gc_pause import without_collector
 from prunectl.store import files
 from prunectl.store.db import schema
@@ -158,7 +158,9 @@ def _close_old(database: Path, report: IngestReport, patience: float) -> None:
     try:
         with opened(database, write=True, patience=patience) as connection:
             connection.execute("CHECKPOINT")
-    except (Damaged, duckdb.Error) as error:
+    except (StoreBusy, DiskError):
+        raise
+    except (StoreError, duckdb.Error) as error:  # damaged, or of a newer DuckDB
         report.notes.append(f"{error}; {_set_aside(database)}")
 
 

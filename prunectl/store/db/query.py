@@ -7,9 +7,8 @@ write_parquet(result, path)       a result as a Parquet file
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,9 @@ PATIENCE = 20.0
 """Seconds that a question waits for whoever holds the file; the scheduler closes it within about 20 ms."""
 
 Parameters = Mapping[str, Any] | Sequence[Any] | None
+
+tell: Callable[[str], object] = str
+"""Gets a sentence where a question finds the database damaged and has it made anew; a command sets it."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def run(
 ) -> Result:
     """Run one or more SQL statements, which may only read. Returns the answer of the last one.
 
-    A missing, damaged or older database is created from the stage folders first.
+    A missing, damaged or older database is created from the stage folders first; `tell` hears of a damaged one.
 
     Args:
         parameters: values for `$name` or `$1`.
@@ -88,20 +90,36 @@ def run(
     Raises QueryError for what the database refuses, StoreBusy where another process keeps holding the file,
     StoreError where there is nothing to read.
     """
+    damage: Damaged | None = None
     if files.disk.exists(paths.database):
-        with contextlib.suppress(Damaged), _opened(paths, patience) as connection:
-            if schema.is_current(connection):
-                return execute(connection, sql, parameters, limit)
+        try:
+            with _opened(paths, patience) as connection:
+                if schema.is_current(connection):
+                    return execute(connection, sql, parameters, limit)
+        except Damaged as error:
+            damage = error
     elif not any(map(files.disk.exists, (paths.stages, paths.plans))):
         raise StoreError(
             f"{paths.root} holds no results; `prunectl run PLAN` makes some, --store names another place"
         )
-    if ingest.ingest(paths, patience=PATIENCE).busy:
+    if damage is not None:
+        # Whole, for bringing it up to date may not touch the part that is damaged.
+        ingest.rebuild(paths)
+        tell(f"{damage}: it was made anew from the files")
+    elif ingest.ingest(paths, patience=PATIENCE).busy:
         raise StoreBusy(f"{paths.database} is being made by another process; try again")
     with _opened(paths, patience) as connection:
         if not schema.is_current(connection):
             raise StoreError(f"{paths.database} has tables of another version")
         return execute(connection, sql, parameters, limit)
+
+
+def read_all(paths: StorePaths) -> None:
+    """Read every row of every table. Raises Damaged where one cannot be, StoreError where the file cannot be opened."""
+    with _opened(paths, PATIENCE) as connection:
+        names = "SELECT table_name FROM duckdb_tables() WHERE NOT internal ORDER BY ALL"
+        for (table,) in connection.execute(names).fetchall():
+            connection.execute(f'SELECT bit_xor(hash(t)) FROM "{table}" t').fetchall()
 
 
 def _opened(paths: StorePaths, patience: float) -> AbstractContextManager[Connection]:

@@ -1,0 +1,144 @@
+"""The database is an index: whatever is done to its file, questions are answered as before, and `rebuild` works."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prunectl.store.db import query, schema
+from prunectl.store.db.column_docs import docs
+from prunectl.store.db.ingest import ingest, rebuild
+from prunectl.store.paths import StorePaths
+from prunectl.store.records.scheduler_log import RunStarted
+from prunectl.store.verify import verify
+from tests.full import full
+from tests.support.fake_store import FakeStore
+
+OWN = ("store", "published")
+"""Tables that do not come from the store's files."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _bare_tables() -> Any:
+    """Without comments and published results, which take most of the time of making a file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(schema, "_comment", lambda connection: None)
+        patch.setattr(schema, "SHIPPED", ("t_quantiles",))
+        yield
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> StorePaths:
+    """A store with results."""
+    made = FakeStore(tmp_path_factory.mktemp("store") / "store")
+    made.run(digests=(made.plan(),))
+    made.scheduler(RunStarted(run="r1"))
+    made.finish_all()
+    ingest(made.paths)
+    return made.paths
+
+
+@pytest.fixture(scope="module")
+def good(paths: StorePaths) -> bytes:
+    """The database as it should be."""
+    return paths.database.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def expected(paths: StorePaths, good: bytes) -> dict[str, str]:
+    """What is answered from it."""
+    return answers(paths)
+
+
+def answers(paths: StorePaths) -> dict[str, str]:
+    """The content of every table and view, asked as commands ask."""
+    return {
+        name: json.dumps(query.run(paths, f"SELECT * FROM {name} ORDER BY ALL").rows, default=str)
+        for name in [*docs().tables, *docs().views]
+        if name not in OWN
+    }
+
+
+def clear(paths: StorePaths) -> None:
+    for path in paths.root.glob("results.duckdb*"):
+        path.rmdir() if path.is_dir() else path.unlink()
+
+
+@given(
+    at=st.floats(0, 1, exclude_max=True),
+    kind=st.sampled_from(["cut", "flipped bit", "zeros", "other bytes", "more bytes", "no log"]),
+    first=st.sampled_from(["ask", "ingest", "rebuild", "verify"]),
+)
+@settings(max_examples=1000 if full() else 12, deadline=None)
+def test_whatever_is_done_to_the_file_the_answer_is_the_same(
+    paths: StorePaths, good: bytes, expected: dict[str, str], at: float, kind: str, first: str
+) -> None:
+    clear(paths)
+    data, place = bytearray(good), int(at * len(good))
+    if kind == "cut":
+        del data[place:]
+    elif kind == "flipped bit":
+        data[place] ^= 1 << place % 8
+    elif kind == "zeros":
+        data[place : place + 4096] = bytes(len(data[place : place + 4096]))
+    elif kind == "other bytes":
+        data[place : place + 64] = random.Random(place).randbytes(len(data[place : place + 64]))
+    elif kind == "more bytes":
+        data += bytes(range(100))
+    else:
+        paths.database.with_name("results.duckdb.wal").write_bytes(bytes(range(200)))
+    paths.database.write_bytes(bytes(data))
+    {"ask": answers, "ingest": ingest, "rebuild": rebuild, "verify": verify}[first](paths)
+    assert answers(paths) == expected
+
+
+def test_what_stands_in_its_place_is_set_aside(
+    paths: StorePaths, good: bytes, expected: dict[str, str]
+) -> None:
+    for make in (Path.mkdir, os.mkfifo):
+        clear(paths)
+        make(paths.database)
+        assert answers(paths) == expected
+        assert paths.database.is_file()
+
+
+def test_a_question_says_that_it_found_it_damaged(
+    paths: StorePaths, good: bytes, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clear(paths)
+    paths.database.write_bytes(good[:4096])
+    told: list[str] = []
+    monkeypatch.setattr(query, "tell", told.append)
+    assert answers(paths) == expected
+    assert len(told) == 1
+    assert "damaged" in told[0]
+    assert "made anew from the files" in told[0]
+
+
+def test_verify_reads_all_of_it(paths: StorePaths, good: bytes) -> None:
+    """Damage that bringing the database up to date does not meet is a problem all the same, told once."""
+
+    def problems() -> list[str]:
+        return [each for each in verify(paths).problems if "results.duckdb" in each]
+
+    found: list[str] = []
+    for block in range(3 * 4096, len(good), 256 << 10):  # after the three headers
+        clear(paths)
+        place = max(n for n in range(block, block + 4096) if n == block or good[n])
+        data = bytearray(good)
+        data[place] ^= 255
+        paths.database.write_bytes(bytes(data))
+        if not ingest(paths).notes:
+            found = problems()
+        if found:
+            break
+    assert len(found) == 1
+    assert "damaged" in found[0]
+    assert not problems()
