@@ -2,7 +2,7 @@
 
     import prunectl
     store = prunectl.open("store")
-    store.sql("SELECT strategy, avg(accuracy) FROM iterations GROUP BY ALL")
+    store.sql("SELECT * FROM iterations WHERE plan = 'wrn'")
     store.rank("wrn"); store.iterations("wrn"); store.query("seeds-missing", plan="wrn")
 
 Every call opens the database, reads, and closes it again, because a connection that stays open in a notebook would
@@ -61,18 +61,28 @@ class Store:
     """The same under its former name."""
 
     def rank(
-        self, plan: str | None = None, *, network: str | None = None, dataset: str | None = None
+        self,
+        plan: str | None = None,
+        *,
+        network: str | None = None,
+        dataset: str | None = None,
+        version: int | None = None,
     ) -> Table:
         """Read one row per cell of a plan (the last one used, unless named): what `prunectl rank` shows.
 
-        Raises ControlError for a plan the store does not have.
+        `version` is the number of one of its versions, by default the one used last. Raises ControlError for a plan or
+        a version the store does not have.
         """
         from prunectl.results.leaderboard import cells
 
-        return _table(cells(self._fresh(), plan, network=network, dataset=dataset))
+        rows = cells(self._fresh(), plan, network=network, dataset=dataset, version=version)
+        return _table(rows)
 
     def iterations(self, plan: str | None = None) -> Table:
-        """Read the per-iteration results, one row per trial and finished iteration, of a plan or of all."""
+        """Read the per-iteration results, one row per trial and finished iteration, of a plan or of all.
+
+        Of each plan they are those of the version used last; the view `iterations_all` has the others.
+        """
         sql = """SELECT * FROM iterations WHERE $plan IS NULL OR plan = $plan
             ORDER BY plan, network, dataset, strategy, schedule, seed, trial, iteration"""
         return _table(query.run(self._fresh(), sql, {"plan": plan}))

@@ -77,3 +77,8 @@ def size(count: float | None) -> str:
 def plural(count: int, word: str) -> str:
     """``1 trial``, ``3 trials``."""
     return f"{count} {word}{'' if count == 1 else 's'}"
+
+
+def version_title(plan: str, version: int, versions: int) -> str:
+    """``q``, or ``q v2`` where the plan has several versions."""
+    return f"{plan} v{version}" if versions > 1 else plan

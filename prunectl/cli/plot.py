@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from prunectl.cli.support.fresh_results import results_of
-from prunectl.cli.support.options import StoreOption
+from prunectl.cli.support.options import StoreOption, VersionOption
 
 if TYPE_CHECKING:  # results.leaderboard imports DuckDB
     from prunectl.results.leaderboard import Board
@@ -38,6 +38,7 @@ def plot(
     network: Annotated[str | None, typer.Option(help="Only this network.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Only this data set.")] = None,
     all_plans: Annotated[bool, typer.Option("--all", help="Every plan of the store.")] = False,
+    version: VersionOption = None,
     band: Annotated[
         Band,
         typer.Option(
@@ -55,8 +56,12 @@ def plot(
     """Draw scores, change from dense or cost over compression, or where the weights stay."""
     from prunectl.results import plots
 
+    if all_plans and version is not None:
+        raise typer.BadParameter("--version is of one plan and goes without --all")
     paths = results_of(store)
-    boards = plots.drawable(paths, plan, network=network, dataset=dataset, all_plans=all_plans)
+    boards = plots.drawable(
+        paths, plan, network=network, dataset=dataset, all_plans=all_plans, version=version
+    )
     name = "all" if all_plans else boards[0].plan
     drawn = plots.kind_of(kind)
     what = _score_name(boards) if drawn == "score" else drawn

@@ -8,7 +8,7 @@ import typer
 
 from prunectl.cli.support.boards import heading, print_boards
 from prunectl.cli.support.fresh_results import results_of
-from prunectl.cli.support.options import StoreOption, TableFormat
+from prunectl.cli.support.options import StoreOption, TableFormat, VersionOption
 from prunectl.cli.support.tables import console, result_table
 from prunectl.store.paths import StorePaths
 
@@ -27,7 +27,10 @@ def rank(
     ] = None,
     network: Annotated[str | None, typer.Option(help="Only this network.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Only this data set.")] = None,
-    all_plans: Annotated[bool, typer.Option("--all", help="Every plan of the store.")] = False,
+    all_plans: Annotated[
+        bool, typer.Option("--all", help="Every plan of the store, in all its versions.")
+    ] = False,
+    version: VersionOption = None,
     delta: Annotated[
         bool, typer.Option("--delta", help="Change from the own dense network, paired by seed.")
     ] = False,
@@ -45,8 +48,18 @@ def rank(
     from prunectl.results.leaderboard import boards, cells
     from prunectl.results.metrics import task_metrics
 
+    if all_plans and version is not None:
+        raise typer.BadParameter("--version is of one plan and goes without --all")
     paths = results_of(store)
-    rows = cells(paths, plan, network=network, dataset=dataset, all_plans=all_plans)
+    rows = cells(
+        paths,
+        plan,
+        network=network,
+        dataset=dataset,
+        all_plans=all_plans,
+        version=version,
+        every_version=all_plans,
+    )
     if form in ("json", "csv") and not summary:
         typer.echo(render(rows, form), nl=False)
         return

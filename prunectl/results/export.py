@@ -29,7 +29,7 @@ from prunectl.store.records.result import Result
 from prunectl.store.tensors import read_checked, write_tensors
 
 TABLES = {
-    "iterations": "SELECT * FROM iterations WHERE {own} ORDER BY trial, iteration",
+    "iterations": "SELECT * FROM iterations WHERE plan = $plan ORDER BY trial, iteration",
     "leaderboard": "SELECT * FROM leaderboard WHERE plan = $plan ORDER BY ALL",
     "epochs": "SELECT * FROM epochs WHERE {stages} ORDER BY stage, epoch",
     "layers": "SELECT * FROM layers WHERE {stages} ORDER BY stage, position",

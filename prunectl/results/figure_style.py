@@ -142,7 +142,9 @@ def count_text(rows: Iterable[BoardRow]) -> str:
 
 def panel_title(boards: Sequence[Board], board: Board) -> str:
     """Name what a panel shows: network, data set, schedule; recipe and plan where the boards differ in them."""
-    varied = [each for each in ("recipe", "plan") if len({getattr(b, each) for b in boards}) > 1]
+    varied = [
+        each for each in ("recipe", "plan_title") if len({getattr(b, each) for b in boards}) > 1
+    ]
     return " · ".join(getattr(board, name) for name in ("network", "dataset", "schedule", *varied))
 
 

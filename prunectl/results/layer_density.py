@@ -27,9 +27,9 @@ Profile = list[tuple[str, float]]
 
 _LAYERS = """
 SELECT p.cell, p.iteration, l.layer, avg(l.kept / l.total) AS density
-FROM points p JOIN layers l USING (stage)
-WHERE p.done AND p.plan = $plan AND p.network = $network AND p.dataset = $dataset AND p.recipe = $recipe
-  AND p.schedule = $schedule
+FROM points_all p JOIN layers l USING (stage)
+WHERE p.done AND p.plan = $plan AND p.version = $version AND p.network = $network AND p.dataset = $dataset
+  AND p.recipe = $recipe AND p.schedule = $schedule
 GROUP BY p.cell, p.iteration, l.position, l.layer
 ORDER BY p.cell, p.iteration, l.position
 """
@@ -38,7 +38,8 @@ ORDER BY p.cell, p.iteration, l.position
 def _profiles(paths: StorePaths, board: Board) -> dict[tuple[str, int], Profile]:
     """Read the profile of each (cell, iteration) of the board."""
     out: dict[tuple[str, int], Profile] = {}
-    found = query.run(paths, _LAYERS, {name: getattr(board, name) for name in BOARD_LABELS})
+    named = {name: getattr(board, name) for name in (*BOARD_LABELS, "version")}
+    found = query.run(paths, _LAYERS, named)
     for cell, iteration, layer, density in found.rows:
         out.setdefault((cell, iteration), []).append((layer, density))
     return out

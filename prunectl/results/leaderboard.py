@@ -1,7 +1,7 @@
 """Methods × sparsities: the one table that the terminal UI, `prunectl rank` and its file formats show.
 
 The numbers are those of the views `leaderboard` and `ranking`; this module only arranges them. A board is one
-(plan, network, dataset, recipe, schedule); its rows are strategies and what else the plan varies.
+(version of a plan, network, dataset, recipe, schedule); its rows are strategies and what else the plan varies.
 """
 
 from __future__ import annotations
@@ -17,24 +17,35 @@ from prunectl.spec.task import Metric, TaskMetrics, metrics_of
 from prunectl.store.db import query
 from prunectl.store.db.query import Result
 from prunectl.store.paths import StorePaths
-from prunectl.text import DASH, signed
+from prunectl.text import DASH, signed, version_title
 
 ROW_LABELS = ("strategy", "criterion", "scope", "granularity", "retrain")
 BOARD_LABELS = ("plan", "network", "dataset", "recipe", "schedule")
-_IDENTITY = ("task", *BOARD_LABELS)
+_IDENTITY = ("task", "version", "versions", "current", *BOARD_LABELS)
 
 _CELLS = """
-SELECT l.*, r.rank, coalesce(r.best, false) AS best, coalesce(r.tied, false) AS tied,
-       r.gap, r.gap_ci, r.pairs, r.n_needed, t.metric, t.unit, t.higher_is_better
-FROM leaderboard l
-LEFT JOIN ranking r USING (plan, cell, iteration)
+SELECT {columns}, r.rank, coalesce(r.best, false) AS best, coalesce(r.tied, false) AS tied,
+       r.gap, r.gap_ci, r.pairs, r.n_needed, t.metric, t.unit, t.higher_is_better, v.version, v.versions, v.current
+FROM {leaderboard} l
+LEFT JOIN {ranking} r USING ({key})
 LEFT JOIN tasks t ON t.task = l.task AND t.position = 0
+JOIN plan_versions v ON v.plan = l.plan AND {version}
 WHERE ($plan IS NULL OR l.plan = $plan)
   AND ($network IS NULL OR l.network = $network)
   AND ($dataset IS NULL OR l.dataset = $dataset)
-ORDER BY l.plan, l.network, l.dataset, l.recipe, l.schedule, l.target_sparsity, r.rank NULLS LAST,
-         l.strategy, l.criterion, l.scope, l.granularity, l.retrain, l.cell
+ORDER BY l.plan, v.current DESC, v.version DESC, l.network, l.dataset, l.recipe, l.schedule, l.target_sparsity,
+         r.rank NULLS LAST, l.strategy, l.criterion, l.scope, l.granularity, l.retrain, l.cell
 """
+# The views of all versions take as many times as long as there are versions.
+_CURRENT = _CELLS.format(
+    columns="l.*", leaderboard="leaderboard", ranking="ranking", key="plan, cell, iteration",
+    version="v.current",
+)  # fmt: skip
+_EVERY = _CELLS.format(
+    columns="l.* EXCLUDE (version, current)", leaderboard="leaderboard_all", ranking="ranking_all",
+    key="plan, version, current, cell, iteration",
+    version="v.version = l.version AND ($version IS NULL OR v.version = $version)",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -136,6 +147,12 @@ class Board:
     """One table: rows are methods, best average rank first; columns are target sparsities, ascending."""
 
     plan: str
+    version: int
+    """Number of the plan's version."""
+    versions: int
+    """How many the plan has."""
+    current: bool
+    """Whether it is the one used last."""
     network: str
     dataset: str
     recipe: str
@@ -148,8 +165,14 @@ class Board:
     rows: tuple[BoardRow, ...]
 
     @property
+    def plan_title(self) -> str:
+        """Return the plan's name, with the version where there are several."""
+        return version_title(self.plan, self.version, self.versions)
+
+    @property
     def title(self) -> str:
-        return " · ".join(getattr(self, name) for name in BOARD_LABELS)
+        """Return all that the board is of."""
+        return " · ".join((self.plan_title, *(getattr(self, name) for name in BOARD_LABELS[1:])))
 
     @property
     def n(self) -> int:
@@ -174,26 +197,44 @@ class Board:
 
 
 class Selection(TypedDict, total=False):
-    """What of a store is shown, beside the plan: by default all networks and data sets of that plan alone."""
+    """What of a store is shown, beside the plan: by default all networks and data sets of that plan's current version
+    alone."""
 
     network: str | None
     dataset: str | None
     all_plans: bool
+    version: int | None
+    """Number of the version to show in the current one's place."""
+    every_version: bool
 
 
 def cells(paths: StorePaths, plan: str | None = None, **only: Unpack[Selection]) -> Result:
     """Query the long form: one row per cell with the columns of `leaderboard`, then those of `ranking`.
 
-    Without a name it is the plan that was last used. Raises ControlError for a plan the store does not have.
+    Last come `version`, `versions` (how many the plan has) and `current`. Without a name it is the plan that was last
+    used. Raises ControlError for a plan or a version the store does not have.
     """
-    named = not only.get("all_plans")
+    named, version = not only.get("all_plans"), only.get("version")
     if named and plan is None:
         plan = _plan_name(paths, plan)
     chosen = {"plan": plan, "network": only.get("network"), "dataset": only.get("dataset")}
-    found = query.run(paths, _CELLS, chosen)
+    if only.get("every_version") or version is not None:
+        found = query.run(paths, _EVERY, chosen | {"version": version})
+    else:
+        found = query.run(paths, _CURRENT, chosen)
     if named and not found.rows:
         _plan_name(paths, plan)  # it has no cells where it is not there: said where it matters
+        _check_version(paths, plan, version)
     return found
+
+
+def _check_version(paths: StorePaths, plan: str | None, version: int | None) -> None:
+    """Raise ControlError for a version that the plan does not have."""
+    sql = "SELECT version, current FROM plan_versions WHERE plan = $plan ORDER BY version"
+    known = dict(query.run(paths, sql, {"plan": plan}).rows)
+    if version is not None and version not in known:
+        names = (f"{each} (current)" if current else str(each) for each, current in known.items())
+        raise ControlError(f"{plan} has no version {version}; it has: {', '.join(names)}")
 
 
 def _plan_name(paths: StorePaths, plan: str | None) -> str | None:
@@ -224,9 +265,9 @@ def leaderboard(
 
 def boards(rows: Iterable[Mapping[str, Any]], tasks: Mapping[str, TaskMetrics]) -> list[Board]:
     """Arrange the rows of `cells` as boards; `tasks` says what the tasks measure."""
-    grouped: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    grouped: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     # A dense network has no schedule of pruning: it belongs to the boards of all schedules.
-    dense: dict[tuple[str, ...], Mapping[str, Any]] = {}
+    dense: dict[tuple[Any, ...], Mapping[str, Any]] = {}
     for row in rows:
         key = tuple(row[name] for name in _IDENTITY)
         if row["iteration"] == 0:
@@ -244,7 +285,7 @@ def boards(rows: Iterable[Mapping[str, Any]], tasks: Mapping[str, TaskMetrics]) 
 
 
 def _board(
-    key: tuple[str, ...],
+    key: tuple[Any, ...],
     rows: list[Mapping[str, Any]],
     dense: Mapping[str, Any] | None,
     metric: Metric,

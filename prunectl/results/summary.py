@@ -47,16 +47,16 @@ def summarise(paths: StorePaths, board: Board) -> list[Summary]:
 
 
 _SCORES = """
-SELECT cell, iteration, seed, score FROM points
-WHERE score IS NOT NULL AND iteration > 0 AND plan = $plan AND network = $network AND dataset = $dataset
-  AND recipe = $recipe AND schedule = $schedule AND task = $task
+SELECT cell, iteration, seed, score FROM points_all
+WHERE score IS NOT NULL AND iteration > 0 AND plan = $plan AND version = $version AND network = $network
+  AND dataset = $dataset AND recipe = $recipe AND schedule = $schedule AND task = $task
 """
 
 
 def _scores(paths: StorePaths, board: Board) -> dict[str, dict[float, BySeed]]:
     """Read the scores by seed of each method's cells, by target sparsity."""
     by_cell: dict[tuple[str, int], dict[int, float]] = {}
-    named = {name: getattr(board, name) for name in (*BOARD_LABELS, "task")}
+    named = {name: getattr(board, name) for name in (*BOARD_LABELS, "version", "task")}
     for cell, iteration, seed, score in query.run(paths, _SCORES, named).rows:
         by_cell.setdefault((cell, iteration), {})[seed] = score
     return {
@@ -153,7 +153,7 @@ def long_form(found: Sequence[tuple[Board, Sequence[Summary]]]) -> Result:
         "wins": "BIGINT", "ties": "BIGINT", "losses": "BIGINT",
         **dict.fromkeys((*names, "largest_compression", "search_epochs"), "DOUBLE"),
         "against": "JSON", "task": "VARCHAR", "metric": "VARCHAR", "unit": "VARCHAR",
-        "higher_is_better": "BOOLEAN",
+        "higher_is_better": "BOOLEAN", "version": "BIGINT", "current": "BOOLEAN",
     }  # fmt: skip
     rows = [
         (
@@ -162,6 +162,7 @@ def long_form(found: Sequence[tuple[Board, Sequence[Summary]]]) -> Result:
             *(each.compressions.get(loss) for loss in PERCENTAGE_LOSSES), each.largest, each.search_epochs,
             {name: list(astuple(count)) for name, count in each.against.items()},
             board.task, board.metric.name, board.metric.unit, board.metric.higher_is_better,
+            board.version, board.current,
         )
         for board, summaries in found
         for each in summaries

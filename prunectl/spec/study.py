@@ -36,6 +36,13 @@ class Study(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         float | str | None,
         Meta(description="when this version was last run, Unix seconds"),
     ] = None
+    made: Annotated[
+        float | str | None,
+        Meta(
+            description="when this version was first run, Unix seconds; null in records of before this was kept, where "
+            "`created` stands for it"
+        ),
+    ] = None
     digest: Annotated[
         str,
         Meta(

@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     from prunectl.store.db.replica import Replica
 
 SEEDS = """
-SELECT seed, score, flag, done FROM points
-WHERE plan = $plan AND cell = $cell AND iteration = $iteration ORDER BY seed
+SELECT seed, score, flag, done FROM points_all
+WHERE plan = $plan AND version = $version AND cell = $cell AND iteration = $iteration ORDER BY seed
 """
 
 CellKey = tuple[str, str, int]
 """Plan, cell and iteration."""
+SeedsKey = tuple[str, int, str, int]
+"""Plan, version, cell and iteration."""
 
 
 @dataclass(frozen=True)
@@ -67,18 +69,18 @@ class Reader:
         return self.paths.database.exists()
 
     def boards(self) -> Boards:
-        """Read the leaderboards of all plans."""
+        """Read the leaderboards of every version of all plans."""
         from prunectl.results.compare import neighbours
         from prunectl.results.leaderboard import leaderboard
 
-        found = leaderboard(self.paths, all_plans=True)
+        found = leaderboard(self.paths, all_plans=True, every_version=True)
         return Boards(tuple(found), neighbours(self.paths) if found else {})
 
-    def seeds(self, cell: CellKey) -> tuple[SeedPoint, ...]:
+    def seeds(self, cell: SeedsKey) -> tuple[SeedPoint, ...]:
         """Read the seeds of a cell, in order."""
         from prunectl.store.db import query
 
-        values = dict(zip(("plan", "cell", "iteration"), cell, strict=True))
+        values = dict(zip(("plan", "version", "cell", "iteration"), cell, strict=True))
         return tuple(SeedPoint(**row) for row in query.run(self.paths, SEEDS, values).dicts())
 
     def queries(self) -> dict[str, str]:

@@ -16,7 +16,7 @@ SELECT o.plan, o.network, o.dataset, o.schedule, o.strategy, o.target_sparsity, 
 FROM ours o
 JOIN published p ON p.source = $source AND p.network = o.network AND p.dataset = o.dataset
      AND p.method = o.strategy AND o.schedule LIKE p.schedule || '%'
-     AND (p.prune_step IS NULL OR p.prune_step = TRY_CAST(regexp_extract(o.schedule, '[0-9.]+$') AS DOUBLE))
+     AND (p.prune_step IS NULL OR p.prune_step = TRY_CAST(regexp_extract(o.schedule, '[0-9.]+') AS DOUBLE))
      AND (p.structure = 'unstructured') = (o.granularity = 'weight')
      AND abs(ln((1 - o.sparsity) / (1 - p.sparsity))) <= ln(1.05)
      AND (p.retrain_epochs IS NULL OR abs(ln(o.retrain_epochs / p.retrain_epochs)) <= ln(1.05))

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.command import here
 
-__all__ = ["OldStore", "differences", "here", "old"]
+__all__ = ["OldStore", "current", "differences", "here", "old"]
 
 ARCHIVE = Path(__file__).parent / "store-c6e061d.tar.xz"
 
@@ -40,6 +40,11 @@ def old(tmp_path: Path) -> OldStore:
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(tmp_path, filter="data")
     return OldStore(tmp_path, json.loads((tmp_path / "answers.json").read_text()))
+
+
+def current(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows that an answer of then had: `rank --all` left out the versions of a plan that are not current."""
+    return [row for row in rows if row.get("current", True) not in (False, "false")]
 
 
 def differences(then: Any, now: Any, place: str = "") -> Iterator[str]:

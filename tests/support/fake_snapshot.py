@@ -42,7 +42,7 @@ from prunectl.store.requests import Answer
 from prunectl.tui.app import Viewer
 from prunectl.tui.keymap import Keymap
 from prunectl.tui.requests import Request
-from prunectl.tui.results_reader import Boards, CellKey, SeedPoint
+from prunectl.tui.results_reader import Boards, CellKey, SeedPoint, SeedsKey
 from prunectl.tui.screens.base import View
 from prunectl.tui.screens.trial import TrialScreen
 from prunectl.tui.trial_detail import Detail, detail_of
@@ -242,7 +242,8 @@ def board_row(
     delta = None if mean is None else mean - 92.5
     row = {name: named.get(name, "study") for name in (*BOARD_LABELS, *ROW_LABELS)}
     return row | {
-        "plan": "study", "task": DEFAULT_TASK, "cell": f"{number:016x}", "iteration": iteration, "n": n, "planned": 3,
+        "plan": "study", "version": 1, "versions": 1, "current": True,
+        "task": DEFAULT_TASK, "cell": f"{number:016x}", "iteration": iteration, "n": n, "planned": 3,
         "target_sparsity": float(SPARSITIES[iteration]), "mean": mean, "std": 0.21 if n > 1 else None,
         "ci": 0.52 if n > 1 else None, "delta": delta, "delta_ci": 0.3 if n > 1 else None, "flagged": 0,
         "rank": None, "best": False, "tied": False, "n_needed": None, "diverged": 0, "collapsed": 0,
@@ -322,7 +323,7 @@ class MadeReader:
         """The board with one published number beside it."""
         return Boards(tuple(boards(self.rows, KNOWN)), published(1))
 
-    def seeds(self, cell: CellKey) -> tuple[SeedPoint, ...]:
+    def seeds(self, cell: SeedsKey) -> tuple[SeedPoint, ...]:
         """Three."""
         return tuple(SeedPoint(seed, 92.0 + seed, None, seed < 2) for seed in range(3))
 

@@ -29,6 +29,16 @@ DataOption = Annotated[
         show_default=False,
     ),
 ]
+VersionOption = Annotated[
+    int | None,
+    typer.Option(
+        "--version",
+        min=1,
+        metavar="N",
+        help="This version of the plan; `prunectl status` lists them. Default: the one used last.",
+        show_default=False,
+    ),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change a key of the plan: dotted.key=VALUE (repeatable)."),

@@ -57,7 +57,8 @@ MEASURED = {
 }
 """Columns that hold a metric of classification, and of which evaluation."""
 AS_IN = {
-    "current_plans": ("plans",),
+    "plan_versions": ("plans",),
+    "current_plans": ("plans", "plan_versions"),
     "plan_trials": ("plans", "trials"),
     "paths": ("trials", "stages"),
     "tasks": ("trials",),
@@ -66,10 +67,14 @@ AS_IN = {
     "layers": ("stages",),
     "rates": ("stages",),
     "schedules": ("rates",),
-    "iterations": ("trials", "paths", "stages"),
-    "points": ("iterations",),
-    "leaderboard": ("points",),
-    "ranking": ("leaderboard",),
+    "iterations_all": ("plan_versions", "trials", "paths", "stages"),
+    "iterations": ("iterations_all",),
+    "points_all": ("iterations_all",),
+    "points": ("points_all",),
+    "leaderboard_all": ("points_all",),
+    "leaderboard": ("leaderboard_all",),
+    "ranking_all": ("leaderboard_all",),
+    "ranking": ("ranking_all",),
     "directions": ("tasks",),
     "published": ("trials",),
     "store": ("runs",),
@@ -84,7 +89,7 @@ class Docs:
     tables: dict[str, str]
     views: dict[str, str]
     means: list[str]
-    """Columns of the view `leaderboard` that are the mean over the seeds of what they are in `points`."""
+    """Columns of the view `leaderboard_all` that are the mean over the seeds of what they are in `points`."""
     metrics: dict[str, str]
     """Metrics of classification that are columns, in words."""
     columns: dict[str, str]
@@ -102,7 +107,7 @@ class Docs:
             return found
         others = (self._own(other, column) for other in AS_IN.get(table, ()))
         found = next(filter(None, others), None)
-        if table == "leaderboard" and column in self.means:
+        if table == "leaderboard_all" and column in self.means:
             return f"mean over the seeds: {found or self.columns[column]}"
         return found
 

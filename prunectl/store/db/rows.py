@@ -58,7 +58,7 @@ TRIAL = (
     "trial", "cell", "plan", "network", "dataset", "recipe", "strategy", "schedule", "criterion", "scope",
     "granularity", "retrain", "task", "seed",
 )  # fmt: skip
-PLAN = ("digest", "plan", "file", "question", "axes", "overrides", "created", "text")
+PLAN = ("digest", "plan", "file", "question", "axes", "overrides", "created", "made", "text")
 RUN = (
     "run", "plans", "started", "argv", "cwd", "git_commit", "git_dirty", "host", "devices", "driver", "packages",
     "python", "platform", "prunectl",
@@ -150,6 +150,7 @@ def plan_row(study: Study) -> Row:
         list(study.axes),
         list(study.overrides),
         moment(study.created),
+        moment(study.made),
         study.text,
     )
 

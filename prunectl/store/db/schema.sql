@@ -9,7 +9,7 @@ CREATE TABLE ingested (
 
 CREATE TABLE plans (
     digest VARCHAR PRIMARY KEY, plan VARCHAR, file VARCHAR, question VARCHAR, axes VARCHAR[],
-    overrides VARCHAR[], created TIMESTAMP, text VARCHAR
+    overrides VARCHAR[], created TIMESTAMP, made TIMESTAMP, text VARCHAR
 );
 
 CREATE TABLE plan_trials (

@@ -36,19 +36,26 @@ QUALIFY lr IS DISTINCT FROM lag(lr) OVER (PARTITION BY stage ORDER BY first_step
      OR row_number() OVER (PARTITION BY stage ORDER BY first_step) = 1;
 
 -- A version of a plan is used when it is made and whenever it is run again; the last one used is the current one.
-CREATE VIEW current_plans AS
+CREATE VIEW plan_versions AS
 WITH used AS (
     SELECT digest, max(started) AS started
     FROM (SELECT unnest(plans) AS digest, started FROM runs) GROUP BY digest
 )
-SELECT p.plan, p.digest, greatest(p.created, u.started) AS used
-FROM plans p LEFT JOIN used u USING (digest)
-QUALIFY row_number() OVER (
-    PARTITION BY p.plan ORDER BY used DESC NULLS LAST, p.digest DESC) = 1;
+SELECT p.plan,
+       row_number() OVER (PARTITION BY p.plan ORDER BY coalesce(p.made, p.created) NULLS FIRST, p.digest) AS version,
+       count(*) OVER (PARTITION BY p.plan) AS versions,
+       greatest(p.created, u.started) AS used,
+       row_number() OVER (PARTITION BY p.plan ORDER BY used DESC NULLS LAST, p.digest DESC) = 1 AS current,
+       p.digest, p.file
+FROM plans p LEFT JOIN used u USING (digest);
 
-CREATE VIEW iterations AS
-SELECT t.trial, p.iteration, p.stage, t.cell, t.plan, t.network, t.dataset, t.task, t.recipe, t.strategy, t.schedule,
-       t.criterion, t.scope, t.granularity, t.retrain, t.seed,
+CREATE VIEW current_plans AS
+SELECT plan, version, digest, used FROM plan_versions WHERE current;
+
+-- What is named ..._all has every version of every plan, one after the other; without it, the current one.
+CREATE VIEW iterations_all AS
+SELECT t.trial, p.iteration, p.stage, t.cell, v.plan, v.version, v.current, t.network, t.dataset, t.task, t.recipe,
+       t.strategy, t.schedule, t.criterion, t.scope, t.granularity, t.retrain, t.seed,
        p.target_sparsity,
        1 - s.kept / s.prunable AS sparsity,
        s.prunable / nullif(s.kept, 0) AS compression,
@@ -59,31 +66,37 @@ SELECT t.trial, p.iteration, p.stage, t.cell, t.plan, t.network, t.dataset, t.ta
        coalesce(s.flag, CASE WHEN len(s.dead_layers) > 0 THEN 'dead layers' END) AS flag,
        CASE WHEN p.iteration = 0 THEN 0 ELSE s.train_epochs END AS retrain_epochs,
        sum(CASE WHEN p.iteration = 0 THEN 0 ELSE s.train_epochs END)
-           OVER (PARTITION BY t.trial ORDER BY p.iteration) AS search_epochs,
+           OVER (PARTITION BY v.plan, v.version, v.current, t.trial ORDER BY p.iteration) AS search_epochs,
        s.seconds, s.device, s.device_name, s.started, s.ended
-FROM trials t
+FROM plan_versions v
+JOIN plan_trials m USING (digest)
+JOIN trials t USING (trial)
 JOIN paths p USING (trial)
 JOIN stages s USING (stage)
 WHERE s.done;
 
--- Every number that the current version of a plan asks for, measured or not: one row per cell, iteration and seed.
+CREATE VIEW iterations AS
+SELECT * EXCLUDE (version, current) FROM iterations_all WHERE current;
+
+-- Every number that a version of a plan asks for, measured or not: one row per cell, iteration and seed.
 -- The dense networks are rows of their own, once per stage and not once per trial that shares it.
-CREATE VIEW points AS
+CREATE VIEW points_all AS
 WITH asked AS (
-    SELECT c.plan, t.cell, t.network, t.dataset, t.task, t.recipe, t.strategy, t.schedule, t.criterion, t.scope,
-           t.granularity, t.retrain, t.seed, p.iteration, p.target_sparsity, t.trial, p.stage,
-           first_value(p.stage) OVER (PARTITION BY c.plan, t.trial ORDER BY p.iteration) AS dense_stage
-    FROM current_plans c
+    SELECT v.plan, v.version, v.current, t.cell, t.network, t.dataset, t.task, t.recipe, t.strategy, t.schedule,
+           t.criterion, t.scope, t.granularity, t.retrain, t.seed, p.iteration, p.target_sparsity, t.trial, p.stage,
+           first_value(p.stage) OVER (
+               PARTITION BY v.plan, v.version, v.current, t.trial ORDER BY p.iteration) AS dense_stage
+    FROM plan_versions v
     JOIN plan_trials m USING (digest)
     JOIN trials t USING (trial)
     JOIN paths p USING (trial)
 ), rows AS (
     SELECT * FROM asked WHERE iteration > 0
     UNION ALL
-    SELECT plan, left(md5(concat_ws('|', 'dense', network, dataset, recipe)), 16), network, dataset, task, recipe,
-           'dense', 'dense', 'none', 'none', 'none', 'none', seed, 0, 0.0, min(trial), stage, stage
+    SELECT plan, version, current, left(md5(concat_ws('|', 'dense', network, dataset, recipe)), 16), network, dataset,
+           task, recipe, 'dense', 'dense', 'none', 'none', 'none', 'none', seed, 0, 0.0, min(trial), stage, stage
     FROM asked WHERE iteration = 0
-    GROUP BY plan, network, dataset, task, recipe, seed, stage
+    GROUP BY plan, version, current, network, dataset, task, recipe, seed, stage
 )
 SELECT r.*,
        coalesce(s.done, false) AS done,
@@ -96,16 +109,19 @@ SELECT r.*,
        CASE WHEN r.iteration = 0 THEN 0 ELSE s.train_epochs END AS retrain_epochs,
        -- Of what is done only: the window also sums up to stages that are still to come.
        CASE WHEN s.done THEN sum(CASE WHEN r.iteration = 0 THEN 0 ELSE s.train_epochs END)
-           OVER (PARTITION BY r.plan, r.trial ORDER BY r.iteration) END AS search_epochs,
+           OVER (PARTITION BY r.plan, r.version, r.current, r.trial ORDER BY r.iteration) END AS search_epochs,
        s.seconds
 FROM rows r
 LEFT JOIN stages s ON s.stage = r.stage AND s.done
 LEFT JOIN stages d ON d.stage = r.dense_stage AND d.done;
 
+CREATE VIEW points AS
+SELECT * EXCLUDE (version, current) FROM points_all WHERE current;
+
 -- Rounded to 9 digits, for sums of floats differ in their last bits with the order of the rows and ranks must not.
-CREATE VIEW leaderboard AS
+CREATE VIEW leaderboard_all AS
 WITH cells AS (
-SELECT plan, network, dataset, task, recipe, schedule, strategy, criterion, scope, granularity, retrain, cell,
+SELECT plan, version, current, network, dataset, task, recipe, schedule, strategy, criterion, scope, granularity, retrain, cell,
        iteration, target_sparsity,
        1 - sum(kept) / sum(prunable) AS sparsity,
        sum(prunable) / nullif(sum(kept), 0) AS compression,
@@ -138,7 +154,7 @@ SELECT plan, network, dataset, task, recipe, schedule, strategy, criterion, scop
        count(flag) AS flagged,
        count(*) FILTER (flag = 'diverged') AS diverged,
        count(*) FILTER (flag = 'collapsed') AS collapsed
-FROM points
+FROM points_all
 GROUP BY ALL
 )
 SELECT cells.* REPLACE (
@@ -146,6 +162,9 @@ SELECT cells.* REPLACE (
     round(t975_of(q, delta_n - 1) * delta_ci, 9) AS delta_ci
 )
 FROM cells, (SELECT t975_list() AS q);
+
+CREATE VIEW leaderboard AS
+SELECT * EXCLUDE (version, current) FROM leaderboard_all WHERE current;
 
 -- Whether the tasks' scores are better the higher (1) or the lower (-1): what a score is ordered by after it.
 CREATE VIEW directions AS
@@ -156,24 +175,26 @@ CREATE MACRO goodness_of(lower, task, score) AS CASE WHEN list_contains(lower, t
 
 -- A column is one sparsity of one table; its leader is the best mean among the cells that have all their seeds, or
 -- among all cells while none has. Everything else is compared with the leader, paired by seed.
-CREATE VIEW ranking AS
+CREATE VIEW ranking_all AS
 WITH ranked AS (
     SELECT l.*,
-           rank() OVER (PARTITION BY plan, network, dataset, task, recipe, schedule, target_sparsity
+           rank() OVER (PARTITION BY plan, version, current, network, dataset, task, recipe, schedule, target_sparsity
                         ORDER BY goodness_of(d.lower, task, mean) DESC) AS rank,
-           row_number() OVER (PARTITION BY plan, network, dataset, task, recipe, schedule, target_sparsity
+           row_number() OVER (PARTITION BY plan, version, current, network, dataset, task, recipe, schedule, target_sparsity
                               ORDER BY n = planned DESC, goodness_of(d.lower, task, mean) DESC, cell) = 1 AS leads
-    FROM leaderboard l, (SELECT coalesce(list(task) FILTER (sign < 0), []) AS lower FROM directions) d
+    FROM leaderboard_all l, (SELECT coalesce(list(task) FILTER (sign < 0), []) AS lower FROM directions) d
     WHERE iteration > 0 AND n > 0
 ), gaps AS (
-    SELECT r.plan, r.cell, r.iteration, round(avg(a.score - b.score), 9) AS gap,
+    SELECT r.plan, r.version, r.current, r.cell, r.iteration, round(avg(a.score - b.score), 9) AS gap,
            round(stddev_samp(a.score - b.score), 9) AS gap_std, count(*) AS pairs
     FROM ranked r
-    JOIN ranked l ON l.leads AND NOT r.leads AND l.plan = r.plan AND l.network = r.network
-         AND l.dataset = r.dataset AND l.task = r.task AND l.recipe = r.recipe AND l.schedule = r.schedule
+    JOIN ranked l ON l.leads AND NOT r.leads AND l.plan = r.plan AND l.version = r.version
+         AND l.current = r.current AND l.network = r.network AND l.dataset = r.dataset AND l.task = r.task AND l.recipe = r.recipe AND l.schedule = r.schedule
          AND l.target_sparsity = r.target_sparsity
-    JOIN points a ON a.plan = r.plan AND a.cell = r.cell AND a.iteration = r.iteration
-    JOIN points b ON b.plan = l.plan AND b.cell = l.cell AND b.iteration = l.iteration AND b.seed = a.seed
+    JOIN points_all a ON a.plan = r.plan AND a.version = r.version AND a.current = r.current AND a.cell = r.cell
+         AND a.iteration = r.iteration
+    JOIN points_all b ON b.plan = l.plan AND b.version = l.version AND b.current = l.current AND b.cell = l.cell
+         AND b.iteration = l.iteration AND b.seed = a.seed
     WHERE a.score IS NOT NULL AND b.score IS NOT NULL
     GROUP BY ALL
 ), intervals AS (
@@ -181,8 +202,8 @@ WITH ranked AS (
            n_needed_of(q, gap, gap_std) AS n_needed
     FROM gaps g, (SELECT t975_list() AS q)
 )
-SELECT r.plan, r.network, r.dataset, r.task, r.recipe, r.schedule, r.target_sparsity, r.rank, r.strategy,
-       r.criterion, r.scope, r.granularity, r.retrain, r.cell, r.iteration, r.n, r.planned, r.mean, r.std, r.ci, r.delta,
+SELECT r.plan, r.version, r.current, r.network, r.dataset, r.task, r.recipe, r.schedule, r.target_sparsity, r.rank,
+       r.strategy, r.criterion, r.scope, r.granularity, r.retrain, r.cell, r.iteration, r.n, r.planned, r.mean, r.std, r.ci, r.delta,
        r.search_epochs, r.flagged,
        r.leads AND r.n = r.planned AS best,
        g.gap,
@@ -191,4 +212,7 @@ SELECT r.plan, r.network, r.dataset, r.task, r.recipe, r.schedule, r.target_spar
        NOT r.leads AND coalesce(abs(g.gap) <= g.gap_ci, true) AS tied,
        CASE WHEN abs(g.gap) <= g.gap_ci THEN g.n_needed END AS n_needed
 FROM ranked r
-LEFT JOIN intervals g USING (plan, cell, iteration);
+LEFT JOIN intervals g USING (plan, version, current, cell, iteration);
+
+CREATE VIEW ranking AS
+SELECT * EXCLUDE (version, current) FROM ranking_all WHERE current;

@@ -1,12 +1,15 @@
 """Plan records (`plans/<digest>.json`): which trials there are and which stages they share.
 
-A plan has a name and, as it is edited, versions: one record per digest. The version recorded last is the current one.
+A plan has a name and, as it is edited, versions: one record per digest. They are numbered from 1 in the order in which
+they were first run, as in the view `plan_versions`; the one used last is the current one.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +32,8 @@ class _Outline(msgspec.Struct):
     name: str
     trials: tuple[Trial, ...]
     created: float | str | None = None
+    made: float | str | None = None
+    file: str = ""
     tasks: dict[str, TaskMetrics] = {}
 
 
@@ -81,31 +86,52 @@ def _ignore(text: str) -> None:
     """Leave it to `status` and `store verify` to name what cannot be read."""
 
 
-def all_versions(
+@dataclass(frozen=True)
+class Versions:
+    """All versions of the plan of one name."""
+
+    studies: tuple[Study, ...]
+    """In the order in which they were first run: number 1 first."""
+
+    @cached_property
+    def current(self) -> Study:
+        """The one used last."""
+        return max(self.studies, key=lambda study: (_age(study.created), study.digest))
+
+    def number(self, digest: str) -> int:
+        """Return the number of a version. Raises ValueError for a digest that is none of theirs."""
+        return 1 + [study.digest for study in self.studies].index(digest)
+
+
+def plan_versions(
     paths: StorePaths, read: Read = read_study, refused: Refused = _ignore
-) -> list[Study]:
-    """Read every version of every plan, oldest first."""
-    found = []
+) -> dict[str, Versions]:
+    """Read every version of every plan, by name."""
+    found: dict[str, list[Study]] = {}
     for path in files.disk.glob(paths.plans, "*.json"):
         try:
-            found.append(read(paths, path.stem))
+            study = read(paths, path.stem)
         except StoreError as error:
             refused(str(error))
-    return sorted(found, key=_age)
+        else:
+            found.setdefault(study.name, []).append(study)
+    return {name: Versions(tuple(sorted(found[name], key=_birth))) for name in sorted(found)}
 
 
 def current_studies(
     paths: StorePaths, read: Read = read_study, refused: Refused = _ignore
 ) -> list[Study]:
-    """Read the newest version of each plan, by name."""
-    newest = {study.name: study for study in all_versions(paths, read, refused)}
-    return [newest[name] for name in sorted(newest)]
+    """Read the version of each plan that was used last, by name."""
+    return [versions.current for versions in plan_versions(paths, read, refused).values()]
 
 
-def _age(study: Study) -> tuple[float, str]:
+def _birth(study: Study) -> tuple[tuple[float, str], str]:
+    return _age(study.created if study.made is None else study.made), study.digest
+
+
+def _age(time: float | str | None) -> tuple[float, str]:
     """Sort key for both forms of a time, Unix seconds and ISO text."""
-    created = study.created
-    return (created, "") if isinstance(created, int | float) else (0.0, str(created))
+    return (time, "") if isinstance(time, int | float) else (0.0, str(time or ""))
 
 
 class FoundTrial(NamedTuple):
@@ -121,10 +147,12 @@ def find_trial(paths: StorePaths, beginning: str) -> FoundTrial:
     Raises ControlError where there is none or several, StoreError where the store holds no plans or the trial's plan
     record cannot be read.
     """
-    versions = all_versions(paths, read_outline)
-    if not versions:
+    plans = plan_versions(paths, read_outline)
+    if not plans:
         raise StoreError(f"{paths.root} holds no plans; `prunectl run PLAN` makes some")
-    digests = {trial.id: study.digest for study in versions for trial in study.trials}
+    studies = [study for versions in plans.values() for study in versions.studies]
+    studies.sort(key=lambda study: _age(study.created))
+    digests = {trial.id: study.digest for study in studies for trial in study.trials}
     name = match_id(paths, digests, beginning)
     study = read_study(paths, digests[name])
     return FoundTrial(next(each for each in study.trials if each.id == name), study)
@@ -149,9 +177,18 @@ def write_plans(paths: StorePaths, studies: Sequence[Study]) -> None:
     Raises StoreError where one cannot be written.
     """
     # Written anew each time: the version of a plan that was used last is the current one, whatever the clock says.
-    created = max(time.time(), last_use(paths) + 1e-3)
+    now = max(time.time(), last_use(paths) + 1e-3)
     for study in studies:
-        write_study(paths, replace(study, created=created))
+        write_study(paths, replace(study, created=now, made=_first_use(paths, study.digest) or now))
+
+
+def _first_use(paths: StorePaths, digest: str) -> float | str | None:
+    """Return when the version was first recorded; None where it has no record that can be read."""
+    try:
+        known = read_record(paths.plan(digest), _Use)
+    except (OSError, StoreError):
+        return None
+    return known.created if known.made is None else known.made
 
 
 def write_study(paths: StorePaths, study: Study) -> None:
@@ -178,9 +215,10 @@ def on_disk(study: Study) -> tuple[dict[str, object], dict[str, _StageOnDisk]]:
 
 
 class _Use(msgspec.Struct):
-    """When a plan was recorded, or a run started."""
+    """When a plan was recorded last and first, or a run started."""
 
     created: float | str | None = None
+    made: float | str | None = None
     started: float | str | None = None
 
 

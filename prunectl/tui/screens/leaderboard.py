@@ -12,7 +12,7 @@ from textual.widgets import Static
 from prunectl.monitor.snapshot import Snapshot, TrialView
 from prunectl.results.metrics import title
 from prunectl.tui.keymap import hint
-from prunectl.tui.results_reader import Boards, CellKey, SeedPoint
+from prunectl.tui.results_reader import Boards, SeedPoint, SeedsKey
 from prunectl.tui.rows import leaderboard as rows
 from prunectl.tui.rows.leaderboard import MethodRow
 from prunectl.tui.screens.base import Copies, View
@@ -61,8 +61,8 @@ class Leaderboard(View):
         """When the database may be read once more; 0: not before something changes."""
         self._changed = False
         self._reading = False
-        self._seeds: dict[CellKey, tuple[SeedPoint, ...]] = {}
-        self._asked: set[CellKey] = set()
+        self._seeds: dict[SeedsKey, tuple[SeedPoint, ...]] = {}
+        self._asked: set[SeedsKey] = set()
         """Cells whose seeds were read since the last read of the tables."""
 
     def content(self) -> ComposeResult:
@@ -178,7 +178,7 @@ class Leaderboard(View):
             panel.update(Content(" Nothing measured here yet."))
         else:
             sparsity, cell = found
-            key = (board.plan, cell.cell, cell.iteration)
+            key = (board.plan, board.version, cell.cell, cell.iteration)
             panel.border_title = Content(
                 row.key if row.reference else f"{row.key} @ {sparsity:.4g}"
             )
@@ -201,7 +201,7 @@ class Leaderboard(View):
         picture = rows.picture(board, self.panel("board").items, row)
         curve.draw(picture, f"{title(board.metric)} against sparsity", note)
 
-    def _read_seeds(self, key: CellKey) -> None:
+    def _read_seeds(self, key: SeedsKey) -> None:
         def show(seeds: tuple[SeedPoint, ...]) -> None:
             self._seeds[key] = seeds
             self._show_cell()
@@ -245,7 +245,7 @@ class Leaderboard(View):
             self._lay_out()
 
     def action_step(self, step: int) -> None:
-        """Show another network, data set, recipe, schedule or plan."""
+        """Show another network, data set, recipe, schedule, plan or version of it."""
         count = len(self.boards.boards)
         if count > 1:
             self.at = (self.at + step) % count
@@ -267,6 +267,6 @@ class Leaderboard(View):
         if board is None:
             self.notify("There is no table yet.", severity="warning")
             return
-        parts = (board.plan, board.network, board.dataset)
+        parts = (board.plan_title, board.network, board.dataset)
         stem = "-".join(part.replace(" ", "") for part in parts)
         self.export(board.table(delta=self.delta), "table", stem, SUFFIXES)
