@@ -14,6 +14,7 @@ from prunectl.cli.support.background import background, on_terminal
 from prunectl.cli.support.fresh_results import bring_up_to_date
 from prunectl.cli.support.options import (
     DataOption,
+    NameOption,
     SetOption,
     SlotsByOption,
     SlotsOption,
@@ -58,6 +59,14 @@ def run(
     slots: SlotsOption = None,
     slots_by: SlotsByOption = None,
     changes: SetOption = None,
+    name: NameOption = None,
+    new_version: Annotated[
+        bool,
+        typer.Option(
+            "--new-version",
+            help="Where the store has another study of this name: take the plan for its next version.",
+        ),
+    ] = False,
     plain: Annotated[
         bool, typer.Option("--plain", help="Without the terminal UI, in the foreground.")
     ] = False,
@@ -82,11 +91,15 @@ def run(
     ] = False,
 ) -> None:
     """Run plans: what is done already is not done again, what was interrupted goes on."""
-    from prunectl.cli.support.planning import read_plans
+    from prunectl.cli.support.planning import read_plans, taken_name
     from prunectl.store import requests
 
     paths = StorePaths.locate(store)
-    expansions = read_plans(plans, changes or [])
+    expansions = read_plans(plans, changes or [], name)
+    if not new_version:
+        for expansion in expansions:
+            if (taken := taken_name(paths, expansion)) is not None:
+                raise taken
     todo = {
         key: spec
         for expansion in expansions

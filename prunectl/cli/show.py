@@ -13,8 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from prunectl.cli.support.options import SetOption, SlotsByOption, SlotsOption, StoreOption
+from prunectl.cli.support.options import (
+    NameOption,
+    SetOption,
+    SlotsByOption,
+    SlotsOption,
+    StoreOption,
+)
 from prunectl.cli.support.tables import console, print_json, table
+from prunectl.cli.support.terminal import narrate
 from prunectl.gc_pause import without_collector
 from prunectl.spec.task import DEFAULT_TASK
 from prunectl.store.paths import StorePaths
@@ -64,26 +71,30 @@ def show(
     slots: SlotsOption = None,
     slots_by: SlotsByOption = None,
     changes: SetOption = None,
+    name: NameOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Show what a plan would run: trials, stages, the work they share, steps. Runs nothing, writes nothing."""
     paths = StorePaths.locate(store)
     if trial is not None:
-        if plan is not None or changes:
-            raise typer.BadParameter("--trial is of the store and goes without PLAN and --set")
+        if plan is not None or changes or name is not None:
+            raise typer.BadParameter(
+                "--trial is of the store and goes without PLAN, --set and --as"
+            )
         _show_trial(paths, trial, as_json=as_json, plan_text=plan_text)
         return
     if plan is None or plan_text:
         raise typer.BadParameter("give a PLAN, or --trial ID to see how a trial is repeated")
     from prunectl.cli.support.devices import choose, named
-    from prunectl.cli.support.planning import read_plans
+    from prunectl.cli.support.planning import read_plans, taken_name
     from prunectl.scheduler.devices.system import SystemLayer
     from prunectl.scheduler.eta import estimate
     from prunectl.scheduler.graph import StageGraph, preview
 
     # It would take a third of the time of 50,000 trials, none of which goes before the end.
     with without_collector():
-        (expansion,) = read_plans([plan], changes or [])
+        (expansion,) = read_plans([plan], changes or [], name)
+        taken = taken_name(paths, expansion)
         graph = StageGraph(paths)
         graph.add(expansion.study())
         counted = preview(graph)
@@ -97,6 +108,8 @@ def show(
         _print_plan(expansion)
         _print_counts(expansion, counted, paths)
         _print_cost(cost, counted, chosen)
+    if taken is not None:
+        narrate(f"note: `prunectl run` refuses this: {taken}")
 
 
 def _as_json(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -14,10 +16,10 @@ from prunectl.errors import StoreError
 from prunectl.spec.state import State
 from prunectl.store import narration
 from prunectl.store.paths import StorePaths
-from prunectl.text import DASH, duration
+from prunectl.text import DASH, duration, plural
 
 if TYPE_CHECKING:  # reading a store takes 0.1 s to import, which `--help` must not pay
-    from prunectl.monitor.snapshot import RunningView, SchedulerView, Snapshot
+    from prunectl.monitor.snapshot import PlanView, RunningView, SchedulerView, Snapshot
 
 SHOWN = 20
 """Failures that are printed; the JSON has them all."""
@@ -57,7 +59,7 @@ def _print(snapshot: Snapshot) -> None:
         out.print(f"left out: {problem}", markup=False)
     rows = [
         (
-            plan.name,
+            plan.title,
             ", ".join(f"{count} {state}" for state, count in plan.counts.items() if count),
             f"{plan.stages_done}/{plan.stages}",
             f"{plan.steps_done / max(1, plan.steps):.1%}",
@@ -65,6 +67,7 @@ def _print(snapshot: Snapshot) -> None:
         for plan in snapshot.plans
     ]
     out.print(table(("plan", "trials", "stages done", "steps"), rows, left=(0, 1)))
+    _print_versions(snapshot.plans)
     if snapshot.running:
         headings = ("running", "progress", "score", "device", "left")
         out.print(table(headings, (_running(stage) for stage in snapshot.running)))
@@ -83,6 +86,25 @@ def _print(snapshot: Snapshot) -> None:
     unfinished = sum(snapshot.counts.get(s, 0) for s in (State.INTERRUPTED, State.WAITING))
     if not snapshot.scheduler.alive and unfinished:
         out.print("to go on: prunectl run PLAN, with the same --store")
+
+
+def _print_versions(plans: Sequence[PlanView]) -> None:
+    """List the versions of plans that have several."""
+    out = console()
+    for plan in plans:
+        for version in plan.versions:
+            about = f"{plan.name} v{version.number}: {version.file or 'no file'}"
+            about += f", {plural(version.trials, 'trial')}, last run {_moment(version.used)}"
+            look = f"prunectl rank {plan.name} --version {version.number}"
+            about += "; current" if version.current else f"; {look}"
+            out.print(about, markup=False, soft_wrap=True)
+
+
+def _moment(time: float | str | None) -> str:
+    """Write a time as a person's clock shows it; old records have it as text."""
+    if not isinstance(time, int | float):
+        return str(time or DASH)
+    return datetime.fromtimestamp(time).isoformat(sep=" ", timespec="minutes")
 
 
 def _scheduler(view: SchedulerView) -> str:

@@ -13,6 +13,7 @@ from prunectl.spec.task import CLASSIFICATION, Metric
 from prunectl.spec.trial import Trial
 from prunectl.store.records.events import Epoch
 from prunectl.store.records.heartbeat import DeviceBeat
+from prunectl.text import version_title
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +141,24 @@ class CoverageView:
 
 
 @dataclass(frozen=True, slots=True)
+class VersionView:
+    """A version of a plan that has several."""
+
+    number: int
+    """From 1, in the order in which they were first run."""
+    digest: str
+    file: str
+    """That it was read from."""
+    trials: int
+    used: float | str | None
+    """When it was last run."""
+    current: bool
+    """It was used last: the one that all else is about."""
+
+
+@dataclass(frozen=True, slots=True)
 class PlanView:
-    """The newest version of a plan."""
+    """The current version of a plan."""
 
     name: str
     digest: str
@@ -155,6 +172,14 @@ class PlanView:
     steps_done: int
     stopped: str = ""
     """Why it was stopped early."""
+    version: int = 1
+    versions: tuple[VersionView, ...] = ()
+    """All of the plan; empty where there is only one."""
+
+    @property
+    def title(self) -> str:
+        """Return the name, with the version where there are several."""
+        return version_title(self.name, self.version, len(self.versions))
 
 
 @dataclass(frozen=True, slots=True)

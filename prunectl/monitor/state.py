@@ -23,7 +23,7 @@ from prunectl.store.paths import StorePaths, stage_state
 from prunectl.store.records.base import LogRecord, read_record
 from prunectl.store.records.events import Epoch, read_events
 from prunectl.store.records.heartbeat import HeartbeatRecord, read_heartbeat
-from prunectl.store.records.plan import current_studies, read_outline, read_study
+from prunectl.store.records.plan import Versions, plan_versions, read_outline, read_study
 from prunectl.store.records.scheduler_log import (
     Answered,
     Dispatched,
@@ -106,6 +106,8 @@ class StoreState:
         """The last records of the scheduler's log."""
         self.studies: Sequence[Study] = ()
         """The plans."""
+        self.versions: dict[str, Versions] = {}
+        """All versions of the store's plans, by name; empty where `plans` were given."""
         self.unreadable: list[str] = []
         """A sentence for each plan record that cannot be read."""
         self.trials_of: dict[str, list[Trial]] = {}
@@ -169,7 +171,10 @@ class StoreState:
         self._plan_files = None if outline else seen
         self.unreadable = []
         read = read_outline if outline else read_study
-        self.studies = self._plans or current_studies(self.paths, read, self.unreadable.append)
+        self.studies = self._plans
+        if not self._plans:
+            self.versions = plan_versions(self.paths, read, self.unreadable.append)
+            self.studies = [versions.current for versions in self.versions.values()]
         self.trials_of, self.steps = {}, {}
         for study in self.studies:
             self.steps.update((key, stage.steps) for key, stage in study.stages.items())

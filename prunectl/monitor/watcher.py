@@ -22,6 +22,7 @@ from prunectl.monitor.snapshot import (
     SchedulerView,
     Snapshot,
     TrialView,
+    VersionView,
 )
 from prunectl.monitor.state import Change, LogTail, StoreState
 from prunectl.monitor.trials import TrialViews
@@ -32,6 +33,7 @@ from prunectl.store.narration import QUIET, describe
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.base import LogRecord
 from prunectl.store.records.heartbeat import HeartbeatRecord, RunningBeat
+from prunectl.store.records.plan import Versions
 from prunectl.store.records.scheduler_log import kind
 
 QUEUE = 500
@@ -154,6 +156,8 @@ class Watcher:
             steps=study.steps,
             steps_done=partly + steps_done,
             stopped=store.history.stopped.get(study.digest, ""),
+            version=store.versions[study.name].number(study.digest),
+            versions=_version_views(store.versions[study.name]),
         )
 
     # stages
@@ -215,6 +219,23 @@ class Watcher:
         if not isinstance(trials, tuple):
             trials = () if key is None else self.store.trial_ids(key)
         return EventView(record.time, kind(record), describe(record), key, trials)
+
+
+def _version_views(versions: Versions) -> tuple[VersionView, ...]:
+    """Describe the versions of a plan; nothing where there is only one."""
+    if len(versions.studies) == 1:
+        return ()
+    return tuple(
+        VersionView(
+            number=number,
+            digest=study.digest,
+            file=study.file,
+            trials=len(study.trials),
+            used=study.created,
+            current=study is versions.current,
+        )
+        for number, study in enumerate(versions.studies, 1)
+    )
 
 
 def _queue(trials: Iterable[TrialView], beat: HeartbeatRecord) -> tuple[QueuedView, ...]:

@@ -167,7 +167,8 @@ class Board:
     @property
     def plan_title(self) -> str:
         """Return the plan's name, with the version where there are several."""
-        return version_title(self.plan, self.version, self.versions)
+        title = version_title(self.plan, self.version, self.versions)
+        return title if self.current else f"{title} (not current)"
 
     @property
     def title(self) -> str:

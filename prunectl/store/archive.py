@@ -30,7 +30,7 @@ from prunectl.store.locks import Lock
 from prunectl.store.paths import StagePaths, StorePaths
 from prunectl.store.records.archive import FileEntry, Manifest
 from prunectl.store.records.base import read_record, write_record
-from prunectl.store.records.plan import current_studies
+from prunectl.store.records.plan import current_studies, plan_versions, read_outline
 from prunectl.store.records.provenance import RunRecord
 from prunectl.store.records.result import Result
 from prunectl.version import __version__
@@ -176,7 +176,20 @@ def import_study(folder: Path, paths: StorePaths) -> Imported:
         _import_stage(folder, paths.stage(key), names, entries, imported)
     for name in records:
         _import_file(folder / name, paths.root / name, entries[name])
+    if f"plans/{manifest.digest}.json" in records:
+        imported.notes += _versions_note(paths, manifest)
     return imported
+
+
+def _versions_note(paths: StorePaths, manifest: Manifest) -> Iterator[str]:
+    """Say which version of its plan the study is now, where the store had others: it may be another study."""
+    versions = plan_versions(paths, read_outline).get(manifest.plan)
+    if versions is not None and len(versions.studies) > 1:
+        taken, current = map(versions.number, (manifest.digest, versions.current.digest))
+        yield (
+            f"{manifest.plan} was here already and has {len(versions.studies)} versions now: what was taken is "
+            f"version {taken}, current is version {current}, by the time of their last run"
+        )
 
 
 def _manifest(folder: Path) -> Manifest:

@@ -124,7 +124,7 @@ def context(snapshot: Snapshot | None, width: int) -> str:
     """Name the plan and the store, as far as there is room."""
     if snapshot is None:
         return ""
-    names = [plan.name for plan in _active(snapshot)]
+    names = [plan.title for plan in _active(snapshot)]
     more = f" +{len(names) - 1}" if len(names) > 1 else ""
     name = "".join(names[:1]) + more
     text = " · ".join(filter(None, (name, snapshot.store)))

@@ -116,7 +116,7 @@ def test_every_version_has_its_own_boards(store: FakeStore) -> None:
     assert [(board.plan, board.version, board.current) for board in boards] == [
         ("p", 2, True), ("p", 1, False), ("q", 1, True)
     ]  # fmt: skip
-    assert [board.title.split(" · ")[0] for board in boards] == ["p v2", "p v1", "q"]
+    assert [board.title.split(" · ")[0] for board in boards] == ["p v2", "p v1 (not current)", "q"]
     for board, seeds in zip(boards, (3, 2, 1), strict=True):
         assert board.dense is not None
         assert {cell.n for row in board.rows for cell in row.cells.values()} == {seeds}

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from prunectl.monitor.snapshot import SchedulerView, Snapshot
+from prunectl.monitor.snapshot import SchedulerView, Snapshot, VersionView
 from prunectl.results.leaderboard import boards
 from prunectl.spec.task import KNOWN
 from prunectl.store.records.events import Begin, Epoch
@@ -329,3 +329,24 @@ def test_a_trial_of_another_task_shows_what_that_measures() -> None:
     assert texts[0].endswith("starts from rmse 0.5000")
     assert texts[1].startswith("epoch 1  rmse 0.2500")
     assert texts[2].startswith("done: rmse 0.2000")
+
+
+def test_versions_are_named_where_there_are_several() -> None:
+    """On every screen's first line, and over the tables of the leaderboard."""
+    snapshot = made.busy()
+    (plan,) = snapshot.plans
+    assert status.context(snapshot, 80) == f"study · {made.STORE}"
+    two = tuple(
+        VersionView(number, f"{number}", "study.toml", 9, made.NOW, number == 2)
+        for number in (1, 2)
+    )
+    several = replace(snapshot, plans=(replace(plan, version=2, versions=two),))
+    assert status.context(several, 80) == f"study v2 · {made.STORE}"
+    rows = made.board_rows()
+    earlier = [{**row, "version": 1, "current": False} for row in rows]
+    current = [{**row, "version": 2} for row in rows]
+    both = [{**row, "versions": 2} for row in (*current, *earlier)]
+    titles = [b.title(board, 0, 2, False) for board in boards(both, KNOWN)]
+    assert [title.split(" · ")[0] for title in titles] == ["study v2", "study v1 (not current)"]
+    (alone,) = boards(rows, KNOWN)
+    assert b.title(alone, 0, 1, False).startswith("study · ")

@@ -43,6 +43,15 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change a key of the plan: dotted.key=VALUE (repeatable)."),
 ]
+NameOption = Annotated[
+    str | None,
+    typer.Option(
+        "--as",
+        metavar="NAME",
+        help="Another name for the plan, as if `name = NAME` stood in the file, which is not touched.",
+        show_default=False,
+    ),
+]
 
 
 def _slots(text: str) -> int | str:
