@@ -183,7 +183,7 @@ def _first_trial(
 ) -> Trial:
     """Make the trial of seed 0, whose stages have these keys."""
     training = point.training
-    names = (plan.content.name, point.strategy, training.label, training.dataset)
+    names = (plan.content.name, point.strategy, training.name, training.dataset)
     # A cell is identified by seed 0 even where the plan has other seeds: adding one keeps the cell.
     cell = _digest("\0".join((*names, *path)))
     criterion, scope, granularity = point.pruning.labels if point.pruning else ("", "", "")
@@ -194,8 +194,8 @@ def _first_trial(
         network=training.network.name,
         dataset=training.dataset,
         recipe=training.label,
-        strategy=point.strategy,
-        schedule=point.pruning.schedule.label if point.pruning else "dense",
+        strategy=point.label,
+        schedule=point.schedule,
         criterion=criterion,
         scope=scope,
         granularity=granularity,

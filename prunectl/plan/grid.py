@@ -90,6 +90,14 @@ def schedule_of(plan: LoadedPlan, combination: Combination) -> object:
     return combination.changed(plan.content.pruning, "pruning").get("schedule")
 
 
+def schedules(plan: LoadedPlan) -> Iterator[object]:
+    """Yield every pruning schedule that the grid asks for, as it stands in the plan. Raises PlanError as `axes`."""
+    inner = [axis for axis in _inner(plan) if axis.path[:2] == ("pruning", "schedule")]
+    for values in itertools.product(*(axis.values for axis in inner)):
+        changes = tuple((axis.path, value) for axis, value in zip(inner, values, strict=True))
+        yield schedule_of(plan, Combination("", "", "", None, changes))
+
+
 def kind_of(schedule: object) -> str | None:
     """Find ``one-shot`` or ``iterative``; None for a schedule that validation will reject."""
     kind = schedule.get("kind") if isinstance(schedule, dict) else None

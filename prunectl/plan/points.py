@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+
+from pydantic import ValidationError
 
 from prunectl.ml.criteria import registry as criteria
 from prunectl.ml.datasets import registry as datasets
 from prunectl.plan import strategies
-from prunectl.plan.grid import Combination, combinations
+from prunectl.plan.grid import Combination, combinations, schedules
 from prunectl.plan.load import LoadedPlan
-from prunectl.plan.pruning import Pruning
+from prunectl.plan.pruning import Pruning, PruningSchedule
 from prunectl.plan.retraining import Retraining, resolve_retraining
 from prunectl.plan.training import Training, describe_dataset, resolve_training
 
@@ -24,6 +28,11 @@ class GridPoint:
     pruning: Pruning | None
     """None for the dense network alone."""
     strategy: str
+    """As the plan names it."""
+    label: str
+    """Of the strategy."""
+    schedule: str
+    """Label of the pruning schedule."""
     retraining: Retraining | None
 
 
@@ -35,6 +44,7 @@ def grid_points(plan: LoadedPlan) -> Iterator[GridPoint]:
     _check_names(plan)
     trainings: dict[tuple[str, str, str], Training] = {}
     prunings: dict[str, Pruning] = {}
+    schedule_label = _schedule_labels(plan)
     describe = functools.cache(functools.partial(describe_dataset, plan))
     for combination in combinations(plan):
         # Combinations of the same network, data set and recipe share their training, those of the same pruning table
@@ -44,13 +54,21 @@ def grid_points(plan: LoadedPlan) -> Iterator[GridPoint]:
             trainings[training_key] = resolve_training(plan, combination, describe)
         training = trainings[training_key]
         if combination.strategy == strategies.DENSE:
-            yield GridPoint(training, None, combination.strategy, None)
+            yield GridPoint(training, None, *(strategies.DENSE,) * 3, None)
             continue
         pruning_key = combination.values_in("pruning")
         if pruning_key not in prunings:
             prunings[pruning_key] = _pruning(plan, combination)
         retraining = resolve_retraining(plan, training, combination.strategy, combination.retrain)
-        yield GridPoint(training, prunings[pruning_key], combination.strategy, retraining)
+        pruning = prunings[pruning_key]
+        yield GridPoint(
+            training=training,
+            pruning=pruning,
+            strategy=combination.strategy,
+            label=strategies.label(combination.strategy, plan.content.strategies),
+            schedule=schedule_label(pruning.schedule),
+            retraining=retraining,
+        )
 
 
 def _pruning(plan: LoadedPlan, combination: Combination) -> Pruning:
@@ -59,6 +77,22 @@ def _pruning(plan: LoadedPlan, combination: Combination) -> Pruning:
     with plan.naming("pruning.criterion"):
         criteria.find(pruning.criterion)
     return pruning
+
+
+def _schedule_labels(plan: LoadedPlan) -> Callable[[PruningSchedule], str]:
+    """Return what gives a schedule of the grid its label: with its end where ladders of one rate have several."""
+    ends: dict[str, set[str]] = defaultdict(set)
+    for table in schedules(plan):
+        # What is not valid is found, with its place, when the grid is resolved.
+        with contextlib.suppress(ValidationError):
+            found = PruningSchedule.model_validate(table)
+            ends[found.label].add(found.end)
+
+    def label(schedule: PruningSchedule) -> str:
+        several = len(ends[schedule.label]) > 1
+        return f"{schedule.label} {schedule.end}" if several else schedule.label
+
+    return label
 
 
 def _check_names(plan: LoadedPlan) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from prunectl.plan import labels
 from prunectl.plan.table import Fraction01, Int, Table
 
 MOST_ITERATIONS = 1000
@@ -74,12 +75,22 @@ class PruningSchedule(Table):
 
     @property
     def label(self) -> str:
-        """For tables: the kind, and the rate of an iterative ladder."""
+        """For tables: the kind, and the rate of an iterative ladder or its sparsities."""
         if self.kind == "one-shot" or not self.has_sparsities:
             return self.kind
+        # All digits: rates that differ in the seventh are two ladders.
         if self.rate is not None:
-            return f"iterative {self.rate:g}"
-        return "iterative " + ",".join(f"{sparsity:g}" for sparsity in self.sparsities)
+            return f"iterative {self.rate!r}"
+        return "iterative " + ",".join(map(repr, self.sparsities))
+
+    @property
+    def end(self) -> str:
+        """For tables: where a ladder of this label ends; "" where the label says all, or each level is a trial."""
+        if self.kind == "one-shot" or self.sparsities:
+            return ""
+        return (
+            f"until={self.until!r}" if self.iterations is None else f"iterations={self.iterations}"
+        )
 
 
 class Pruning(Table):
@@ -113,8 +124,9 @@ class Pruning(Table):
 
     @property
     def labels(self) -> tuple[str, str, str]:
-        """For tables: criterion, scope, granularity (of ratios: the name of their set)."""
+        """For tables: criterion, scope with what is excluded, granularity (of ratios: the name of their set)."""
+        without = f" without {','.join(sorted(self.exclude))}" if self.exclude else ""
         if self.ratios is None:
-            return self.criterion, self.scope, self.granularity
-        name = self.ratios if isinstance(self.ratios, str) else "own"
-        return self.criterion, "layerwise", f"filters {name}"
+            return self.criterion, f"{self.scope}{without}", self.granularity
+        name = self.ratios if isinstance(self.ratios, str) else labels.own("own", self.ratios)
+        return self.criterion, f"layerwise{without}", f"filters {name}"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from prunectl.plan.grid import Axis, Combination, axes, kind_of, schedule_of, skipping
+from prunectl.plan.grid import Axis, Combination, axes, kind_of, schedules, skipping
 from prunectl.plan.load import LoadedPlan
 from prunectl.plan.pruning import PruningSchedule
 from prunectl.plan.strategies import DENSE, fixes_length
@@ -60,13 +60,12 @@ def count(plan: LoadedPlan) -> Size:
     grid, every = plan.content.grid, axes(plan)
     recipes = _combined(axis for axis in every if axis.path[0] == "recipe")
     pruning = [axis for axis in every if axis.path[0] == "pruning"]
-    of_schedule = [axis for axis in pruning if axis.path[1] == "schedule"]
-    others = _combined(axis for axis in pruning if axis not in of_schedule)
-    schedules = _schedules(plan, of_schedule)
+    others = _combined(axis for axis in pruning if axis.path[1] != "schedule")
+    sizes = [(kind_of(schedule), _size(schedule)) for schedule in schedules(plan)]
     trials = stages = 0
     for names in itertools.product(grid.network, grid.dataset, grid.strategy):
         part, strategy = Combination(*names, None, ()), names[-1]
-        left = [size for kind, size in schedules if not skipping(plan, part, kind)]
+        left = [size for kind, size in sizes if not skipping(plan, part, kind)]
         if strategy == DENSE:  # the same whatever pruning and lengths of retraining are beside it
             times, left = 1, left[:1] and [Size(1, 1)]
         elif fixes_length(strategy, plan.content.strategies):
@@ -82,16 +81,6 @@ def count(plan: LoadedPlan) -> Size:
 def _combined(axes: Iterable[Axis]) -> int:
     """Count the combinations of the axes' values."""
     return math.prod(len(axis.values) or 1 for axis in axes)
-
-
-def _schedules(plan: LoadedPlan, axes: Sequence[Axis]) -> list[tuple[str | None, Size]]:
-    """List the pruning schedules of the grid: the kind of each, and what a strategy comes to under it with one seed."""
-    out = []
-    for values in itertools.product(*(axis.values for axis in axes)):
-        changes = tuple((axis.path, value) for axis, value in zip(axes, values, strict=True))
-        schedule = schedule_of(plan, Combination("", "", "", None, changes))
-        out.append((kind_of(schedule), _size(schedule)))
-    return out
 
 
 def _size(schedule: object) -> Size:

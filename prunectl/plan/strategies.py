@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from prunectl.errors import UnknownName
+from prunectl.plan.labels import own_strategy
 from prunectl.plan.schema import DenseWeights, Strategy
 
 BUILT_IN = {
@@ -45,6 +46,11 @@ def find(name: str, own: dict[str, Strategy]) -> Strategy:
     if strategy is None:
         raise UnknownName("strategy", name, [*own, *BUILT_IN, "partial-rewind-50", DENSE])
     return strategy
+
+
+def label(name: str, own: dict[str, Strategy]) -> str:
+    """Return what tables call a strategy: its name, for one of the plan's own with digits of what it is."""
+    return own_strategy(name, own[name]) if name in own else name
 
 
 def fixes_length(name: str, own: dict[str, Strategy]) -> bool:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from prunectl.errors import DataError, UnknownName
 from prunectl.ml.datasets import registry as datasets
 from prunectl.ml.networks import registry as networks
+from prunectl.plan import labels
 from prunectl.plan.grid import Combination
 from prunectl.plan.load import LoadedPlan, merged, recipe_data
 from prunectl.plan.schema import Recipe
@@ -44,6 +45,8 @@ class Training:
     recipe: Recipe
     label: str
     """The recipe's name, and what the plan changes of it."""
+    name: str
+    """The same without digits of the content of a recipe of the plan's own: what ids of trials are made of."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def resolve_training(
 
     `describe` is `describe_dataset` of this plan, which a caller may cache. Raises PlanError with file and line.
     """
-    label, table = _recipe_table(plan, combination)
+    label, name, table = _recipe_table(plan, combination)
     recipe = plan.validated(Recipe, table, "recipe")
     with plan.naming("grid.network"):
         networks.find(combination.network)
@@ -97,16 +100,18 @@ def resolve_training(
         layout=layout,
         recipe=recipe,
         label=label,
+        name=name,
     )
 
 
-def _recipe_table(plan: LoadedPlan, combination: Combination) -> tuple[str, dict[str, Any]]:
-    """Merge the base recipe, the plan's own keys and the grid's values; with the label of the result."""
+def _recipe_table(plan: LoadedPlan, combination: Combination) -> tuple[str, str, dict[str, Any]]:
+    """Merge the base recipe, the plan's own keys and the grid's values; with the label and name for `Training`."""
     own = combination.changed(plan.content.recipe, "recipe")
     base = own.pop("base", None)
     if base is None:
-        changed = combination.changed({}, "recipe")
-        return " ".join(["own", *_words(changed)]), own
+        words = _words(combination.changed({}, "recipe"))
+        label = labels.own_recipe(plan.content.recipe)
+        return " ".join([label, *words]), " ".join([labels.OWN_RECIPE, *words]), own
     key = "recipe.base"
     if isinstance(base, dict):
         network = combination.network
@@ -117,7 +122,8 @@ def _recipe_table(plan: LoadedPlan, combination: Combination) -> tuple[str, dict
         raise plan.fail("a recipe's name, or a table of them by network", key, found=base)
     with plan.naming(key):
         shipped = recipe_data(base)
-    return " ".join([base, *_words(own)]), merged(shipped, own)
+    name = " ".join([base, *_words(own)])
+    return name, name, merged(shipped, own)
 
 
 def _words(table: dict[str, Any], *path: str) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from typing import Annotated
 
 import msgspec
@@ -21,6 +23,19 @@ LABELS = (
     "retrain",
 )
 """What tells trials apart besides their seed."""
+
+_DIGITS = re.compile("@[0-9a-f]{6}(?= |$)")
+
+
+def with_digits(name: str, content: str) -> str:
+    """Return the label of what a plan defines itself: its name and six digits of its content, a text."""
+    # 24 bits: of a hundred strategies of one name, one for each version, two are alike with probability 3e-4.
+    return f"{name}@{hashlib.sha256(content.encode()).hexdigest()[:6]}"
+
+
+def without_digits(label: str) -> str:
+    """Return a label as the plan has it, by name alone."""
+    return _DIGITS.sub("", label)
 
 
 class Trial(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -44,14 +59,33 @@ class Trial(msgspec.Struct, frozen=True, omit_defaults=True):
     plan: Annotated[str, Meta(description="name of the plan")] = ""
     network: Annotated[str, Meta(description="name of the network")] = ""
     dataset: Annotated[str, Meta(description="name of the data set")] = ""
-    recipe: Annotated[str, Meta(description="how networks are trained")] = ""
-    strategy: Annotated[str, Meta(description="what happens after pruning")] = ""
+    recipe: Annotated[
+        str,
+        Meta(
+            description="how networks are trained: a shipped recipe with what the plan changes of it, or own@ with six "
+            "digits of the content of one that the plan defines"
+        ),
+    ] = ""
+    strategy: Annotated[
+        str,
+        Meta(
+            description="what happens after pruning: its name, with @ and six digits of its content where the plan "
+            "defines it"
+        ),
+    ] = ""
     schedule: Annotated[
-        str, Meta(description="how sparsity is reached: one-shot, or iterative with its rate")
+        str,
+        Meta(
+            description="how sparsity is reached: one-shot, or iterative with its rate or sparsities, and with its end "
+            "where the plan has several ladders of that rate"
+        ),
     ] = ""
     criterion: Annotated[str, Meta(description="how weights are scored")] = ""
     scope: Annotated[
-        str, Meta(description="where scores compete: global, layerwise or uniform")
+        str,
+        Meta(
+            description="where scores compete: global, layerwise or uniform; then which layers are left out"
+        ),
     ] = ""
     granularity: Annotated[str, Meta(description="what is removed: weight or channel")] = ""
     retrain: Annotated[str, Meta(description="length of retraining as the plan says it")] = ""

@@ -30,7 +30,9 @@ def tiny(old: str = "", new: str = "", *, overrides: tuple[str, ...] = ()) -> Ex
 
 
 def path(expansion: Expansion, strategy: str, seed: int = 0) -> list[Stage]:
-    trial = next(t for t in expansion.trials if t.strategy == strategy and t.seed == seed)
+    trial = next(
+        t for t in expansion.trials if t.strategy.split("@")[0] == strategy and t.seed == seed
+    )
     return [expansion.stages[key] for key in trial.path]
 
 
