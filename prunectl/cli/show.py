@@ -26,7 +26,7 @@ from prunectl.gc_pause import without_collector
 from prunectl.spec.task import DEFAULT_TASK
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.result import Result
-from prunectl.text import DASH, duration, size
+from prunectl.text import DASH, duration, size, version_title
 
 if TYPE_CHECKING:  # the plan's models and the scheduler take 0.5 s to import
     from prunectl.plan.expand import Expansion
@@ -242,9 +242,10 @@ def _print_trial(facts: TrialFacts) -> None:
         False: "which has been edited since",
         None: "which is not here now",
     }[facts.unchanged]
+    plan = version_title(study.name, facts.found.version, facts.found.versions)
     lines = [
         ("trial", f"{trial.id}, cell {trial.cell}"),
-        ("plan", f"{study.name}, version {study.digest}, from {facts.plan_file}, {edited}"),
+        ("plan", f"{plan}, version {study.digest}, from {facts.plan_file}, {edited}"),
         ("its text", f"{facts.record_file}, or `prunectl show --trial {trial.id} --plan-text`"),
         *((name, value) for name, value in trial.labels.items() if value),
         *([] if trial.task == DEFAULT_TASK else [("task", trial.task)]),

@@ -81,6 +81,7 @@ class TrialFacts:
             "seed": trial.seed,
             **trial.labels,
             "plan_digest": self.found.study.digest,
+            "plan_version": self.found.version,
             "plan_record": str(self.record_file),
             "plan_file": self.plan_file,
             "plan_file_unchanged": self.unchanged,

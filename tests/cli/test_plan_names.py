@@ -182,6 +182,11 @@ def test_versions_are_never_averaged(
     ]  # fmt: skip
     shown = here("rank", "tiny", "--version", "3", "--format", "json").stdout
     assert {row["network"] for row in json.loads(shown)} == {"convnet"}
+    trials = package.open(store.root).sql("SELECT DISTINCT version, trial FROM iterations_all")
+    assert len(trials) == 3
+    for row in trials:
+        shown = here("show", "--trial", row["trial"]).stdout
+        assert f"plan        tiny v{row['version']}, version " in shown
     # The study of its own goes on from where it was.
     assert here("run", "other.toml", "--plain", "--devices", "cpu").returncode == 0
 

@@ -115,12 +115,21 @@ def schema_text() -> str:
         for name in [*reversed(docs().views), *docs().tables]:
             text = (docs().tables | docs().views)[name]
             out += [f"### {name} ({kinds[name]})", "", text, ""]
+            columns = _columns(connection, name)
+            if name.endswith("_all"):  # the same twice would hide what is more
+                current = name.removesuffix("_all")
+                out += [f"The columns of `{current}`, and:", ""]
+                columns = [each for each in columns if each not in _columns(connection, current)]
             out += ["| column | type | meaning |", "|---|---|---|"]
-            columns = connection.execute(
-                "SELECT column_name, data_type, comment FROM duckdb_columns() "
-                "WHERE table_name = $1 AND NOT internal ORDER BY column_index",
-                [name],
-            ).fetchall()
             out += [f"| {column} | {kind} | {comment} |" for column, kind, comment in columns]
             out.append("")
     return "\n".join(out)
+
+
+def _columns(connection: Connection, table: str) -> list[tuple[str, str, str]]:
+    """Read name, type and meaning of each column, in order."""
+    sql = (
+        "SELECT column_name, data_type, comment FROM duckdb_columns() "
+        "WHERE table_name = $1 AND NOT internal ORDER BY column_index"
+    )
+    return connection.execute(sql, [table]).fetchall()

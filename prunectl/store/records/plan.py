@@ -139,6 +139,10 @@ class FoundTrial(NamedTuple):
 
     trial: Trial
     study: Study
+    version: int
+    """Its number among the versions of the plan, …"""
+    versions: int
+    """… of which there are so many."""
 
 
 def find_trial(paths: StorePaths, beginning: str) -> FoundTrial:
@@ -155,7 +159,9 @@ def find_trial(paths: StorePaths, beginning: str) -> FoundTrial:
     digests = {trial.id: study.digest for study in studies for trial in study.trials}
     name = match_id(paths, digests, beginning)
     study = read_study(paths, digests[name])
-    return FoundTrial(next(each for each in study.trials if each.id == name), study)
+    trial = next(each for each in study.trials if each.id == name)
+    versions = plans[study.name]
+    return FoundTrial(trial, study, versions.number(study.digest), len(versions.studies))
 
 
 def match_id(paths: StorePaths, trials: Iterable[str], beginning: str) -> str:
