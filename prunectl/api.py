@@ -73,7 +73,7 @@ class Store:
         `version` is the number of one of its versions, by default the one used last. Raises ControlError for a plan or
         a version the store does not have.
         """
-        from prunectl.results.leaderboard import cells
+        from prunectl.results.cells import cells
 
         rows = cells(self._fresh(), plan, network=network, dataset=dataset, version=version)
         return _table(rows)

@@ -44,8 +44,9 @@ def rank(
     store: StoreOption = None,
 ) -> None:
     """Rank strategies by their score at each sparsity: mean ± std (n), best ★, tied with it ≈."""
+    from prunectl.results.cells import cells
     from prunectl.results.formats import render
-    from prunectl.results.leaderboard import boards, cells
+    from prunectl.results.leaderboard import boards
     from prunectl.results.metrics import task_metrics
 
     if all_plans and version is not None:

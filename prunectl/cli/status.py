@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # reading a store takes 0.1 s to import, which `--help` must 
 
 SHOWN = 20
 """Failures that are printed; the JSON has them all."""
+VERSIONS = 5
+"""Of a plan that are listed, beside the current one; the JSON has them all."""
 
 
 def status(
@@ -92,7 +94,14 @@ def _print_versions(plans: Sequence[PlanView]) -> None:
     """List the versions of plans that have several."""
     out = console()
     for plan in plans:
-        for version in plan.versions:
+        listed = [
+            version
+            for version in plan.versions
+            if version.current or version.number > len(plan.versions) - VERSIONS
+        ]
+        if more := len(plan.versions) - len(listed):
+            out.print(f"{plan.name}: {plural(more, 'earlier version')}, which --json lists")
+        for version in listed:
             about = f"{plan.name} v{version.number}: {version.file or 'no file'}"
             about += f", {plural(version.trials, 'trial')}, last run {_moment(version.used)}"
             look = f"prunectl rank {plan.name} --version {version.number}"

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from prunectl.errors import ControlError, PrunectlError
 from prunectl.results import figure_style, metrics, published_lines
+from prunectl.results.cells import Selection
 from prunectl.results.figure_style import Style, panel_title
 from prunectl.results.layer_density import draw_layers
-from prunectl.results.leaderboard import Board, BoardRow, Cell, Selection, leaderboard
+from prunectl.results.leaderboard import Board, BoardRow, Cell, leaderboard
 from prunectl.results.published_lines import Lines
 from prunectl.spec.task import Metric
 from prunectl.store.files import replacing

@@ -204,3 +204,17 @@ def test_an_imported_version_is_told(here: Here, store: StorePaths, tmp_path: Pa
     assert versions(store) == {"tiny": ["tiny.toml", "other.toml"]}
     assert "was here already" not in here("import", "parcel").stderr
     assert os.listdir(store.stages) == [] if store.stages.exists() else True
+
+
+def test_the_last_versions_are_listed(here: Here, store: StorePaths) -> None:
+    for seed in range(1, 8):
+        write_plans(store, [expand(load(Path("tiny.toml"), [f"seeds=[{seed}]"]), None).study()])
+    write_plans(store, [expand(load(Path("tiny.toml")), None).study()])
+    said = here("status").stdout
+    assert "tiny: 2 earlier versions, which --json lists" in said
+    assert re.findall(r"^tiny v(\d): .*?(; current)?$", said, re.M) == [
+        ("1", "; current"),
+        *((number, "") for number in "45678"),
+    ]
+    (plan,) = json.loads(here("status", "--json").stdout)["plans"]
+    assert (plan["version"], [each["number"] for each in plan["versions"]]) == (1, [*range(1, 9)])

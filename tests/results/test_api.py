@@ -9,7 +9,7 @@ import pytest
 
 import prunectl
 from prunectl.errors import ControlError, QueryError
-from prunectl.results.leaderboard import cells
+from prunectl.results.cells import cells
 from tests.support.fake_store import FakeStore
 
 

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunectl.errors import ControlError
+from prunectl.results.cells import cells
 from prunectl.results.formats import render
-from prunectl.results.leaderboard import boards, cells, leaderboard
+from prunectl.results.leaderboard import boards, leaderboard
 from prunectl.results.statistics import interval
 from prunectl.results.ties import paired_difference
 from prunectl.spec.task import KNOWN

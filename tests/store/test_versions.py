@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunectl.errors import ControlError
-from prunectl.results.leaderboard import cells, leaderboard
+from prunectl.results.cells import cells
+from prunectl.results.leaderboard import leaderboard
+from prunectl.results.plots import plot
 from prunectl.results.summary import summarise
 from prunectl.spec.study import Study
 from prunectl.store.db import ingest, query
@@ -146,3 +148,10 @@ def test_shipped_queries_are_of_the_current_version(store: FakeStore, tmp_path: 
         assert "reinit" not in strategies, name
         seen += "lr-rewind" in strategies
     assert seen >= 5
+
+
+def test_figures_are_of_one_version(store: FakeStore) -> None:
+    for version, other in ((1, "reinit"), (2, "lr-rewind"), (None, "lr-rewind")):
+        figure = plot(store.paths, "p", "layers", version=version)
+        shown = {axes.get_title().split(" · ")[-1] for axes in figure.axes if axes.get_title()}
+        assert shown == {"fine-tune", other}

@@ -69,9 +69,11 @@ def taken_name(paths: StorePaths, expansion: Expansion) -> PlanError | None:
     """
     from prunectl.store.records.plan import plan_versions, read_outline
 
+    if paths.plan(expansion.digest).exists():
+        return None
     plan = expansion.plan
     known = plan_versions(paths, read_outline).get(plan.content.name)
-    if known is None or any(each.digest == expansion.digest for each in known.studies):
+    if known is None:
         return None
     current = known.current
     same_file = Path(plan.file).name == Path(current.file).name
