@@ -24,7 +24,7 @@ different stages have shown that a study is hopeless before the first has used u
 MOST_SKIPPED = 32
 """Stages that are passed over, because they fit nowhere yet, in one decision: it takes the same time at any length of
 the queue."""
-FINAL_REASONS = frozenset({"nonfinite"})
+FINAL_REASONS = frozenset({"nonfinite", "data"})
 """Failures that would only repeat themselves."""
 SHARED_REASONS = frozenset({"oom", "lost", "hung"})
 """Failures that another stage on the device may have caused."""

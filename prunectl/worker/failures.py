@@ -6,7 +6,7 @@ import traceback
 
 import torch
 
-from prunectl.errors import DiskError
+from prunectl.errors import DataError, DiskError
 from prunectl.ml.pruning.masks import NonFiniteWeights
 from prunectl.store.files import is_refusal, refused
 from prunectl.store.records.events import Failed
@@ -45,12 +45,14 @@ def has_lost(device: str) -> bool:
 
 
 def reason(error: Exception, device: str) -> str:
-    """Classify an error on the device as one of `REASONS`: ``oom``, ``nonfinite``, ``missing``, ``disk``, ``device`` or
-    ``exception``."""
+    """Classify an error on the device as one of `REASONS`: ``oom``, ``nonfinite``, ``missing``, ``data``, ``disk``,
+    ``device`` or ``exception``."""
     if isinstance(error, NonFiniteWeights):
         return "nonfinite"
     if isinstance(error, MissingInput):
         return "missing"
+    if isinstance(error, DataError):
+        return "data"
     if isinstance(error, DiskError) or is_refusal(error):
         return "disk"
     if isinstance(error, torch.OutOfMemoryError | MemoryError):

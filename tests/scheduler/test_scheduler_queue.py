@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -113,10 +114,11 @@ def test_retry_is_bounded_and_lets_others_go_first() -> None:
     assert queue.exhausted
 
 
-def test_nonfinite_is_not_tried_again() -> None:
+@pytest.mark.parametrize("reason", ["nonfinite", "data"])
+def test_what_is_certain_to_fail_again_is_not_tried_again(reason: str) -> None:
     queue = queue_with(a="ab")
     assert queue.next()
-    assert not queue.fail("a", "nonfinite")
+    assert not queue.fail("a", reason)
     assert queue.exhausted
 
 

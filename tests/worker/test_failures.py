@@ -9,7 +9,7 @@ import pytest
 import torch
 from msgspec.structs import replace
 
-from prunectl.errors import DiskError
+from prunectl.errors import DataError, DiskError
 from prunectl.ml.pruning.masks import NonFiniteWeights
 from prunectl.worker import failures, memory, versions
 from prunectl.worker.failures import MissingInput, failed_message, failed_record
@@ -23,6 +23,7 @@ from tests.support.sharing import spec
         (NonFiniteWeights("conv1.weight"), "nonfinite"),
         (MissingInput("no checkpoint", "ab" * 32), "missing"),
         (DiskError("full"), "disk"),
+        (DataError("train/ant/0.png: the file is empty"), "data"),
         (torch.OutOfMemoryError("none"), "oom"),
         (MemoryError(), "oom"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "oom"),

@@ -25,6 +25,7 @@ REASONS = {
     "oom": "memory of the device or the host ran out",
     "nonfinite": "the parent's weights are not finite: they cannot be scored",
     "missing": "a stage that this one builds on lacks the file it needs",
+    "data": "files of the data set are missing, unreadable or not what they were: certain to fail again",
     "disk": "the system refuses to read or write, as on a full disk: no fault of the stage, the run ends (never in the "
     "scheduler's log)",
     "device": "the process lost its device for good, as after any CUDA error",
