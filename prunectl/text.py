@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 
 DASH = "–"
 """What stands for a number that is not known."""
@@ -82,3 +83,17 @@ def plural(count: int, word: str) -> str:
 def version_title(plan: str, version: int, versions: int) -> str:
     """``q``, or ``q v2`` where the plan has several versions."""
     return f"{plan} v{version}" if versions > 1 else plan
+
+
+def printable(text: str | os.PathLike[str]) -> str:
+    """Write a name or a foreign text as it can stand in any message: what cannot be printed is escaped.
+
+    Names of files may hold line breaks, a terminal's commands, and bytes that are no text (which `os.fsdecode` makes
+    surrogates of).
+    """
+    found = os.fspath(text)
+    if found.isprintable():
+        return found
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in found
+    )

@@ -53,7 +53,7 @@ class DataSettings(msgspec.Struct, frozen=True):
     ]
     fingerprint: str
     """Identifies the content; the registry's constant, or computed for a folder of the user's own."""
-    options: tuple[tuple[str, str | int | float], ...] = ()
+    options: tuple[tuple[str, str | int | float | tuple[float, ...]], ...] = ()
     """Options of the data set that say what the images are, as sorted (name, value) pairs: the shape of
     ``synthetic``, the size of a folder's images. Where files lie is not among them."""
     validation_from: Literal["none", "test", "train"] = "none"

@@ -5,21 +5,23 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from prunectl.errors import DataError
 from prunectl.ml.datasets import listing, registry
 from prunectl.ml.datasets.files import Finder
-from prunectl.ml.datasets.image_files import ImageReader, Sample, decode, resize_and_crop
+from prunectl.ml.datasets.image_files import ImageReader, Sample, resize_and_crop
 from prunectl.ml.datasets.images import Images, Streamed, load
 from prunectl.ml.datasets.listing import Preprocessing
 from prunectl.ml.datasets.registry import describe, ensure
 from prunectl.ml.random_resized_crop import DRAWS, box
 from prunectl.ml.randomness import crop_draws
+from prunectl.spec.key import to_json
 from prunectl.spec.settings import DataSettings
 from tests.support import image_maker
 
@@ -42,23 +44,6 @@ def test_real_files_become_images_in_the_order_of_classes_and_names(
     assert torch.equal(corners.argmax(1), images.train_targets)
 
 
-def test_val_stands_in_for_test_and_other_files_are_passed_over(tmp_path: Path) -> None:
-    path = image_maker.write_images(tmp_path, folders="train val")
-    (path / "train/ant/notes.txt").write_text("not an image")
-    (path / "train/ant/nested.png").mkdir()
-    (path / "train/.DS_Store").write_text("")
-    (path / "train/dodo").mkdir()
-    about = describe("folder", {"path": str(path)})
-    assert (about.classes, about.train, about.test) == (4, 21, 12)
-
-
-def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
-    for place in ("train/ant", "test/ant"):
-        (tmp_path / place).mkdir(parents=True)
-    with pytest.raises(DataError, match="no images"):
-        describe("folder", {"path": str(tmp_path)})
-
-
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -67,45 +52,29 @@ def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
         ({"resize": 15}, "resize 15"),
         ({"interpolation": "cubic"}, "bicubic"),
         ({"held": "sometimes"}, "always or never"),
+        ({"background": "#FFF"}, "not a colour as #rrggbb"),
+        ({"background": "white"}, "such as '#ffffff'"),
+        ({"range": [1]}, "black less than white"),
+        ({"range": [4095, 0]}, "black less than white"),
+        ({"range": [0, "1"]}, "not a list of numbers"),
+        ({"range": 4095}, "not a list of numbers"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(
-    tmp_path: Path, options: dict[str, str | int], said: str
+    tmp_path: Path, options: dict[str, Any], said: str
 ) -> None:
     path = image_maker.write_images(tmp_path, 1, 1)
     with pytest.raises(DataError, match=said):
         describe("folder", {"path": str(path), "size": 16, **options})
 
 
-def test_the_fingerprint_is_of_the_content_and_not_of_the_place(tmp_path: Path) -> None:
-    one = image_maker.write_images(tmp_path / "one", 2, 1)
-    two = image_maker.write_images(tmp_path / "two", 2, 1)
-    first = describe("folder", {"path": str(one)}).fingerprint
-    assert first == describe("folder", {"path": str(two), "held": "never"}).fingerprint
-    file = two / "train/bee/1.png"
-    content = bytearray(file.read_bytes())
-    content[-20] ^= 1
-    file.write_bytes(content)
-    assert first != describe("folder", {"path": str(two)}).fingerprint
-
-
-def test_of_very_many_images_names_and_sizes_count_and_the_contents_of_some(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = image_maker.write_images(tmp_path, 4, 2)
-    monkeypatch.setattr(listing, "CONTENT_BYTES", 100)
-    monkeypatch.setattr(listing, "SAMPLED", 6)
-    options = {"path": str(path)}
-    first = describe("folder", options).fingerprint
-    assert first.startswith("sampled-")
-    second, third = path / "train/ant/1.png", path / "train/ant/3.png"
-    second.write_bytes(second.read_bytes()[::-1])
-    assert describe("folder", options).fingerprint == first
-    third.write_bytes(third.read_bytes()[::-1])
-    assert describe("folder", options).fingerprint != first
-    before = describe("folder", options).fingerprint
-    second.write_bytes(second.read_bytes() + b"x")
-    assert describe("folder", options).fingerprint != before
+def test_options_of_folders_are_none_of_imagenets_key() -> None:
+    assert dict(registry.find("imagenet").defaults) == {"resize": 256, "interpolation": "bilinear"}
+    options = registry.complete("folder", {"range": [0, 4095]})
+    assert options["range"] == (0.0, 4095.0)
+    assert registry.complete("folder")["range"] == ()
+    data = DataSettings("folder", "content-1", tuple(sorted(options.items())))
+    assert msgspec.json.decode(to_json(data), type=DataSettings) == data
 
 
 # --- where it lies ------------------------------------------------------------------------------
@@ -124,7 +93,7 @@ def test_a_folder_is_found_by_its_fingerprint_wherever_it_lies(tmp_path: Path) -
     assert isinstance(load(settings, root), Images)
 
     path.rename(tmp_path / "elsewhere")
-    with pytest.raises(DataError, match="mine/train"):
+    with pytest.raises(DataError, match="mine: train/ and test/ are not there"):
         load(settings, root)
     moved = options | {"path": str(tmp_path / "elsewhere"), "held": "never"}
     ensure("folder", root, moved, about.fingerprint)
@@ -136,9 +105,9 @@ def test_by_size_images_are_held_or_streamed(
 ) -> None:
     settings = image_maker.settings_of(image_maker.write_images(tmp_path, 2, 1))
     size = 9 * 16 * 16 * 3
-    monkeypatch.setattr("prunectl.ml.datasets.images.HELD_BYTES", size)
+    monkeypatch.setattr(listing, "HELD_BYTES", size)
     assert isinstance(load(settings), Images)
-    monkeypatch.setattr("prunectl.ml.datasets.images.HELD_BYTES", size - 1)
+    monkeypatch.setattr(listing, "HELD_BYTES", size - 1)
     assert isinstance(load(settings), Streamed)
 
 
@@ -183,40 +152,6 @@ def test_imagenet_with_other_counts_or_not_there_is_refused(
 
 
 # --- what an image of it is ---------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("mode", "value"), [("L", 77), ("P", 5), ("RGBA", (9, 99, 199, 50))])
-def test_images_of_other_modes_become_what_is_asked_for(
-    tmp_path: Path, mode: str, value: int
-) -> None:
-    path = tmp_path / "x.png"
-    Image.new(mode, (6, 4), value).save(path)
-    colour, grey = decode(path, 3), decode(path, 1)
-    assert (colour.shape, grey.shape) == ((3, 4, 6), (1, 4, 6))
-    with Image.open(path) as opened:
-        assert colour[:, 0, 0].tolist() == list(np.array(opened.convert("RGB"))[0, 0])
-
-
-def test_the_name_on_the_file_does_not_matter_and_cmyk_is_read(tmp_path: Path) -> None:
-    # ImageNet has both: a PNG called .JPEG, and a few JPEGs in CMYK.
-    for name, image, kind in (
-        ("a.JPEG", Image.new("RGB", (5, 4), (10, 20, 30)), "png"),
-        ("b.JPEG", Image.new("CMYK", (5, 4), (0, 0, 0, 0)), "jpeg"),
-    ):
-        image.save(tmp_path / name, kind)
-    assert decode(tmp_path / "a.JPEG", 3)[:, 0, 0].tolist() == [10, 20, 30]
-    assert decode(tmp_path / "b.JPEG", 3).min() >= 250
-
-
-@pytest.mark.parametrize("damage", ["empty", "short", "gone"])
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, damage: str) -> None:
-    path = image_maker.write_images(tmp_path, 1, 1, "jpg") / "train/ant/0.jpg"
-    content = path.read_bytes()
-    path.unlink()
-    if damage != "gone":
-        path.write_bytes(content[:200] if damage == "short" else b"")
-    with pytest.raises(DataError, match=r"ant/0\.jpg"):
-        decode(path, 3)
 
 
 def test_the_whole_is_the_middle_after_scaling_the_shorter_side() -> None:

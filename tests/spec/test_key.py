@@ -158,7 +158,7 @@ ADDED = {
     "tuple[str, ...]": ("x",),
     "tuple[float, ...]": (0.5,),
     "tuple[tuple[str, str], ...]": (("x", "y"),),
-    "tuple[tuple[str, str | int | float], ...]": (("x", 1),),
+    "tuple[tuple[str, str | int | float | tuple[float, ...]], ...]": (("x", 1),),
     str(tuple[Weights, ...]): (Weights("x", 1),),
     str(tuple[MaskChange, ...]): (MaskChange(1, PruneSettings()),),
 }

@@ -35,6 +35,20 @@ def write_images(
     return root
 
 
+def write_sides(root: Path, train: int = 40, test: int = 20) -> Path:
+    """Write so many images of 24×24 pixels for each of two classes, `left` and `right`, named by what is bright."""
+    random = np.random.default_rng(0)
+    for folder, count in (("train", train), ("test", test)):
+        for name, bright in (("left", slice(0, 12)), ("right", slice(12, 24))):
+            place = root / folder / name
+            place.mkdir(parents=True)
+            for number in range(count):
+                pixels = random.integers(0, 80, (24, 24, 3)).astype(np.uint8)
+                pixels[:, bright] += 120
+                Image.fromarray(pixels).save(place / f"{number:03}.png")
+    return root
+
+
 def settings_of(path: Path, **values: Any) -> DataSettings:
     """The folder's data settings with its place among the options, as a library would use it."""
     fields = {"validation_from", "validation_count"} & values.keys()

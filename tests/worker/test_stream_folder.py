@@ -80,7 +80,7 @@ def test_the_plan_knows_shape_classes_and_counts_from_the_disk(folder: Path) -> 
     assert dense.network.shape == (3, 12, 12)
     assert dense.network.classes == 3
     assert dense.steps == -(-3 * 23 // 8)
-    assert dense.data.fingerprint.startswith("sha256-")
+    assert dense.data.fingerprint.startswith("content-")
     assert dense.train.micro_batch == 4
     assert expansion.places[dense.data] == {"path": str(folder), "held": "auto"}
 

@@ -71,7 +71,7 @@ def digests(
     """
     kind = f"{algorithm}-{content.name}"
     found: list[str] = []
-    teller = _Teller(progress, len(paths), what)
+    teller = Teller(progress, len(paths), what)
     with _memory() as memory:
         for path in paths:
             try:
@@ -174,7 +174,7 @@ def _memory() -> Iterator[_Memory]:
             connection.close()
 
 
-class _Teller:
+class Teller:
     """Says how far reading is, at most every `TELL_SECONDS`."""
 
     def __init__(self, progress: Progress | None, count: int, what: str) -> None:

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from prunectl.errors import DataError
+from prunectl.ml.datasets.decode import decode
 from prunectl.ml.datasets.listing import ImageFiles, Preprocessing
 from prunectl.ml.random_resized_crop import box
 
@@ -58,7 +58,8 @@ class ImageReader(Dataset[Tensor | DataError]):
         """Return the image, uint8 [height, width, channels]. Raises DataError, naming the file."""
         channels, *size = self.preprocessing.shape
         if isinstance(sample.image, str):
-            image = decode(Path(sample.image), channels)
+            pixels = decode(Path(sample.image), channels, self.preprocessing.decoding)
+            image = torch.from_numpy(pixels).permute(2, 0, 1)
         else:
             image = torch.from_numpy(sample.image)
         if sample.draws is None:
@@ -70,23 +71,6 @@ class ImageReader(Dataset[Tensor | DataError]):
             part = image[:, top : top + height, left : left + width]
             image = resize(part, (size[0], size[1]), self.preprocessing.interpolation)
         return image.permute(1, 2, 0)
-
-
-def decode(path: Path, channels: int) -> Tensor:
-    """Decode a file by Pillow into uint8 [channels, height, width]. Raises DataError, naming the file.
-
-    torchvision's own decoders are deprecated, and a second decoder would give other numbers.
-    """
-    from PIL import Image
-
-    try:
-        # By content, whatever the suffix: ImageNet has a PNG named .JPEG, and a few JPEGs in CMYK.
-        with Image.open(path) as opened:
-            pixels = np.array(opened.convert("RGB" if channels == 3 else "L"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise DataError(f"{path}: {text}") from error
-    return torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels)).permute(2, 0, 1)
 
 
 def resize(

@@ -1,7 +1,8 @@
 """ImageNet, ILSVRC 2012's classification task (Russakovsky et al. 2015), unpacked: train/CLASS/* and val/CLASS/*.
 
 Trained networks are tested on the validation images, as everywhere: the labels of the test images are not public.
-The files cannot be downloaded without an account, so they must be there.
+The files cannot be downloaded without an account, so they must be there. Photographs are taken as they lie in the file:
+some have an EXIF orientation, which no published pipeline applies, so that accuracies compare.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from pathlib import Path
 from prunectl.errors import DataError
 from prunectl.ml.datasets.files import Finder
 from prunectl.ml.datasets.folder import preprocessing_of
-from prunectl.ml.datasets.listing import ImageFolder, list_images
+from prunectl.ml.datasets.listing import Decoding, ImageFolder, list_images
 from prunectl.ml.datasets.registry import OptionValue
 
 SHAPE = (3, 224, 224)
+AS_IN_THE_FILE = Decoding(upright=False)
 FOLDERS = ("imagenet", "ImageNet", "ILSVRC2012", ".")
 """Where within the data root it is looked for, unless the option `path` names the folder."""
 
@@ -28,7 +30,7 @@ def read(find: Finder, options: Mapping[str, OptionValue]) -> ImageFolder:
         places = [find.root / folder for folder in FOLDERS]
     for place in places:
         if (place / "train").is_dir() and (place / "val").is_dir():
-            preprocessing = preprocessing_of(SHAPE, options)
+            preprocessing = preprocessing_of(SHAPE, options, AS_IN_THE_FILE)
             return list_images(place, "val", preprocessing, str(options["held"]))
     raise DataError(
         f"{find.name}: train/ and val/ with a folder per class not found in {places[0]} (it cannot be downloaded); "

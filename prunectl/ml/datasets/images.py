@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,9 +24,6 @@ from prunectl.ml.datasets.registry import Description, complete, describe, find
 from prunectl.ml.randomness import generator
 from prunectl.ml.tasks import registry as tasks
 from prunectl.spec.settings import DataSettings, Shape
-
-HELD_BYTES = 2 << 30
-"""Images of files are held in memory where they take no more bytes than this, unless the option `held` says."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,14 +127,14 @@ def load(
 ) -> Images | Streamed:
     """Read a data set from `root` (default: `data_root()`), downloading what is missing where that is possible.
 
-    Image files are read now if their images fit `HELD_BYTES`, and whenever they are used if not: the numbers are
-    the same. Raises DataError where files are missing or not what they should be, in one line that names them.
+    Image files are read now if their images are to be held (`ImageFolder.in_memory`), and whenever they are used if
+    not: the numbers are the same. Raises DataError where files are missing or not what they should be, naming them.
     """
     root = data_root(root)
     entry = find(settings.name)
     known = load_options(root, settings.fingerprint) if entry.local else {}
     options = complete(settings.name, known | dict(settings.options))
-    description = describe(settings.name, options)
+    description = describe(settings.name, options, progress)
     if settings.fingerprint != description.fingerprint:
         found = f"{description.fingerprint}, not {settings.fingerprint}"
         raise DataError(f"{settings.name}: the data now has the fingerprint {found}")
@@ -173,9 +169,8 @@ def _from_files(folder: ImageFolder, name: str, description: Description) -> Ima
     check_targets(f"{name}: train targets", read[0], len(train), description)
     check_targets(f"{name}: test targets", read[1], len(test), description)
     targets = [_targets(each, description) for each in read]
-    size = math.prod(train.shape) + math.prod(test.shape)
     classes = description.classes
-    if folder.held == "always" or (folder.held == "auto" and size <= HELD_BYTES):
+    if folder.in_memory:
         images = read_all(train), read_all(test)
         return Images(images[0], targets[0], images[1], targets[1], classes, train_files=train)
     return Streamed(train, targets[0], test, targets[1], classes)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from prunectl.errors import DataError
 
-Value = str | int | float
+Value = str | int | float | tuple[float, ...]
 
 
 def save_options(root: Path, fingerprint: str, options: Mapping[str, Value]) -> None:

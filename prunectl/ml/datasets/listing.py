@@ -1,29 +1,51 @@
-"""Data sets of image files, FOLDER/train/CLASS/* and FOLDER/test/CLASS/*: lists the files without reading them.
+"""Data sets of image files, FOLDER/train/CLASS/* and FOLDER/test/CLASS/*: lists the files without opening them.
 
-Classes are the names of the folders, sorted; images are sorted by class and file name. Free of torch and numpy.
-torchvision's `make_dataset` does not serve here: it needs torch, which plans do not load, and it walks into nested
-folders, so that a folder would get another fingerprint.
+Classes are the names of the folders, sorted; images are sorted by class and file name. Free of torch.
+torchvision's `make_dataset` does not serve here: it needs torch, which plans do not load, it walks into nested folders,
+and it says nothing of what it leaves out.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterable
+import json
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from prunectl.errors import DataError
+from prunectl.ml.datasets.content import digests
+from prunectl.ml.datasets.files import Progress
 from prunectl.ml.datasets.registry import Description
+from prunectl.ml.datasets.scan import Findings, Scanner, Split, first_of, some_of
 from prunectl.spec.settings import Shape
+from prunectl.text import printable
 
-SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+FINGERPRINT = "content-"
+"""How fingerprints of folders begin."""
+OLDER_FINGERPRINTS = ("sha256-", "sampled-")
+"""How they began when they covered neither the names of classes nor, of large folders, every file."""
 
-CONTENT_BYTES = 512 << 20
-"""The fingerprint covers every file's content where all files together have no more than this many bytes."""
-SAMPLED = 256
-"""Where they have more: number of files, evenly spaced, whose content it covers, besides all names and sizes."""
+HELD_BYTES = 2 << 30
+"""Images of files are held in memory where they take no more bytes than this, unless the option `held` says."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What a file's pixels mean where the file leaves it open."""
+
+    background: str = "#ffffff"
+    """Colour, #rrggbb, that see-through pictures are laid over."""
+    value_range: tuple[float, ...] = ()
+    """Values that are black and white in pictures of more than 8 bits a value; none: 0 and the largest that 16 (12)
+    bits hold, 0 and 1 of floats, and others are refused. Not of PPM, whose files say what white is."""
+    upright: bool = True
+    """Whether pictures are turned as their EXIF orientation says."""
+
+
+AS_SEEN = Decoding()
 
 
 @dataclass(frozen=True)
@@ -35,6 +57,7 @@ class Preprocessing:
     resize: int = 0
     """Pixels that the shorter side is scaled to; 0: the least that covers height and width."""
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    decoding: Decoding = AS_SEEN
 
 
 @dataclass(frozen=True)
@@ -78,6 +101,19 @@ class ImageFolder:
     """Whether image tensors are kept in memory, or made from the files again whenever they are used; ``auto``: by
     size."""
 
+    notes: tuple[str, ...] = ()
+    """What lies in the folder and is left out, a line each."""
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether image tensors are kept in memory."""
+        size = math.prod(self.train.shape) + math.prod(self.test.shape)
+        return self.held == "always" or (self.held == "auto" and size <= HELD_BYTES)
+
+    def names(self) -> list[str]:
+        """Return the names of all files, relative to the root, those to train on first."""
+        return [*self.train.names, *self.test.names]
+
     def check(self, name: str, description: Description) -> None:
         """Raise DataError where counts are not those described."""
         for what, found, wanted in (
@@ -88,26 +124,19 @@ class ImageFolder:
             if found != wanted:
                 raise DataError(f"{name}: {found} {what} in {self.train.root}, not {wanted}")
 
-    def fingerprint(self) -> str:
-        """Identify the content: every file's name and size, and the bytes of all, or of a sample if there are many.
+    def fingerprint(self, progress: Progress | None = None) -> str:
+        """Identify the content: the names of the classes in order, and every image's class and bytes in order.
 
         Raises DataError where a file cannot be read.
         """
-        names = [*self.train.names, *self.test.names]
-        paths = [f"{self.train.root}/{name}" for name in names]
-        digest = hashlib.sha256()
-        try:
-            sizes = [os.stat(path).st_size for path in paths]
-            for name, size in zip(names, sizes, strict=True):
-                # File names need not be UTF-8.
-                digest.update(f"{name}\0{size}\0".encode(errors="surrogateescape"))
-            whole = sum(sizes) <= CONTENT_BYTES
-            for path in paths[:: 1 if whole else -(-len(paths) // SAMPLED)]:
-                with open(path, "rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
-        except OSError as error:
-            raise DataError(f"{error.filename}: {error.strerror}") from error
-        return f"{'sha256' if whole else 'sampled'}-{digest.hexdigest()[:32]}"
+        paths = [f"{self.train.root}/{name}" for name in self.names()]
+        found = digests(paths, progress, what=f"the pictures of {self.train.root}")
+        digest = hashlib.sha256(json.dumps(self.classes).encode())
+        targets = [*self.train_targets, *self.test_targets]
+        for index, (target, content) in enumerate(zip(targets, found, strict=True)):
+            split = "train" if index < len(self.train) else "test"
+            digest.update(f"\n{split} {target} {content}".encode())
+        return f"{FINGERPRINT}{digest.hexdigest()[:32]}"
 
 
 def list_images(
@@ -115,45 +144,58 @@ def list_images(
 ) -> ImageFolder:
     """List the images under `root`, whose test images are in its folder `test`.
 
-    Raises DataError where it is not laid out as the module says, or holds no images.
+    Raises DataError, which names all that is wrong, where it is not laid out as the module says.
+    """
+    folder, findings = look_through(root, test, preprocessing, held)
+    findings.refuse(str(root))
+    return folder
+
+
+def look_through(
+    root: Path,
+    test: str,
+    preprocessing: Preprocessing,
+    held: str = "auto",
+    notes: Sequence[str] = (),
+) -> tuple[ImageFolder, Findings]:
+    """List the images under `root` as `list_images` does, also where something is wrong, which is among the findings;
+    after `notes`.
+
+    Raises DataError for another `held`.
     """
     if held not in ("auto", "always", "never"):
         raise DataError(f"{root}: held is {held!r}, not auto, always or never")
-    for folder in ("train", test):
-        if not (root / folder).is_dir():
-            raise DataError(f"{root / folder} is not there")
-    classes = _subfolders(root / "train")
-    others = sorted(set(_subfolders(root / test)) - set(classes))
-    if others:
-        raise DataError(f"{root / test} has the class {others[0]}, train has not")
-    train_names, train_targets = _list_split(root, "train", classes)
-    test_names, test_targets = _list_split(root, test, classes)
-    train = ImageFiles(str(root), train_names, preprocessing)
-    tested = ImageFiles(str(root), test_names, preprocessing)
-    return ImageFolder(tuple(classes), train, train_targets, tested, test_targets, held)  # type: ignore[arg-type]
+    scanner = Scanner(root)
+    scanner.findings.notes.extend(notes)
+    train, tested = scanner.split("train"), scanner.split(test)
+    classes = list(train.pictures)
+    for name in tested.pictures:
+        if name not in train.pictures:
+            scanner.problem(f"class {printable(name)} is in {test} alone: train has none of it")
+    missing = [name for name in classes if train.pictures[name] and name not in tested.pictures]
+    if missing:
+        scanner.note(
+            f"{test} has none of {len(missing)} of {len(classes)} classes: {some_of(missing)}"
+        )
+    findings = scanner.finish()
+    folder = ImageFolder(
+        tuple(classes),
+        *_files(root, train, classes, preprocessing),
+        *_files(root, tested, classes, preprocessing),
+        held,  # type: ignore[arg-type]
+        tuple(first_of(findings.notes)),
+    )
+    return folder, findings
 
 
-def _subfolders(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir())
-
-
-def _list_split(root: Path, folder: str, classes: list[str]) -> tuple[list[str], list[int]]:
-    """Return file names relative to `root`, and class numbers. A class may have no folder in a test split."""
-    names: list[str] = []
-    labels: list[int] = []
-    for label, name in enumerate(classes):
-        place = root / folder / name
-        if not place.is_dir():
-            continue
-        with os.scandir(place) as entries:
-            found = sorted(entry.name for entry in entries if _is_image(entry))
-        names.extend(f"{folder}/{name}/{file}" for file in found)
-        labels.extend([label] * len(found))
-    if not names:
-        raise DataError(f"no images in {root / folder}")
-    return names, labels
-
-
-def _is_image(entry: os.DirEntry[str]) -> bool:
-    return os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.is_file()
+def _files(
+    root: Path, split: Split, classes: list[str], preprocessing: Preprocessing
+) -> tuple[ImageFiles, list[int]]:
+    """Return a split's files with the numbers of their classes, some of which may have no folder there."""
+    found = [
+        (f"{split.name}/{name}/{file}", label)
+        for label, name in enumerate(classes)
+        for file in split.pictures.get(name, ())
+    ]
+    files = ImageFiles(str(root), [place for place, _ in found], preprocessing)
+    return files, [label for _, label in found]

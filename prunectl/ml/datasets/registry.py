@@ -6,7 +6,11 @@ A data set is a table in registry.toml and a module with
 
 (images, or where their files are) and, where shape and counts depend on the options,
 
-    describe(options) -> Description
+    describe(options, progress) -> Description
+
+and, where files are of the user's own, a look at them before anything is queued
+
+    inspect(what `read` returned, fingerprint, progress) -> list[str]       what is to be told of them
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import tomli
 
@@ -25,7 +30,7 @@ from prunectl.ml.resolve import lookup, resolve
 from prunectl.spec.settings import Shape
 from prunectl.spec.task import DEFAULT_TASK
 
-OptionValue = str | int | float
+OptionValue = str | int | float | tuple[float, ...]
 Options = Mapping[str, OptionValue] | Iterable[tuple[str, OptionValue]]
 
 
@@ -47,6 +52,8 @@ class Description:
     """Identifies the content."""
     task: str = DEFAULT_TASK
     """A name `ml.tasks.registry` knows: what its targets are for."""
+    notes: tuple[str, ...] = ()
+    """What lies among the files and is left out, a line each."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +85,15 @@ def _read_entries() -> dict[str, DatasetEntry]:
     for name, table in tables.items():
         about = table.pop("description", None)
         if about is not None:
-            about = {k: tuple(v) if isinstance(v, list) else v for k, v in about.items()}
-            table["description"] = Description(**about)
+            table["description"] = Description(**_frozen(about))
+        table["defaults"] = _frozen(table.get("defaults", {}))
         entries[name] = DatasetEntry(name, **table)
     return entries
+
+
+def _frozen(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy a table, its lists as tuples."""
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in table.items()}
 
 
 _ENTRIES = _read_entries()
@@ -107,11 +119,28 @@ def complete(name: str, options: Options = ()) -> dict[str, OptionValue]:
     for option, value in dict(options).items():
         if option not in out:
             raise UnknownName(f"option of dataset {name}", option, out)
-        if type(value) is not type(out[option]):
-            wanted = type(out[option]).__name__
-            raise DataError(f"dataset {name}: option {option} is {value!r}, not of type {wanted}")
-        out[option] = value
+        out[option] = _checked(name, option, value, out[option])
     return out
+
+
+def _checked(name: str, option: str, value: object, default: OptionValue) -> OptionValue:
+    """Return an option's value in its type. Raises DataError where it is of another than the default."""
+    if isinstance(default, tuple):
+        numbers = value if isinstance(value, list | tuple) else [None]
+        if all(type(number) in (int, float) for number in numbers):
+            return tuple(map(float, numbers))
+        raise DataError(f"dataset {name}: option {option} is {value!r}, not a list of numbers")
+    if type(value) is not type(default):
+        wanted = type(default).__name__
+        raise DataError(f"dataset {name}: option {option} is {value!r}, not of type {wanted}")
+    return value
+
+
+def whole(options: Mapping[str, OptionValue], option: str) -> int:
+    """Return an option that is a whole number."""
+    value = options[option]
+    assert isinstance(value, int)
+    return value
 
 
 def split_options(
@@ -143,10 +172,19 @@ def ensure(
     if entry.local:
         if entry.description is not None:
             found.check(name, entry.description)
+        notes = [*found.notes]
+        inspect = getattr(entry.implementation(), "inspect", None)
+        if inspect is not None:
+            notes += inspect(found, fingerprint, progress)
+        if progress is not None:
+            for note in notes:
+                progress(f"note: {found.train.root}: {note}")
         save_options(root, fingerprint, split_options(name, complete_options)[1])
 
 
-def describe(name: str, options: Options = ()) -> Description:
+def describe(
+    name: str, options: Options = (), progress: Callable[[str], None] | None = None
+) -> Description:
     """Return shape, classes, counts, pixel statistics and fingerprint of a data set.
 
     Reads nothing but for ``folder``, whose files are listed and hashed. Raises as `complete` does.
@@ -155,4 +193,4 @@ def describe(name: str, options: Options = ()) -> Description:
     complete_options = complete(name, options)
     if entry.description is not None:
         return entry.description
-    return entry.implementation().describe(complete_options)  # type: ignore[no-any-return]
+    return entry.implementation().describe(complete_options, progress)  # type: ignore[no-any-return]

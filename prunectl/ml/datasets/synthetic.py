@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from prunectl.errors import DataError
 from prunectl.ml.datasets.arrays import Arrays
-from prunectl.ml.datasets.files import Finder
-from prunectl.ml.datasets.registry import Description, OptionValue
+from prunectl.ml.datasets.files import Finder, Progress
+from prunectl.ml.datasets.registry import Description, OptionValue, whole
 
 WAVES = 3
 """Plane waves in a class's pattern, per channel."""
@@ -22,12 +22,12 @@ NOISE = 48
 """Noise is uniform within ± this many grey levels."""
 
 
-def describe(options: Mapping[str, OptionValue]) -> Description:
+def describe(options: Mapping[str, OptionValue], progress: Progress | None = None) -> Description:
     """Return what the options say; the statistics are those of patterns around mid-grey.
 
     Raises DataError for a number out of range.
     """
-    values = {name: int(value) for name, value in options.items()}
+    values = {name: whole(options, name) for name in options}
     for name, value in values.items():
         if value < (0 if name == "seed" else 1):
             raise DataError(f"dataset synthetic: option {name} is {value}")
@@ -49,7 +49,7 @@ def read(find: Finder, options: Mapping[str, OptionValue]) -> Arrays:
     RandomState is the generator of numpy whose streams are promised never to change.
     """
     about = describe(options)
-    random = np.random.RandomState(int(options["seed"]))
+    random = np.random.RandomState(whole(options, "seed"))
     patterns = _patterns(random, about)
     train = _draw(random, patterns, about.train)
     return Arrays(*train, *_draw(random, patterns, about.test))
