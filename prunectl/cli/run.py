@@ -12,6 +12,7 @@ import typer
 
 from prunectl.cli.support.background import background, on_terminal
 from prunectl.cli.support.fresh_results import bring_up_to_date
+from prunectl.cli.support.older_folders import tell_of_older_folders
 from prunectl.cli.support.options import (
     DataOption,
     NameOption,
@@ -112,6 +113,7 @@ def run(
     _check_data({spec.data for spec in todo.values()}, expansions, data)
     if todo:
         _warn_of_mixed_versions(paths, expansions)
+        tell_of_older_folders(paths, expansions)
     if todo and not yes and not requests.alive(paths):
         _ask_before_long_run(todo, expansions, chosen, data)
     view = not plain and not detach and on_terminal()

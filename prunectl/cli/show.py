@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
+from prunectl.cli.support.older_folders import tell_of_older_folders
 from prunectl.cli.support.options import (
     NameOption,
     SetOption,
@@ -102,10 +103,12 @@ def show(
         names = named(devices, tables)
         chosen = choose(names, slots, slots_by, tables, SystemLayer())
         cost = estimate(paths, graph, chosen)
+    tell_of_older_folders(paths, [expansion])
     if as_json:
         print_json(_as_json(expansion, counted, cost, paths))
     else:
         _print_plan(expansion)
+        _print_data(expansion)
         _print_counts(expansion, counted, paths)
         _print_cost(cost, counted, chosen)
     if taken is not None:
@@ -122,6 +125,10 @@ def _as_json(
     return {
         "name": study.name,
         "question": study.question,
+        "datasets": {
+            name: {"classes": about.classes, "train": about.train, "test": about.test}
+            for name, about in expansion.datasets.items()
+        },
         "trials": counted.trials,
         "stages": counted.stages,
         "stages_without_sharing": counted.stages_without_sharing,
@@ -155,6 +162,23 @@ def _print_plan(expansion: Expansion) -> None:
     if varied:
         shown = ([*(row[i] for i in varied), str(count)] for row, count in rows)
         out.print(table([*(HEADINGS[i] for i in varied), "trials"], shown, left=range(len(varied))))
+
+
+def _print_data(expansion: Expansion) -> None:
+    """Print what each data set holds, and what of it is left out."""
+    out = console()
+    heading = "images"
+    for name, about in expansion.datasets.items():
+        outputs = ""
+        if about.task == DEFAULT_TASK:
+            outputs = f"{about.classes:,} {'class' if about.classes == 1 else 'classes'}, "
+        out.print(
+            f"{heading:10}  {name}: {outputs}{about.train:,} to train on, {about.test:,} to test",
+            markup=False,
+        )
+        heading = ""
+        for note in about.notes:
+            out.print(f"            note: {note}", markup=False, soft_wrap=True)
 
 
 def _print_counts(expansion: Expansion, counted: Preview, paths: StorePaths) -> None:

@@ -11,7 +11,8 @@ from functools import cached_property
 from msgspec.structs import replace
 
 from prunectl.gc_pause import without_collector
-from prunectl.ml.datasets.registry import OptionValue
+from prunectl.ml.datasets.files import Progress
+from prunectl.ml.datasets.registry import Description, OptionValue
 from prunectl.ml.tasks import registry as tasks
 from prunectl.plan.grid import axes
 from prunectl.plan.levels import Check, Ladder, ladders
@@ -35,6 +36,8 @@ class Expansion:
     stages: dict[str, Stage]
     epoch_steps: dict[str, float]
     """Steps per epoch, by stage."""
+    datasets: dict[str, Description]
+    """What is known of each data set, by its name in the plan."""
     places: dict[DataSettings, dict[str, OptionValue]]
     """Where each data set lies on this machine, as far as the plan gives it; part of no stage's key."""
 
@@ -73,11 +76,12 @@ class Expansion:
         return {name: tasks.find(name).measures for name in names}
 
 
-def expand(plan: LoadedPlan, check: Check | None) -> Expansion:
+def expand(plan: LoadedPlan, check: Check | None, progress: Progress | None = None) -> Expansion:
     """Expand a plan into all its trials and stages.
 
     `check` counts what is kept, to reject what cannot be pruned so before anything runs. With None nothing is checked,
     and the sparsities of filter ratios are `levels.UNKNOWN`; keys and digest are the same.
+    `progress` hears of data that is read to know its fingerprint.
 
     Raises PlanError with file and line.
     """
@@ -85,11 +89,13 @@ def expand(plan: LoadedPlan, check: Check | None) -> Expansion:
     trials: list[Trial] = []
     stages: dict[str, Stage] = {}
     epoch_steps: dict[str, float] = {}
+    datasets: dict[str, Description] = {}
     places: dict[DataSettings, dict[str, OptionValue]] = {}
     # It would take a third of the time, and what is made here stays.
     with without_collector():
-        for cell in _cells(plan, check):
+        for cell in _cells(plan, check, progress):
             training = cell.point.training
+            datasets[training.dataset] = training.description
             places[training.data] = training.place
             per_epoch = float(training.layout.per_epoch)
             for seed in plan.content.seeds:
@@ -98,7 +104,7 @@ def expand(plan: LoadedPlan, check: Check | None) -> Expansion:
                 stages.update(_stages(cell.point, cell.ladder, seed, _in_order(path)))
                 epoch_steps.update(dict.fromkeys(path, per_epoch))
                 trials.append(cell.trial(seed, path))
-    return Expansion(plan, tuple(trials), stages, epoch_steps, places)
+    return Expansion(plan, tuple(trials), stages, epoch_steps, datasets, places)
 
 
 @dataclass(frozen=True)
@@ -116,11 +122,11 @@ class _Cell:
         return replace(self.first, id=_trial_id(self.first.cell, seed), seed=seed, path=path)
 
 
-def _cells(plan: LoadedPlan, check: Check | None) -> Iterator[_Cell]:
+def _cells(plan: LoadedPlan, check: Check | None, progress: Progress | None) -> Iterator[_Cell]:
     """Resolve the grid into its cells, in its order. Raises PlanError."""
     seen: set[str] = set()
     known: dict[tuple[NetworkSettings, int], list[Ladder]] = {}
-    for point in grid_points(plan):
+    for point in grid_points(plan, progress):
         network = point.training.network
         ladder_key = (network, id(point.pruning))  # grid points share the objects of their pruning
         if ladder_key not in known:

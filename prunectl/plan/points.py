@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from prunectl.ml.criteria import registry as criteria
 from prunectl.ml.datasets import registry as datasets
+from prunectl.ml.datasets.files import Progress
 from prunectl.plan import strategies
 from prunectl.plan.grid import Combination, combinations, schedules
 from prunectl.plan.load import LoadedPlan
@@ -36,16 +37,17 @@ class GridPoint:
     retraining: Retraining | None
 
 
-def grid_points(plan: LoadedPlan) -> Iterator[GridPoint]:
+def grid_points(plan: LoadedPlan, progress: Progress | None = None) -> Iterator[GridPoint]:
     """Resolve every combination of the grid, in the order of the file.
 
-    Raises PlanError with the plan's file and line for the first one that is not possible.
+    `progress` hears of data that is read. Raises PlanError with the plan's file and line for the first one that is
+    not possible.
     """
     _check_names(plan)
     trainings: dict[tuple[str, str, str], Training] = {}
     prunings: dict[str, Pruning] = {}
     schedule_label = _schedule_labels(plan)
-    describe = functools.cache(functools.partial(describe_dataset, plan))
+    describe = functools.cache(functools.partial(describe_dataset, plan, progress))
     for combination in combinations(plan):
         # Combinations of the same network, data set and recipe share their training, those of the same pruning table
         # their pruning: the 200 points of plans/renda-structured.toml resolve 2 recipes.

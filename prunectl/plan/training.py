@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from prunectl.errors import DataError, UnknownName
 from prunectl.ml.datasets import registry as datasets
+from prunectl.ml.datasets.files import Progress
 from prunectl.ml.networks import registry as networks
 from prunectl.plan import labels
 from prunectl.plan.grid import Combination
@@ -37,6 +38,7 @@ class Training:
     dataset: str
     """As the plan names it; a variant of its own has a name of its own."""
     data: DataSettings
+    description: datasets.Description
     place: dict[str, datasets.OptionValue]
     """Where the data lies on this machine, as far as the plan gives it; part of no stage."""
     settings: TrainSettings
@@ -94,6 +96,7 @@ def resolve_training(
             validation_from=recipe.validation.taken_from,
             validation_count=recipe.validation.count,
         ),
+        description=info,
         place=place,
         settings=settings,
         lr=_schedule(plan, recipe, layout),
@@ -138,8 +141,8 @@ def _words(table: dict[str, Any], *path: str) -> list[str]:
     return out
 
 
-def describe_dataset(plan: LoadedPlan, name: str) -> Dataset:
-    """Look a data set up; a folder of the user's own is listed and hashed. Raises PlanError."""
+def describe_dataset(plan: LoadedPlan, progress: Progress | None, name: str) -> Dataset:
+    """Look a data set up. A folder of the user's own is read, of which `progress` hears. Raises PlanError."""
     own = plan.content.datasets
     options = dict(own.get(name, {}))
     kind = options.pop("kind", None) if name in own else name
@@ -154,7 +157,7 @@ def describe_dataset(plan: LoadedPlan, name: str) -> Dataset:
         raise plan.fail(f"unknown {error.kind}", at, found=kind, allowed=allowed) from None
     try:
         complete = datasets.complete(kind, options)
-        return Dataset(kind, complete, datasets.describe(kind, options))
+        return Dataset(kind, complete, datasets.describe(kind, options, progress))
     except UnknownName as error:
         allowed = ("kind", *error.allowed)
         key = f"{key}.{error.found}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from prunectl.cli.support.terminal import narrate
 from prunectl.errors import PlanError
 from prunectl.store.paths import StorePaths
 from prunectl.text import plural
@@ -36,7 +37,7 @@ def read_plans(
     if name is not None and len(files) > 1:
         raise typer.BadParameter("--as NAME is of one PLAN: run each by itself")
     with NetworkCheck() as check:
-        expansions = [expand(_load(file, overrides, name), check) for file in files]
+        expansions = [expand(_load(file, overrides, name), check, narrate) for file in files]
     seen: dict[str, str] = {}
     for expansion in expansions:
         plan = expansion.plan
