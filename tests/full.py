@@ -15,6 +15,7 @@ FAKE = [
 ]
 COMMANDS = {
     "records": ["-m", "pytest", "-q", "-x", "tests/store/test_records.py"],
+    "folders": ["-m", "pytest", "-q", "-x", "tests/ml/test_folder_property.py"],
     "simulation": ["-m", "prunectl.cli", "bench", "simulate", "--schedules", "100000"],
     "cuda": ["-m", "tests.support.fakecuda", "run", sys.executable, *FAKE],
     "database": ["-m", "pytest", "-q", "-x", "tests/store/test_damaged_database.py"],
