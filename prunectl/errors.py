@@ -4,6 +4,7 @@
     ├── PlanError         a mistake in a plan
     ├── UnknownName       a name that no registry holds
     ├── DataError         data files are missing or not what they claim to be
+    │   └── MissingData   they are not there
     ├── StoreError        the store cannot be read, written or trusted
     │   ├── StoreBusy     another process holds it
     │   └── DiskError     the system refuses to read or write
@@ -114,6 +115,10 @@ class UnknownName(PrunectlError):
 
 class DataError(PrunectlError):
     """Data files are missing, unreadable, or not what they claim to be."""
+
+
+class MissingData(DataError):
+    """Data files are not where they are looked for."""
 
 
 class StoreError(PrunectlError):

@@ -25,6 +25,12 @@ from prunectl.cli.support.terminal import narrate
 from prunectl.errors import ExitCode, PrunectlError, StoreBusy
 from prunectl.spec.state import State
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.dataset import (
+    DatasetRecord,
+    check_dataset,
+    dataset_record,
+    write_datasets,
+)
 from prunectl.store.records.plan import write_plans
 from prunectl.store.records.provenance import write_run
 
@@ -47,6 +53,8 @@ class Execution:
     fuse: bool
     checkpoint_every: float
     """Seconds."""
+    datasets: list[DatasetRecord]
+    """What the files of its data sets hold."""
 
 
 def run(
@@ -110,7 +118,7 @@ def run(
     # Whoever handed a plan over was promised that the next run carries it out.
     due = bool(todo) or requests.plans_wait(paths)
     chosen = _devices(devices, slots, slots_by, expansions) if due else []
-    _check_data({spec.data for spec in todo.values()}, expansions, data)
+    datasets = _check_data(paths, {spec.data for spec in todo.values()}, expansions, data)
     if todo:
         _warn_of_mixed_versions(paths, expansions)
         tell_of_older_folders(paths, expansions)
@@ -123,10 +131,10 @@ def run(
         own_keys()  # a mistake in the user's key file is reported before anything is started
     studies = [expansion.study() for expansion in expansions]
     if due:
-        execution = Execution(chosen, data, share, fuse, checkpoint_every)
+        execution = Execution(chosen, data, share, fuse, checkpoint_every, datasets)
         _start(paths, studies, execution, detach=detach, view=view)
     else:
-        _record(paths, studies, chosen)
+        _record(paths, studies, chosen, datasets)
         _report_all_done(paths, studies)
 
 
@@ -170,10 +178,10 @@ def _start(
     from prunectl.store import requests
 
     if not detach and not view:
-        _run_to_the_end(paths, plans, execution, _record(paths, plans, execution.devices))
+        _run_to_the_end(paths, plans, execution, _record_of(paths, plans, execution))
         return
     if requests.alive(paths):
-        _record(paths, plans, execution.devices)
+        _record_of(paths, plans, execution)
         answers = handover.hand_over(paths, plans)
         in_hands = bool(answers) and all(answer.ok for answer in answers)
     else:
@@ -223,8 +231,18 @@ def _run_to_the_end(
             return
 
 
-def _record(paths: StorePaths, plans: Sequence[Study], devices: Sequence[Device]) -> str:
-    """Write the plans and the run into the store. Returns the run's id. Raises StoreError."""
+def _record_of(paths: StorePaths, plans: Sequence[Study], execution: Execution) -> str:
+    return _record(paths, plans, execution.devices, execution.datasets)
+
+
+def _record(
+    paths: StorePaths,
+    plans: Sequence[Study],
+    devices: Sequence[Device],
+    datasets: list[DatasetRecord],
+) -> str:
+    """Write the plans, their data sets and the run into the store. Returns the run's id. Raises StoreError."""
+    write_datasets(paths, datasets)
     write_plans(paths, plans)
     return write_run(paths, [plan.digest for plan in plans], [device.id for device in devices])
 
@@ -268,11 +286,14 @@ def _devices(
 
 
 def _check_data(
-    needed: set[DataSettings], expansions: Sequence[Expansion], data: Path | None
-) -> None:
+    paths: StorePaths,
+    needed: set[DataSettings],
+    expansions: Sequence[Expansion],
+    data: Path | None,
+) -> list[DatasetRecord]:
     """Find the files of every data set before anything is queued, and fetch those that are missing.
 
-    Raises DataError for files that cannot be had.
+    Returns what they hold. Raises DataError for files that cannot be had, or that are not what they should be.
     """
     from prunectl.ml.datasets.files import data_root
     from prunectl.ml.datasets.registry import ensure
@@ -284,8 +305,14 @@ def _check_data(
         (item.name, item.options, item.fingerprint): dict(item.options) | places[item]
         for item in needed
     }
+    found = []
     for (name, _, fingerprint), options in sorted(distinct.items()):
-        ensure(name, root, options, fingerprint, progress=narrate)
+        digests = ensure(name, root, options, fingerprint, progress=narrate)
+        if digests:
+            record = dataset_record(name, fingerprint, digests)
+            check_dataset(paths, record)
+            found.append(record)
+    return found
 
 
 def _watch(paths: StorePaths, plans: Sequence[Study]) -> None:

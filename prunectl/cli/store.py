@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -40,11 +41,33 @@ def rebuild(store: StoreOption = None) -> None:
 
 
 @app.command()
-def verify(store: StoreOption = None) -> None:
+def verify(
+    store: StoreOption = None,
+    with_data: Annotated[
+        bool,
+        typer.Option("--data", help="Read again what its networks were trained on, too."),
+    ] = False,
+    data_root: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --data: folder of data sets, as of `run --data`.", show_default=False
+        ),
+    ] = None,
+) -> None:
     """Check every checksum and every count, and the database against the files. Exit status 3 for problems."""
     from prunectl.store import verify
 
-    found = verify.verify(StorePaths.locate(store))
+    paths = StorePaths.locate(store)
+    found = verify.verify(paths)
+    if with_data:
+        from prunectl.cli.support.data_check import check_again
+        from prunectl.ml.datasets.files import data_root as root_of
+
+        data = check_again(paths, found.data, root_of(data_root))
+        found.notes += data.notes
+        found.problems += data.problems
+        for text in data.same:
+            narrate(f"data as they were: {text}")
     for note in found.notes:
         narrate(f"note: {note}")
     for problem in found.problems:

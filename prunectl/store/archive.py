@@ -4,6 +4,7 @@
       parcel.json                what is inside: bytes and sha256 of every file; written last
       plans/<digest>.json        the plan's current version
       runs/<id>.json             the runs of it
+    datasets/<print>.json      what its data sets' files held
       stages/<key>/              its done stages: spec, log, result, mask and checkpoints
       tables/                    the results as Parquet and CSV, for people and other programs; not imported
 
@@ -21,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from prunectl.errors import ControlError, StoreBusy, StoreError, nearest
+from prunectl.errors import ControlError, DataError, StoreBusy, StoreError, nearest
 from prunectl.spec.key import Spec, spec_key
 from prunectl.spec.study import Study
 from prunectl.store import files
@@ -30,6 +31,7 @@ from prunectl.store.locks import Lock
 from prunectl.store.paths import StagePaths, StorePaths
 from prunectl.store.records.archive import FileEntry, Manifest
 from prunectl.store.records.base import read_record, write_record
+from prunectl.store.records.dataset import DatasetRecord, check_dataset
 from prunectl.store.records.plan import current_studies, plan_versions, read_outline
 from prunectl.store.records.provenance import RunRecord
 from prunectl.store.records.result import Result
@@ -41,7 +43,7 @@ FORMAT = 1
 MANIFEST = "parcel.json"
 
 _NAMES = re.compile(
-    r"plans/[0-9a-f]{8,64}\.json|runs/[\w-]+\.json|"
+    r"plans/[0-9a-f]{8,64}\.json|runs/[\w-]+\.json|datasets/[\w-]+\.json|"
     r"stages/[0-9a-f]{64}/(?:(?:spec|result)\.json|events\.jsonl|(?:mask|final|rewind-\d+)\.safetensors)"
 )
 """Files that may be imported: anything else, such as a path out of the store, is refused."""
@@ -105,6 +107,8 @@ def _sources(paths: StorePaths, study: Study) -> Iterator[Path]:
             continue
         if study.digest in plans:
             yield path
+    prints = {planned.stage.data.fingerprint for planned in study.stages.values()}
+    yield from filter(files.disk.exists, map(paths.dataset, sorted(prints)))
     for key in sorted(study.stages):
         stage = paths.stage(key)
         if files.disk.exists(stage.result):
@@ -170,6 +174,8 @@ def import_study(folder: Path, paths: StorePaths) -> Imported:
             del stages[key]
     for name in itertools.chain(records, *stages.values()):
         _verify(folder / name, entries[name])
+    for name in (name for name in entries if name.startswith("datasets/")):
+        _check_dataset(folder / name, paths)
     for key in stages:
         _check_key(folder, key)
     for key, names in stages.items():
@@ -221,6 +227,17 @@ def _verify(path: Path, entry: FileEntry) -> None:
         raise StoreError(f"{files.cannot_read(path, error)}; nothing was taken") from error
     if found != entry.sha256:
         raise StoreError(f"{path} is not what its checksum says: refused; nothing was taken")
+
+
+def _check_dataset(path: Path, paths: StorePaths) -> None:
+    """Check that a data set is what this store used under its fingerprint. Raises StoreError where it is not."""
+    try:
+        found = read_record(path, DatasetRecord)
+        if found.fingerprint != path.stem:
+            raise StoreError(f"{path} is of the data set {found.fingerprint}")
+        check_dataset(paths, found)
+    except (FileNotFoundError, StoreError, DataError) as error:
+        raise StoreError(f"{error}; nothing was taken") from error
 
 
 def _check_key(folder: Path, key: str) -> None:

@@ -44,7 +44,14 @@ def removable(paths: StorePaths) -> list[Removal]:
         stage = paths.stage(name)
         if not is_held(stage.lock):
             found += _of_stage(stage, needed)
-    for folder in (paths.root, paths.control, paths.requests, paths.plans, paths.runs):
+    for folder in (
+        paths.root,
+        paths.control,
+        paths.requests,
+        paths.plans,
+        paths.runs,
+        paths.datasets,
+    ):
         found += _removals(_dead(leftovers(folder)), TEMPORARY)
     found += _removals(files.disk.glob(paths.root, f"{paths.database.name}*.damaged-*"), CORRUPT)
     return found

@@ -69,6 +69,7 @@ class StorePaths:
     stages = _Named("stages")
     plans = _Named("plans")
     runs = _Named("runs")
+    datasets = _Named("datasets")
     scheduler_log = _Named("scheduler.jsonl")
     """Journal of what the scheduler did: requests carried out, retries, failures, devices."""
     control = _Named("control")
@@ -114,6 +115,10 @@ class StorePaths:
     def plan(self, digest: str) -> Path:
         """Return the record of this version of a plan."""
         return self.plans / f"{digest}.json"
+
+    def dataset(self, fingerprint: str) -> Path:
+        """Return the record of the data set with this fingerprint."""
+        return self.datasets / f"{fingerprint}.json"
 
     def run(self, run_id: str) -> Path:
         """Return the record of this start of a scheduler."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from prunectl.errors import StoreBusy, StoreError
 from prunectl.spec.key import Spec, spec_key
+from prunectl.spec.settings import DataSettings
 from prunectl.spec.stage import Stage
 from prunectl.store import files
 from prunectl.store.db import ingest, query
@@ -23,6 +24,7 @@ from prunectl.store.files import leftovers
 from prunectl.store.locks import is_held
 from prunectl.store.paths import StagePaths, StorePaths
 from prunectl.store.records.base import LogRecord, read_record
+from prunectl.store.records.dataset import DatasetRecord
 from prunectl.store.records.events import Epoch, latest_epochs, read_events
 from prunectl.store.records.journal import Log
 from prunectl.store.records.plan import current_studies, read_plan
@@ -47,6 +49,8 @@ class Verdict:
     """What does no harm but could be removed, or was not checked; a sentence each."""
     checksums: dict[str, str] = field(default_factory=dict)
     """Of the final weights of each done stage, by key."""
+    data: set[DataSettings] = field(default_factory=set)
+    """What done stages were trained on."""
 
 
 def verify(paths: StorePaths, progress: Callable[[int, int], None] | None = None) -> Verdict:
@@ -86,6 +90,7 @@ class _StageCheck:
         records = self._events()
         if finished:
             self.verdict.done += 1
+            self.verdict.data.add(stage.data)
             self._result(stage, found, records)
         set_aside = files.disk.glob(self.place.folder, "*.corrupt-*")
         left = [] if is_held(self.place.lock) else leftovers(self.place.folder)
@@ -208,6 +213,8 @@ def _check_plans(paths: StorePaths, verdict: Verdict) -> None:
 
     for path in files.disk.glob(paths.plans, "*.json"):
         check(path, read_plan)
+    for path in files.disk.glob(paths.datasets, "*.json"):
+        check(path, lambda path: read_record(path, DatasetRecord))
     for path in files.disk.glob(paths.runs, "*.json"):
         check(path, lambda path: read_record(path, RunRecord))
     try:

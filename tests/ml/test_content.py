@@ -14,7 +14,7 @@ import pytest
 
 from prunectl.errors import DataError
 from prunectl.ml.datasets import content
-from prunectl.ml.datasets.content import BYTES, GUNZIPPED, Content, digests
+from prunectl.ml.datasets.content import BYTES, GUNZIPPED, Content, digests, reading_all
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +91,8 @@ def test_what_is_remembered_of_one_content_is_not_that_of_another(tmp_path: Path
 def test_all_are_read_where_that_is_asked(tmp_path: Path) -> None:
     file, counting = write(tmp_path / "a", b"one"), Counting()
     for _ in range(2):
-        digests([file], content=counting.content, remembered=False)
+        with reading_all():
+            digests([file], content=counting.content)
     assert counting.files == [file, file]
 
 

@@ -13,7 +13,7 @@ import pytest
 import scipy.io
 import torch
 
-from prunectl.errors import DataError, UnknownName
+from prunectl.errors import DataError, MissingData, UnknownName
 from prunectl.ml.datasets import cifar, digits, idx, registry, svhn
 from prunectl.ml.datasets import synthetic as synthetic_module
 from prunectl.ml.datasets.files import Finder, data_root
@@ -62,7 +62,7 @@ def write_idx(
 @pytest.mark.parametrize("place", ["FashionMNIST/raw", "fashion-mnist", "."])
 def test_idx_files_are_read_where_they_lie(tmp_path: Path, place: str, compressed: bool) -> None:
     written = write_idx(tmp_path / place, compressed)
-    arrays = idx.read(offline("fashion-mnist", tmp_path), {})
+    arrays = idx.read_folder(idx.locate(offline("fashion-mnist", tmp_path)))
     assert np.array_equal(arrays.train_images[..., 0], written[0])
     assert np.array_equal(arrays.train_targets, written[1])
     assert np.array_equal(arrays.test_images[..., 0], written[2])
@@ -74,9 +74,9 @@ def test_mnist_in_the_root_is_not_taken_for_fashion_mnist(
 ) -> None:
     monkeypatch.setattr(idx, "DEBIAN", tmp_path / "none")
     write_idx(tmp_path, False, idx.FIRST_LABELS["mnist"])
-    idx.read(offline("mnist", tmp_path), {})
-    with pytest.raises(DataError, match="FashionMNIST/raw"):
-        idx.read(offline("fashion-mnist", tmp_path), {})
+    assert idx.locate(offline("mnist", tmp_path)) == tmp_path
+    with pytest.raises(MissingData, match="FashionMNIST/raw"):
+        idx.locate(offline("fashion-mnist", tmp_path))
 
 
 @pytest.mark.parametrize("damage", ["short", "magic", "gzip"])
@@ -86,7 +86,7 @@ def test_a_damaged_idx_file_is_named(tmp_path: Path, damage: str) -> None:
     content = path.read_bytes()
     path.write_bytes(b"\1" + content[1:] if damage == "magic" else content[:-40])
     with pytest.raises(DataError, match=path.name):
-        idx.read(offline("mnist", tmp_path), {})
+        idx.read_folder(tmp_path)
 
 
 def write_cifar(root: Path, name: str, count: int = 6) -> dict[str, tuple[np.ndarray, list[int]]]:
@@ -105,7 +105,7 @@ def write_cifar(root: Path, name: str, count: int = 6) -> dict[str, tuple[np.nda
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_cifar_batches_are_read_in_order_with_channels_last(tmp_path: Path, name: str) -> None:
     written = write_cifar(tmp_path, name)
-    arrays = cifar.read(offline(name, tmp_path), {})
+    arrays = cifar.read_folder(name, cifar.locate(offline(name, tmp_path)))
     _, train, test = cifar.LAYOUT[name]
     assert arrays.train_targets.tolist() == [
         label for batch in train for label in written[batch][1]
@@ -148,12 +148,12 @@ def test_svhn_labels_ten_are_zeros(tmp_path: Path) -> None:
     for name in svhn.FILES:
         content = {"X": images, "y": np.array([[1], [10], [9], [10], [2]], np.uint8)}
         scipy.io.savemat(tmp_path / name, content)
-    arrays = svhn.read(offline("svhn", tmp_path), {})
+    arrays = svhn.read_folder(svhn.locate(offline("svhn", tmp_path)))
     assert arrays.test_targets.tolist() == [1, 0, 9, 0, 2]
     assert np.array_equal(arrays.train_images[3], images[..., 3])
     (tmp_path / svhn.FILES[0]).write_bytes(b"nonsense")
     with pytest.raises(DataError, match="train_32x32"):
-        svhn.read(offline("svhn", tmp_path), {})
+        svhn.read_folder(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "cifar10", "cifar100", "svhn"])
@@ -182,13 +182,8 @@ def test_what_a_download_brings_is_found(tmp_path: Path, monkeypatch: pytest.Mon
         write_idx(folder / kind / "raw", True)
 
     monkeypatch.setattr(idx, "torchvision_download", download)
-    assert len(idx.read(Finder("mnist", tmp_path / "new"), {}).test_targets) == 12
-
-
-def test_counts_other_than_the_registrys_are_refused(tmp_path: Path) -> None:
-    write_cifar(tmp_path, "cifar10")
-    with pytest.raises(DataError, match="50000"):
-        load(settings("cifar10"), tmp_path)
+    found = idx.locate(Finder("mnist", tmp_path / "new"))
+    assert len(idx.read_folder(found).test_targets) == 12
 
 
 def test_the_data_root_is_option_then_environment_then_cache(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from prunectl.errors import DataError
-from prunectl.ml.datasets import listing, registry
+from prunectl.ml.datasets import imagenet, listing, registry
 from prunectl.ml.datasets.files import Finder
 from prunectl.ml.datasets.image_files import ImageReader, Sample, resize_and_crop
 from prunectl.ml.datasets.images import Images, Streamed, load
@@ -117,6 +118,9 @@ def small_imagenet(monkeypatch: pytest.MonkeyPatch) -> DataSettings:
     small = replace(entry.description, classes=3, train=6, test=3)
     changed = {**registry._ENTRIES, "imagenet": replace(entry, description=small)}
     monkeypatch.setattr(registry, "_ENTRIES", changed)
+    monkeypatch.setattr(imagenet, "WNIDS", hashlib.sha256(b"ant\nbee\ncat").hexdigest())
+    monkeypatch.setattr(imagenet, "PER_CLASS", range(2, 3))
+    monkeypatch.setattr(imagenet, "VALIDATION", 1)
     return DataSettings("imagenet", small.fingerprint, (("resize", 256),))
 
 
@@ -142,10 +146,14 @@ def test_imagenet_with_other_counts_or_not_there_is_refused(
         ensure("imagenet", tmp_path)
     assert str(tmp_path / "imagenet") in str(caught.value)
     image_maker.write_images(tmp_path / "imagenet", 2, 1, "jpg", "train val")
-    with pytest.raises(DataError, match="3 classes"):
+    for look in (lambda: ensure("imagenet", tmp_path), lambda: load(settings, tmp_path)):
+        with pytest.raises(DataError, match=r"the 3 folders of .* are not the 1,000 classes"):
+            look()
+    small_imagenet(monkeypatch)
+    (tmp_path / "imagenet/train/bee/0.jpg").unlink()
+    with pytest.raises(DataError, match="train does not have 2 images of each class: bee has 1"):
         ensure("imagenet", tmp_path)
-    with pytest.raises(DataError, match="not 1000"):
-        load(settings, tmp_path)
+    monkeypatch.undo()
     about = describe("imagenet")
     assert (about.shape, about.train, about.test) == ((3, 224, 224), 1_281_167, 50_000)
     assert registry.complete("imagenet")["resize"] == 256

@@ -21,6 +21,7 @@ from prunectl.store.db.queries import queries
 from prunectl.store.records import base, events, messages, requests, scheduler_log
 from prunectl.store.records.archive import Manifest
 from prunectl.store.records.base import LogRecord
+from prunectl.store.records.dataset import DatasetRecord
 from prunectl.store.records.heartbeat import HeartbeatRecord
 from prunectl.store.records.provenance import RunRecord
 from prunectl.store.records.result import Result
@@ -36,6 +37,7 @@ The default place for results. A store is a folder; `--store` or `PRUNECTL_STORE
 | `stages/<key>/` | a stage: `spec.json`, `events.jsonl`, checkpoints, and `result.json`, written last |
 | `plans/<digest>.json` | every version of every plan that was run, with its trials and their stages |
 | `runs/<id>.json` | every start of a scheduler: command, commit, packages, devices |
+| `datasets/<fingerprint>.json` | what the files of a data set held when they were first used |
 | `scheduler.jsonl` | what the scheduler did: requests, retries, failures |
 | `results.duckdb` | an index of all that, for SQL; delete it and `prunectl store rebuild` makes it again |
 | `recipes/*.sql` | queries with a name: `prunectl sql -q NAME`; your own may stand beside them |
@@ -93,6 +95,8 @@ FILES = (
     File("A stage's log", "stages/<key>/events.jsonl", "What its workers did, as it happened.", events.Event),
     File("A version of a plan", "plans/<digest>.json", "Its trials and the stages they share.", Study),
     File("A run", "runs/<id>.json", "What a scheduler was started with.", RunRecord),
+    File("A data set", "datasets/<fingerprint>.json", "What its files held when this store first used them.",
+         DatasetRecord),
     File("A request", "control/requests/<id>.json", "Asked of the scheduler, which removes the file once it has "
          "logged its answer.", requests.Request),
     File("The scheduler's log", "scheduler.jsonl", "What the scheduler did: the only memory between its runs.",

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunectl.errors import DataError
+from prunectl.ml.datasets import published
 from prunectl.ml.datasets.arrays import Arrays
 from prunectl.ml.datasets.files import Finder, torchvision_download
 from prunectl.ml.datasets.registry import OptionValue
@@ -47,14 +48,39 @@ class ArrayUnpickler(pickle.Unpickler):
 
 
 def read(find: Finder, options: Mapping[str, OptionValue]) -> Arrays:
-    """Read all batches; see `Finder.folder` for where they are looked for."""
+    """Read all batches; see `Finder.folder` for where they are looked for.
+
+    Raises DataError where they are not the published ones.
+    """
+    folder = locate(find)
+    published.check(find.name, _paths(find.name, folder), find.progress)
+    return read_folder(find.name, folder)
+
+
+def digests(find: Finder, options: Mapping[str, OptionValue]) -> dict[str, str]:
+    """Return the MD5 sum of each batch's file, by name. Raises DataError as `read`."""
+    paths = _paths(find.name, locate(find))
+    return published.check(find.name, paths, find.progress)
+
+
+def locate(find: Finder) -> Path:
+    """Return the folder that holds the batches. Raises DataError."""
     inner, train, test = LAYOUT[find.name]
     kind = find.name.upper()
-    folder = find.folder(
+    return find.folder(
         [*train, *test], [inner, find.name], lambda root: torchvision_download(kind, root)
     )
-    label = LABELS[find.name]
-    return Arrays(*_join(folder, train, label), *_join(folder, test, label))
+
+
+def read_folder(name: str, folder: Path) -> Arrays:
+    """Read a folder's batches, whatever they hold. Raises DataError for one that is not in the format."""
+    _, train, test = LAYOUT[name]
+    return Arrays(*_join(folder, train, LABELS[name]), *_join(folder, test, LABELS[name]))
+
+
+def _paths(name: str, folder: Path) -> list[Path]:
+    _, train, test = LAYOUT[name]
+    return [folder / batch for batch in (*train, *test)]
 
 
 def read_batch(path: Path, label: bytes) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

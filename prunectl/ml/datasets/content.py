@@ -15,6 +15,7 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +56,19 @@ BYTES = Content("bytes", _as_it_is)
 GUNZIPPED = Content("gunzipped", _unzipped)
 
 
+_ALL: ContextVar[bool] = ContextVar("reading all", default=False)
+
+
+@contextlib.contextmanager
+def reading_all() -> Iterator[None]:
+    """Within it all files are read whose digests are asked for, whatever is remembered of them."""
+    before = _ALL.set(True)
+    try:
+        yield
+    finally:
+        _ALL.reset(before)
+
+
 def digests(
     paths: Sequence[AnyPath],
     progress: Progress | None = None,
@@ -62,12 +76,11 @@ def digests(
     content: Content = BYTES,
     algorithm: str = "sha256",
     what: str = "files",
-    remembered: bool = True,
 ) -> list[str]:
     """Return the digest of each file's content, in hex.
 
-    Files that are not remembered are read, and `progress` hears of it every few seconds; with `remembered` false all
-    are. Raises DataError for one that cannot be read.
+    Files that are not remembered are read, and `progress` hears of it every few seconds; within `reading_all` all are.
+    Raises DataError for one that cannot be read.
     """
     kind = f"{algorithm}-{content.name}"
     found: list[str] = []
@@ -76,7 +89,7 @@ def digests(
         for path in paths:
             try:
                 before = _stamp(path)
-                digest = memory.get(kind, before) if remembered else None
+                digest = None if _ALL.get() else memory.get(kind, before)
                 if digest is None:
                     digest = _digest(Path(path), content, algorithm)
                     teller.has_read(before[2])

@@ -12,7 +12,7 @@ from http.client import HTTPException
 from pathlib import Path
 from tarfile import TarError
 
-from prunectl.errors import DataError
+from prunectl.errors import MissingData
 
 Progress = Callable[[str], None]
 TIMEOUT = 20.0
@@ -57,7 +57,7 @@ class Finder:
 
         Searched are `folders` within the root, the root itself, then `fallbacks`; `suits` may turn one down.
         Where there is none, `download(root)` brings the files into the root, and the search is made again.
-        Raises DataError, in one line, naming what is missing and where it is expected.
+        Raises MissingData, in one line, naming what is missing and where it is expected.
         """
 
         def missing(place: Path) -> list[str]:
@@ -75,7 +75,7 @@ class Finder:
         if found is not None:
             return found
         expected = self.root / folders[0]
-        raise DataError(
+        raise MissingData(
             f"{self.name}: {', '.join(missing(expected) or names)} not found in {expected} ({reason}); "
             "put the files there, or name their folder with --data or PRUNECTL_DATA"
         )

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunectl.errors import DataError
+from prunectl.ml.datasets import published
 from prunectl.ml.datasets.arrays import Arrays
 from prunectl.ml.datasets.files import Finder, present, torchvision_download
 from prunectl.ml.datasets.registry import OptionValue
@@ -39,8 +40,23 @@ FIRST_LABELS = {
 
 
 def read(find: Finder, options: Mapping[str, OptionValue]) -> Arrays:
-    """Read all four files; see `Finder.folder` for where they are looked for."""
-    folder = find.folder(
+    """Read all four files; see `Finder.folder` for where they are looked for.
+
+    Raises DataError where they are not the published ones.
+    """
+    folder = locate(find)
+    published.check(find.name, _paths(folder), find.progress)
+    return read_folder(folder)
+
+
+def digests(find: Finder, options: Mapping[str, OptionValue]) -> dict[str, str]:
+    """Return the MD5 sum of each file's content, by name. Raises DataError as `read`."""
+    return published.check(find.name, _paths(locate(find)), find.progress)
+
+
+def locate(find: Finder) -> Path:
+    """Return the folder that holds the files. Raises DataError."""
+    return find.folder(
         FILES,
         [f"{CLASSES[find.name]}/raw", find.name],
         lambda root: torchvision_download(CLASSES[find.name], root),
@@ -48,7 +64,11 @@ def read(find: Finder, options: Mapping[str, OptionValue]) -> Arrays:
         fallbacks=[DEBIAN] if find.name == "fashion-mnist" else [],
         suits=lambda place: not _is_other(find.name, place),
     )
-    images, labels, test_images, test_labels = (_read(folder, name) for name in FILES)
+
+
+def read_folder(folder: Path) -> Arrays:
+    """Read the four files of a folder, whatever they hold. Raises DataError for one that is not in the format."""
+    images, labels, test_images, test_labels = map(_read, _paths(folder))
     return Arrays(images[..., None], labels, test_images[..., None], test_labels)
 
 
@@ -63,9 +83,11 @@ def read_idx(data: bytes) -> NDArray[np.uint8]:
     return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
 
 
-def _read(folder: Path, name: str) -> NDArray[np.uint8]:
-    path = present(folder, name, compressed=True)
-    assert path is not None
+def _paths(folder: Path) -> list[Path]:
+    return [path for name in FILES if (path := present(folder, name, compressed=True)) is not None]
+
+
+def _read(path: Path) -> NDArray[np.uint8]:
     try:
         data = path.read_bytes()
         return read_idx(gzip.decompress(data) if path.suffix == ".gz" else data)
@@ -75,5 +97,5 @@ def _read(folder: Path, name: str) -> NDArray[np.uint8]:
 
 def _is_other(name: str, folder: Path) -> bool:
     """Return whether the folder holds the other data set of the same file names."""
-    labels = _read(folder, FILES[3])[:12].tolist()
+    labels = _read(_paths(folder)[3])[:12].tolist()
     return any(labels == first for other, first in FIRST_LABELS.items() if other != name)

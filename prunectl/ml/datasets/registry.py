@@ -11,6 +11,10 @@ A data set is a table in registry.toml and a module with
 and, where files are of the user's own, a look at them before anything is queued
 
     inspect(what `read` returned, fingerprint, progress) -> list[str]       what is to be told of them
+
+and, where it has published files,
+
+    digests(find, options) -> dict[str, str]       by file; raises DataError where they are not those
 """
 
 from __future__ import annotations
@@ -23,9 +27,10 @@ from typing import Any
 
 import tomli
 
-from prunectl.errors import DataError, UnknownName
+from prunectl.errors import DataError, MissingData, UnknownName
+from prunectl.ml.datasets.content import reading_all
 from prunectl.ml.datasets.files import Finder
-from prunectl.ml.datasets.known_folders import save_options
+from prunectl.ml.datasets.known_folders import load_options, save_options
 from prunectl.ml.resolve import lookup, resolve
 from prunectl.spec.settings import Shape
 from prunectl.spec.task import DEFAULT_TASK
@@ -70,6 +75,8 @@ class DatasetEntry:
     local: Mapping[str, OptionValue] = field(default_factory=dict)
     """Options that say where the files lie and how they are handled: they decide no number, and are part of no
     stage. Data sets of image files have them."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """MD5 of what each of its published files holds, by name; empty where it has none."""
     external: bool = True
     """Its files are not part of the package; False also where it is generated."""
 
@@ -158,17 +165,19 @@ def ensure(
     options: Options = (),
     fingerprint: str = "",
     progress: Callable[[str], None] | None = None,
-) -> None:
-    """Check that a data set's files are there and can be read, downloading them where they are missing.
+) -> dict[str, str]:
+    """Check that a data set's files are there and are what they should be, downloading them where they are missing.
 
     Local options are saved under the root, where `load` finds them by the data's fingerprint. Free of torch but for
-    a download. Raises DataError, naming what is missing and where it is expected.
+    a download. Returns digests of what the files hold, by name; none where the fingerprint is of all content, or there
+    are no files. Raises DataError, naming what is missing or wrong.
     """
     entry = find(name)
     if not entry.external:
-        return
+        return {}
     complete_options = complete(name, options)
-    found = entry.implementation().read(Finder(name, root, progress=progress), complete_options)
+    finder = Finder(name, root, progress=progress)
+    found = entry.implementation().read(finder, complete_options)
     if entry.local:
         if entry.description is not None:
             found.check(name, entry.description)
@@ -180,6 +189,43 @@ def ensure(
             for note in notes:
                 progress(f"note: {found.train.root}: {note}")
         save_options(root, fingerprint, split_options(name, complete_options)[1])
+    return _digests(entry, finder, complete_options)
+
+
+def read_again(
+    name: str,
+    root: Path,
+    options: Options,
+    fingerprint: str,
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, str]:
+    """Read all of a data set's files, whatever is remembered of them, and check that they are what they should be.
+
+    Returns as `ensure`. Raises MissingData where they are not here, DataError where they are others.
+    """
+    entry = find(name)
+    if not entry.external:
+        return {}
+    known = load_options(root, fingerprint) if entry.local else {}
+    if "path" in entry.local and not Path(str(known.get("path") or root)).is_dir():
+        raise MissingData(f"{name}: {known.get('path') or root} is not there")
+    complete_options = complete(name, known | dict(options))
+    with reading_all():
+        found = describe(name, complete_options, progress).fingerprint
+        if found != fingerprint:
+            where = known.get("path") or root
+            raise DataError(f"{name}: {where} now has the fingerprint {found}, not {fingerprint}")
+        finder = Finder(name, root, download=False, progress=progress)
+        return _digests(entry, finder, complete_options)
+
+
+def _digests(
+    entry: DatasetEntry,
+    finder: Finder,
+    options: Mapping[str, OptionValue],
+) -> dict[str, str]:
+    digests = getattr(entry.implementation(), "digests", None)
+    return {} if digests is None else digests(finder, options)
 
 
 def describe(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunectl.errors import DataError
+from prunectl.ml.datasets import published
 from prunectl.ml.datasets.arrays import Arrays
 from prunectl.ml.datasets.files import Finder, torchvision_download
 from prunectl.ml.datasets.registry import OptionValue
@@ -21,13 +22,33 @@ FILES = ("train_32x32.mat", "test_32x32.mat")
 
 
 def read(find: Finder, options: Mapping[str, OptionValue]) -> Arrays:
-    """Read both files; see `Finder.folder` for where they are looked for."""
+    """Read both files; see `Finder.folder` for where they are looked for.
+
+    Raises DataError where they are not the published ones.
+    """
+    folder = locate(find)
+    published.check(find.name, [folder / name for name in FILES], find.progress)
+    return read_folder(folder)
+
+
+def digests(find: Finder, options: Mapping[str, OptionValue]) -> dict[str, str]:
+    """Return the MD5 sum of each file, by name. Raises DataError as `read`."""
+    paths = [locate(find) / name for name in FILES]
+    return published.check(find.name, paths, find.progress)
+
+
+def locate(find: Finder) -> Path:
+    """Return the folder that holds the files. Raises DataError."""
 
     def download(root: Path) -> None:
         for split in ("train", "test"):
             torchvision_download("SVHN", root / "svhn", split=split)
 
-    folder = find.folder(FILES, ["svhn"], download)
+    return find.folder(FILES, ["svhn"], download)
+
+
+def read_folder(folder: Path) -> Arrays:
+    """Read a folder's files, whatever they hold. Raises DataError for one that is not in the format."""
     return Arrays(*read_mat(folder / FILES[0]), *read_mat(folder / FILES[1]))
 
 

@@ -1,0 +1,76 @@
+"""Whether files are those that their data set's authors published: MD5 sums of what they hold.
+
+The sums are in registry.toml. MD5, because that is what is published; it tells other data and damage, not forgery.
+A gzipped file is judged by its content: who packs it anew gets other bytes, as Debian does with Fashion-MNIST.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from prunectl.errors import DataError
+from prunectl.ml.datasets import registry
+from prunectl.ml.datasets.content import BYTES, GUNZIPPED, digests
+from prunectl.ml.datasets.files import Progress
+
+KMNIST = {
+    "bdb82020997e1d708af4cf47b453dcf7",
+    "e144d726b3acfaa3e44228e80efcd344",
+    "5c965bf0a639b31b8f53240b1b52f4d7",
+    "7320c461ea6c1c855c0b718fb2a4b134",
+}
+"""MD5 sums of the gzipped files of Kuzushiji-MNIST, which have MNIST's names (torchvision 0.29, datasets/mnist.py)."""
+
+
+def check(name: str, paths: Sequence[Path], progress: Progress | None = None) -> dict[str, str]:
+    """Compare files with the published ones of the data set `name`. Returns the MD5 sum of each one's content, by name.
+
+    Raises DataError, naming every file that is another, what was found and what was expected, and whose it is if
+    known.
+    """
+    wanted = registry.find(name).files
+    found = {path: md5(path, progress) for path in paths}
+    wrong = {path: sum_ for path, sum_ in found.items() if wanted[_plain(path)] != sum_}
+    if wrong:
+        lines = [
+            f"{path}: MD5 {sum_}, not {wanted[_plain(path)]}{_whose(path, sum_)}"
+            for path, sum_ in wrong.items()
+        ]
+        raise DataError(
+            "\n  ".join(
+                [
+                    f"{name}: {len(wrong)} of {len(paths)} files are not the published ones (MD5 of what they hold):",
+                    *lines,
+                    "Put the published files there; images of your own are a data set of their own: "
+                    'kind = "folder"',
+                ]
+            )
+        )
+    return {_plain(path): sum_ for path, sum_ in found.items()}
+
+
+def md5(path: Path, progress: Progress | None = None) -> str:
+    """Return the MD5 sum of what a file holds, unpacked where it is gzipped. Raises DataError."""
+    content = GUNZIPPED if path.suffix == ".gz" else BYTES
+    [found] = digests([path], progress, content=content, algorithm="md5", what=path.name)
+    return found
+
+
+def owners(sum_: str) -> Iterator[str]:
+    """Yield the data sets that have a file with this MD5 sum of its content."""
+    for name in registry.names():
+        if sum_ in registry.find(name).files.values():
+            yield name
+
+
+def _plain(path: Path) -> str:
+    return path.name.removesuffix(".gz")
+
+
+def _whose(path: Path, sum_: str) -> str:
+    names = list(owners(sum_))
+    if not names and path.suffix == ".gz":
+        [packed] = digests([path], algorithm="md5")
+        names = ["Kuzushiji-MNIST"] if packed in KMNIST else []
+    return f"; it is of {' and '.join(names)}" if names else ""
