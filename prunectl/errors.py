@@ -5,6 +5,7 @@
     ├── UnknownName       a name that no registry holds
     ├── DataError         data files are missing or not what they claim to be
     │   └── MissingData   they are not there
+    ├── NetworkMisfit     a network that cannot take the data's images
     ├── StoreError        the store cannot be read, written or trusted
     │   ├── StoreBusy     another process holds it
     │   └── DiskError     the system refuses to read or write
@@ -119,6 +120,16 @@ class DataError(PrunectlError):
 
 class MissingData(DataError):
     """Data files are not where they are looked for."""
+
+
+class NetworkMisfit(PrunectlError):
+    """A network that cannot take the data's images or does not give the outputs asked for."""
+
+    def __init__(self, message: str, fits: tuple[int, int, int] | None = None) -> None:
+        """`fits` is the shape nearest to the images' (channels, height, width) that the network takes, where one is
+        known."""
+        self.fits = fits
+        super().__init__(message)
 
 
 class StoreError(PrunectlError):

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from prunectl.errors import PrunectlError, UnknownName
+from prunectl.errors import UnknownName
 from prunectl.ml.criteria import registry as criteria
 from prunectl.spec.density import competitions, kept
-from prunectl.spec.settings import NetworkSettings, PruneSettings
+from prunectl.spec.settings import NetworkSettings, PruneSettings, Shape
 
 if TYPE_CHECKING:  # commands read summaries in milliseconds, and torch takes more than a second
     from torch import Tensor
@@ -28,10 +28,6 @@ Role = Literal["first", "shortcut", "hidden", "last"]
 
 ROLES: dict[str, Role] = {"first": "first", "shortcuts": "shortcut", "last": "last"}
 """What a plan may exclude by role, beside single layers by name."""
-
-
-class NetworkMisfit(PrunectlError):
-    """A network that cannot take the data's images or does not give the outputs asked for."""
 
 
 class Layer(msgspec.Struct, frozen=True):
@@ -81,6 +77,10 @@ class NetworkSummary(msgspec.Struct, frozen=True):
     layers: tuple[LayerInfo, ...]
     readers: dict[str, str] | None = None
     """The convolution that alone reads each convolution's channels, by name; None where nobody asked."""
+    smallest_batch: int = 1
+    """Images that it must be given at once in training; 1 also where nobody asked."""
+    fewer_fail: str = ""
+    """Where it fails with one image less."""
 
     @property
     def prunable(self) -> int:
@@ -173,3 +173,5 @@ class Answer(msgspec.Struct, frozen=True):
     summary: NetworkSummary | None = None
     misfit: str = ""
     """The text of a NetworkMisfit, where there is no summary."""
+    fits: Shape | None = None
+    """Of a NetworkMisfit."""

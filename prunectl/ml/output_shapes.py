@@ -1,5 +1,5 @@
 """Which of a network's modules are called, and the shapes of what they give, found in milliseconds by sending an empty
-batch through it."""
+batch through it, or one of undefined values."""
 
 from __future__ import annotations
 
@@ -18,16 +18,12 @@ class Unfit(ValueError):
     """A network that cannot take images of the shape, in words that follow its name."""
 
 
-def output_shapes(network: nn.Module, shape: Shape) -> dict[str, torch.Size]:
-    """Return the shape of each innermost module's output for one image, by the module's name; the network's own has
-    the name "". Raises Unfit."""
-    return dict(calls(network, shape))
+def calls(
+    network: nn.Module, shape: Shape, images: int = 0, *, training: bool = False
+) -> list[Call]:
+    """Return each call of an innermost module in a forward pass of so many images; last the network itself, as "".
 
-
-def calls(network: nn.Module, shape: Shape) -> list[Call]:
-    """Return each call of an innermost module in a forward pass; last the network itself, as "".
-
-    In evaluation mode, so that nothing of the network changes. Raises Unfit.
+    In evaluation mode, so that nothing of the network changes, but where it is asked for `training`. Raises Unfit.
     """
     made: list[Call] = []
     entered = "its input"
@@ -44,16 +40,19 @@ def calls(network: nn.Module, shape: Shape) -> list[Call]:
         if name and not any(module.children()):
             hooks.append(module.register_forward_pre_hook(partial(enter, name)))
             hooks.append(module.register_forward_hook(partial(leave, name)))
-    training = network.training
+    before = network.training
+    device = next((parameter.device for parameter in network.parameters()), None)
     try:
         with torch.no_grad():
-            outputs = network.eval()(torch.empty((0, *shape)))
+            outputs = network.train(training)(torch.empty((images, *shape), device=device))
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, ValueError) as error:
         raise Unfit(f"it fails in or after {entered}") from error
     finally:
-        network.train(training)
+        network.train(before)
         for hook in hooks:
             hook.remove()
+    if len(outputs) != images:
+        raise Unfit(f"of {images} images its output is {tuple(outputs.shape)}")
     return [*made, ("", outputs.shape[1:])]

@@ -15,9 +15,10 @@ from prunectl.ml.datasets.files import Progress
 from prunectl.ml.datasets.registry import Description, OptionValue
 from prunectl.ml.tasks import registry as tasks
 from prunectl.plan.grid import axes
-from prunectl.plan.levels import Check, Ladder, ladders
+from prunectl.plan.levels import Ladder, ladders
 from prunectl.plan.load import LoadedPlan
 from prunectl.plan.points import GridPoint, grid_points
+from prunectl.plan.shapes import Check, check_shapes
 from prunectl.plan.size import check_size
 from prunectl.spec.key import NUMERICS, TEMPLATE_SEED, PathTemplate, Spec
 from prunectl.spec.settings import DataSettings, NetworkSettings
@@ -79,8 +80,8 @@ class Expansion:
 def expand(plan: LoadedPlan, check: Check | None, progress: Progress | None = None) -> Expansion:
     """Expand a plan into all its trials and stages.
 
-    `check` counts what is kept, to reject what cannot be pruned so before anything runs. With None nothing is checked,
-    and the sparsities of filter ratios are `levels.UNKNOWN`; keys and digest are the same.
+    `check` summarises networks, to reject before anything runs what cannot be trained or pruned so. With None nothing
+    is checked, and the sparsities of filter ratios are `levels.UNKNOWN`; keys and digest are the same.
     `progress` hears of data that is read to know its fingerprint.
 
     Raises PlanError with file and line.
@@ -126,9 +127,14 @@ def _cells(plan: LoadedPlan, check: Check | None, progress: Progress | None) -> 
     """Resolve the grid into its cells, in its order. Raises PlanError."""
     seen: set[str] = set()
     known: dict[tuple[NetworkSettings, int], list[Ladder]] = {}
+    checked: set[tuple[int, int]] = set()
     for point in grid_points(plan, progress):
+        # Grid points share the objects of their training and their pruning.
+        if check is not None and (id(point.training), point.longest) not in checked:
+            check_shapes(plan, point.training, point.longest, check)
+            checked.add((id(point.training), point.longest))
         network = point.training.network
-        ladder_key = (network, id(point.pruning))  # grid points share the objects of their pruning
+        ladder_key = (network, id(point.pruning))
         if ladder_key not in known:
             known[ladder_key] = ladders(plan, network, point.pruning, check)
         for ladder in known[ladder_key]:

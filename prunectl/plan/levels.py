@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 
@@ -10,12 +9,9 @@ from prunectl.errors import PrunectlError, UnknownName
 from prunectl.plan import filter_ratios
 from prunectl.plan.load import LoadedPlan
 from prunectl.plan.pruning import Pruning
+from prunectl.plan.shapes import Check
 from prunectl.spec.density import ImpossibleDensity
 from prunectl.spec.settings import NetworkSettings, PruneSettings
-
-Check = Callable[[NetworkSettings, PruneSettings], int]
-"""Counts the prunable weights a network keeps, and rejects what is impossible: what `ml`'s `NetworkSummary.kept_by`
-does."""
 
 UNKNOWN = "unknown"
 """The sparsity of a level by filter ratios where no check has counted its weights."""
@@ -105,7 +101,8 @@ def _checked(plan: LoadedPlan, network: NetworkSettings, ladder: Ladder, check: 
 def _kept(plan: LoadedPlan, network: NetworkSettings, level: Level, check: Check) -> int:
     """Count the weights that a level keeps. Raises PlanError for what the network does not have or cannot be."""
     try:
-        return check(network, level.settings)
+        summary = check(network, readers=bool(level.settings.ratios))
+        return summary.kept_by(level.settings)
     except UnknownName as error:
         in_ratios = error.found in dict(level.settings.ratios)
         if in_ratios and error.found in level.settings.exclude:

@@ -19,6 +19,7 @@ from prunectl.plan.load import LoadedPlan
 from prunectl.plan.pruning import Pruning, PruningSchedule
 from prunectl.plan.retraining import Retraining, resolve_retraining
 from prunectl.plan.training import Training, describe_dataset, resolve_training
+from prunectl.spec.lr_schedule import length
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class GridPoint:
     schedule: str
     """Label of the pruning schedule."""
     retraining: Retraining | None
+
+    @property
+    def longest(self) -> int:
+        """Steps of its longest stage."""
+        return max(length(self.training.lr), self.retraining.steps if self.retraining else 0)
 
 
 def grid_points(plan: LoadedPlan, progress: Progress | None = None) -> Iterator[GridPoint]:

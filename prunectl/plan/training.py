@@ -230,6 +230,15 @@ def _settings(plan: LoadedPlan, recipe: Recipe, info: datasets.Description) -> T
                 found=f"mean {list(mean)}, std {list(std)}",
             )
         normalize = NormalizeSettings("channel", tuple(mean), tuple(std))
+    pad, side = recipe.augment.pad, min(info.shape[1:])  # type: ignore[attr-defined]
+    if recipe.augment.padding == "reflect" and pad >= side:  # type: ignore[attr-defined]
+        raise plan.fail(
+            "reflecting needs images larger than what is padded",
+            "recipe.augment.pad",
+            found=str(pad),
+            allowed=[f"0 to {side - 1}"],
+            suggestion="",
+        )
     micro = recipe.micro_batch or 0
     return TrainSettings(
         batch=recipe.batch,

@@ -35,6 +35,11 @@ class Layout:
         straddling batches of 128 are 71,094."""
         return math.ceil(epochs * self.per_epoch)
 
+    def sizes(self, steps: int) -> tuple[int, ...]:
+        """Return the sizes of the first `steps` batches, each once, that of the first batch first."""
+        ends = (0, self._per_epoch - 1)
+        return tuple(dict.fromkeys(self.stretch(step)[1] for step in ends if step < steps))
+
     def stretch(self, step: int) -> tuple[int, int]:
         """Return the first position in the stream, and number of images, of the batch of step number `step`."""
         if self.straddle:
@@ -50,3 +55,11 @@ class Layout:
             last = min(self.count, first + end - start)
             yield epoch, first, last
             start += last - first
+
+
+def passes(images: int, micro_batch: int) -> tuple[int, ...]:
+    """Return how many images of a batch go through the network at a time: `micro_batch`, 0 for all of them, and what
+    that leaves; each once."""
+    size = min(images, micro_batch or images)
+    left = images % size
+    return (size, left) if left else (size,)

@@ -14,19 +14,17 @@ import pytest
 
 from prunectl.cli.support import network_check
 from prunectl.cli.support.network_check import NetworkCheck, code_hash
-from prunectl.errors import PlanError
-from prunectl.ml.network_summary import Answer, NetworkMisfit
+from prunectl.errors import NetworkMisfit, PlanError
+from prunectl.ml.network_summary import Answer
 from prunectl.ml.networks import registry
-from prunectl.ml.summarise import summarise
+from prunectl.ml.summarise import examine
 from prunectl.plan.expand import expand
 from prunectl.plan.load import loads
-from prunectl.spec.settings import NetworkSettings, PruneSettings
+from prunectl.spec.settings import NetworkSettings
 from tests.cli.conftest import TINY
 from tests.support.checking import check as in_process
 
-HALF = PruneSettings(density="0.5")
 LENET = NetworkSettings("lenet-300-100", (1, 8, 8), 4)
-RATIOS = PruneSettings(ratios=(("conv1", "0.5"), ("conv2", "0.25")))
 CONVNET = NetworkSettings("convnet", (1, 8, 8), 10)
 
 
@@ -53,7 +51,7 @@ def children(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[Any]]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A child that answers every question by the summary of LENET, and has no torch to import."""
-    answer = msgspec.json.encode(Answer(summarise(LENET))).decode()
+    answer = msgspec.json.encode(Answer(examine(LENET))).decode()
     code = "import sys\nfor line in sys.stdin: print(sys.argv[1], flush=True)"
     monkeypatch.setattr(network_check, "COMMAND", (sys.executable, "-c", code, answer))
 
@@ -68,9 +66,9 @@ def test_what_a_child_finds_is_what_this_process_finds() -> None:
             shape = (1, 32, 32) if name.startswith("lenet") else (3, 224, 224)
             network = NetworkSettings(name, shape, 10, "projection-everywhere")
             for _ in range(2):  # from the child, then from the cache
-                assert check(network, HALF) == in_process(network, HALF)
+                assert check(network) == in_process(network)
                 check._known.clear()
-        assert check(CONVNET, RATIOS) == in_process(CONVNET, RATIOS)
+        assert check(CONVNET, readers=True) == in_process(CONVNET, readers=True)
 
 
 def test_one_child_looks_at_all_networks_and_ends(
@@ -78,8 +76,8 @@ def test_one_child_looks_at_all_networks_and_ends(
 ) -> None:
     with NetworkCheck() as check:
         for network in (LENET, CONVNET):
-            for density in ("0.5", "0.25"):
-                check(network, PruneSettings(density=density))
+            for _ in range(2):
+                check(network)
         assert [child.poll() for child in children] == [None]
     assert [child.returncode for child in children] == [0]
 
@@ -88,7 +86,7 @@ def test_one_child_looks_at_all_networks_and_ends(
 def test_a_network_is_looked_at_once(children: list[subprocess.Popen[Any]]) -> None:
     for _ in range(3):
         with NetworkCheck() as check:
-            check(LENET, HALF)
+            check(LENET)
     assert len(children) == 1
 
 
@@ -96,10 +94,10 @@ def test_which_layer_reads_which_is_asked_for_where_it_is_needed(
     children: list[subprocess.Popen[Any]],
 ) -> None:
     with NetworkCheck() as check:
-        check(CONVNET, HALF)
-        assert check(CONVNET, RATIOS) == in_process(CONVNET, RATIOS)
+        check(CONVNET)
+        assert check(CONVNET, readers=True) == in_process(CONVNET, readers=True)
     with NetworkCheck() as check:
-        assert check(CONVNET, RATIOS) == in_process(CONVNET, RATIOS)
+        assert check(CONVNET, readers=True) == in_process(CONVNET, readers=True)
     assert len(children) == 1
 
 
@@ -118,7 +116,7 @@ def test_another_network_is_another_question(
 ) -> None:
     for network in (LENET, other):
         with NetworkCheck() as check:
-            check(network, HALF)
+            check(network)
     assert len(children) == 2
 
 
@@ -137,10 +135,10 @@ def test_changed_code_and_versions_are_never_served_what_was_found_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with NetworkCheck() as check:
-        check(LENET, HALF)
+        check(LENET)
     monkeypatch.setattr(f"prunectl.cli.support.network_check.{name}", other)
     with NetworkCheck() as check:
-        check(LENET, HALF)
+        check(LENET)
     assert len(children) == len(cached()) == 2
 
 
@@ -165,13 +163,13 @@ def test_every_python_file_counts_in_the_hash_of_code(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("quick")
 def test_a_damaged_cache_is_made_anew(children: list[subprocess.Popen[Any]]) -> None:
     with NetworkCheck() as check:
-        found = check(LENET, HALF)
+        found = check(LENET)
     (file,) = cached()
     whole = file.read_bytes()
     for damaged in (b"", whole[:-9], b"\xff\xfe", b"[]", b'{"parameters":"many","layers":[]}'):
         file.write_bytes(damaged)
         with NetworkCheck() as check:
-            assert check(LENET, HALF) == found
+            assert check(LENET) == found
         assert file.read_bytes() == whole
     assert len(children) == 6
 
@@ -185,16 +183,17 @@ def test_a_cache_that_cannot_be_written_is_no_mistake(
     monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
     for _ in range(2):
         with NetworkCheck() as check:
-            assert check(LENET, HALF) == in_process(LENET, HALF)
+            assert check(LENET) == in_process(LENET)
 
 
 def test_a_misfit_reads_as_in_this_process() -> None:
     small = NetworkSettings("vgg-16", (3, 8, 8), 10)
     with pytest.raises(NetworkMisfit) as here:
-        summarise(small)
+        examine(small)
     with NetworkCheck() as check, pytest.raises(NetworkMisfit) as there:
-        check(small, HALF)
-    assert str(there.value) == str(here.value)
+        check(small)
+    assert (str(there.value), there.value.fits) == (str(here.value), here.value.fits)
+    assert here.value.fits == (3, 32, 32)
     assert not Path(os.environ["XDG_CACHE_HOME"], "prunectl").exists()
 
 

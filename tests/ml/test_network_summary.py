@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
-from prunectl.errors import UnknownName
-from prunectl.ml.network_summary import NetworkMisfit
+from prunectl.errors import NetworkMisfit, UnknownName
+from prunectl.ml.networks import registry
 from prunectl.ml.networks.build import build
 from prunectl.ml.pruning.masks import next_masks
-from prunectl.ml.summarise import summarise
+from prunectl.ml.summarise import examine, summarise
 from prunectl.spec.density import ImpossibleDensity
 from prunectl.spec.settings import NetworkSettings, PruneSettings
-from tests.support.checking import check
+from tests.support.checking import kept
 
 
 def settings(name="resnet-20", shape=(3, 32, 32), classes=10, **rest):
@@ -111,7 +112,7 @@ def test_a_misfit_found_only_by_running_names_the_layer(monkeypatch):
     ],
 )
 def test_checking_a_density_before_anything_runs(prune, count):
-    assert check(settings(), PruneSettings(**prune)) == count
+    assert kept(settings(), PruneSettings(**prune)) == count
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ def test_checking_a_density_before_anything_runs(prune, count):
 )
 def test_checking_finds_what_would_fail_later(prune, error):
     with pytest.raises(error):
-        check(settings(), PruneSettings(**prune))
+        kept(settings(), PruneSettings(**prune))
 
 
 def test_unknown_networks():
@@ -148,9 +149,87 @@ def test_what_is_counted_is_what_the_masks_keep(prune):
     network = settings("convnet", (1, 8, 8))
     built = build(network, torch.Generator().manual_seed(0))
     masks = next_masks(built, built.state_dict(), None, PruneSettings(**prune))
-    assert check(network, PruneSettings(**prune)) == sum(int(m.sum()) for m in masks.values())
+    assert kept(network, PruneSettings(**prune)) == sum(int(m.sum()) for m in masks.values())
 
 
 def test_one_output_is_enough():
     """How many a task needs is the plan's to check."""
     assert summarise(settings("lenet-300-100", (1, 2, 2), 1)).layers[-1].shape == (1, 100)
+
+
+class Grouped(nn.Module):
+    """A network that trains on whole groups of images alone, and evaluates any number."""
+
+    def __init__(self, settings: NetworkSettings, group: int) -> None:
+        super().__init__()
+        self.group = group
+        self.classifier = nn.Linear(settings.shape[0], settings.classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.training and len(images) < self.group:
+            raise ValueError(f"no group of {self.group}")
+        return self.classifier(images.mean((2, 3)))
+
+
+class Squeezing(nn.Module):
+    """A network that takes a batch of one for none."""
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        super().__init__()
+        self.classifier = nn.Linear(settings.shape[0], settings.classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.classifier(images.mean((2, 3))).squeeze(0)
+
+
+class Reading(Grouped):
+    """A network that reads numbers back, which cannot be done without numbers."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if len(images):
+            images.sum().item()
+        return super().forward(images)
+
+
+@pytest.fixture
+def _own_networks(monkeypatch):
+    family = registry.Family
+    own = (
+        family("grouped-(?P<group>[0-9]+)", f"{__name__}:Grouped", (), lambda group: True),
+        family("reading-(?P<group>[0-9]+)", f"{__name__}:Reading", (), lambda group: True),
+        family("squeezing", f"{__name__}:Squeezing", ()),
+    )
+    monkeypatch.setattr(registry, "FAMILIES", own)
+
+
+@pytest.mark.usefixtures("_own_networks")
+@pytest.mark.parametrize("kind", ["grouped", "reading"])
+def test_how_many_images_training_needs_at_once(kind):
+    for group in (1, 2, 5, 8):
+        found = examine(settings(f"{kind}-{group}"))
+        assert found.smallest_batch == group
+        assert found.fewer_fail == ("" if group == 1 else "it fails in or after its input")
+    with pytest.raises(NetworkMisfit, match="it fails in or after its input") as error:
+        examine(settings(f"{kind}-9"))
+    assert error.value.fits is None
+
+
+@pytest.mark.usefixtures("_own_networks")
+def test_a_network_that_cannot_evaluate_one_image_is_a_misfit():
+    with pytest.raises(NetworkMisfit, match=r"of 1 images its output is \(10,\)"):
+        examine(settings("squeezing"))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "fits"),
+    [
+        ("lenet-5", (1, 8, 20), (1, 16, 20)),
+        ("vgg-16", (3, 8, 8), (3, 32, 32)),
+        ("resnet-34", (1, 224, 200), (3, 224, 200)),
+    ],
+)
+def test_a_misfit_says_the_nearest_shape_that_fits(name, shape, fits):
+    with pytest.raises(NetworkMisfit) as error:
+        examine(settings(name, shape))
+    assert error.value.fits == fits
+    assert examine(settings(name, fits)).layers

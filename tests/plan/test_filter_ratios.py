@@ -20,7 +20,7 @@ from prunectl.plan.expand import Expansion, expand
 from prunectl.plan.levels import UNKNOWN
 from prunectl.plan.load import loads
 from prunectl.spec.settings import NetworkSettings, PruneSettings
-from tests.support.checking import check
+from tests.support.checking import check, kept
 
 SETS = [(s, n) for s in ("a", "b") for n in ("resnet-56", "resnet-110", "resnet-34")]
 
@@ -47,7 +47,7 @@ def removed(set_: str, network: str) -> list[int]:
     settings = network_of(network)
     prunable = summarise(settings).prunable
     found = filter_ratios.levels(f"renda2020-{set_}", network, 5)
-    return [prunable - check(settings, PruneSettings(ratios=pairs)) for pairs in found]
+    return [prunable - kept(settings, PruneSettings(ratios=pairs)) for pairs in found]
 
 
 @pytest.mark.parametrize(("set_", "network"), SETS)
@@ -103,7 +103,7 @@ def test_counts_are_those_of_the_masks() -> None:
     for pairs in filter_ratios.levels("renda2020-b", "resnet-56", 3):
         prune = PruneSettings(ratios=pairs)
         masks = next_masks(network, network.state_dict(), masks, prune)
-        assert summarise(settings).weights_kept(masks) == check(settings, prune)
+        assert summarise(settings).weights_kept(masks) == kept(settings, prune)
 
 
 def test_drawn_ratios_are_whole_filters() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from prunectl.spec.batch_layout import Layout
+from prunectl.spec.batch_layout import Layout, passes
 from prunectl.spec.length import Length
 from prunectl.spec.settings import TrainSettings
 
@@ -49,3 +49,22 @@ def test_rewind_points_of_renda_et_al() -> None:
     points |= {150: 12514, 170: 4701}
     for t, point in points.items():
         assert 71108 - Length.parse(f"{t}ep").to_steps(epoch) == point
+
+
+@given(st.integers(1, 30), st.integers(1, 30), st.booleans(), st.booleans(), st.integers(0, 70))
+def test_the_sizes_of_the_batches_that_occur(
+    count: int, batch: int, straddle: bool, drop_last: bool, steps: int
+) -> None:
+    settings = TrainSettings(batch=batch, straddle=straddle, drop_last=drop_last)
+    assume(not drop_last or straddle or count >= batch)
+    layout = Layout(settings, count)
+    assert set(layout.sizes(steps)) == {layout.stretch(step)[1] for step in range(steps)}
+
+
+@given(st.integers(1, 50), st.integers(0, 60))
+def test_passes_are_what_a_batch_is_cut_into(images: int, micro: int) -> None:
+    cut = [
+        len(range(images)[start : start + (micro or images)])
+        for start in range(0, images, micro or images)
+    ]
+    assert sorted(passes(images, micro)) == sorted(set(cut))

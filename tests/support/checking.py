@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from prunectl.ml.summarise import summarise
+from prunectl.ml.summarise import examine
 from prunectl.spec.settings import NetworkSettings, PruneSettings
 
+check = examine
 
-def check(network: NetworkSettings, prune: PruneSettings) -> int:
+
+def kept(network: NetworkSettings, prune: PruneSettings) -> int:
     """Count the weights that a pruning keeps of a network."""
-    return summarise(network, readers=bool(prune.ratios)).kept_by(prune)
+    return check(network, readers=bool(prune.ratios)).kept_by(prune)

@@ -18,12 +18,11 @@ from torch import Tensor
 from prunectl.bench.card.records import Check, Figure, Order, Outcome
 from prunectl.bench.card.studies import finish
 from prunectl.ml.datasets.images import load
-from prunectl.ml.summarise import summarise
+from prunectl.ml.summarise import examine
 from prunectl.ml.training.torch_flags import configure
 from prunectl.ml.training.trainer import Trainer
 from prunectl.plan.expand import Expansion, expand
 from prunectl.plan.load import loads
-from prunectl.spec.settings import NetworkSettings, PruneSettings
 from prunectl.spec.stage import Stage
 from prunectl.spec.trial import Trial
 from prunectl.store.paths import StorePaths
@@ -99,11 +98,7 @@ def results(store: StorePaths) -> dict[str, Result]:
 
 def expansion(order: Order) -> Expansion:
     """Return the study's trials and stages."""
-
-    def check(network: NetworkSettings, prune: PruneSettings) -> int:
-        return summarise(network).kept_by(prune)
-
-    return expand(loads(plan_text(order)), check)
+    return expand(loads(plan_text(order)), examine)
 
 
 def first_steps(order: Order) -> Outcome:

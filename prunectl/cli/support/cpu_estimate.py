@@ -98,7 +98,7 @@ def long_run(
 def _most(stages: Mapping[str, Stage], samples: Mapping[Workload, Stage], slots: int) -> float:
     """Return the seconds that the stages take at the most, by their multiply-adds."""
     with NetworkCheck() as check:
-        macs = {workload: check.summary(stage.network).macs for workload, stage in samples.items()}
+        macs = {workload: check(stage.network).macs for workload, stage in samples.items()}
     steps = (
         stage.steps * (3 * macs[workload_of(stage)] * stage.train.batch / SLOWEST + OVERHEAD)
         for stage in stages.values()

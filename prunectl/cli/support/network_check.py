@@ -20,11 +20,11 @@ import msgspec
 
 from prunectl import ml
 from prunectl.child import module_command
-from prunectl.errors import PrunectlError, StoreError
+from prunectl.errors import NetworkMisfit, PrunectlError, StoreError
 from prunectl.ml.datasets.files import user_cache
-from prunectl.ml.network_summary import Answer, NetworkMisfit, NetworkSummary, Question
+from prunectl.ml.network_summary import Answer, NetworkSummary, Question
 from prunectl.spec.key import to_json
-from prunectl.spec.settings import NetworkSettings, PruneSettings
+from prunectl.spec.settings import NetworkSettings
 from prunectl.store.files import write_text
 from prunectl.store.records.base import NOT_DECODED
 from prunectl.version import code_hash
@@ -35,7 +35,7 @@ LAST_LINES = 3
 
 
 class NetworkCheck(contextlib.ExitStack):
-    """Counts the weights that prunings keep of networks: a `plan.levels.Check`, to be used in a `with` block.
+    """Summarises networks: a `plan.levels.Check`, to be used in a `with` block.
 
     The child is started for the first network that is not remembered, and ends with the block.
     """
@@ -45,15 +45,8 @@ class NetworkCheck(contextlib.ExitStack):
         self._known: dict[Question, NetworkSummary] = {}
         self._child: _Child | None = None
 
-    def __call__(self, network: NetworkSettings, prune: PruneSettings) -> int:
-        """Count what a pruning keeps of a network.
-
-        Raises what `ml.summarise` and `NetworkSummary.kept_by` raise, and PrunectlError where the child breaks off.
-        """
-        return self.summary(network, readers=bool(prune.ratios)).kept_by(prune)
-
-    def summary(self, network: NetworkSettings, *, readers: bool = False) -> NetworkSummary:
-        """Return a summary. Raises what `ml.summarise` raises, and PrunectlError where the child breaks off."""
+    def __call__(self, network: NetworkSettings, *, readers: bool = False) -> NetworkSummary:
+        """Return a summary. Raises what `ml.summarise.examine` raises, and PrunectlError where the child breaks off."""
         question = Question(network, readers=readers)
         if question not in self._known:
             self._known[question] = self._summary(question)
@@ -97,7 +90,7 @@ class _Child:
         except NOT_DECODED:
             raise PrunectlError(self._broken_off()) from None
         if answer.summary is None:
-            raise NetworkMisfit(answer.misfit)
+            raise NetworkMisfit(answer.misfit, answer.fits)
         return answer.summary
 
     def _broken_off(self) -> str:
