@@ -38,8 +38,20 @@ class PrunectlError(Exception):
     exit_code: ExitCode = ExitCode.USAGE
 
 
+SHOWN = 200
+"""Characters that are shown of what was found, which may be a whole list or a file."""
+
+
+def shown(found: object) -> str:
+    """Write what was found, cut after `SHOWN` characters."""
+    text = str(found)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]} …"
+
+
 def nearest(found: str, allowed: Iterable[str]) -> str | None:
     """Find the allowed name most like `found`; None where nothing is near."""
+    if len(found) > SHOWN:  # it is no name, and comparing it takes seconds
+        return None
     matches = difflib.get_close_matches(found, list(allowed), n=1, cutoff=0.5)
     return matches[0] if matches else None
 
@@ -91,7 +103,7 @@ class PlanError(PrunectlError):
             text += f"{self.key}: "
         text += self.message
         if self.found is not None:
-            text += f"\n  found:   {self.found}"
+            text += f"\n  found:   {shown(self.found)}"
         if self.allowed:
             text += f"\n  allowed: {', '.join(self.allowed)}"
         if self.suggestion:
@@ -108,7 +120,7 @@ class UnknownName(PrunectlError):
         self.found = found
         self.allowed = tuple(allowed)
         near = None if note else nearest(found, self.allowed)
-        text = f"unknown {kind} {found!r}; allowed: {', '.join(self.allowed)}"
+        text = f"unknown {kind} {shown(repr(found))}; allowed: {', '.join(self.allowed)}"
         if near:
             text += f"; did you mean {near!r}?"
         super().__init__("\n".join(filter(None, [text, note])))

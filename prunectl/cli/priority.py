@@ -8,10 +8,14 @@ import typer
 
 from prunectl.cli.support.options import StoreOption
 from prunectl.cli.support.scheduler_requests import Trials, Where, change_trials
+from prunectl.spec.ranges import SMALL
 
 
 def priority(
-    value: Annotated[int, typer.Option("--to", help="Higher runs first; the default is 0.")],
+    value: Annotated[
+        int,
+        typer.Option("--to", min=-SMALL, max=SMALL, help="Higher runs first; the default is 0."),
+    ],
     trials: Trials = None,
     where: Where = None,
     store: StoreOption = None,

@@ -23,6 +23,7 @@ from prunectl.cli.support.options import (
 )
 from prunectl.cli.support.terminal import narrate
 from prunectl.errors import ExitCode, PrunectlError, StoreBusy
+from prunectl.spec.ranges import SMALL
 from prunectl.spec.state import State
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.dataset import (
@@ -92,7 +93,10 @@ def run(
         ),
     ] = False,
     checkpoint_every: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="Between checkpoints inside stages.")
+        float,
+        typer.Option(
+            min=0, max=SMALL, metavar="SECONDS", help="Between checkpoints inside stages."
+        ),
     ] = 60.0,
     yes: Annotated[
         bool,

@@ -12,6 +12,7 @@ from prunectl.cli.support.options import StoreOption
 from prunectl.cli.support.tables import console, result_table
 from prunectl.cli.support.terminal import narrate
 from prunectl.errors import PrunectlError
+from prunectl.spec.ranges import SMALL
 from prunectl.store.paths import StorePaths
 
 if TYPE_CHECKING:  # store.db imports DuckDB
@@ -44,7 +45,7 @@ def sql(
     ] = None,
     schema: Annotated[bool, typer.Option("--schema", help="The tables, with units.")] = False,
     form: Annotated[SqlFormat, typer.Option("--format", help="What to write.")] = "table",
-    limit: Annotated[int | None, typer.Option(min=1, help="Rows at the most.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, max=SMALL, help="Rows at the most.")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="A file to write to; parquet needs one.")
     ] = None,

@@ -69,20 +69,22 @@ def combinations(plan: LoadedPlan) -> Iterator[Combination]:
     grid = plan.content.grid
     inner = _inner(plan)
     values_of = [axis.values for axis in inner]
-    unused = list(grid.skip)
+    index = SkipIndex(grid.skip)
+    unused = dict(enumerate(grid.skip))
     for network, dataset, strategy, retrain, *values in itertools.product(
         grid.network, grid.dataset, grid.strategy, grid.retrain or (None,), *values_of
     ):
         changes = tuple((axis.path, value) for axis, value in zip(inner, values, strict=True))
         combination = Combination(network, dataset, strategy, retrain, changes)
         kind = kind_of(schedule_of(plan, combination)) if grid.skip else None
-        matching = skipping(plan, combination, kind)
+        matching = index.matching(combination, kind)
         if not matching:
             yield combination
-        unused = [skip for skip in unused if skip not in matching]
-    if unused:
-        skip = str(unused[0].model_dump(exclude_none=True))
-        raise plan.fail("no combination of the grid is this one", "grid.skip", found=skip)
+        for number in matching:
+            unused.pop(number, None)
+    for skip in unused.values():
+        found = str(skip.model_dump(exclude_none=True))
+        raise plan.fail("no combination of the grid is this one", "grid.skip", found=found)
 
 
 def schedule_of(plan: LoadedPlan, combination: Combination) -> object:
@@ -104,15 +106,25 @@ def kind_of(schedule: object) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
-def skipping(plan: LoadedPlan, combination: Combination, kind: str | None) -> list[Skip]:
-    """List the tables of `grid.skip` that leave the combination out; its schedule is of that kind."""
-    return [skip for skip in plan.content.grid.skip if _matches(skip, combination, kind)]
+_SKIPPED_BY = ("network", "dataset", "strategy", "schedule")
 
 
-def _matches(skip: Skip, combination: Combination, kind: str | None) -> bool:
-    wanted = (skip.network, skip.dataset, skip.strategy, skip.schedule)
-    actual = (combination.network, combination.dataset, combination.strategy, kind)
-    return all(each is None or each == value for each, value in zip(wanted, actual, strict=True))
+class SkipIndex:
+    """The tables of `grid.skip`, found by what they say: to compare each combination with each takes minutes."""
+
+    def __init__(self, tables: Sequence[Skip]) -> None:
+        self._tables: dict[tuple[str | None, ...], list[int]] = {}
+        """Their numbers, by the values that they have of `_SKIPPED_BY`."""
+        for number, table in enumerate(tables):
+            said = tuple(getattr(table, name) for name in _SKIPPED_BY)
+            self._tables.setdefault(said, []).append(number)
+
+    def matching(self, combination: Combination, kind: str | None) -> list[int]:
+        """List the numbers of the tables that leave the combination out; its schedule is of that kind."""
+        actual = (combination.network, combination.dataset, combination.strategy, kind)
+        # Each value as it is, or not said.
+        saying = itertools.product(*((value, None) for value in actual)) if self._tables else ()
+        return [number for said in dict.fromkeys(saying) for number in self._tables.get(said, ())]
 
 
 def axes(plan: LoadedPlan) -> list[Axis]:

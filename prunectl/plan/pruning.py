@@ -21,7 +21,7 @@ class PruningSchedule(Table):
     """
 
     kind: Literal["one-shot", "iterative"]
-    sparsities: tuple[Fraction01, ...] = ()
+    sparsities: Annotated[tuple[Fraction01, ...], Field(max_length=MOST_ITERATIONS)] = ()
     rate: Fraction01 | None = None
     until: Fraction01 | None = None
     iterations: Annotated[Int, Field(ge=1, le=MOST_ITERATIONS)] | None = None

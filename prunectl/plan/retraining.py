@@ -8,7 +8,7 @@ from typing import Any, Literal
 from prunectl.plan import strategies
 from prunectl.plan.load import LoadedPlan
 from prunectl.plan.schema import ConstantRate, Strategy, WindowFrom
-from prunectl.plan.training import Training
+from prunectl.plan.training import Training, check_evaluations, in_steps
 from prunectl.spec.length import Length
 from prunectl.spec.lr_schedule import Schedule, constant, last_value, length, window
 
@@ -39,7 +39,7 @@ def resolve_retraining(plan: LoadedPlan, training: Training, name: str, axis: An
     key = f"strategies.{name}" if name in plan.content.strategies else "grid.strategy"
     total = length(training.lr)
     wanted, wanted_key = _retrain_length(plan, training, strategy, name, axis, key)
-    steps = total if wanted == "full" else wanted.to_steps(training.layout)
+    steps = total if wanted == "full" else in_steps(plan, wanted, training.layout, wanted_key)
     if steps < 1:
         raise plan.fail("retraining needs at least one step", wanted_key, found=str(wanted))
     if "rewound" in (strategy.weights_from, strategy.lr_window) and steps > total:
@@ -49,6 +49,7 @@ def resolve_retraining(plan: LoadedPlan, training: Training, name: str, axis: An
             wanted_key,
             found=f"{wanted} = {steps} steps",
         )
+    check_evaluations(plan, steps, training.settings)
     source, source_step = _source(plan, training, strategy, steps, key)
     state = strategy.optimizer_state or training.recipe.optimizer_state
     return Retraining(

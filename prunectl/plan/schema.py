@@ -5,28 +5,55 @@ The models hold what stands in the file; `expand` turns them into trials and sta
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import msgspec
 from pydantic import BeforeValidator, Field, create_model, field_validator, model_validator
 
-from prunectl.plan.table import Bool, EndOrLength, FullOrLength, Int, Name, Number, Table
+from prunectl.plan.table import (
+    Amount,
+    Batch,
+    BelowOne,
+    Bool,
+    Count,
+    EndOrLength,
+    FullOrLength,
+    Name,
+    Number,
+    Positive,
+    Seed,
+    Share,
+    Slots,
+    Table,
+)
 from prunectl.spec.length import Length, LengthField
 from prunectl.spec.settings import AugmentSettings, OptimizerSettings
 from prunectl.spec.task import DEFAULT_TASK
 
-Count = Annotated[Int, Field(ge=0)]
-Constant = Annotated[Number, Field(ge=0)]
+T = TypeVar("T")
+Values = Annotated[tuple[T, ...], Field(min_length=1, fail_fast=True)]
+"""The first mistake among them is enough: of a million seeds a million would be collected."""
+MOST_MILESTONES = 1000
+"""They are part of every stage."""
+
+_STRICT: dict[Any, Any] = {
+    int: Count,
+    float: Amount,
+    bool: Bool,
+    tuple[float, float]: tuple[Amount, Amount],
+}
 
 
-def _table_of(settings: type[Any], **checks: Any) -> type[Table]:
-    """Make a table with the fields, types and defaults of a settings struct, so that each is written once."""
+def _table_of(settings: type[Any], ranges: dict[str, Any], **checks: Any) -> type[Table]:
+    """Make a table with the fields, types and defaults of a settings struct, so that each is written once.
+
+    `ranges` are types of fields that hold less than others of their kind.
+    """
     hints = get_type_hints(settings)
     fields: dict[str, Any] = {}
     for item in msgspec.structs.fields(settings):
         kind = hints[item.name]
-        strict = {int: Count, float: Constant, bool: Bool}.get(kind, kind)
-        fields[item.name] = (strict, item.default)
+        fields[item.name] = (ranges.get(item.name, _STRICT.get(kind, kind)), item.default)
     validators: dict[str, Any] = {
         name: model_validator(mode="after")(check) for name, check in checks.items()
     }
@@ -51,18 +78,28 @@ def _one_crop(table: Any) -> Any:
     return table
 
 
-OptimizerTable = _table_of(OptimizerSettings)
-AugmentTable = _table_of(AugmentSettings, one_crop=_one_crop)
+def _momentum_with_nesterov(table: Any) -> Any:
+    if table.nesterov and table.name == "sgd" and not table.momentum:
+        raise ValueError("nesterov needs a momentum above 0")
+    return table
+
+
+OptimizerTable = _table_of(
+    OptimizerSettings,
+    {"momentum": Share, "beta1": BelowOne, "beta2": BelowOne},
+    with_nesterov=_momentum_with_nesterov,
+)
+AugmentTable = _table_of(AugmentSettings, {"ratio": tuple[Positive, Positive]}, one_crop=_one_crop)
 
 
 class LearningRates(Table):
     """The learning-rate schedule of the dense training."""
 
     kind: Literal["constant", "step", "linear", "cosine"]
-    lr: Annotated[Number, Field(gt=0)]
-    milestones: tuple[LengthField, ...] = ()
-    gamma: Annotated[Number, Field(gt=0, lt=1)] = 0.1
-    end: Annotated[Number, Field(ge=0)] = 0.0
+    lr: Positive
+    milestones: Annotated[tuple[LengthField, ...], Field(max_length=MOST_MILESTONES)] = ()
+    gamma: Annotated[Positive, Field(lt=1)] = 0.1
+    end: Amount = 0.0
     warmup: LengthField = Length()
 
     @model_validator(mode="after")
@@ -83,8 +120,8 @@ class Normalization(Table):
 class NetworkConstants(Table):
     """Constants of the layers that recipes differ in; see spec.settings.NetworkSettings."""
 
-    bn_momentum: Annotated[Number, Field(gt=0, le=1)] = 0.1
-    bn_eps: Annotated[Number, Field(gt=0)] = 1e-5
+    bn_momentum: Annotated[Positive, Field(le=1)] = 0.1
+    bn_eps: Positive = 1e-5
     initializer: Literal["pytorch", "he-uniform", "he-normal", "renda2020"] = "he-normal"
     shortcut: Literal["projection", "projection-without-bn", "projection-everywhere", "padding"] = (
         "projection"
@@ -95,7 +132,7 @@ class Validation(Table):
     """A split held out from the training or the test set."""
 
     taken_from: Annotated[Literal["none", "train", "test"], Field(alias="from")] = "none"
-    count: Annotated[Int, Field(ge=0)] = 0
+    count: Count = 0
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> Validation:
@@ -113,15 +150,15 @@ class Recipe(Table):
     task: str = DEFAULT_TASK
     """A name `ml.tasks.registry` knows; `plan.tasks` checks it, and what else belongs to it."""
     length: LengthField
-    batch: Annotated[Int, Field(ge=1)] = 128
+    batch: Batch = 128
     batches: Literal["epoch", "straddle"] = "epoch"
     last_batch: Literal["keep", "drop"] = "keep"
-    micro_batch: Annotated[Int, Field(ge=1)] | None = None
+    micro_batch: Batch | None = None
     """Images that pass through the network at once; the whole batch unless it is given."""
     evaluate: EndOrLength = Length.parse("1ep")
     optimizer: OptimizerTable = OptimizerTable()  # type: ignore[valid-type]
     schedule: LearningRates
-    label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    label_smoothing: BelowOne = 0.0
     augment: AugmentTable = AugmentTable()  # type: ignore[valid-type]
     normalize: Normalization = Normalization()
     network: NetworkConstants = NetworkConstants()
@@ -137,7 +174,7 @@ class DenseWeights(Table):
     """Weights from the dense run at a step, or at a fraction of its length."""
 
     dense: Annotated[
-        LengthField | Annotated[Number, Field(ge=0, le=1)],
+        LengthField | Share,
         BeforeValidator(lambda v: v if isinstance(v, float | int) else Length.parse(v)),
     ]
 
@@ -151,7 +188,7 @@ class WindowFrom(Table):
 class ConstantRate(Table):
     """One learning rate throughout."""
 
-    constant: Annotated[Number, Field(gt=0)]
+    constant: Positive
 
 
 class Strategy(Table):
@@ -185,10 +222,10 @@ class Grid(Table):
     `retrain` is the length of retraining of those strategies that do not fix it themselves.
     """
 
-    network: Annotated[tuple[str, ...], Field(min_length=1)]
-    dataset: Annotated[tuple[str, ...], Field(min_length=1)]
-    strategy: Annotated[tuple[str, ...], Field(min_length=1)]
-    retrain: Annotated[tuple[FullOrLength, ...], Field(min_length=1)] | None = None
+    network: Values[str]
+    dataset: Values[str]
+    strategy: Values[str]
+    retrain: Values[FullOrLength] | None = None
     recipe: dict[str, Any] = Field(default_factory=dict)
     pruning: dict[str, Any] = Field(default_factory=dict)
     skip: tuple[Skip, ...] = ()
@@ -207,7 +244,7 @@ class Grid(Table):
 class RunTable(Table):
     """How to run it on this machine: never part of a stage's identity."""
 
-    slots_per_device: Annotated[Int, Field(ge=1)] | Literal["auto"] | None = None
+    slots_per_device: Slots | Literal["auto"] | None = None
     slots_by: Literal["streams", "processes"] | None = None
     devices: str | None = None
 
@@ -216,7 +253,7 @@ class PlanFile(Table):
     """A whole plan. `recipe` and `pruning` are checked once the grid's values are filled in."""
 
     name: Name
-    seeds: Annotated[tuple[Annotated[Int, Field(ge=0)], ...], Field(min_length=1)]
+    seeds: Values[Seed]
     grid: Grid
     recipe: dict[str, Any] = Field(default_factory=dict)
     pruning: dict[str, Any] = Field(default_factory=dict)

@@ -7,12 +7,23 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, StringConstraints
 
 from prunectl.spec.length import Length
+from prunectl.spec.ranges import BIGGEST, LEAST_FLOAT32, MOST_BATCH, MOST_FLOAT32, MOST_SLOTS, SMALL
 
 Int = Annotated[int, Strict()]
-Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Seed = Annotated[Int, Field(ge=0, le=BIGGEST)]
+Count = Annotated[Int, Field(ge=0, le=SMALL)]
+Batch = Annotated[Int, Field(ge=1, le=MOST_BATCH)]
+Slots = Annotated[Int, Field(ge=1, le=MOST_SLOTS)]
+Number = Annotated[float, Strict(), Field(allow_inf_nan=False, ge=-MOST_FLOAT32, le=MOST_FLOAT32)]
+Amount = Annotated[Number, Field(ge=0)]
+Positive = Annotated[Number, Field(ge=LEAST_FLOAT32)]
+Share = Annotated[Number, Field(ge=0, le=1)]
+BelowOne = Annotated[Number, Field(ge=0, lt=1)]
+LEAST_FRACTION = 1e-9
+"""Less of a network of a billion weights is no weight."""
+Fraction01 = Annotated[Number, Field(ge=LEAST_FRACTION, lt=1)]
 Bool = Annotated[bool, Strict()]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
-Fraction01 = Annotated[Number, Field(gt=0, lt=1)]
 
 
 def word_or_length(word: str) -> BeforeValidator:

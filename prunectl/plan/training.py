@@ -18,8 +18,11 @@ from prunectl.plan.grid import Combination
 from prunectl.plan.load import LoadedPlan, merged, recipe_data
 from prunectl.plan.schema import Recipe
 from prunectl.plan.tasks import check_task
+from prunectl.spec import lr_schedule
 from prunectl.spec.batch_layout import Layout
+from prunectl.spec.length import Length
 from prunectl.spec.lr_schedule import Schedule, constant, decaying, stepwise, warmed_up
+from prunectl.spec.ranges import MOST_STEPS, SMALL
 from prunectl.spec.settings import (
     AugmentSettings,
     DataSettings,
@@ -80,7 +83,10 @@ def resolve_training(
     settings = _settings(plan, recipe, info)
     layout = _layout(plan, recipe, settings, combination.dataset, info)
     if recipe.evaluate != "end":
-        settings = replace(settings, evaluate_every=recipe.evaluate.to_steps(layout))
+        every = in_steps(plan, recipe.evaluate, layout, "recipe.evaluate")
+        settings = replace(settings, evaluate_every=every)
+    lr = _schedule(plan, recipe, layout)
+    check_evaluations(plan, lr_schedule.length(lr), settings)
     return Training(
         network=NetworkSettings(
             name=combination.network,
@@ -99,7 +105,7 @@ def resolve_training(
         description=info,
         place=place,
         settings=settings,
-        lr=_schedule(plan, recipe, layout),
+        lr=lr,
         layout=layout,
         recipe=recipe,
         label=label,
@@ -189,10 +195,27 @@ def _layout(
         raise plan.fail(str(error), "recipe.batch", found=str(recipe.batch)) from None
 
 
+def in_steps(plan: LoadedPlan, length: Length, layout: Layout, key: str) -> int:
+    """Convert a length, which is the plan's `key`, to steps. Raises PlanError for more than `MOST_STEPS`."""
+    steps = length.to_steps(layout)
+    if steps > MOST_STEPS:
+        raise plan.fail(f"at most {MOST_STEPS:,} steps", key, found=f"{length} = {steps:,} steps")
+    return steps
+
+
+def check_evaluations(plan: LoadedPlan, steps: int, settings: TrainSettings) -> None:
+    """Check how often a training of so many steps is evaluated. Raises PlanError."""
+    count = steps // (settings.evaluate_every or steps)
+    if count > SMALL:
+        raise plan.fail(
+            f"at most {SMALL:,} evaluations", "recipe.evaluate", found=f"{count:,} evaluations"
+        )
+
+
 def _schedule(plan: LoadedPlan, recipe: Recipe, layout: Layout) -> Schedule:
     """Make the learning rates of the whole dense training."""
     rates = recipe.schedule
-    total = recipe.length.to_steps(layout)
+    total = in_steps(plan, recipe.length, layout, "recipe.length")
     if total < 1:
         raise plan.fail("training needs at least one step", "recipe.length", found=recipe.length)
     if rates.kind == "step":
@@ -231,9 +254,9 @@ def _settings(plan: LoadedPlan, recipe: Recipe, info: datasets.Description) -> T
             )
         normalize = NormalizeSettings("channel", tuple(mean), tuple(std))
     pad, side = recipe.augment.pad, min(info.shape[1:])  # type: ignore[attr-defined]
-    if recipe.augment.padding == "reflect" and pad >= side:  # type: ignore[attr-defined]
+    if pad >= side:
         raise plan.fail(
-            "reflecting needs images larger than what is padded",
+            f"less than the image's {side} pixels",
             "recipe.augment.pad",
             found=str(pad),
             allowed=[f"0 to {side - 1}"],

@@ -12,6 +12,8 @@ from pydantic import BaseModel, ValidationError
 from prunectl.errors import PlanError
 
 Place = tuple[str | int, ...]
+_MOST_FINDINGS = 1000
+"""That are looked at: a file of unknown keys has a million, and those of one value stand together."""
 
 
 def plan_error(
@@ -19,15 +21,16 @@ def plan_error(
 ) -> PlanError:
     """Make a PlanError of the first finding, its `key` starting with `prefix`, without file and line."""
     # A key that is missing is usually the one that is misspelt: unknown keys come first.
-    ordered = sorted(error.errors(), key=lambda item: item["type"] == "missing")
-    findings = [(_plain(item["loc"], data), item) for item in ordered]
+    every = error.errors(include_url=False, include_input=False)
+    ordered = sorted(every, key=lambda item: item["type"] == "missing")
+    findings = [(_plain(item["loc"], data), item) for item in ordered[:_MOST_FINDINGS]]
     place = findings[0][0]
     # A value of a union type has a finding for each alternative that it is not.
     candidates = [item for where, item in findings if where[: len(place)] == place]
     found = _value(data, place)
     item = _most_telling(candidates, found)
     place = _plain(item["loc"], data)
-    key = _dotted((*prefix, *place))
+    key = dotted((*prefix, *place))
     kind = item["type"]
     if kind == "extra_forbidden":
         allowed = _allowed_keys(model, place[:-1]) or ("no keys",)
@@ -41,10 +44,16 @@ def plan_error(
     if kind == "value_error":
         return PlanError(str(item["ctx"]["error"]), key=key, found=_shown(found))
     message = item["msg"].replace("Input should", "should").replace("Tuple", "List")
+    message = message.replace("tuple", "list")
+    if kind in _LIMITS:
+        words, name = _LIMITS[kind]
+        message = f"{words} {_toml(item['ctx'][name])}"
     value = _value(data, place)
-    return PlanError(
-        message.replace("tuple", "list"), key=key, found=None if value is None else _toml(value)
-    )
+    return PlanError(message, key=key, found=None if value is None else _toml(value))
+
+
+_LIMITS = {"greater_than_equal": ("at least", "ge"), "less_than_equal": ("at most", "le")}
+"""What pydantic calls a number outside its range: in words, and the limit's name in its context."""
 
 
 def _most_telling(candidates: Sequence[Any], found: Any) -> Any:
@@ -106,7 +115,8 @@ def _toml(value: Any) -> str:
     return repr(value) if not isinstance(value, str) else f'"{value}"'
 
 
-def _dotted(place: Place) -> str:
+def dotted(place: Place) -> str:
+    """Write a key as in ``grid.skip[0].network``."""
     text = ""
     for part in place:
         text += f"[{part}]" if isinstance(part, int) else f"{'.' if text else ''}{part}"

@@ -8,8 +8,8 @@ import pytest
 
 from prunectl.errors import PlanError
 from prunectl.plan.expand import Expansion, expand
-from prunectl.plan.load import MOST_BYTES, load, loads
-from prunectl.plan.size import LIMIT, Size, check_size, count
+from prunectl.plan.load import MOST_BYTES, LoadedPlan, load, loads
+from prunectl.plan.size import MOST_STAGES, Size, check_size, count_of_a_seed
 from prunectl.spec import key
 from prunectl.spec.key import stage_key
 from tests.support.tiny_plans import tiny_plan
@@ -48,6 +48,12 @@ def test_further_seeds_encode_no_further_stage(monkeypatch: pytest.MonkeyPatch) 
 # counted before
 
 
+def whole(plan: LoadedPlan) -> Size:
+    """What is counted of one seed, for all."""
+    of_a_seed, seeds = count_of_a_seed(plan), len(plan.content.seeds)
+    return Size(seeds * of_a_seed.trials, seeds * of_a_seed.stages)
+
+
 def counted(expansion: Expansion) -> Size:
     return Size(len(expansion.trials), sum(len(trial.path) for trial in expansion.trials))
 
@@ -55,7 +61,7 @@ def counted(expansion: Expansion) -> Size:
 @pytest.mark.parametrize("file", PLANS, ids=lambda file: file.stem)
 def test_shipped_plans_have_as_many_trials_as_are_counted(file: Path) -> None:
     plan = load(file)
-    assert count(plan) == counted(expand(plan, None))
+    assert whole(plan) == counted(expand(plan, None))
 
 
 GRID = """
@@ -84,7 +90,7 @@ def test_what_an_axis_changes_nothing_of_is_counted_once(skip: str, other: str) 
     if skip:
         text = text.replace("[grid]", f"[grid]\nskip = [{{ {skip} }}]")
     plan = loads(text)
-    assert count(plan) == counted(expand(plan, None))
+    assert whole(plan) == counted(expand(plan, None))
 
 
 @pytest.mark.parametrize(("iterations", "twice"), [([7], 0), ([1, 7], 2)])
@@ -96,7 +102,7 @@ def test_axes_inside_the_schedule_multiply_by_their_levels(
     axes = f"[grid.pruning.schedule]\nrate = [0.5, 0.2]\niterations = {iterations}\n\n"
     plan = loads(text.replace("[datasets.toy]", f"{axes}[datasets.toy]"))
     trials = 2 * 2 * 2 * sum(iterations)
-    assert count(plan) == Size(trials, 2 * trials)
+    assert whole(plan) == Size(trials, 2 * trials)
     assert len(expand(plan, None).trials) == trials - 2 * 2 * twice
 
 
@@ -117,18 +123,24 @@ def many(values: int, seeds: int = 2) -> str:
             many(100, seeds=1000),
             "20,000,000 trials: 1,000 seeds × 20,000 of the grid (strategy 2 × recipe.optimizer.weight_decay 100 × "
             "recipe.optimizer.eps 100), with 200,000,000 stages",
-            "at most 1,000,000 stages on the trials' paths",
+            "at most 10,000 trials of one seed",
+        ),
+        (
+            many(60, seeds=1),
+            "7,200 trials: 1 seed × 7,200 of the grid (strategy 2 × recipe.optimizer.weight_decay 60 × "
+            "recipe.optimizer.eps 60), with 72,000 stages",
+            "at most 50,000 stages on the paths of one seed's trials",
         ),
         (
             many(10_000),
             "200,000,000 combinations: strategy 2 × recipe.optimizer.weight_decay 10,000 × "
             "recipe.optimizer.eps 10,000",
-            "at most 1,000,000 combinations",
+            "at most 100,000 combinations",
         ),
         (
-            tiny_plan(seeds=range(50_001), iterations=9),
-            "100,002 trials: 50,001 seeds × 2 of the grid (strategy 2), with 1,000,020 stages",
-            "at most 1,000,000 stages on the trials' paths",
+            tiny_plan(seeds=range(25_001), iterations=9),
+            "50,002 trials: 25,001 seeds × 2 of the grid (strategy 2), with 500,020 stages",
+            "at most 500,000 stages on the trials' paths",
         ),
     ],
 )
@@ -146,8 +158,8 @@ def test_a_plan_that_is_too_large_is_refused_before_anything_is_made(
 
 
 def test_as_many_as_are_allowed_are_not_refused() -> None:
-    plan = loads(tiny_plan(seeds=range(50_000), iterations=9))
-    assert count(plan).stages == LIMIT
+    plan = loads(tiny_plan(seeds=range(25_000), iterations=9))
+    assert whole(plan).stages == MOST_STAGES
     check_size(plan)
 
 
@@ -161,5 +173,5 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     file = tmp_path / "plan.toml"
     with file.open("wb") as out:
         out.truncate(MOST_BYTES + 1)
-    with pytest.raises(PlanError, match=r"too large for a plan.*\n.*16,000,001 bytes"):
+    with pytest.raises(PlanError, match=r"too large for a plan.*\n.*8,000,001 bytes"):
         load(file)

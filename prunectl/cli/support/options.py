@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from prunectl.scheduler.devices.base import SlotsBy
+from prunectl.spec.ranges import MOST_SLOTS
 
 TableFormat = Literal["table", "json", "csv", "md", "latex"]
 Publication = Literal["renda2020", "mikler2021", "mikler2021-thesis"]
@@ -57,9 +58,9 @@ NameOption = Annotated[
 def _slots(text: str) -> int | str:
     if text == "auto":
         return text
-    if text.isdecimal() and int(text) >= 1:
+    if text.isdecimal() and len(text) <= len(str(MOST_SLOTS)) and 1 <= int(text) <= MOST_SLOTS:
         return int(text)
-    raise typer.BadParameter(f"{text!r} is neither a number from 1 on nor auto")
+    raise typer.BadParameter(f"{text!r} is neither a number from 1 to {MOST_SLOTS} nor auto")
 
 
 SlotsByOption = Annotated[

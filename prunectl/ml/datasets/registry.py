@@ -27,7 +27,7 @@ from typing import Any
 
 import tomli
 
-from prunectl.errors import DataError, MissingData, UnknownName
+from prunectl.errors import DataError, MissingData, UnknownName, shown
 from prunectl.ml.datasets.content import reading_all
 from prunectl.ml.datasets.files import Finder
 from prunectl.ml.datasets.known_folders import load_options, save_options
@@ -72,6 +72,8 @@ class DatasetEntry:
     """None where it depends on the options."""
     defaults: Mapping[str, OptionValue] = field(default_factory=dict)
     """Options that say what the images are, with their defaults."""
+    ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """The least and the most that options may be which are numbers."""
     local: Mapping[str, OptionValue] = field(default_factory=dict)
     """Options that say where the files lie and how they are handled: they decide no number, and are part of no
     stage. Data sets of image files have them."""
@@ -119,27 +121,32 @@ def find(name: str) -> DatasetEntry:
 def complete(name: str, options: Options = ()) -> dict[str, OptionValue]:
     """Fill in the defaults of options, local ones too.
 
-    Raises UnknownName for an option the data set does not have, DataError for a value of the wrong kind.
+    Raises UnknownName for an option the data set does not have, DataError for a value of the wrong kind or out of its
+    range.
     """
     entry = find(name)
     out = {**entry.defaults, **entry.local}
     for option, value in dict(options).items():
         if option not in out:
             raise UnknownName(f"option of dataset {name}", option, out)
-        out[option] = _checked(name, option, value, out[option])
+        out[option] = _checked(entry, option, value, out[option])
     return out
 
 
-def _checked(name: str, option: str, value: object, default: OptionValue) -> OptionValue:
-    """Return an option's value in its type. Raises DataError where it is of another than the default."""
+def _checked(entry: DatasetEntry, option: str, value: object, default: OptionValue) -> OptionValue:
+    """Return an option's value in its type. Raises DataError where it is of another, or out of range."""
+    about = f"dataset {entry.name}: option {option} is {shown(repr(value))}"
     if isinstance(default, tuple):
         numbers = value if isinstance(value, list | tuple) else [None]
         if all(type(number) in (int, float) for number in numbers):
             return tuple(map(float, numbers))
-        raise DataError(f"dataset {name}: option {option} is {value!r}, not a list of numbers")
+        raise DataError(f"{about}, not a list of numbers")
     if type(value) is not type(default):
-        wanted = type(default).__name__
-        raise DataError(f"dataset {name}: option {option} is {value!r}, not of type {wanted}")
+        raise DataError(f"{about}, not of type {type(default).__name__}")
+    if option in entry.ranges and isinstance(value, int | float):
+        least, most = entry.ranges[option]
+        if not least <= value <= most:
+            raise DataError(f"{about}, not {least} to {most}")
     return value
 
 

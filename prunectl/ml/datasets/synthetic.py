@@ -6,6 +6,7 @@ under a weaker pattern of some other class and under noise: learnable, but not b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -15,25 +16,33 @@ from prunectl.errors import DataError
 from prunectl.ml.datasets.arrays import Arrays
 from prunectl.ml.datasets.files import Finder, Progress
 from prunectl.ml.datasets.registry import Description, OptionValue, whole
+from prunectl.text import size
 
 WAVES = 3
 """Plane waves in a class's pattern, per channel."""
 NOISE = 48
 """Noise is uniform within ± this many grey levels."""
+MOST_BYTES = 1 << 40
+"""Of images and patterns, which are held in memory; as many as ImageNet's take 0.2 of it."""
 
 
 def describe(options: Mapping[str, OptionValue], progress: Progress | None = None) -> Description:
     """Return what the options say; the statistics are those of patterns around mid-grey.
 
-    Raises DataError for a number out of range.
+    Raises DataError for more than `MOST_BYTES`.
     """
     values = {name: whole(options, name) for name in options}
-    for name, value in values.items():
-        if value < (0 if name == "seed" else 1):
-            raise DataError(f"dataset synthetic: option {name} is {value}")
     channels = values["channels"]
+    shape = (channels, values["height"], values["width"])
+    # A float for each pixel of each class's pattern, and a byte for each of each image.
+    bytes_ = math.prod(shape) * (4 * values["classes"] + values["train"] + values["test"])
+    if bytes_ > MOST_BYTES:
+        raise DataError(
+            f"dataset synthetic: classes and images of {'×'.join(map(str, shape))} take {size(bytes_)}, "
+            f"at most {size(MOST_BYTES)} are made"
+        )
     return Description(
-        shape=(channels, values["height"], values["width"]),
+        shape=shape,
         classes=values["classes"],
         train=values["train"],
         test=values["test"],

@@ -23,9 +23,14 @@ class Family:
     """Names to offer; a pattern may accept more."""
     accepts: Callable[..., bool] = lambda: True
     """Whether there is a network of these arguments."""
+    numbers: str = ""
+    """What `accepts` asks of the arguments, in words."""
 
 
-_NUMBER = "[1-9][0-9]*"  # without leading zeros: resnet-020 must not be a second name of resnet-20
+# Without leading zeros: resnet-020 must not be a second name of resnet-20.
+_NUMBER = "[1-9][0-9]{0,8}"
+MOST_DEPTH, MOST_WIDTH = 1202, 64
+"""The deepest of He et al. 2015, which takes 0.3 s to lay out, and several times Zagoruyko & Komodakis' widest."""
 
 # In this order: the first family that matches and accepts decides.
 FAMILIES = (
@@ -42,14 +47,16 @@ FAMILIES = (
         f"resnet-(?P<depth>{_NUMBER})",
         "prunectl.ml.networks.resnet:ResNet",
         ("resnet-20", "resnet-32", "resnet-44", "resnet-56", "resnet-110"),
-        lambda depth: depth >= 8 and depth % 6 == 2,
+        lambda depth: 8 <= depth <= MOST_DEPTH and depth % 6 == 2,
+        f"resnet-(6n + 2) from 8 to {MOST_DEPTH}",
     ),
     Family("vgg-16", "prunectl.ml.networks.vgg:VGG16", ("vgg-16",)),
     Family(
         f"wrn-(?P<depth>{_NUMBER})-(?P<width>{_NUMBER})",
         "prunectl.ml.networks.wrn:WideResNet",
         ("wrn-16-8", "wrn-28-10"),
-        lambda depth, width: depth >= 10 and depth % 6 == 4,
+        lambda depth, width: 10 <= depth <= MOST_DEPTH and depth % 6 == 4 and width <= MOST_WIDTH,
+        f"wrn-(6n + 4)-k from 10 to {MOST_DEPTH - MOST_DEPTH % 6 - 2}, k to {MOST_WIDTH}",
     ),
 )
 
@@ -64,10 +71,12 @@ def find(name: str) -> tuple[str, dict[str, int]]:
 
     Raises UnknownName.
     """
+    of_its_kind: list[str] = []
     for family in FAMILIES:
         match = re.fullmatch(family.pattern, name)
         if match is not None:
             arguments = {key: int(value) for key, value in match.groupdict().items()}
             if family.accepts(**arguments):
                 return family.reference, arguments
-    raise UnknownName("network", name, names())
+            of_its_kind += filter(None, [family.numbers])
+    raise UnknownName("network", name, [*names(), *of_its_kind])
