@@ -36,6 +36,9 @@ REMEDIES = {
 }
 """What to do about errors of the system rather than of a file's content: none of them says that it is damaged."""
 
+WORDS = {os.strerror(number): number for number in REMEDIES}
+"""How the system words them, which is all that some libraries pass on."""
+
 # struct flock on 64-bit Linux: short l_type, short l_whence, off_t l_start, off_t l_len, pid_t l_pid (0 for OFD).
 _FLOCK = "hhqqi4x"
 

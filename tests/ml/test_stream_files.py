@@ -48,7 +48,7 @@ def test_real_files_become_images_in_the_order_of_classes_and_names(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"size": 0}, "size 0"),
+        ({"size": 0}, "size is 0"),
         ({"channels": 2}, "channels 2"),
         ({"resize": 15}, "resize 15"),
         ({"interpolation": "cubic"}, "bicubic"),

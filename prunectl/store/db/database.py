@@ -7,7 +7,6 @@ opens it closes it within milliseconds and whoever finds it held waits a little 
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import re
 import time
@@ -57,7 +56,7 @@ _DAMAGED = re.compile(
 )
 """What it says of files that are not what they were. Anything else must not cost a rebuild."""
 
-_REFUSED = re.compile("|".join(re.escape(os.strerror(number)) for number in files.REMEDIES))
+_REFUSED = re.compile("|".join(map(re.escape, files.WORDS)))
 """What it says, in errors of any class, where the system refuses: the file is as good as before."""
 
 
@@ -147,8 +146,8 @@ def _unusable(path: Path, text: str) -> StoreError:
 def _error(action: str, path: Path, text: str) -> StoreError:
     """Make the error for a file that cannot be opened or written, of the class that what DuckDB says calls for."""
     if found := _REFUSED.search(text):
-        number = next(each for each in files.REMEDIES if os.strerror(each) == found[0])
-        return DiskError(f"cannot {action} {path}: {text}; {files.REMEDIES[number]}")
+        remedy = files.REMEDIES[files.WORDS[found[0]]]
+        return DiskError(f"cannot {action} {path}: {text}; {remedy}")
     return StoreError(f"cannot {action} {path}: {text}")
 
 
