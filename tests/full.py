@@ -17,6 +17,7 @@ COMMANDS = {
     "records": ["-m", "pytest", "-q", "-x", "tests/store/test_records.py"],
     "folders": ["-m", "pytest", "-q", "-x", "tests/ml/test_folder_property.py"],
     "plans": ["-m", "pytest", "-q", "-x", "-s", "tests/plan/test_mutations.py"],
+    "poison": ["-m", "pytest", "-q", "-x", "tests/cli/test_poisoned_store.py"],
     "simulation": ["-m", "prunectl.cli", "bench", "simulate", "--schedules", "100000"],
     "cuda": ["-m", "tests.support.fakecuda", "run", sys.executable, *FAKE],
     "database": ["-m", "pytest", "-q", "-x", "tests/store/test_damaged_database.py"],

@@ -11,7 +11,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from prunectl.store.records.base import Amount, Count
+from prunectl.spec.ranges import Amount, Count
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Kind = Literal["stage", "trainer", "bare", "loader"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ import typer
 
 from prunectl.cli.support.options import StoreOption
 from prunectl.cli.support.tables import console, print_json, table
+from prunectl.cli.support.terminal import narrate
 from prunectl.errors import StoreError
 from prunectl.spec.state import State
 from prunectl.store import narration
@@ -38,10 +40,29 @@ def status(
     if not paths.plans.is_dir():
         raise StoreError(f"{paths.root} holds no plans; `prunectl run PLAN` makes some")
     snapshot = Watcher(paths).snapshot()
+    snapshot = replace(snapshot, unreadable=_left_out(paths, snapshot.unreadable))
     if as_json:
         print_json(_as_json(snapshot))
     else:
         _print(snapshot)
+
+
+def _left_out(paths: StorePaths, unreadable: Sequence[str]) -> tuple[str, ...]:
+    """Name every file of the store that is no record, or has lines that are none, once.
+
+    `unreadable` are sentences about those that the snapshot has met.
+    """
+    from prunectl.store import requests
+    from prunectl.store.db import query
+
+    sentences = [*unreadable, *requests.unreadable(paths)]
+    try:
+        query.bring_up_to_date(paths)
+        found = query.left_out(paths, patience=1.0)
+        sentences += (f"{paths.root / source} {text}" for source, text in found.items())
+    except StoreError as error:
+        narrate(f"results and logs were not looked at: {error}")
+    return tuple(dict.fromkeys(text.replace(f"{paths.root}/", "") for text in sentences))
 
 
 def _as_json(snapshot: Snapshot) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def rebuild(store: StoreOption = None) -> None:
     report = ingest.rebuild(paths)
     if report.busy:
         raise StoreBusy(f"{paths.database} is held by another process; nothing was changed")
-    for note in report.notes:
+    for note in (*report.notes, *report.left_out):
         narrate(note)
     narrate(
         f"{report.finished} finished stages, {report.records} records in {report.seconds:.1f} s"

@@ -191,7 +191,7 @@ class Snapshot:
     scheduler: SchedulerView
     plans: tuple[PlanView, ...] = ()
     unreadable: tuple[str, ...] = ()
-    """A sentence for each plan record that cannot be read."""
+    """A sentence for each plan record that cannot be read, and for the heartbeat."""
     counts: Mapping[State, int] = field(default_factory=dict)
     """Trials by state: of the plans that the live scheduler runs, or of all where none is running."""
     devices: tuple[DeviceBeat, ...] = ()

@@ -108,8 +108,8 @@ class StoreState:
         """The plans."""
         self.versions: dict[str, Versions] = {}
         """All versions of the store's plans, by name; empty where `plans` were given."""
-        self.unreadable: list[str] = []
-        """A sentence for each plan record that cannot be read."""
+        self._bad_plans: list[str] = []
+        self._bad_heartbeat: list[str] = []
         self.trials_of: dict[str, list[Trial]] = {}
         """Trials whose path has the stage."""
         self.steps: dict[str, int] = {}
@@ -131,6 +131,11 @@ class StoreState:
     def complete(self) -> bool:
         """Whether all plans have been read with their stages."""
         return self._plan_files is not None
+
+    @property
+    def unreadable(self) -> list[str]:
+        """A sentence for each plan record that cannot be read, and for the heartbeat."""
+        return [*self._bad_plans, *self._bad_heartbeat]
 
     @property
     def beat(self) -> HeartbeatRecord:
@@ -169,11 +174,11 @@ class StoreState:
         self._outline_first = False
         # None after an outline, so that the next update reads the plans once more, with their stages.
         self._plan_files = None if outline else seen
-        self.unreadable = []
+        self._bad_plans = []
         read = read_outline if outline else read_study
         self.studies = self._plans
         if not self._plans:
-            self.versions = plan_versions(self.paths, read, self.unreadable.append)
+            self.versions = plan_versions(self.paths, read, self._bad_plans.append)
             self.studies = [versions.current for versions in self.versions.values()]
         self.trials_of, self.steps = {}, {}
         for study in self.studies:
@@ -190,7 +195,8 @@ class StoreState:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             mtime = files.disk.status(self.paths.heartbeat).mtime_ns
         if mtime != self._heartbeat_mtime:
-            self.heartbeat = read_heartbeat(self.paths)
+            self._bad_heartbeat = []
+            self.heartbeat = read_heartbeat(self.paths, self._bad_heartbeat.append)
             change.progress = True
         change.everything |= alive != self.alive
         self.alive, self._heartbeat_mtime = alive, mtime

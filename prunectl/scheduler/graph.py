@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from graphlib import TopologicalSorter
+from graphlib import CycleError, TopologicalSorter
 from itertools import accumulate
 
 from prunectl.errors import StoreError
@@ -88,7 +88,7 @@ class StageGraph:
         """Merge a plan's stages in. Returns the keys that are new, needed ones before those that need them.
 
         Raises:
-            StoreError: where a stage needs one that neither the plan nor the store holds.
+            StoreError: where a stage needs one that neither the plan nor the store holds, or stages need each other.
         """
         self.studies[study.digest] = study
         new = {
@@ -115,7 +115,10 @@ class StageGraph:
                         f"plan {study.name}: stage {key} needs {needed}, which is unknown"
                     )
             order.add(key, *(needs & new.keys()))
-        return list(order.static_order())
+        try:
+            return list(order.static_order())
+        except CycleError as error:
+            raise StoreError(f"plan {study.name}: stages need each other: {error}") from error
 
     def _insert(self, node: Node) -> None:
         self.nodes[node.key] = node

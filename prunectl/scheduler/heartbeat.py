@@ -13,6 +13,7 @@ from prunectl.scheduler.dispatcher import Dispatcher
 from prunectl.scheduler.eta import Forecast, simulate
 from prunectl.scheduler.executors.base import Clock
 from prunectl.scheduler.items import Item
+from prunectl.spec.ranges import LAST_MOMENT
 from prunectl.store.records.heartbeat import (
     DeviceBeat,
     EtaBeat,
@@ -142,10 +143,14 @@ class Heartbeat:
         if forecast is None:
             return EtaBeat()
         return EtaBeat(
-            end=self._forecast_made + forecast.end,
-            trials={trial: self._forecast_made + end for trial, end in self._soonest},
+            end=self._moment(forecast.end),
+            trials={trial: self._moment(end) for trial, end in self._soonest},
             stages={key: self._seconds_left(self._queue.items[key]) for key in upcoming},
         )
+
+    def _moment(self, seconds: float) -> float:
+        """Return when so many seconds have passed since the forecast was made, Unix seconds."""
+        return min(self._forecast_made + seconds, LAST_MOMENT)
 
     def _simulate(self) -> Forecast | None:
         seconds: dict[str, float] = {}

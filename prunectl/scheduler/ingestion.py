@@ -78,7 +78,7 @@ class Ingestion:
             self.trouble = str(error) if expected else f"{type(error).__name__}: {error}"
             return False
         busy = bool(getattr(report, "busy", False))
-        notes = list(getattr(report, "notes", ()))
+        notes = [*getattr(report, "notes", ()), *getattr(report, "left_out", ())]
         if busy:
             name = self._paths.database.name
             notes.append(f"{name} is held by another program; it will catch up")

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from prunectl.spec.ranges import Small
 from prunectl.spec.stage import Stage
 
 NUMERICS = 1
@@ -23,7 +24,7 @@ NUMERICS = 1
 class Spec(msgspec.Struct, frozen=True):
     """The content of spec.json: a stage, and the numerics that its key stands for."""
 
-    numerics: int
+    numerics: Small
     """Of the prunectl that computes it: `NUMERICS`."""
     stage: Stage
 

@@ -15,6 +15,8 @@ from typing import Literal
 import msgspec
 from msgspec.structs import replace
 
+from prunectl.spec.ranges import Count, Real
+
 
 class Segment(msgspec.Struct, frozen=True):
     """`steps` consecutive steps of a constant, linear or half-cosine learning rate.
@@ -24,17 +26,17 @@ class Segment(msgspec.Struct, frozen=True):
     A constant has `end`, `span` and `offset` at their defaults.
     """
 
-    lr: float
+    lr: Real
     """Rate at the beginning of the curve."""
-    steps: int
+    steps: Count
     """Optimizer steps of the segment."""
     shape: Literal["constant", "linear", "cosine"] = "constant"
     """What the curve is."""
-    end: float = 0.0
+    end: Real = 0.0
     """Rate at the end of the curve."""
-    span: int = 0
+    span: Count = 0
     """Steps of the whole curve."""
-    offset: int = 0
+    offset: Count = 0
     """Step of the curve that the segment begins at, from 0."""
 
     def at(self, step: int) -> float:
@@ -48,6 +50,8 @@ class Segment(msgspec.Struct, frozen=True):
 
 
 Schedule = tuple[Segment, ...]
+MOST_SEGMENTS = 1023
+"""So that their steps add up to a BIGINT; those of plans have up to 1,002 (`plan.schema.MOST_MILESTONES`)."""
 
 
 def length(schedule: Sequence[Segment]) -> int:

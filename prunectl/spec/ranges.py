@@ -40,5 +40,6 @@ Real = Annotated[float, Meta(ge=-LARGE, le=LARGE)]
 Amount = Annotated[float, Meta(ge=0, le=LARGE)]
 Moment = Annotated[float, Meta(ge=0, le=LAST_MOMENT)]
 """Unix seconds."""
-Fraction01 = Annotated[str, Meta(pattern=r"^(0|1|0\.[0-9]{1,250})\Z")]
+FRACTION = r"^(0|1|0\.[0-9]{1,250})\Z"
+Fraction01 = Annotated[str, Meta(pattern=FRACTION)]
 """A fraction of weights, 0 to 1, as exact decimals; those of plans have up to 200 digits."""

@@ -12,7 +12,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-Shape = tuple[int, int, int]
+from prunectl.spec.ranges import Count, Fraction01, Real, Small, Whole
+
+Shape = tuple[Small, Small, Small]
 """Channels, height, width of one image."""
 
 
@@ -23,7 +25,7 @@ class NetworkSettings(msgspec.Struct, frozen=True):
     """A name `ml.networks.registry` knows, such as ``resnet-20``."""
     shape: Shape
     """Channels, height and width of an image."""
-    classes: int
+    classes: Small
     """Outputs of the network."""
     shortcut: Literal["projection", "projection-without-bn", "projection-everywhere", "padding"] = (
         "projection"
@@ -31,9 +33,9 @@ class NetworkSettings(msgspec.Struct, frozen=True):
     """How residual networks match shapes: 1×1 convolution and BatchNorm where the shape changes (He et al.'s
     option B), the same without BatchNorm, the same also in the first block of the first stage (Renda's code),
     or zero-padded identity (option A). Networks without shortcuts ignore it."""
-    bn_momentum: float = 0.1
+    bn_momentum: Real = 0.1
     """PyTorch's convention: running = (1 − momentum)·running + momentum·batch. TensorFlow's decay .997 is .003."""
-    bn_eps: float = 1e-5
+    bn_eps: Real = 1e-5
     """Added to the variance in BatchNorm."""
     initializer: Literal["pytorch", "he-uniform", "he-normal", "renda2020"] = "he-normal"
     """Kernels by fan-in (He et al. 2015), or ``renda2020``: variance scaling 1.0 by fan-in with a truncated
@@ -53,12 +55,12 @@ class DataSettings(msgspec.Struct, frozen=True):
     ]
     fingerprint: str
     """Identifies the content; the registry's constant, or computed for a folder of the user's own."""
-    options: tuple[tuple[str, str | int | float | tuple[float, ...]], ...] = ()
+    options: tuple[tuple[str, str | Whole | Real | tuple[Real, ...]], ...] = ()
     """Options of the data set that say what the images are, as sorted (name, value) pairs: the shape of
     ``synthetic``, the size of a folder's images. Where files lie is not among them."""
     validation_from: Literal["none", "test", "train"] = "none"
     """Where the validation split is taken from. Renda et al. hold out 2,000 of CIFAR's 10,000 test images."""
-    validation_count: int = 0
+    validation_count: Small = 0
     """Images in the validation split."""
 
 
@@ -67,19 +69,19 @@ class OptimizerSettings(msgspec.Struct, frozen=True):
 
     name: Literal["sgd", "adam"] = "sgd"
     """Which optimizer."""
-    momentum: float = 0.9
+    momentum: Real = 0.9
     """Of SGD."""
     nesterov: bool = False
     """Nesterov momentum, of SGD."""
-    weight_decay: float = 0.0
+    weight_decay: Real = 0.0
     """PyTorch's convention: wd·w is added to the gradient. Keras' l2 = x is weight_decay = 2x."""
     decay: Literal["all", "weights"] = "all"
     """All parameters, or convolution and dense kernels only (neither biases nor BatchNorm)."""
-    beta1: float = 0.9
+    beta1: Real = 0.9
     """Decay of Adam's mean of gradients."""
-    beta2: float = 0.999
+    beta2: Real = 0.999
     """Decay of Adam's mean of squared gradients."""
-    eps: float = 1e-8
+    eps: Real = 1e-8
     """Added to the denominator in Adam."""
 
 
@@ -87,7 +89,7 @@ class AugmentSettings(msgspec.Struct, frozen=True):
     """Random changes of the training images: a random part of the image, or pad and crop back at a random
     offset; then flip."""
 
-    pad: int = 0
+    pad: Small = 0
     """Pixels that are padded on each side; 0 for none."""
     padding: Literal["zero", "reflect"] = "zero"
     """Raw pixels are padded, before normalising."""
@@ -96,10 +98,10 @@ class AugmentSettings(msgspec.Struct, frozen=True):
     crop: Literal["none", "random-resized"] = "none"
     """``random-resized`` takes a random part of the image as its file has it, scaled to the data set's shape;
     ``none`` takes what evaluation takes."""
-    scale: tuple[float, float] = (0.08, 1.0)
+    scale: tuple[Real, Real] = (0.08, 1.0)
     """Area of a random part, over the image's. 0.08 and the ratios are those of TensorFlow's reference ResNets
     (from memory: unverified) and of torchvision's."""
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    ratio: tuple[Real, Real] = (3 / 4, 4 / 3)
     """Width over height of a random part."""
 
 
@@ -109,28 +111,28 @@ class NormalizeSettings(msgspec.Struct, frozen=True):
     kind: Literal["channel", "image"] = "channel"
     """Constants per channel, or each image by its own mean and std (TensorFlow's per_image_standardization:
     (x − mean) / max(std, 1/√pixels), over all channels together, in raw pixels 0 … 255, after augmentation)."""
-    mean: tuple[float, ...] = ()
+    mean: tuple[Real, ...] = ()
     """As `std`."""
-    std: tuple[float, ...] = ()
+    std: tuple[Real, ...] = ()
     """One value per channel, in units of [0, 1] pixels; empty for ``image``."""
 
 
 class TrainSettings(msgspec.Struct, frozen=True):
     """How a network is trained, but for its learning rates, its length, its seed and its masks."""
 
-    batch: int = 128
+    batch: Small = 128
     """Images per optimizer step."""
     straddle: bool = False
     """Batches run across epoch borders (shuffle → repeat → batch), all of full size."""
     drop_last: bool = False
     """Without `straddle`: leave out the epoch's last, short batch."""
-    micro_batch: int = 0
+    micro_batch: Small = 0
     """Images that pass through the network at once, where a batch does not fit the device; 0 is the whole batch.
     The step's gradient is still the mean over the batch, but BatchNorm normalises each micro-batch by itself."""
-    evaluate_every: int = 0
+    evaluate_every: Count = 0
     """Steps between evaluations; 0 evaluates at the end only. The end is always evaluated."""
     optimizer: OptimizerSettings = OptimizerSettings()
-    label_smoothing: float = 0.0
+    label_smoothing: Real = 0.0
     """Probability that targets spread evenly over all classes, 0 to 1."""
     augment: AugmentSettings = AugmentSettings()
     normalize: NormalizeSettings = NormalizeSettings()
@@ -152,10 +154,10 @@ class PruneSettings(msgspec.Struct, frozen=True):
     granularity: Literal["weight", "channel"] = "weight"
     """What is removed at a time."""
     density: Annotated[
-        str,
+        Fraction01,
         Meta(description="fraction kept of the dense network's prunable weights, 0 to 1, exact"),
     ] = "1"
     exclude: tuple[str, ...] = ()
     """Not prunable: ``first``, ``last``, ``shortcuts``, or layer names."""
-    ratios: tuple[tuple[str, str], ...] = ()
+    ratios: tuple[tuple[str, Fraction01], ...] = ()
     """Li et al.'s structured pruning: (layer, fraction of its filters removed) pairs; overrules `density`."""

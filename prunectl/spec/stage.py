@@ -19,7 +19,8 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import replace
 
-from prunectl.spec.lr_schedule import Schedule, length, window
+from prunectl.spec.lr_schedule import MOST_SEGMENTS, Schedule, length, window
+from prunectl.spec.ranges import Count, Real, Seed, Small, Whole
 from prunectl.spec.settings import DataSettings, NetworkSettings, PruneSettings, TrainSettings
 from prunectl.spec.task import DEFAULT_TASK
 
@@ -35,7 +36,7 @@ class Weights(msgspec.Struct, frozen=True):
         ),
     ] = None
     step: Annotated[
-        int | None,
+        Count | None,
         Meta(
             description="step of that stage's training that they are taken before; null for its end"
         ),
@@ -45,7 +46,7 @@ class Weights(msgspec.Struct, frozen=True):
 class MaskChange(msgspec.Struct, frozen=True):
     """A change of the mask inside the stage's own training."""
 
-    step: int
+    step: Count
     """Before this optimizer step."""
     settings: PruneSettings
 
@@ -64,20 +65,20 @@ class RateRule(msgspec.Struct, frozen=True):
 
     rule: str
     """Its name."""
-    steps: int
+    steps: Count
     """Optimizer steps that it is for."""
-    options: tuple[tuple[str, str | int | float], ...] = ()
+    options: tuple[tuple[str, str | Whole | Real], ...] = ()
     """Sorted (name, value) pairs."""
 
 
 class Seeds(msgspec.Struct, frozen=True):
     """Seeds of single purposes, where they are not the stage's `seed`."""
 
-    init: int | None = None
+    init: Seed | None = None
     """Of the initialisation."""
-    order: int | None = None
+    order: Seed | None = None
     """Of the order of training images."""
-    augmentation: int | None = None
+    augmentation: Seed | None = None
     """Of the random changes of training images."""
 
 
@@ -87,11 +88,11 @@ class Stage(msgspec.Struct, frozen=True):
     network: NetworkSettings
     data: DataSettings
     train: TrainSettings
-    lr: Schedule
+    lr: Annotated[Schedule, Meta(max_length=MOST_SEGMENTS)]
     """Empty where `lr_rule` makes it."""
-    seed: int
+    seed: Seed
     """Of initialisation, data order and augmentation."""
-    iteration: int = 0
+    iteration: Small = 0
     """0 trains the dense network; k ≥ 1 is the k-th prune-and-retrain. Randomness depends on it."""
     weights: Weights = Weights()
     mask: Mask | None = None

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from prunectl.spec.key import Spec
+from prunectl.spec.ranges import Amount, Count, Moment
 from prunectl.spec.stage import Stage
 from prunectl.spec.task import Metric, TaskMetrics, metrics_of
 from prunectl.spec.trial import Trial
@@ -20,8 +21,8 @@ class PlannedStage(msgspec.Struct, frozen=True):
     spec: Annotated[
         Spec, Meta(description="all that decides the stage's numbers, as in its spec.json")
     ]
-    steps: Annotated[int, Meta(description="optimizer steps the stage trains, as planned")]
-    epoch_steps: Annotated[float | None, Meta(description="optimizer steps per epoch")] = None
+    steps: Annotated[Count, Meta(description="optimizer steps the stage trains, as planned")]
+    epoch_steps: Annotated[Amount | None, Meta(description="optimizer steps per epoch")] = None
 
     @property
     def stage(self) -> Stage:
@@ -33,11 +34,11 @@ class Study(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """One version of a plan."""
 
     created: Annotated[
-        float | str | None,
+        Moment | str | None,
         Meta(description="when this version was last run, Unix seconds"),
     ] = None
     made: Annotated[
-        float | str | None,
+        Moment | str | None,
         Meta(
             description="when this version was first run, Unix seconds; null in records of before this was kept, where "
             "`created` stands for it"

@@ -14,6 +14,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from prunectl.spec.ranges import SMALL, Amount
+
 
 class Metric(msgspec.Struct, frozen=True):
     """One number that a task measures of a network on a split of its data set."""
@@ -21,16 +23,16 @@ class Metric(msgspec.Struct, frozen=True):
     name: Annotated[str, Meta(description="name of the metric, as in the records' `metrics`")]
     unit: Annotated[str, Meta(description="its unit, such as %; empty where it has none")] = ""
     higher_is_better: Annotated[bool, Meta(description="whether higher values are better")] = True
-    digits: Annotated[int, Meta(description="decimals that are shown")] = 2
+    digits: Annotated[int, Meta(ge=0, le=20, description="decimals that are shown")] = 2
     per_item: Annotated[
-        float,
+        Amount,
         Meta(
             description="what one test item more or less changes, times their number: 100 for a percentage; 0 where "
             "the metric is continuous"
         ),
     ] = 0.0
     guesses: Annotated[
-        int | None,
+        Annotated[int, Meta(ge=1, le=SMALL)] | None,
         Meta(
             description="classes that may be named for one item, at a chance of guesses/classes of being right; null "
             "where there is no chance level"
@@ -76,7 +78,7 @@ class Metric(msgspec.Struct, frozen=True):
 class TaskMetrics(msgspec.Struct, frozen=True):
     """What a task measures beside the loss: the score first, by which networks are ranked."""
 
-    metrics: Annotated[tuple[Metric, ...], Meta(description="the score first")]
+    metrics: Annotated[tuple[Metric, ...], Meta(min_length=1, description="the score first")]
 
     @property
     def score(self) -> Metric:

@@ -9,6 +9,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from prunectl.spec.ranges import Seed
 from prunectl.spec.task import DEFAULT_TASK
 
 LABELS = (
@@ -47,7 +48,7 @@ class Trial(msgspec.Struct, frozen=True, omit_defaults=True):
     cell: Annotated[
         str, Meta(description="the same for trials that differ only in their seed, 16 hex digits")
     ]
-    seed: Annotated[int, Meta(description="seed of initialisation, data order and augmentation")]
+    seed: Annotated[Seed, Meta(description="seed of initialisation, data order and augmentation")]
     path: Annotated[tuple[str, ...], Meta(description="keys of its stages: iteration 0, 1 …")]
     sparsities: Annotated[
         tuple[str, ...],

@@ -32,7 +32,8 @@ from prunectl.store.paths import StagePaths, StorePaths
 from prunectl.store.records.archive import FileEntry, Manifest
 from prunectl.store.records.base import read_record, write_record
 from prunectl.store.records.dataset import DatasetRecord, check_dataset
-from prunectl.store.records.plan import current_studies, plan_versions, read_outline
+from prunectl.store.records.events import read_events
+from prunectl.store.records.plan import current_studies, plan_versions, read_outline, read_plan
 from prunectl.store.records.provenance import RunRecord
 from prunectl.store.records.result import Result
 from prunectl.version import __version__
@@ -152,8 +153,8 @@ class Imported:
 def import_study(folder: Path, paths: StorePaths) -> Imported:
     """Merge an exported study into the store: its plan, its runs, and the stages that are not done here.
 
-    Repeating it changes nothing. Raises StoreError, naming the file, where one is missing or not what its checksum
-    says: then nothing was taken. The database is left to ingestion.
+    Repeating it changes nothing. Raises StoreError, naming the file, where one is missing, not what its checksum says,
+    or no record: then nothing was taken. The database is left to ingestion.
     """
     manifest = _manifest(folder)
     entries = manifest.files
@@ -176,8 +177,10 @@ def import_study(folder: Path, paths: StorePaths) -> Imported:
         _verify(folder / name, entries[name])
     for name in (name for name in entries if name.startswith("datasets/")):
         _check_dataset(folder / name, paths)
+    for name in records:
+        _check_record(folder / name)
     for key in stages:
-        _check_key(folder, key)
+        _check_stage(folder, key)
     for key, names in stages.items():
         _import_stage(folder, paths.stage(key), names, entries, imported)
     for name in records:
@@ -240,8 +243,25 @@ def _check_dataset(path: Path, paths: StorePaths) -> None:
         raise StoreError(f"{error}; nothing was taken") from error
 
 
-def _check_key(folder: Path, key: str) -> None:
-    """Check that spec and result belong to the stage's key. Raises StoreError where they do not."""
+def _check_record(path: Path) -> None:
+    """Check that the record of a plan, a data set or a run is one. Raises StoreError where it is not."""
+    try:
+        match path.parent.name:
+            case "plans":
+                read_plan(path)
+            case "datasets":
+                read_record(path, DatasetRecord)
+            case _:
+                read_record(path, RunRecord)
+    except StoreError as error:
+        raise StoreError(f"{error}; nothing was taken") from error
+
+
+def _check_stage(folder: Path, key: str) -> None:
+    """Check that spec and result belong to the stage's key, and all lines of its log are records.
+
+    Raises StoreError where they do not.
+    """
     stage = StagePaths(folder / "stages" / key)
     try:
         spec = read_record(stage.spec, Spec)
@@ -254,6 +274,8 @@ def _check_key(folder: Path, key: str) -> None:
     for found, path in ((made, stage.spec), (of, stage.result)):
         if found != key:
             raise StoreError(f"{path} belongs to stage {found[:12]}: refused; nothing was taken")
+    for problem in read_events(stage.events).problems.values():
+        raise StoreError(f"{stage.events} {problem}; nothing was taken")
 
 
 def _import_stage(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,8 @@ class StagePaths:
     def rewind_steps(self) -> list[int]:
         """List the steps of the rewind checkpoints that exist, ascending."""
         names = [path.stem for path in files.disk.glob(self.folder, "rewind-*.safetensors")]
-        return sorted(int(name.removeprefix("rewind-")) for name in names)
+        steps = (name.removeprefix("rewind-") for name in names)
+        return sorted(int(step) for step in steps if re.fullmatch("[0-9]{1,16}", step))
 
 
 @dataclass(frozen=True)

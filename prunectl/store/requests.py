@@ -16,6 +16,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -85,25 +86,39 @@ def pending(paths: StorePaths, refused: Callable[[str], None] | None = None) -> 
 
     Files that are no requests are removed where there is `refused`, which gets a sentence for each.
     """
-    found = []
-    for path in files.disk.glob(paths.requests, "*.json"):
-        try:
-            request = _DECODER.decode(files.disk.read(path))
-            if request.id == path.stem:
-                found.append(request)
-                continue
-            problem = f"its id is {request.id!r}"
-        except FileNotFoundError:
-            continue
-        except (OSError, *NOT_DECODED) as error:
-            problem = str(error)
-        if refused is None:
-            continue
+    found, problems = _read(paths)
+    if refused is None:
+        return found
+    for path, problem in problems.items():
         refused(f"{path.name} is no request, and was removed: {problem}")
         # A folder, or a file of somebody else, must not stop a run.
         with contextlib.suppress(OSError):
             files.disk.unlink(path, missing_ok=True)
     return found
+
+
+def unreadable(paths: StorePaths) -> list[str]:
+    """Name the files that are no requests, and say why; the next scheduler removes them."""
+    problems = _read(paths)[1]
+    return [f"{path} is no request: {problem}" for path, problem in problems.items()]
+
+
+def _read(paths: StorePaths) -> tuple[list[Request], dict[Path, str]]:
+    """Read the requests, and what is wrong with files that are none."""
+    found, problems = [], {}
+    for path in files.disk.glob(paths.requests, "*.json"):
+        try:
+            request = _DECODER.decode(files.disk.read(path))
+        except FileNotFoundError:
+            continue
+        except (OSError, *NOT_DECODED) as error:
+            problems[path] = str(error)
+            continue
+        if request.id == path.stem:
+            found.append(request)
+        else:
+            problems[path] = f"its id is {request.id!r}"
+    return found, problems
 
 
 def add_plan(paths: StorePaths, plan: str) -> str:

@@ -6,6 +6,7 @@ it is: its files are replaced atomically, so each is whole.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from prunectl.errors import StoreBusy, StoreError
 from prunectl.spec.key import Spec, spec_key
 from prunectl.spec.settings import DataSettings
 from prunectl.spec.stage import Stage
-from prunectl.store import files
+from prunectl.store import files, requests
 from prunectl.store.db import ingest, query
 from prunectl.store.db.database import Damaged
 from prunectl.store.files import leftovers
@@ -26,6 +27,7 @@ from prunectl.store.paths import StagePaths, StorePaths
 from prunectl.store.records.base import LogRecord, read_record
 from prunectl.store.records.dataset import DatasetRecord
 from prunectl.store.records.events import Epoch, latest_epochs, read_events
+from prunectl.store.records.heartbeat import HeartbeatRecord
 from prunectl.store.records.journal import Log
 from prunectl.store.records.plan import current_studies, read_plan
 from prunectl.store.records.provenance import RunRecord
@@ -84,13 +86,12 @@ class _StageCheck:
             self.place.result
         )  # before its files: they are written before it
         stage = self._stage()
-        if stage is None:
-            return
         found = self._checkpoints()
         records = self._events()
         if finished:
             self.verdict.done += 1
-            self.verdict.data.add(stage.data)
+            if stage is not None:
+                self.verdict.data.add(stage.data)
             self._result(stage, found, records)
         set_aside = files.disk.glob(self.place.folder, "*.corrupt-*")
         left = [] if is_held(self.place.lock) else leftovers(self.place.folder)
@@ -141,22 +142,25 @@ class _StageCheck:
         except StoreError as error:
             self.verdict.problems.append(str(error))
             return None
-        for problem in log.bad:
-            self._problem(problem)
-        if not _in_sequence(log):
+        for problem in log.problems.values():
+            self._problem(f"events.jsonl {problem}")
+        if not log.bad and not _in_sequence(log):
             self._problem("records are missing from events.jsonl, or stand in it twice")
         if any(isinstance(each, Epoch) and each.epoch < 1 for each in log.records):
             self._problem("events.jsonl has an epoch without its number")
         return log.records
 
     def _result(
-        self, stage: Stage, found: dict[str, CheckedFile], records: Sequence[LogRecord] | None
+        self,
+        stage: Stage | None,
+        found: dict[str, CheckedFile],
+        records: Sequence[LogRecord] | None,
     ) -> None:
         try:
             result = read_record(self.place.result, Result)
             if result.key != self.place.key:
                 self._problem("result.json is of another stage")
-            if result.replay:
+            if result.replay or stage is None:
                 return
             if records is not None:
                 self._epochs(result, latest_epochs(records))
@@ -217,26 +221,31 @@ def _check_plans(paths: StorePaths, verdict: Verdict) -> None:
         check(path, lambda path: read_record(path, DatasetRecord))
     for path in files.disk.glob(paths.runs, "*.json"):
         check(path, lambda path: read_record(path, RunRecord))
+    with contextlib.suppress(FileNotFoundError):
+        check(paths.heartbeat, lambda path: read_record(path, HeartbeatRecord))
+    verdict.problems += requests.unreadable(paths)
     try:
         log = read_scheduler_log(paths.scheduler_log)
     except StoreError as error:
         verdict.problems.append(str(error))
         return
-    verdict.problems += log.bad
-    if not _in_sequence(log):
+    verdict.problems += (f"{paths.scheduler_log} {problem}" for problem in log.problems.values())
+    if not log.bad and not _in_sequence(log):
         verdict.problems.append("records are missing from scheduler.jsonl, or stand in it twice")
 
 
+_UNDESCRIBED = "SELECT split_part(source, '/', 2) FROM left_out WHERE source LIKE '%/spec.json'"
 ORPHANS = {
-    table: f"SELECT count(*) FROM {table} WHERE stage NOT IN (SELECT stage FROM stages)"
+    table: f"SELECT count(*) FROM {table} WHERE stage NOT IN (SELECT stage FROM stages) "
+    f"AND stage NOT IN ({_UNDESCRIBED})"
     for table in ("epochs", "layers", "rates", "paths")
 } | {
     "stages": "SELECT count(*) FROM stages WHERE done AND stage NOT IN (SELECT source FROM ingested)",
     "events": "SELECT count(*) FROM events WHERE stage IS NOT NULL AND log <> 'scheduler' "
-    "AND stage NOT IN (SELECT stage FROM stages)",
+    f"AND stage NOT IN (SELECT stage FROM stages) AND stage NOT IN ({_UNDESCRIBED})",
     "plan_trials": "SELECT count(*) FROM plan_trials WHERE trial NOT IN (SELECT trial FROM trials)",
 }
-"""Queries that count rows without the stage or trial they belong to."""
+"""Queries that count rows without the stage or trial they belong to, but for stages whose description is left out."""
 
 
 def _check_database(paths: StorePaths, verdict: Verdict) -> None:
@@ -262,7 +271,12 @@ def _rows(paths: StorePaths) -> Iterator[str]:
         if count := query.run(paths, sql).rows[0][0]:
             yield f"{count} rows of {table} belong to no stage or trial"
     marked = {row[0] for row in query.run(paths, "SELECT stage FROM stages WHERE done").rows}
-    real = {path.parent.name for path in files.disk.glob(paths.stages, "*/result.json")}
+    left_out = query.left_out(paths)
+    real = {
+        path.parent.name
+        for path in files.disk.glob(paths.stages, "*/result.json")
+        if path.relative_to(paths.root).as_posix() not in left_out
+    }
     if marked != real:
         yield f"{len(marked ^ real)} stages are done in one of database and files only"
     asked = {

@@ -157,11 +157,24 @@ def test_what_is_hashed() -> None:
 ADDED = {
     "tuple[str, ...]": ("x",),
     "tuple[float, ...]": (0.5,),
-    "tuple[tuple[str, str], ...]": (("x", "y"),),
+    "tuple[tuple[str, str], ...]": (("x", "0.5"),),
     "tuple[tuple[str, str | int | float | tuple[float, ...]], ...]": (("x", 1),),
     str(tuple[Weights, ...]): (Weights("x", 1),),
     str(tuple[MaskChange, ...]): (MaskChange(1, PruneSettings()),),
 }
+
+
+def _written(kind: Any) -> str:
+    """A type as it is declared, also where what annotates it has been taken out."""
+    unions = {
+        "typing.Union[str, int, float]": "str | int | float",
+        "typing.Union[str, int, float, tuple[float, ...]]": "str | int | float | tuple[float, ...]",
+        "typing.Optional[int]": "int | None",
+    }
+    text = str(kind)
+    for union, plain in unions.items():
+        text = text.replace(union, plain)
+    return text
 
 
 def _variants(value: Any, kind: Any) -> Iterator[tuple[str, Any]]:
@@ -181,10 +194,10 @@ def _variants(value: Any, kind: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, float):
         yield "plus an ulp", value * (1 + 2**-52) + 5e-324
     elif isinstance(value, str):
-        yield "longer", value + "x"
+        yield "longer", f"0.{value}1" if value in ("0", "1") else f"{value}1"
     elif isinstance(value, tuple):
         if Ellipsis in get_args(kind):
-            yield "doubled", (*value, *(value or ADDED[str(kind)]))
+            yield "doubled", (*value, *(value or ADDED[_written(kind)]))
             if len(value) > 1:
                 yield "reversed", value[::-1]
         for index, inner in enumerate(value):
@@ -195,7 +208,7 @@ def _variants(value: Any, kind: Any) -> Iterator[tuple[str, Any]]:
             "str | None": "x", "int | None": 7, str(Mask | None): Mask("x"),
             str(RateRule | None): RateRule("norm-drop", 5), str(Seeds | None): Seeds(init=1),
         }  # fmt: skip
-        yield "given", given[str(kind)]
+        yield "given", given[_written(kind)]
     else:
         raise AssertionError(f"no variant of {value!r}")
 

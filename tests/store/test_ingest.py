@@ -186,8 +186,10 @@ def test_malformed_files_are_left_out_and_named(maker):
         file.write(b'"text"\n[1]\n{"type":"epoch"}\n{"seq":99,"type":"epoch"}\n')
     report = ingest(maker.paths)
     for name in ("bad.json", "odd.json", "list.json", f"{key}/result.json"):
-        assert any(name in note for note in report.notes)
-    assert ingest(maker.paths).notes == [], "once is enough"
+        assert any(name in text for text in report.left_out)
+        assert any(source.endswith(name) for source in query.left_out(maker.paths))
+    assert ingest(maker.paths).left_out == [], "once is enough"
+    assert query.left_out(maker.paths)[f"stages/{key}/events.jsonl"].endswith(", and 1 more line")
     assert rows(maker, "SELECT count(*) FROM stages WHERE done") == [(len(maker.stages) - 1,)]
 
 
@@ -200,13 +202,13 @@ def test_a_number_that_no_column_holds_costs_its_row_alone(maker):
         record = "done" if name == "kept" else "epoch"
         found = re.sub(rf'("type":"{record}".*?"{name}":)\d+', rf"\g<1>{number}", text, count=1)
         path.write_text(found)
-    notes = ingest(maker.paths).notes
-    assert len(notes) == 2
-    assert all("too large" in note for note in notes)
+    left_out = ingest(maker.paths).left_out
+    assert len(left_out) == 2
+    assert all("Expected `int` <= 9007199254740992" in text for text in left_out)
     assert rows(maker, "SELECT count(*) FROM stages WHERE done") == [(len(maker.stages) - 1,)]
     [[whole]] = rows(maker, "SELECT count(*) FROM epochs WHERE stage = $1", first)
     assert rows(maker, "SELECT count(*) FROM epochs WHERE stage = $1", second) == [(whole - 1,)]
-    assert ingest(maker.paths).notes == [], "once is enough"
+    assert ingest(maker.paths).left_out == [], "once is enough"
 
 
 def test_what_only_the_database_reads_of_a_record_may_be_anything(maker):
@@ -219,8 +221,8 @@ def test_what_only_the_database_reads_of_a_record_may_be_anything(maker):
     spec.write_text(re.sub(r'"density": ?"[^"]*"', '"density":"much"', spec.read_text()))
     for plan in maker.paths.plans.iterdir():
         plan.unlink()
-    [note] = ingest(maker.paths).notes
-    assert f"{spec} is malformed" in note
+    [text] = ingest(maker.paths).left_out
+    assert f"{spec.relative_to(maker.paths.root)} is malformed" in text
     assert rows(maker, "SELECT data->>'text' FROM events WHERE seq = 99") == [("t",)]
 
 

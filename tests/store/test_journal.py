@@ -1,6 +1,7 @@
 """A log is read as far as it is one: a line that is none costs no other."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -54,3 +55,40 @@ def test_a_line_that_is_no_record_costs_no_other(log, line):
     assert journal.append(Note(text="more")).attempt == 2
     journal.close()
     assert [record.text for record in read_events(log).records] == ["before", "after", "more"]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (b'{"type":"note","seq":1,"text":"\\ud800"}', "escaped utf-16 surrogate pair"),
+        (b'{"type":"note","seq":1,"text":"\xff"}', "can't decode byte 0xff"),
+        (b'{"type":"note","seq":1,"text":3}', "Expected `str`, got `int`"),
+        (b'{"type":"note","seq":9007199254740993}', "Expected `int` <= 9007199254740992"),
+        (b'{"type":"note","seq":1,"new":' + b"[" * 5000, "maximum recursion depth exceeded"),
+        (b'{"type":"note","seq":1,"te', ""),
+        (b'{"type":"note","seq":1,"text":"\xc3', ""),
+        (b'{"type":"no', ""),
+    ],
+)
+def test_a_line_that_is_no_record_is_named_and_a_torn_one_is_not(
+    tmp_path: Path, line: bytes, says: str
+) -> None:
+    path = tmp_path / "events.jsonl"
+    first = b'{"type":"note","seq":0,"text":"whole"}\n'
+    path.write_bytes(first + line + b"\n" + first)
+    log = read_events(path)
+    assert len(log.records) == 2
+    assert list(log.bad) == ([len(first)] if says else [])
+    assert says in log.bad.get(len(first), "")
+    assert read_events(path, len(first)).bad == log.bad
+
+
+def test_numbers_are_not_counted_on_from_the_end_of_their_range(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b'{"type":"note","seq":9007199254740992,"attempt":2147483647}\n')
+    assert len(read_events(path).records) == 1
+    journal = Journal(path)
+    journal.append(Note(text="next"))
+    journal.close()
+    [_, following] = read_events(path).records
+    assert (following.seq, following.attempt) == (0, 1)

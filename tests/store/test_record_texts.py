@@ -11,9 +11,10 @@ import pytest
 from msgspec import Meta
 
 from prunectl import spec
+from prunectl.spec.ranges import Count
 from prunectl.store import records
 from prunectl.store.records import events
-from prunectl.store.records.base import Count, LogRecord
+from prunectl.store.records.base import LogRecord
 from prunectl.store.records.result import Result
 from prunectl.store.records.texts import described
 from tests.support.store_readme import FILES, about, fields, reachable, readme
@@ -76,8 +77,8 @@ class Sample(msgspec.Struct):
 def test_a_field_is_described_with_type_range_and_default():
     assert [tuple(field) for field in described(Sample)] == [
         ("must", "text", "", ""),
-        ("count", "integer ≥ 0 or null", "null", "how many"),
-        ("share", "number ≥ 0 ≤ 1", "0.5", ""),
+        ("count", "integer 0 to 2^53 or null", "null", "how many"),
+        ("share", "number 0 to 1", "0.5", ""),
         ("word", '"a" or "b" or null', '"a"', ""),
         ("pairs", "[[integer, number] …]", "[]", ""),
         ("parts", "{text: Inner}", "{}", ""),

@@ -58,8 +58,8 @@ _RULES = """\
 
 All are JSON, logs (`.jsonl`) with a record per line. A number that is not finite, such as the loss of a stage that
 diverged, is null. A field that is not there has its default, one that is not known is passed over, and so is a record
-of an unknown type; a record that does not fit its table is reported as malformed. A type that is none of JSON's has a
-table of its own.
+of an unknown type; a record that does not fit its table is left out, and named by `prunectl status`. Numbers without a
+range lie within ±1e100. A type that is none of JSON's has a table of its own.
 
 {written}
 

@@ -95,7 +95,7 @@ def test_a_missing_record_is_found(lab: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "named"), [("type", "a line is malformed"), ("epoch", "without its number")]
+    ("field", "named"), [("type", "a malformed line"), ("epoch", "without its number")]
 )
 def test_a_record_without_its_type_or_number_is_found(lab: Any, field: str, named: str) -> None:
     events = lab.paths.stage(lab.path("weight-rewind")[1]).events

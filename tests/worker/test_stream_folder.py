@@ -118,7 +118,7 @@ def test_mistakes_name_the_key(folder: Path) -> None:
     for override, key in (
         ("recipe.augment.pad=2", "recipe.augment"),
         ("recipe.augment.scale=[0.5,0.1]", "recipe.augment"),
-        ("recipe.augment.ratio=[0.0,1.0]", "recipe.augment"),
+        ("recipe.augment.ratio=[0.0,1.0]", "recipe.augment.ratio[0]"),
         ('recipe.augment.crop="none"', "recipe.augment"),
         ('recipe.augment.crop="random"', "recipe.augment.crop"),
         ("recipe.micro_batch=0", "recipe.micro_batch"),

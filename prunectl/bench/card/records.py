@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from prunectl.bench.records import Machine
-from prunectl.store.records.base import Amount
+from prunectl.spec.ranges import Amount
 
 Status = Literal["done", "skipped", "failed", "limit"]
 

@@ -46,8 +46,10 @@ class IngestReport:
     finished: int = 0
     """Stages that became done."""
     seconds: float = 0.0
+    left_out: list[str] = field(default_factory=list)
+    """A sentence for each file, and each line of a log, that was newly found to be no record."""
     notes: list[str] = field(default_factory=list)
-    """Sentences for the user: a damaged file set aside, files that could not be read."""
+    """Other sentences for the user, such as that a damaged file was set aside."""
 
 
 def ingest(

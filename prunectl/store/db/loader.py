@@ -20,9 +20,10 @@ from prunectl.store.db.ingest_offsets import (
     read_offsets,
     write_offsets,
 )
+from prunectl.store.db.left_out import LeftOut
 from prunectl.store.db.rows import LogRows, PlanRows
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.base import Found, read_record
+from prunectl.store.records.base import read_record
 from prunectl.store.records.events import read_events
 from prunectl.store.records.journal import Log
 from prunectl.store.records.plan import read_plan
@@ -46,7 +47,7 @@ class Report(Protocol):
     stages: int
     records: int
     finished: int
-    notes: list[str]
+    left_out: list[str]
 
 
 class Loader:
@@ -56,15 +57,20 @@ class Loader:
         self.paths = paths
         self.connection = connection
         self.report = report
+        self._left_out = LeftOut(paths)
+
+    def _begin(self) -> None:
+        self.connection.begin()
+        self._left_out = LeftOut(self.paths)
+
+    def _commit(self) -> None:
+        self._left_out.write(self.connection)
+        self.connection.commit()
 
     def _put(
         self, table: str, columns: Sequence[str], content: Iterable[Row], *, new: bool = False
     ) -> None:
-        left_out = database.upsert(self.connection, table, columns, content, new=new)
-        self.report.notes += (
-            f"left out: a row of {table}, {row[0]}: a number is too large for its column"
-            for row in left_out
-        )
+        database.upsert(self.connection, table, columns, content, new=new)
 
     # Plans, runs and the scheduler's log
 
@@ -77,33 +83,35 @@ class Loader:
         for source in offsets:
             if source != SCHEDULER and not files.disk.exists(self.paths.root / source):
                 raise Outdated(f"{source} was removed")
-        self.connection.begin()
+        self._begin()
         self._load_plans(offsets)
-        runs = self._changed(self.paths.runs, offsets, self._run_row)
-        self._put("runs", rows.RUN, runs)
+        runs = files.disk.glob(self.paths.runs, "*.json")
+        self._put("runs", rows.RUN, self._changed(runs, offsets, self._run_row))
+        self._load_mended_specs(offsets)
         self._load_scheduler_log(offsets.get(SCHEDULER, Offset()))
-        self.connection.commit()
+        self._commit()
 
     def _changed(
         self,
-        folder: Path,
+        paths: Iterable[Path],
         offsets: Mapping[str, Offset],
         convert: Callable[[Path], Converted],
     ) -> list[Converted]:
-        """Convert the folder's records that are new or replaced; note those that are malformed, once."""
+        """Convert the records that are new or replaced; leave out those that are malformed."""
         converted = []
         moved = {}
-        for path in files.disk.glob(folder, "*.json"):
-            source = f"{folder.name}/{path.name}"
+        for path in paths:
+            source = self._left_out.source(path)
             stamp = file_stamp(path)
             if stamp == offsets.get(source, Offset()).stamp:
                 continue
+            self._left_out.look_at(path)
             try:
                 converted.append(convert(path))
             except FileNotFoundError:
                 continue
-            except (StoreError, ValueError) as error:
-                self.report.notes.append(f"left out: {error}")
+            except StoreError as error:
+                self.report.left_out.append(self._left_out.add(path, error))
             moved[source] = Offset(stamp=stamp)
         write_offsets(self.connection, moved)
         return converted
@@ -116,7 +124,7 @@ class Loader:
 
     def _load_plans(self, offsets: Mapping[str, Offset]) -> None:
         [newest] = first_column(self.connection, "SELECT max(created) FROM plans")
-        plans = self._changed(self.paths.plans, offsets, self._plan_rows)
+        plans = self._changed(files.disk.glob(self.paths.plans, "*.json"), offsets, self._plan_rows)
         # In the order they were made: a trial's labels are those of the newest plan that has it.
         for plan in sorted(plans, key=lambda plan: (str(plan.created or ""), plan.digest)):
             older = newest is not None and plan.created is not None and plan.created < newest
@@ -139,6 +147,14 @@ class Loader:
         self._put("stages", (*rows.SPEC, "epoch_steps"), plan.stages)
         self._put("tasks", rows.TASK, plan.tasks)
 
+    def _load_mended_specs(self, offsets: Mapping[str, Offset]) -> None:
+        """Look again at descriptions that were left out: of other stages they are read once."""
+        paths = [self.paths.root / source for source in offsets if source.endswith("/spec.json")]
+        self._put("stages", rows.SPEC, self._changed(paths, offsets, self._spec_row))
+
+    def _spec_row(self, path: Path) -> Row:
+        return rows.spec_row(path.parent.name, read_record(path, Spec))
+
     def _load_scheduler_log(self, offset: Offset) -> None:
         found = LogRows()
         moved = self._read_log(SCHEDULER, self.paths.scheduler_log, offset, found)
@@ -159,10 +175,12 @@ class Loader:
         found = files.disk.folders(self.paths.stages)
         gone = list(offsets.keys() - set(found))
         if gone:
-            self.connection.begin()
+            self._begin()
             self._forget(gone)
+            for key in gone:
+                self._left_out.look_at(self.paths.stage(key).result)
             self._put("stages", rows.RESULT_COLUMNS, [rows.result_row(key, None) for key in gone])
-            self.connection.commit()
+            self._commit()
         return [key for key in found if self._is_new(key, offsets.get(key, Offset()))]
 
     def _is_new(self, key: str, offset: Offset) -> bool:
@@ -173,14 +191,14 @@ class Loader:
         """Load what is new of these stages, in one transaction."""
         if not keys:
             return
-        self.connection.begin()
+        self._begin()
         offsets = read_offsets(self.connection, "source IN (SELECT unnest($1))", list(keys))
         known = set(offsets)  # what a stage is was read with the first of its records
         if fresh := [key for key in keys if key not in known]:
             query = "SELECT stage FROM stages WHERE network IS NOT NULL AND stage IN (SELECT unnest($1))"
             known.update(first_column(self.connection, query, [fresh]))
         found = LogRows()
-        specs: list[Row] = []
+        undescribed: list[Path] = []
         results: list[Row] = []
         moved: dict[str, Offset] = {}
         for key in keys:
@@ -190,14 +208,14 @@ class Loader:
                 continue
             self.report.stages += 1
             if key not in known:
-                specs += self._spec_rows(key)
+                undescribed.append(self.paths.stage(key).spec)
             results += result
             moved[key] = now
-        self._put("stages", rows.SPEC, specs)
+        self._put("stages", rows.SPEC, self._described(undescribed))
         self._put("stages", rows.RESULT_COLUMNS, results)
         self._put_log(found, new=not offsets)
         write_offsets(self.connection, moved, new=not offsets)
-        self.connection.commit()
+        self._commit()
 
     def _read_stage(self, key: str, offset: Offset, found: LogRows) -> tuple[Offset, list[Row]]:
         """Read on in a stage's files. Returns its new offset, and its result row where the result is new or gone."""
@@ -207,28 +225,36 @@ class Loader:
         moved = self._read_log(key, stage.events, offset, found) or offset
         if stamp == offset.stamp:
             return moved, []
-        content = self._record(stage.result, Result)
+        content = self._result(stage.result)
         if content is not None and not offset.stamp:
             self.report.finished += 1
         return moved._replace(stamp=stamp), [rows.result_row(key, content)]
 
-    def _spec_rows(self, key: str) -> list[Row]:
-        path = self.paths.stage(key).spec
-        spec = self._record(path, Spec)
-        try:
-            return [] if spec is None else [rows.spec_row(key, spec)]
-        except ValueError as error:  # a density that is no number
-            self.report.notes.append(f"left out: {path} is malformed: {error}")
-            return []
+    def _described(self, specs: Iterable[Path]) -> list[Row]:
+        """Read what stages are; those that cannot be read are sources of their own, to be looked at again."""
+        found = []
+        moved = {}
+        for path in specs:
+            stamp = file_stamp(path)
+            try:
+                found.append(self._spec_row(path))
+            except FileNotFoundError:
+                continue
+            except StoreError as error:
+                self.report.left_out.append(self._left_out.add(path, error))
+                moved[self._left_out.source(path)] = Offset(stamp=stamp)
+        write_offsets(self.connection, moved)
+        return found
 
-    def _record(self, path: Path, kind: type[Found]) -> Found | None:
-        """Read a record; None where the file is missing or, with a note, is malformed."""
+    def _result(self, path: Path) -> Result | None:
+        """Read a result; None where there is none, or it is left out."""
+        self._left_out.look_at(path)
         try:
-            return read_record(path, kind)
+            return read_record(path, Result)
         except FileNotFoundError:
             pass
         except StoreError as error:
-            self.report.notes.append(f"left out: {error}")
+            self.report.left_out.append(self._left_out.add(path, error))
         return None
 
     # Logs
@@ -255,12 +281,15 @@ class Loader:
         if offset.rate_step is not None and offset.rate is not None:
             found.last_rate[log] = (offset.rate_step, offset.rate)
         found.add(log, part)
-        self.report.notes += (f"left out: {text}" for text in part.bad)
+        self.report.left_out += self._left_out.add_lines(path, part)
         numbers = _numbers(part)
         self.report.records += len(numbers)
         next_seq = numbers[-1] + 1 if numbers else offset.next_seq
         rate = found.last_rate.get(log, (None, None))
         return Offset(part.end, next_seq, offset.stamp, head, *rate)
+
+    def _log_file(self, log: str) -> Path:
+        return self.paths.scheduler_log if log == SCHEDULER else self.paths.stage(log).events
 
     def _read_part(self, log: str, path: Path, offset: int) -> Log[Any]:
         return (read_scheduler_log if log == SCHEDULER else read_events)(path, offset)
@@ -273,6 +302,8 @@ class Loader:
             self.connection.execute(
                 f"DELETE FROM {table} WHERE {column} IN (SELECT unnest($1))", [logs]
             )
+        for log in logs:
+            self._left_out.look_at(self._log_file(log))
 
     def _put_log(self, found: LogRows, *, new: bool = False) -> None:
         """Write what logs have brought in; `new` logs have no rows yet."""

@@ -23,6 +23,7 @@ from prunectl.store.db.database import Connection, Damaged, is_damage, opened
 from prunectl.store.files import replacing
 from prunectl.store.locks import is_held
 from prunectl.store.paths import StorePaths
+from prunectl.text import plural
 
 PATIENCE = 20.0
 """Seconds that a question waits for whoever holds the file; the scheduler closes it within about 20 ms."""
@@ -68,7 +69,7 @@ def bring_up_to_date(paths: StorePaths, *, stages: Collection[str] | None = None
         return [f"the answer may be behind: {files.refused(error)}"]
     if report.busy:
         return [f"the answer may be behind: {paths.database.name} is held by another program"]
-    return report.notes
+    return [*report.notes, *report.left_out]
 
 
 def run(
@@ -120,6 +121,20 @@ def read_all(paths: StorePaths) -> None:
         names = "SELECT table_name FROM duckdb_tables() WHERE NOT internal ORDER BY ALL"
         for (table,) in connection.execute(names).fetchall():
             connection.execute(f'SELECT bit_xor(hash(t)) FROM "{table}" t').fetchall()
+
+
+def left_out(paths: StorePaths, patience: float = PATIENCE) -> dict[str, str]:
+    """Return what is wrong with each file that is left out, or of which lines are, by its path inside the store.
+
+    Raises as `run`.
+    """
+    sql = (
+        "SELECT source, min_by(text, place), count(*) FROM left_out GROUP BY source ORDER BY source"
+    )
+    return {
+        source: text + (f", and {plural(count - 1, 'more line')}" if count > 1 else "")
+        for source, text, count in run(paths, sql, patience=patience).rows
+    }
 
 
 def _opened(paths: StorePaths, patience: float) -> AbstractContextManager[Connection]:

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from prunectl.spec.key import Spec, to_json
+from prunectl.spec.ranges import BIGGEST
 from prunectl.spec.study import Study
 from prunectl.spec.task import TaskMetrics
 from prunectl.spec.trial import Trial
@@ -136,7 +137,7 @@ def result_row(key: str, result: Result | None) -> Row:
         _text(result.versions),
         moment(result.started),
         moment(result.ended),
-        sum(result.files.values()),
+        min(sum(result.files.values()), BIGGEST),
     )
 
 
@@ -212,7 +213,7 @@ class PlanRows:
 
     @classmethod
     def of(cls, digest: str, study: Study) -> PlanRows:
-        """Convert a plan's record. Raises ValueError where a trial's sparsities do not fit its path."""
+        """Convert a plan's record."""
         row = plan_row(study)
         return cls(
             digest,

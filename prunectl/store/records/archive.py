@@ -7,7 +7,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from prunectl.store.records.base import Count
+from prunectl.spec.ranges import Count, Small
+from prunectl.store.records.base import Time
 
 
 class FileEntry(msgspec.Struct, frozen=True):
@@ -20,9 +21,9 @@ class FileEntry(msgspec.Struct, frozen=True):
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What is inside."""
 
-    format: Annotated[int, Meta(description="version of the folder's layout")]
+    format: Annotated[Small, Meta(description="version of the folder's layout")]
     prunectl: Annotated[str | None, Meta(description="version of prunectl that wrote it")] = None
-    created: Annotated[float | None, Meta(description="when it was written, Unix seconds")] = None
+    created: Annotated[Time, Meta(description="when it was written, Unix seconds")] = None
     plan: Annotated[str, Meta(description="name of the plan")] = ""
     digest: Annotated[str, Meta(description="digest of the plan's version")] = ""
     stages: Annotated[Count, Meta(description="stages that are inside, all done")] = 0

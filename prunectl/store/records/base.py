@@ -1,9 +1,9 @@
 """What all records share: the door that JSON comes in by, and the fields of a log's lines.
 
 A record is a msgspec Struct with a description, unit and range per field (`texts.described`). Decoding is the only way
-in: what does not fit the declaration is a `BadRecord` that names the file, the field and what was
-found. A missing field has its default, an unknown one is passed over, and a number that is not finite is null on the
-disk and None here.
+in: what does not fit the declaration, or is outside its range (`spec.ranges`), is a `BadRecord` that names the file,
+the field and what was found; all else the tables of the database hold. A missing field has its default, an unknown one
+is passed over, and a number that is not finite is null on the disk and None here.
 """
 
 from __future__ import annotations
@@ -15,24 +15,23 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from prunectl.errors import StoreError
+from prunectl.spec.ranges import EXACT, Count, Moment, Real, Small
 from prunectl.store import files
 from prunectl.store.files import write_text
 from prunectl.store.records.texts import PARTS
 
 Found = TypeVar("Found")
 
-Finite = float | None
+Finite = Real | None
 """A number; None where it is not finite, or was not measured."""
-Metrics = dict[str, float | None]
+Time = Moment | None
+"""Unix seconds; None where it is not known."""
+Metrics = dict[str, Finite]
 """What a task measured, by name (`spec.task.Metric`), with the prefixes and suffixes of `PARTS`."""
 Key = Annotated[str, Meta(description="the stage's key, 64 hex digits")]
-Seconds = Annotated[float, Meta(description="Unix seconds")]
-Count = Annotated[int, Meta(ge=0)]
-Amount = Annotated[float, Meta(ge=0)]
 Steps = Count
-Number = Annotated[int, Meta(ge=-1, le=2**53)]
-Attempt = Annotated[int, Meta(ge=0, le=2**31 - 1)]
-"""Numbers of records: the next ones are counted on from them, so that a damaged one must not spoil all that follow."""
+Number = Annotated[int, Meta(ge=-1, le=EXACT)]
+Attempt = Small
 
 
 NOT_DECODED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -54,7 +53,7 @@ class LogRecord(msgspec.Struct, tag_field="type", kw_only=True):
             "attempt at a stage that it is about",
         ),
     ] = 0
-    time: Annotated[float, Meta(description="when it was logged, Unix seconds")] = 0.0
+    time: Annotated[Moment, Meta(description="when it was logged, Unix seconds")] = 0.0
 
 
 class Measured(LogRecord, kw_only=True):
@@ -72,13 +71,13 @@ class Measured(LogRecord, kw_only=True):
 class _Classified(msgspec.Struct):
     """Metrics as they stood in records before tasks had names: beside the other fields."""
 
-    accuracy: float | UnsetType | None = UNSET
-    top5: float | UnsetType | None = UNSET
-    train_accuracy: float | UnsetType | None = UNSET
-    validation_accuracy: float | UnsetType | None = UNSET
-    best_accuracy: float | UnsetType | None = UNSET
-    accuracy_pruned: float | UnsetType | None = UNSET
-    accuracy_start: float | UnsetType | None = UNSET
+    accuracy: Finite | UnsetType = UNSET
+    top5: Finite | UnsetType = UNSET
+    train_accuracy: Finite | UnsetType = UNSET
+    validation_accuracy: Finite | UnsetType = UNSET
+    best_accuracy: Finite | UnsetType = UNSET
+    accuracy_pruned: Finite | UnsetType = UNSET
+    accuracy_start: Finite | UnsetType = UNSET
 
 
 OLD_METRICS = _Classified.__struct_fields__

@@ -15,7 +15,7 @@ from msgspec import Meta
 from prunectl.errors import DataError
 from prunectl.store import files
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.base import read_record, write_record
+from prunectl.store.records.base import Time, read_record, write_record
 from prunectl.version import __version__
 
 
@@ -33,9 +33,7 @@ class DatasetRecord(msgspec.Struct, kw_only=True):
             "and of other files as they are; of imagenet one of all names and sizes"
         ),
     ] = {}
-    first: Annotated[float | None, Meta(description="when they were first used, Unix seconds")] = (
-        None
-    )
+    first: Annotated[Time, Meta(description="when they were first used, Unix seconds")] = None
     prunectl: Annotated[str | None, Meta(description="version of prunectl then")] = None
 
 

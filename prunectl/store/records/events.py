@@ -16,8 +16,9 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta
 
+from prunectl.spec.ranges import Amount, Count, Small
 from prunectl.store.records import journal
-from prunectl.store.records.base import Amount, Count, Finite, LogRecord, Measured, Steps
+from prunectl.store.records.base import Finite, LogRecord, Measured, Steps
 from prunectl.store.records.result import Counts, Result, Versions
 from prunectl.store.records.texts import measured
 
@@ -47,7 +48,7 @@ class Start(LogRecord, tag="start"):
     device: Annotated[str, Meta(description="id of the device, such as cuda:0")] = ""
     device_name: Annotated[str, Meta(description="the device's model")] = ""
     host: Annotated[str, Meta(description="name of the machine")] = ""
-    pid: Annotated[Count, Meta(description="the worker's process id")] = 0
+    pid: Annotated[Small, Meta(description="the worker's process id")] = 0
     versions: Versions = {}
 
 
@@ -79,13 +80,13 @@ class Begin(Measured, tag="begin"):
 class Epoch(Measured, tag="epoch"):
     """An evaluation. Of epochs logged again after a crash the latest attempt's count."""
 
-    epoch: Annotated[Count, Meta(description="number of the evaluation in its stage, from 1")] = 0
+    epoch: Annotated[Small, Meta(description="number of the evaluation in its stage, from 1")] = 0
     step: Annotated[Steps, Meta(description="optimizer steps done in this stage")] = 0
     lr: Annotated[
         Finite, Meta(description="learning rate of the last step before the evaluation")
     ] = None
     rates: Annotated[
-        tuple[tuple[int, Finite], ...],
+        tuple[tuple[Steps, Finite], ...],
         Meta(
             description="[first step from 0, learning rate] of each rate used since the last record"
         ),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from prunectl.errors import StoreError
+from prunectl.spec.ranges import Amount, Count, Moment, Small
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.base import Amount, Count, Finite, Steps, read_record
+from prunectl.store.records.base import Finite, Steps, Time, read_record
 from prunectl.store.records.texts import LAST, measured
 
 
@@ -20,7 +22,7 @@ class DeviceBeat(msgspec.Struct, omit_defaults=True, kw_only=True):
     name: Annotated[str, Meta(description="the device's model")] = ""
     uuid: Annotated[str | None, Meta(description="UUID of the hardware")] = None
     kind: Annotated[str, Meta(description="cpu or cuda")] = ""
-    slots: Annotated[Count, Meta(description="stages that it may run at a time")] = 0
+    slots: Annotated[Small, Meta(description="stages that it may run at a time")] = 0
     auto: Annotated[bool, Meta(description="its slots are found by measuring, and change")] = False
     state: Annotated[str, Meta(description="open, drained or leased (by another scheduler)")] = (
         "open"
@@ -37,7 +39,7 @@ class DeviceBeat(msgspec.Struct, omit_defaults=True, kw_only=True):
     temperature: Annotated[Finite, Meta(description="temperature, °C")] = None
     power: Annotated[Finite, Meta(description="power, W")] = None
     processes: Annotated[
-        tuple[tuple[int, int | None], ...],
+        tuple[tuple[Small, Count | None], ...],
         Meta(description="[process id, bytes] of each that uses it"),
     ] = ()
     age: Annotated[
@@ -52,10 +54,12 @@ class RunningBeat(msgspec.Struct, omit_defaults=True, kw_only=True):
     """A stage that a worker has."""
 
     device: Annotated[str | None, Meta(description="id of the device")] = None
-    worker: Annotated[int | None, Meta(description="its number, by which its log is named")] = None
-    pid: Annotated[int | None, Meta(description="the worker's process id")] = None
-    attempt: Annotated[int | None, Meta(description="number of the attempt, from 1")] = None
-    since: Annotated[float | None, Meta(description="when the attempt began, Unix seconds")] = None
+    worker: Annotated[Small | None, Meta(description="its number, by which its log is named")] = (
+        None
+    )
+    pid: Annotated[Small | None, Meta(description="the worker's process id")] = None
+    attempt: Annotated[Small | None, Meta(description="number of the attempt, from 1")] = None
+    since: Annotated[Time, Meta(description="when the attempt began, Unix seconds")] = None
     step: Annotated[Steps, Meta(description="optimizer steps done")] = 0
     steps: Annotated[Steps, Meta(description="optimizer steps of the whole stage")] = 0
     loss: Annotated[Finite, Meta(description=measured("loss", LAST))] = None
@@ -67,7 +71,7 @@ class RunningBeat(msgspec.Struct, omit_defaults=True, kw_only=True):
 class QueueBeat(msgspec.Struct, omit_defaults=True):
     """The queue."""
 
-    stages: Annotated[dict[str, int], Meta(description="stages by state")] = {}
+    stages: Annotated[dict[str, Count], Meta(description="stages by state")] = {}
     next: Annotated[
         tuple[str, ...], Meta(description="keys of those that start next, in order")
     ] = ()
@@ -80,13 +84,13 @@ class EtaBeat(msgspec.Struct, omit_defaults=True):
     """When what will be done."""
 
     end: Annotated[
-        Finite,
+        Time,
         Meta(
             description="when the run will be done, Unix seconds; null before the first measurement"
         ),
     ] = None
     trials: Annotated[
-        dict[str, float],
+        dict[str, Moment],
         Meta(description="when trials will be done, Unix seconds, by trial: the soonest ones"),
     ] = {}
     stages: Annotated[
@@ -98,10 +102,10 @@ class HeartbeatRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
     """What a scheduler says of itself; all defaults where none has ever run."""
 
     run: Annotated[str | None, Meta(description="the run's id")] = None
-    pid: Annotated[int | None, Meta(description="the scheduler's process id")] = None
+    pid: Annotated[Small | None, Meta(description="the scheduler's process id")] = None
     host: Annotated[str | None, Meta(description="name of the machine it runs on")] = None
-    time: Annotated[float | None, Meta(description="when this was written, Unix seconds")] = None
-    started: Annotated[float | None, Meta(description="when the run began, Unix seconds")] = None
+    time: Annotated[Time, Meta(description="when this was written, Unix seconds")] = None
+    started: Annotated[Time, Meta(description="when the run began, Unix seconds")] = None
     version: Annotated[str, Meta(description="version of prunectl")] = ""
     plans: Annotated[tuple[str, ...], Meta(description="digests of what it runs")] = ()
     stopping: Annotated[
@@ -109,7 +113,7 @@ class HeartbeatRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
         Meta(description="whether it was asked to stop: soft is after checkpoints"),
     ] = None
     ended: Annotated[
-        float | None, Meta(description="when the run ended, Unix seconds; null while it runs")
+        Time, Meta(description="when the run ended, Unix seconds; null while it runs")
     ] = None
     devices: Annotated[tuple[DeviceBeat, ...], Meta(description="the run's devices")] = ()
     running: Annotated[
@@ -129,9 +133,18 @@ class HeartbeatRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
     ] = None
 
 
-def read_heartbeat(paths: StorePaths) -> HeartbeatRecord:
-    """Read the last heartbeat, also of a scheduler that is gone; an empty one where there is none that can be read."""
+def read_heartbeat(
+    paths: StorePaths, refused: Callable[[str], None] | None = None
+) -> HeartbeatRecord:
+    """Read the last heartbeat, also of a scheduler that is gone; an empty one where there is none that can be read.
+
+    `refused` gets a sentence where it is malformed.
+    """
     try:
         return read_record(paths.heartbeat, HeartbeatRecord)
-    except (OSError, StoreError):
-        return HeartbeatRecord()
+    except OSError:
+        pass
+    except StoreError as error:
+        if refused is not None:
+            refused(str(error))
+    return HeartbeatRecord()

@@ -12,14 +12,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from prunectl.errors import StoreError
+from prunectl.spec.ranges import EXACT, SMALL, Moment
 from prunectl.store import files
 from prunectl.store.files import cannot_read, cannot_write
-from prunectl.store.records.base import NOT_DECODED, Attempt, LogRecord, Number, decode_by, encode
+from prunectl.store.records.base import NOT_DECODED, LogRecord, decode_by, encode
 
 T = TypeVar("T")
 R = TypeVar("R", bound=LogRecord)
@@ -29,9 +31,10 @@ class _Header(msgspec.Struct):
     """What every record has; also where its type is unknown."""
 
     type: str
-    seq: Number = -1
-    attempt: Attempt = 0
-    time: float = 0.0
+    seq: Annotated[int, Meta(ge=-1, le=EXACT // 2)] = -1
+    attempt: Annotated[int, Meta(ge=0, le=SMALL // 2)] = 0
+    """As in records, but that numbers can be counted on from them: a damaged one must not spoil all that follow."""
+    time: Moment = 0.0
 
 
 _HEADERS = msgspec.json.Decoder(_Header)
@@ -50,8 +53,8 @@ class Log(Generic[T]):
     records: list[T | Unknown]
     lines: list[bytes]
     """The JSON of each record."""
-    bad: list[str]
-    """Why complete lines are no records, a sentence each; torn lines are not among them."""
+    bad: dict[int, str]
+    """Why complete lines are no records, by the byte that the line begins at; torn lines are not among them."""
     end: int
     """The offset in bytes to go on from."""
     first: bytes
@@ -60,7 +63,14 @@ class Log(Generic[T]):
     @classmethod
     def empty(cls, end: int = 0) -> Log[T]:
         """Make one without records."""
-        return cls([], [], [], end, b"")
+        return cls([], [], {}, end, b"")
+
+    @property
+    def problems(self) -> dict[int, str]:
+        """What is wrong with the file, by the byte that the line begins at: texts to follow its name."""
+        return {
+            place: f"has a malformed line at byte {place}: {why}" for place, why in self.bad.items()
+        }
 
 
 def read(path: Path, decoder: msgspec.json.Decoder[T], offset: int = 0) -> Log[T]:
@@ -76,8 +86,10 @@ def read(path: Path, decoder: msgspec.json.Decoder[T], offset: int = 0) -> Log[T
         raise cannot_read(path, error) from error
     end = data.rfind(b"\n") + 1
     lines = data[:end].split(b"\n")[:-1]
-    log: Log[T] = Log([], [], [], offset + end, lines[0] + b"\n" if lines else b"")
+    log: Log[T] = Log([], [], {}, offset + end, lines[0] + b"\n" if lines else b"")
+    place = offset
     for line in lines:
+        begin, place = place, place + len(line) + 1
         try:
             record: T | Unknown = decode_by(decoder, line)
         except NOT_DECODED as error:
@@ -85,7 +97,8 @@ def read(path: Path, decoder: msgspec.json.Decoder[T], offset: int = 0) -> Log[T
             if isinstance(found, Unknown):
                 record = found
             else:
-                log.bad.extend([f"{path}: a line is malformed: {found}"] if found else [])
+                if found:
+                    log.bad[begin] = found
                 continue
         log.records.append(record)
         log.lines.append(line)
@@ -94,15 +107,26 @@ def read(path: Path, decoder: msgspec.json.Decoder[T], offset: int = 0) -> Log[T
 
 def _salvage(line: bytes, error: Exception) -> Unknown | str:
     """Return a record of an unknown type as such; of a line that is none why, and "" for one that is torn."""
+    of_unknown_type = str(error).endswith("at `$.type`")
     try:
         header = msgspec.json.decode(line, type=_Header)
     except msgspec.ValidationError as worse:
-        return str(worse)
+        return str(worse if of_unknown_type else error)
     except NOT_DECODED:
-        return ""  # a torn line, ended by the next writer
-    if str(error).endswith("at `$.type`"):
+        return _why_no_json(line)
+    if of_unknown_type:
         return Unknown(kind=header.type, seq=header.seq, attempt=header.attempt, time=header.time)
     return str(error)
+
+
+def _why_no_json(line: bytes) -> str:
+    """Return why a line is no JSON, or "" where it only breaks off: the next writer has ended it, and says the rest."""
+    try:
+        # Padded, for msgspec says that half a surrogate pair near the end of a whole line breaks off, too.
+        msgspec.json.decode(line + b" " * 12)
+    except NOT_DECODED as error:
+        return "" if "truncated" in str(error) else str(error)
+    return ""
 
 
 def last_attempt(path: Path) -> int:

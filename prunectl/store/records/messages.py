@@ -11,7 +11,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from prunectl.store.records.base import NOT_DECODED, Count, Finite, Key
+from prunectl.spec.ranges import Count, Small, Whole
+from prunectl.store.records.base import NOT_DECODED, Finite, Key, Steps
 from prunectl.store.records.base import Attempt as _Attempt
 from prunectl.store.records.texts import LAST, measured
 
@@ -29,7 +30,7 @@ class RunStage(Command, tag="run", frozen=True):
 
     key: Key
     keep: Annotated[
-        tuple[int, ...],
+        tuple[Steps, ...],
         Meta(description="steps before which the state is kept as a rewind checkpoint"),
     ] = ()
     attempt: Attempt = 0
@@ -113,7 +114,7 @@ class Beat(Message, tag="beat"):
 
     running: Annotated[dict[str, Progress], Meta(description="the worker's stages, by key")] = {}
     turns: Annotated[
-        int | None,
+        Count | None,
         Meta(
             description="grows with every few steps of any stage: where it stands still, and no stage is "
             "`preparing`, the worker hangs"
@@ -125,7 +126,7 @@ class Beat(Message, tag="beat"):
         Meta(description="most bytes that the process has used since it last was without a stage"),
     ] = None
     lanes: Annotated[
-        Count | None,
+        Small | None,
         Meta(
             description="trainers that share that memory; null where they are of several workloads"
         ),
@@ -135,7 +136,7 @@ class Beat(Message, tag="beat"):
 class WorkerEnded(Message, tag="ended"):
     """Made by the scheduler itself, when a worker is gone."""
 
-    code: Annotated[int, Meta(description="exit status of the process")] = 0
+    code: Annotated[Whole, Meta(description="exit status of the process")] = 0
     how: Annotated[str, Meta(description="the exit status in words")] = ""
     log: Annotated[str, Meta(description="the last lines of the worker's log")] = ""
     certain: Annotated[

@@ -6,6 +6,7 @@ they were first run, as in the view `plan_versions`; the one used last is the cu
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,12 +18,15 @@ import msgspec
 from msgspec.structs import replace
 
 from prunectl.errors import ControlError, StoreError
+from prunectl.spec.ranges import FRACTION, LAST_MOMENT
 from prunectl.spec.study import Study
 from prunectl.spec.task import TaskMetrics
 from prunectl.spec.trial import Trial
 from prunectl.store import files
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.base import BadRecord, read_record, write_record
+from prunectl.store.records.base import BadRecord, Time, read_record, write_record
+
+_FRACTION = re.compile(FRACTION)
 
 
 class _Outline(msgspec.Struct):
@@ -31,8 +35,8 @@ class _Outline(msgspec.Struct):
     digest: str
     name: str
     trials: tuple[Trial, ...]
-    created: float | str | None = None
-    made: float | str | None = None
+    created: Time | str = None
+    made: Time | str = None
     file: str = ""
     tasks: dict[str, TaskMetrics] = {}
 
@@ -62,8 +66,20 @@ def read_outline(paths: StorePaths, digest: str) -> Study:
 
 
 def _checked(path: Path, study: Study) -> Study:
-    """Name the plan in trials that do not. Raises BadRecord for one whose path and sparsities do not match."""
+    """Name the plan in trials that do not.
+
+    Raises BadRecord for a trial whose path and sparsities do not match, or whose sparsities are no fractions, and for a
+    digest that is not the file's name.
+    """
+    if study.digest != path.stem:
+        raise BadRecord(f"{path} is malformed: it is the record of {study.digest}")
+    known: set[tuple[str, ...]] = set()  # many trials have the same
     for trial in study.trials:
+        if trial.sparsities not in known:
+            for each in trial.sparsities:
+                if not _FRACTION.fullmatch(each):
+                    raise BadRecord(f"{path} is malformed: trial {trial.id} has sparsity {each!r}")
+            known.add(trial.sparsities)
         if not trial.path or len(trial.path) != len(trial.sparsities):
             raise BadRecord(
                 f"{path} is malformed: trial {trial.id} has {len(trial.path)} stages and "
@@ -183,7 +199,7 @@ def write_plans(paths: StorePaths, studies: Sequence[Study]) -> None:
     Raises StoreError where one cannot be written.
     """
     # Written anew each time: the version of a plan that was used last is the current one, whatever the clock says.
-    now = max(time.time(), last_use(paths) + 1e-3)
+    now = min(max(time.time(), last_use(paths) + 1e-3), LAST_MOMENT)
     for study in studies:
         write_study(paths, replace(study, created=now, made=_first_use(paths, study.digest) or now))
 
@@ -223,9 +239,9 @@ def on_disk(study: Study) -> tuple[dict[str, object], dict[str, _StageOnDisk]]:
 class _Use(msgspec.Struct):
     """When a plan was recorded last and first, or a run started."""
 
-    created: float | str | None = None
-    made: float | str | None = None
-    started: float | str | None = None
+    created: Time | str = None
+    made: Time | str = None
+    started: Time | str = None
 
 
 def last_use(paths: StorePaths) -> float:

@@ -23,7 +23,7 @@ from msgspec import Meta
 from prunectl.errors import StoreError
 from prunectl.store import files
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.base import read_record, write_record
+from prunectl.store.records.base import Time, read_record, write_record
 from prunectl.store.records.events import Start, last, read_events
 from prunectl.store.records.result import Result
 from prunectl.version import __version__
@@ -57,9 +57,9 @@ class RunRecord(msgspec.Struct, kw_only=True):
     plans: Annotated[
         tuple[str, ...], Meta(description="digests of the versions of plans it was started with")
     ] = ()
-    started: Annotated[
-        float | None, Meta(description="when the scheduler was started, Unix seconds")
-    ] = None
+    started: Annotated[Time, Meta(description="when the scheduler was started, Unix seconds")] = (
+        None
+    )
     argv: Annotated[tuple[str, ...], Meta(description="the command and its arguments")] = ()
     cwd: Annotated[str | None, Meta(description="the folder it was started in")] = None
     git: Annotated[Git, Meta(description="the repository of that folder")] = msgspec.field(

@@ -9,9 +9,12 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from prunectl.spec.ranges import SMALL, Moment
 from prunectl.store.locks import process_name
 from prunectl.text import plural
 
+Rank = Annotated[int, Meta(ge=-SMALL, le=SMALL)]
+"""A priority, or a change of one."""
 Trials = Annotated[tuple[str, ...], Meta(description="ids of the trials")]
 
 
@@ -19,7 +22,7 @@ class Asked(msgspec.Struct, tag_field="do", omit_defaults=True, kw_only=True):
     """What every request has; `sign` fills it in."""
 
     id: Annotated[str, Meta(description="the file's name without .json, in the order of time")] = ""
-    time: Annotated[float, Meta(description="when it was asked, Unix seconds")] = 0.0
+    time: Annotated[Moment, Meta(description="when it was asked, Unix seconds")] = 0.0
     by: Annotated[str, Meta(description="who asks, in words")] = ""
 
 
@@ -49,10 +52,10 @@ class Priority(TrialRequest, tag="priority"):
     """Set or change the priority of trials; higher runs first, 0 is usual."""
 
     value: Annotated[
-        int | None, Meta(description="the priority to set; null where `change` says it")
+        Rank | None, Meta(description="the priority to set; null where `change` says it")
     ] = None
     change: Annotated[
-        int | None, Meta(description="what to add to the priority; null where `value` says it")
+        Rank | None, Meta(description="what to add to the priority; null where `value` says it")
     ] = None
 
 

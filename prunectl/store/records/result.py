@@ -6,11 +6,12 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from prunectl.store.records.base import Amount, Count, Finite, Key, Measured, Steps
+from prunectl.spec.ranges import Amount, Count, Seed, Small, Whole
+from prunectl.store.records.base import Finite, Key, Measured, Steps, Time
 from prunectl.store.records.texts import LAST, measured
 
 Versions = Annotated[
-    dict[str, str | int | None],
+    dict[str, str | Whole | None],
     Meta(description="versions of the packages that computed it, and `numerics`, by name"),
 ]
 
@@ -64,10 +65,10 @@ class Result(Counts, tag="done"):
         bool, Meta(description="whether it only made a rewind checkpoint of a dense stage")
     ] = False
     seed: Annotated[
-        int, Meta(description="seed of initialisation, data order and augmentation")
+        Seed, Meta(description="seed of initialisation, data order and augmentation")
     ] = 0
     iteration: Annotated[
-        Count, Meta(description="0 is the dense network, k ≥ 1 the k-th prune-and-retrain")
+        Small, Meta(description="0 is the dense network, k ≥ 1 the k-th prune-and-retrain")
     ] = 0
     steps: Annotated[
         Steps, Meta(description="optimizer steps done: fewer than planned where it diverged")
@@ -89,7 +90,7 @@ class Result(Counts, tag="done"):
     score: Annotated[Finite, Meta(description=measured("score", LAST))] = None
     validation_score: Annotated[Finite, Meta(description=measured("validation_score", LAST))] = None
     best_score: Annotated[Finite, Meta(description=measured("best_score"))] = None
-    epochs: Annotated[Count | None, Meta(description="how many evaluations it had")] = None
+    epochs: Annotated[Small | None, Meta(description="how many evaluations it had")] = None
     retrain_epochs: Annotated[
         Amount | None, Meta(description="length of the stage's training as done, epochs")
     ] = None
@@ -117,9 +118,9 @@ class Result(Counts, tag="done"):
     ] = ()
     mode: Annotated[str | None, Meta(description="how steps were launched (`Trainer.mode`)")] = None
     versions: Versions = {}
-    started: Annotated[Finite, Meta(description="when the last attempt began, Unix seconds")] = None
-    ended: Annotated[Finite, Meta(description="when it was done, Unix seconds")] = None
+    started: Annotated[Time, Meta(description="when the last attempt began, Unix seconds")] = None
+    ended: Annotated[Time, Meta(description="when it was done, Unix seconds")] = None
     files: Annotated[
-        dict[str, int],
+        dict[str, Count],
         Meta(description="sizes of its rewind checkpoints, mask and final weights, bytes, by name"),
     ] = {}

@@ -14,19 +14,20 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from prunectl.spec.ranges import Amount, Count, Small
 from prunectl.spec.task import CLASSIFICATION, Metric
 from prunectl.store.paths import StorePaths
 from prunectl.store.records import journal
-from prunectl.store.records.base import Amount, Count, Finite, Key, LogRecord, Measured
+from prunectl.store.records.base import Finite, Key, LogRecord, Measured, Time
 from prunectl.store.records.journal import Unknown
-from prunectl.store.records.requests import AddPlan, Request, Trials
+from prunectl.store.records.requests import AddPlan, Rank, Request, Trials
 from prunectl.store.records.texts import LAST, measured
 
 Device = Annotated[str, Meta(description="id of the device")]
 Digest = Annotated[str, Meta(description="digest of the plan's record")]
 Reason = Annotated[str, Meta(description="why, in words")]
 Workload = Annotated[
-    tuple[str, str, int, str], Meta(description="[network, data set, batch, precision]")
+    tuple[str, str, Count, str], Meta(description="[network, data set, batch, precision]")
 ]
 
 
@@ -36,7 +37,7 @@ class RunStarted(LogRecord, tag="run_started"):
     run: Annotated[str, Meta(description="the run's id")] = ""
     plans: Annotated[tuple[str, ...], Meta(description="digests of what it runs")] = ()
     devices: Annotated[tuple[str, ...], Meta(description="ids of the devices")] = ()
-    pid: Annotated[int | None, Meta(description="the scheduler's process id")] = None
+    pid: Annotated[Small | None, Meta(description="the scheduler's process id")] = None
     host: Annotated[str, Meta(description="name of the machine")] = ""
 
 
@@ -56,7 +57,7 @@ class Dispatched(LogRecord, tag="dispatched"):
 
     key: Key
     device: Device = ""
-    worker: Annotated[int, Meta(description="number of the worker")] = 0
+    worker: Annotated[Small, Meta(description="number of the worker")] = 0
 
 
 class StageDone(Measured, tag="stage_done"):
@@ -86,7 +87,7 @@ class StageInterrupted(LogRecord, tag="stage_interrupted"):
         Count | None, Meta(description="optimizer steps done, those of its checkpoint")
     ] = None
     fenced_until: Annotated[
-        float | None,
+        Time,
         Meta(
             description="where nobody saw how its worker ended: when that must have ended itself, Unix seconds; no "
             "scheduler gives the stage out before"
@@ -155,7 +156,7 @@ class Retried(LogRecord, tag="retried"):
 class PrioritySet(LogRecord, tag="priority"):
     """Priorities of trials were set."""
 
-    values: Annotated[dict[str, int], Meta(description="priority by trial")] = {}
+    values: Annotated[dict[str, Rank], Meta(description="priority by trial")] = {}
 
 
 class Drained(LogRecord, tag="drained"):
@@ -185,7 +186,7 @@ class SlotsSet(LogRecord, tag="lanes"):
     device: Device
     device_name: Annotated[str, Meta(description="the device's model")]
     of: Workload
-    lanes: Annotated[Count, Meta(description="how many stages")]
+    lanes: Annotated[Small, Meta(description="how many stages")]
     by: Annotated[
         str, Meta(description="what its slots are: streams of one worker, or processes")
     ] = "streams"
@@ -199,18 +200,18 @@ class SlotsSet(LogRecord, tag="lanes"):
 class WorkerStarted(LogRecord, tag="worker_started"):
     """A worker takes stages."""
 
-    worker: Annotated[int, Meta(description="number of the worker")]
+    worker: Annotated[Small, Meta(description="number of the worker")]
     device: Device = ""
-    pid: Annotated[int | None, Meta(description="the worker's process id")] = None
+    pid: Annotated[Small | None, Meta(description="the worker's process id")] = None
     reason: Reason = ""
 
 
 class WorkerEnded(LogRecord, tag="worker_ended"):
     """A worker is gone."""
 
-    worker: Annotated[int, Meta(description="number of the worker")]
+    worker: Annotated[Small, Meta(description="number of the worker")]
     device: Device = ""
-    pid: Annotated[int | None, Meta(description="the worker's process id")] = None
+    pid: Annotated[Small | None, Meta(description="the worker's process id")] = None
     reason: Reason = ""
 
 
@@ -245,7 +246,7 @@ class RunEnded(LogRecord, tag="run_ended"):
             "or error"
         ),
     ] = ""
-    trials: Annotated[dict[str, int], Meta(description="number of trials, by state")] = {}
+    trials: Annotated[dict[str, Count], Meta(description="number of trials, by state")] = {}
 
 
 SchedulerRecord = (

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, ge
 import msgspec
 from msgspec import NODEFAULT
 
+from prunectl.spec.ranges import BIGGEST, EXACT, LARGE, SMALL
+
 THIS, LAST = "this evaluation", "the last evaluation"
 PARTS = {
     "train_": ("on the training items as they were seen since the evaluation before {when}", ""),
@@ -50,7 +52,7 @@ class Described(NamedTuple):
     name: str
     """As on the disk."""
     type: str
-    """With its range: ``integer ≥ 0 or null``."""
+    """With its range: ``integer 0 to 2^53 or null``."""
     default: str
     """As JSON; "" where there is none."""
     text: str
@@ -86,6 +88,27 @@ def _default_text(field: msgspec.structs.FieldInfo) -> str:
     return "{}" if bare else msgspec.json.encode(default).decode()
 
 
+_LIMITS: dict[float, str] = {
+    BIGGEST: "2^63 − 1",
+    -BIGGEST: "−2^63 + 1",
+    EXACT: "2^53",
+    SMALL: "2^31 − 1",
+    -SMALL: "−2^31 + 1",
+}
+"""How limits are written whose digits say nothing."""
+
+
+def _range_text(meta: msgspec.Meta) -> str:
+    """Write a range for people: ``0 to 2^53``, ``≥ 0``; "" for none, or ± `LARGE`, which all numbers have."""
+    least, most = (
+        None if limit is None or abs(limit) == LARGE else _LIMITS.get(limit, str(limit))
+        for limit in (meta.ge, meta.le)
+    )
+    if least is not None and most is not None:
+        return f"{least} to {most}"
+    return f"≥ {least}" if least is not None else "" if most is None else f"≤ {most}"
+
+
 _PLAIN = {int: "integer", float: "number", str: "text", bool: "bool", type(None): "null"}
 
 
@@ -93,9 +116,8 @@ def _type_text(hint: Any) -> str:
     """Write a type for people: ``number ≥ 0 or null``, ``[text …]``, ``{text: number}``."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        limits = [f" ≥ {meta.ge}" for meta in hint.__metadata__ if meta.ge is not None]
-        limits += [f" ≤ {meta.le}" for meta in hint.__metadata__ if meta.le is not None]
-        return "".join([_type_text(arguments[0]), *limits])
+        ranges = [text for meta in hint.__metadata__ if (text := _range_text(meta))]
+        return " ".join([_type_text(arguments[0]), *ranges])
     if origin is Literal:
         return " or ".join(f'"{each}"' for each in arguments)
     inner = [_type_text(each) for each in arguments if each is not Ellipsis]
