@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,10 +18,11 @@ from prunectl.errors import StoreError
 from prunectl.spec.state import State
 from prunectl.store import narration
 from prunectl.store.paths import StorePaths
-from prunectl.text import DASH, duration, plural
+from prunectl.text import DASH, duration, plural, sparsity
 
 if TYPE_CHECKING:  # reading a store takes 0.1 s to import, which `--help` must not pay
     from prunectl.monitor.snapshot import PlanView, RunningView, SchedulerView, Snapshot
+    from prunectl.spec.trial import Trial
 
 SHOWN = 20
 """Failures that are printed; the JSON has them all."""
@@ -100,9 +101,8 @@ def _print(snapshot: Snapshot) -> None:
                 out.print(f"{device.id} is {device.state} {device.reason}".rstrip(), markup=False)
             elif device.reason:
                 out.print(f"{device.id}: {device.reason}", markup=False)
-    for failure in snapshot.failures[:SHOWN]:
-        what = narration.failure(failure.reason, failure.message)
-        out.print(f"failed {failure.key[:8]}: {what}", markup=False)
+    for line in _failed(snapshot):
+        out.print(line, markup=False, soft_wrap=True)
     for plan in snapshot.plans:
         if plan.stopped:
             out.print(f"{plan.name}: {plan.stopped}", markup=False)
@@ -135,6 +135,43 @@ def _moment(time: float | str | None) -> str:
     if not isinstance(time, int | float):
         return str(time or DASH)
     return datetime.fromtimestamp(time).isoformat(sep=" ", timespec="minutes")
+
+
+def _failed(snapshot: Snapshot) -> Iterator[str]:
+    """Yield a line for each stage that failed, under the id of a trial that needs it, which `retry` takes."""
+    if not snapshot.failures:
+        return
+    views = {view.trial.id: view for view in snapshot.trials}
+    several = len({(v.trial.plan, v.trial.network, v.trial.dataset) for v in views.values()}) > 1
+    for failure in snapshot.failures[:SHOWN]:
+        needing = [views[trial] for trial in failure.trials]
+        # A cancelled one may need it, too.
+        trial = next((v for v in needing if v.state is State.FAILED), needing[0]).trial
+        where = f"{trial.plan} {trial.network} {trial.dataset} " if several else ""
+        what = narration.failure(failure.reason, failure.message)
+        more = f" ({plural(len(needing), 'trial')} need it)" if len(needing) > 1 else ""
+        yield (
+            f"failed {_short(trial.id, views)} {where}{trial.strategy} · seed {trial.seed}, "
+            f"{_stage(trial, failure.key)}: {what}{more}"
+        )
+    if (left := len(snapshot.failures) - SHOWN) > 0:
+        yield f"… {left} more, which --json lists"
+    yield "to try one again: prunectl retry ID, or `state=failed` for all, with the same --store"
+
+
+def _short(trial: str, others: Collection[str]) -> str:
+    """Return so much of a trial's id that no other begins so, and 8 digits at least."""
+    lengths = range(8, len(trial))
+    alone = (n for n in lengths if sum(other.startswith(trial[:n]) for other in others) == 1)
+    return trial[: next(alone, len(trial))]
+
+
+def _stage(trial: Trial, key: str) -> str:
+    """Name a stage of a trial, or the replay that one of them starts from."""
+    if key not in trial.path:
+        return "rewind point"
+    iteration = trial.path.index(key)
+    return f"sparsity {sparsity(trial.sparsities[iteration])}" if iteration else "dense network"
 
 
 def _scheduler(view: SchedulerView) -> str:

@@ -103,10 +103,11 @@ class QueuedView:
 
 @dataclass(frozen=True, slots=True)
 class FailureView:
-    """A stage whose failure was final, in this run or the last."""
+    """A stage of a current plan whose failure was final, in this run or the last."""
 
     key: str
     trials: tuple[str, ...]
+    """That need it; at least one."""
     reason: str
     message: str
     traceback: str

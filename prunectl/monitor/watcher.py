@@ -198,10 +198,16 @@ class Watcher:
         )
 
     def _failures(self) -> tuple[FailureView, ...]:
+        history, states = self.store.history, self.store.states
+        failed = {
+            key: record
+            for key, record in history.failures.items()
+            if states.get(key) is not State.DONE
+        }
         return tuple(
             FailureView(
                 key=key,
-                trials=self.store.trial_ids(key),
+                trials=trials,
                 reason=record.reason,
                 message=record.message,
                 traceback=record.traceback,
@@ -209,8 +215,8 @@ class Watcher:
                 attempt=record.attempt or 1,
                 time=record.time,
             )
-            for key, record in self.store.history.failures.items()
-            if self.store.states.get(key) is not State.DONE
+            for key, record in failed.items()
+            if (trials := self.store.trial_ids(key))
         )
 
     def _event(self, record: LogRecord) -> EventView:
