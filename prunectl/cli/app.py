@@ -6,13 +6,13 @@ Commands import what is heavy inside their functions, because every command impo
 
 from __future__ import annotations
 
-import os
 import sys
 from importlib import import_module
 
 import typer
 
 from prunectl.cli import bench, store
+from prunectl.cli.support.terminal import lasting_streams, narrate
 from prunectl.errors import ExitCode, PrunectlError
 from prunectl.store.files import is_refusal, refused
 
@@ -58,17 +58,17 @@ app.add_typer(store.app, name="store")
 
 def main() -> None:
     """Run the `prunectl` command."""
-    try:
-        app()
-    except PrunectlError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # The reader of stdout has gone (`prunectl sql … | head`): not worth a message.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(ExitCode.OK)
-    except OSError as error:
-        if not is_refusal(error):
-            raise
-        typer.echo(f"error: {refused(error)}", err=True)
-        sys.exit(ExitCode.STORE)
+    with lasting_streams():
+        try:
+            try:
+                app()
+            finally:
+                sys.stdout.flush()
+        except PrunectlError as error:
+            narrate(f"error: {error}")
+            sys.exit(error.exit_code)
+        except OSError as error:
+            if not is_refusal(error):
+                raise
+            narrate(f"error: {refused(error)}")
+            sys.exit(ExitCode.STORE)

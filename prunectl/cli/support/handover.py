@@ -25,7 +25,7 @@ import typer
 from msgspec.structs import replace
 
 from prunectl.cli.support.progress import Progress
-from prunectl.cli.support.terminal import leave_if_closed, narrate
+from prunectl.cli.support.terminal import narrate
 from prunectl.errors import ExitCode, StoreBusy, StoreError
 from prunectl.monitor.plan_status import PlanStatus
 from prunectl.scheduler.signals import Signals
@@ -89,7 +89,6 @@ def wait_for(paths: StorePaths, plans: Sequence[Study]) -> Waited:
         def sleep(seconds: float) -> None:
             select.select([signals.reader], [], [], seconds)
             if signals.count:
-                leave_if_closed()
                 names = ", ".join(plan.name for plan in plans)
                 narrate(
                     f"not waiting any longer; {names} is kept: {holder_name(paths)} runs it, or else the next "

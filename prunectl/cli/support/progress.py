@@ -10,11 +10,10 @@ lines in the command that is the scheduler, by the plan's name, and none in one 
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 
-from prunectl.cli.support.terminal import leave_if_closed
+from prunectl.cli.support.terminal import narrate
 from prunectl.spec.study import Study
 from prunectl.store.narration import describe
 from prunectl.store.records.base import LogRecord
@@ -70,7 +69,6 @@ class Progress:
 
     def tick(self, heartbeat: HeartbeatRecord) -> None:
         """Take in a heartbeat of the scheduler; write a line where there has been none for `QUIET_SECONDS`."""
-        leave_if_closed()
         self._running = heartbeat.running
         self._end = self._own_end(heartbeat.eta)
         if time.monotonic() - self._last_line >= QUIET_SECONDS:
@@ -79,7 +77,6 @@ class Progress:
 
     def event(self, record: LogRecord) -> None:
         """Take in a record of the scheduler's log; write a line if it is of interest."""
-        leave_if_closed()
         match record:
             case StageDone() if record.key in self._steps:
                 self._done.add(record.key)
@@ -140,7 +137,7 @@ class Progress:
         share = (finished + inside) / max(1, sum(self._steps.values()))
         left = duration(max(0.0, self._end - time.time()) if self._end else None)
         clock = time.strftime("%H:%M:%S")
-        print(f"{clock}  {share:6.1%}  ETA {left:<6} {text}", file=sys.stderr, flush=True)
+        narrate(f"{clock}  {share:6.1%}  ETA {left:<6} {text}")
         self._last_line = time.monotonic()
 
 

@@ -13,7 +13,7 @@ import typer
 
 from prunectl.cli.support.boards import print_boards
 from prunectl.cli.support.fresh_results import bring_up_to_date
-from prunectl.cli.support.terminal import leave_if_closed, narrate
+from prunectl.cli.support.terminal import narrate
 from prunectl.errors import ExitCode, PrunectlError
 from prunectl.monitor.plan_status import PlanStatus
 from prunectl.spec.study import Study
@@ -39,7 +39,6 @@ def report(
     `stopped`: the scheduler was stopped by a user. `broken` is why the store could not be written, where that ended the
     run; `given_up` why devices were; `outdated` how new workers differed, where the package was changed under the run.
     """
-    leave_if_closed()
     status = PlanStatus(paths, plans)
     bring_up_to_date(paths, {key for plan in plans for key in plan.stages})
     print_rank(paths, plans)
