@@ -10,6 +10,7 @@
     │   ├── StoreBusy     another process holds it
     │   └── DiskError     the system refuses to read or write
     ├── QueryError        SQL that the database refuses
+    │   └── NoStatement   SQL that says nothing
     └── ControlError      a request that names nothing, or comes at the wrong time
 
 Everything else that reaches the top is a bug and keeps its traceback.
@@ -164,6 +165,12 @@ class DiskError(StoreError):
 
 class QueryError(StoreError):
     """SQL that the database refuses, with its message and position."""
+
+
+class NoStatement(QueryError):
+    """SQL without any statement: nothing, or comments alone."""
+
+    exit_code = ExitCode.USAGE
 
 
 class ControlError(PrunectlError):

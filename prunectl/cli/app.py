@@ -6,6 +6,7 @@ Commands import what is heavy inside their functions, because every command impo
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib import import_module
 
@@ -56,12 +57,17 @@ app.add_typer(bench.app, name="bench")
 app.add_typer(store.app, name="store")
 
 
+def _arguments() -> list[str]:
+    """Return the command's arguments; a query that begins with a comment is none of its options."""
+    return [f" {word}" if re.match(r"--\s", word) else word for word in sys.argv[1:]]
+
+
 def main() -> None:
     """Run the `prunectl` command."""
     with lasting_streams():
         try:
             try:
-                app()
+                app(args=_arguments())
             finally:
                 sys.stdout.flush()
         except PrunectlError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -98,12 +99,13 @@ def _shipped(paths: StorePaths, name: str, values: dict[str, str], limit: int | 
 
 
 def _text(file: Path) -> str:
-    if str(file) == "-":
-        return typer.get_text_stream("stdin").read()
     try:
-        return file.read_text(encoding="utf-8")
+        content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        return content.decode("utf-8-sig")
     except OSError as error:
         raise PrunectlError(f"cannot read {file}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise PrunectlError(f"cannot read {file}: it is not text in UTF-8: {error}") from None
 
 
 def _write(result: Result, form: SqlFormat, out: Path | None) -> None:

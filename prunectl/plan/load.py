@@ -89,7 +89,8 @@ def load(file: Path, overrides: Sequence[str] = ()) -> LoadedPlan:
                 allowed=[f"at most {MOST_BYTES:,} bytes"],
                 suggestion="",
             )
-        text = file.read_text(encoding="utf-8")
+        # Editors on Windows begin files with a byte order mark.
+        text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise PlanError("no such plan file", file=str(file)) from None
     except (OSError, UnicodeDecodeError) as error:

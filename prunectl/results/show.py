@@ -115,7 +115,7 @@ def trial_facts(paths: StorePaths, trial: str) -> TrialFacts:
 
 def _is_unchanged(file: Path, text: str) -> bool | None:
     try:
-        return file.read_text(encoding="utf-8") == text
+        return file.read_text(encoding="utf-8-sig") == text
     except (OSError, ValueError):  # not text, or a name that no file can have
         return None
 

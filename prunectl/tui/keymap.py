@@ -71,7 +71,7 @@ def load(contexts: Sequence[Context], path: Path | None = None) -> Keymap:
     """
     path = path or location()
     try:
-        content = tomli.loads(path.read_text(encoding="utf-8"))
+        content = tomli.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError, tomli.TOMLDecodeError) as error:

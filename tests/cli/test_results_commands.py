@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -299,13 +301,16 @@ def test_a_folder_that_is_not_empty_is_not_written_to(
 # show --trial
 
 
-def test_show_says_how_to_repeat_a_trial(here: Here, made: Path) -> None:
+def test_show_says_how_to_repeat_a_trial(here: Here, made: Path, tmp_path: Path) -> None:
     store = made / "store"
     trial = trial_of(store, "weight-rewind")
     done = here("show", "--trial", trial[:6], "--store", store, cwd=made)
     assert done.returncode == 0
     assert f"prunectl run tiny.toml --set 'seeds=[3]' --store {store}" in done.stdout
     assert "which is unchanged" in done.stdout
+    (tmp_path / "tiny.toml").write_text(TINY, encoding="utf-8-sig")
+    marked = here("show", "--trial", trial[:6], "--store", store, cwd=tmp_path)
+    assert "which is unchanged" in marked.stdout
     facts = json.loads(here("show", "--trial", trial, "--store", store, "--json").stdout)
     assert facts["plan_text"] == TINY
     assert [stage["state"] for stage in facts["stages"]] == ["done"] * 3
@@ -390,6 +395,49 @@ def test_bad_sql_is_answered_with_its_position(here: Here, store: Path) -> None:
     assert "^" in done.stderr
     assert '"accuracy"' in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "query", ["", " ; ", "-- the best\n", "/* a */", ["--file", "none.sql"]], ids=str
+)
+def test_sql_that_says_nothing_is_told_so(
+    here: Here, store: Path, tmp_path: Path, query: str | list[str]
+) -> None:
+    (tmp_path / "none.sql").write_text("\ufeff-- nothing\n", encoding="utf-8")
+    words = [query] if isinstance(query, str) else query
+    done = here("sql", *words, "--store", store, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: no statement\n")
+
+
+def test_a_query_may_begin_with_a_comment(here: Here, store: Path) -> None:
+    for comment in ("-- the best\n", "--\tof all\n"):
+        done = here("sql", f"{comment}SELECT 1 AS one", "--store", store, "--format", "csv")
+        assert (done.returncode, done.stdout) == (0, "one\n1\n")
+
+
+def test_a_file_of_sql_may_begin_with_a_byte_order_mark(
+    here: Here, store: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "q.sql"
+    file.write_text("SELECT 'é' AS e", encoding="utf-8-sig")
+    command = (
+        sys.executable,
+        "-m",
+        "prunectl.cli",
+        "sql",
+        "--store",
+        str(store),
+        "--format",
+        "csv",
+    )
+    with file.open("rb") as stdin:
+        piped = subprocess.run([*command, "-f", "-"], stdin=stdin, capture_output=True, check=True)
+    done = here("sql", "-f", file, "--store", store, "--format", "csv")
+    assert done.stdout == piped.stdout.decode() == "e\né\n"
+    file.write_text("SELECT 1", encoding="utf-16")
+    done = here("sql", "-f", file, "--store", store)
+    assert done.returncode == 2
+    assert "q.sql: it is not text in UTF-8" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,16 @@ def test_the_good_plan_is_good() -> None:
     assert len(expand(plan, check).trials) == 2
 
 
+def test_a_byte_order_mark_is_no_part_of_a_plan(tmp_path: Path) -> None:
+    file = tmp_path / "plan.toml"
+    plans = []
+    for encoding in ("utf-8", "utf-8-sig"):
+        file.write_text(GOOD, encoding=encoding)
+        plans.append(expand(load(file), check))
+    assert plans[0].plan.text == plans[1].plan.text == GOOD
+    assert plans[0].digest == plans[1].digest
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line", "key", "found", "suggestion"),
     [

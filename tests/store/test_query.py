@@ -181,7 +181,8 @@ def test_a_users_query_stands_beside_ours_and_may_replace_one(tmp_path):
     (made.paths.queries / "mine.sql").write_text(
         "-- Twice\n-- :n\n-- :m 3\nSELECT 2 * $n::INT * $m::INT AS x"
     )
-    (made.paths.queries / "runs.sql").write_text("-- Other\nSELECT 1")
+    (made.paths.queries / "runs.sql").write_text("-- Other\nSELECT 1", encoding="utf-8-sig")
+    assert queries(made.paths)["runs"].description == "Other"
     assert run_query(made.paths, "mine", {"n": "4"}).rows == [(24,)]
     assert run_query(made.paths, "runs").rows == [(1,)]
     with pytest.raises(QueryError, match="needs n"):

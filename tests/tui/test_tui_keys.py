@@ -48,6 +48,11 @@ def test_tables_and_dotted_names_mean_the_same() -> None:
     }
 
 
+def test_the_file_may_begin_with_a_byte_order_mark() -> None:
+    written('\ufeff# mine\nview.zoom = "Z"\n')
+    assert own_keys() == {"view.zoom": "Z"}
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

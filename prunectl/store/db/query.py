@@ -16,7 +16,7 @@ from typing import Any
 
 import duckdb
 
-from prunectl.errors import QueryError, StoreBusy, StoreError
+from prunectl.errors import NoStatement, QueryError, StoreBusy, StoreError
 from prunectl.store import files
 from prunectl.store.db import ingest, schema
 from prunectl.store.db.database import Connection, Damaged, is_damage, opened
@@ -142,8 +142,13 @@ def _opened(paths: StorePaths, patience: float) -> AbstractContextManager[Connec
 
 
 def execute(connection: Connection, sql: str, parameters: Parameters, limit: int | None) -> Result:
-    """Run SQL on an open connection. Raises QueryError for what the database refuses, or where it was interrupted."""
+    """Run SQL on an open connection.
+
+    Raises QueryError for what the database refuses, and where it was interrupted; NoStatement for an empty text.
+    """
     try:
+        if not connection.extract_statements(sql):
+            raise NoStatement("no statement")
         cursor = connection.execute(sql, parameters) if parameters else connection.execute(sql)
         if cursor.description is None:
             return Result((), (), [])

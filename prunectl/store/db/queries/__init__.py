@@ -60,7 +60,7 @@ def queries(paths: StorePaths | None = None) -> dict[str, Query]:
     if paths is not None:
         for path in files.disk.glob(paths.queries, "*.sql"):
             try:
-                out[path.stem] = parse(path.stem, files.disk.read(path).decode())
+                out[path.stem] = parse(path.stem, files.disk.read(path).decode("utf-8-sig"))
             except (OSError, UnicodeDecodeError) as error:
                 raise StoreError(f"cannot read {path}: {error}") from error
     return dict(sorted(out.items()))
