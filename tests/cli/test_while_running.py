@@ -76,7 +76,7 @@ def test_questions_are_answered_and_workers_never_open_the_database(
         rows = query.run(paths, QUESTION).rows
         assert len(rows) == 1
         asked += 1
-        if asked % 15 == 0 and shells:
+        if asked % 5 == 0 and shells:
             calls.append(
                 subprocess.Popen(
                     shells.pop(),
@@ -97,7 +97,7 @@ def test_questions_are_answered_and_workers_never_open_the_database(
             assert not any("results.duckdb" in name for name in descriptors)
             assert "duckdb" not in libraries
         time.sleep(0.05)
-    assert asked >= 30
+    assert not shells, "the run ended before all were asked"
     assert opened > 0
     for call in calls:
         out, err = call.communicate(timeout=60)
