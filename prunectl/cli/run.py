@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prunectl.cli.support.background import background, on_terminal
+from prunectl.cli.support.data_check import check_data
 from prunectl.cli.support.fresh_results import bring_up_to_date
 from prunectl.cli.support.older_folders import tell_of_older_folders
 from prunectl.cli.support.options import (
@@ -22,16 +23,11 @@ from prunectl.cli.support.options import (
     StoreOption,
 )
 from prunectl.cli.support.terminal import narrate
-from prunectl.errors import ExitCode, PrunectlError, StoreBusy
+from prunectl.errors import ExitCode, StoreBusy
 from prunectl.spec.ranges import SMALL
 from prunectl.spec.state import State
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.dataset import (
-    DatasetRecord,
-    check_dataset,
-    dataset_record,
-    write_datasets,
-)
+from prunectl.store.records.dataset import DatasetRecord, write_datasets
 from prunectl.store.records.plan import write_plans
 from prunectl.store.records.provenance import write_run
 
@@ -39,8 +35,6 @@ if TYPE_CHECKING:  # the plan's models and the scheduler take 0.5 s to import
     from prunectl.plan.expand import Expansion
     from prunectl.scheduler.devices.base import Device, Slots, SlotsBy
     from prunectl.scheduler.outcome import Outcome
-    from prunectl.spec.settings import DataSettings
-    from prunectl.spec.stage import Stage
     from prunectl.spec.study import Study
 
 
@@ -122,12 +116,15 @@ def run(
     # Whoever handed a plan over was promised that the next run carries it out.
     due = bool(todo) or requests.plans_wait(paths)
     chosen = _devices(devices, slots, slots_by, expansions) if due else []
-    datasets = _check_data(paths, {spec.data for spec in todo.values()}, expansions, data)
+    datasets = check_data(paths, {spec.data for spec in todo.values()}, expansions, data)
     if todo:
         _warn_of_mixed_versions(paths, expansions)
         tell_of_older_folders(paths, expansions)
     if todo and not yes and not requests.alive(paths):
-        _ask_before_long_run(todo, expansions, chosen, data)
+        from prunectl.cli.support.cpu_estimate import ask_before_long_run
+
+        trials = [trial.path for expansion in expansions for trial in expansion.trials]
+        ask_before_long_run(todo, trials, chosen, data)
     view = not plain and not detach and on_terminal()
     if view:
         from prunectl.tui import own_keys
@@ -140,33 +137,6 @@ def run(
     else:
         _record(paths, studies, chosen, datasets)
         _report_all_done(paths, studies)
-
-
-def _ask_before_long_run(
-    todo: Mapping[str, Stage],
-    expansions: Sequence[Expansion],
-    devices: Sequence[Device],
-    data: Path | None,
-) -> None:
-    """Ask before more than a day on the CPU alone. Exits with 2 where the user says no.
-
-    Raises PrunectlError where nobody can be asked.
-    """
-    if any(device.kind != "cpu" for device in devices):
-        return
-    from prunectl.cli.support.cpu_estimate import long_run
-    from prunectl.ml.datasets.files import data_root
-
-    trials = [trial.path for expansion in expansions for trial in expansion.trials]
-    estimate = long_run(todo, trials, devices[0], data_root(data))
-    if estimate is None:
-        return
-    if not on_terminal():
-        raise PrunectlError(f"{estimate.text}\n  to start it all the same: --yes")
-    narrate(estimate.text)
-    if not typer.confirm("start it all the same?", err=True):
-        narrate("nothing was queued")
-        raise typer.Exit(ExitCode.USAGE)
 
 
 def _start(
@@ -287,36 +257,6 @@ def _devices(
     chosen = devices.choose(named, slots, slots_by, tables, layer)
     devices.check(named, chosen, layer)
     return chosen
-
-
-def _check_data(
-    paths: StorePaths,
-    needed: set[DataSettings],
-    expansions: Sequence[Expansion],
-    data: Path | None,
-) -> list[DatasetRecord]:
-    """Find the files of every data set before anything is queued, and fetch those that are missing.
-
-    Returns what they hold. Raises DataError for files that cannot be had, or that are not what they should be.
-    """
-    from prunectl.ml.datasets.files import data_root
-    from prunectl.ml.datasets.registry import ensure
-
-    root = data_root(data)
-    places = {found: place for one in expansions for found, place in one.places.items()}
-    # Variants that hold out other images have the same files.
-    distinct = {
-        (item.name, item.options, item.fingerprint): dict(item.options) | places[item]
-        for item in needed
-    }
-    found = []
-    for (name, _, fingerprint), options in sorted(distinct.items()):
-        digests = ensure(name, root, options, fingerprint, progress=narrate)
-        if digests:
-            record = dataset_record(name, fingerprint, digests)
-            check_dataset(paths, record)
-            found.append(record)
-    return found
 
 
 def _watch(paths: StorePaths, plans: Sequence[Study]) -> None:

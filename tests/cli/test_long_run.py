@@ -119,7 +119,7 @@ def test_a_script_is_refused_before_anything_is_queued(
 def test_at_a_terminal_no_is_an_answer(
     here: Here, endless: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prunectl.cli.run.on_terminal", lambda: True)
+    monkeypatch.setattr("prunectl.cli.support.cpu_estimate.on_terminal", lambda: True)
     monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
     done = here("run", endless, "--plain", "--devices", "cpu", "--store", tmp_path / "store")
     assert done.returncode == 2
@@ -133,7 +133,7 @@ def test_yes_starts_it(
 ) -> None:
     started: list[object] = []
     monkeypatch.setattr("prunectl.cli.run._start", lambda *a, **o: started.append(a))
-    monkeypatch.setattr("prunectl.cli.run.on_terminal", lambda: True)
+    monkeypatch.setattr("prunectl.cli.support.cpu_estimate.on_terminal", lambda: True)
     monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
     options = [answer] if answer.startswith("--") else []
     here("run", endless, "--plain", "--devices", "cpu", *options, "--store", tmp_path / "store")

@@ -15,9 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import typer
 
+from prunectl.cli.support.background import on_terminal
 from prunectl.cli.support.network_check import NetworkCheck, remembered
-from prunectl.errors import StoreError
+from prunectl.cli.support.terminal import narrate
+from prunectl.errors import ExitCode, PrunectlError, StoreError
+from prunectl.ml.datasets.files import data_root
 from prunectl.scheduler.devices.base import Device
 from prunectl.scheduler.graph import workload_of
 from prunectl.scheduler.items import Workload
@@ -143,3 +147,26 @@ def _at_least(said: bytes) -> StepTime | None:
     except ValueError:  # it was still reading the data
         return None
     return StepTime((time.time() - begun) / 2, 0.0, at_least=True)
+
+
+def ask_before_long_run(
+    todo: Mapping[str, Stage],
+    trials: Sequence[Sequence[str]],
+    devices: Sequence[Device],
+    data: Path | None,
+) -> None:
+    """Ask before more than a day on the CPU alone. Exits with 2 where the user says no.
+
+    `trials` are their paths. Raises PrunectlError where nobody can be asked.
+    """
+    if any(device.kind != "cpu" for device in devices):
+        return
+    estimate = long_run(todo, trials, devices[0], data_root(data))
+    if estimate is None:
+        return
+    if not on_terminal():
+        raise PrunectlError(f"{estimate.text}\n  to start it all the same: --yes")
+    narrate(estimate.text)
+    if not typer.confirm("start it all the same?", err=True):
+        narrate("nothing was queued")
+        raise typer.Exit(ExitCode.USAGE)

@@ -1,16 +1,50 @@
-"""Reading again what a store's networks were trained on: are the files still what they were?"""
+"""Whether data sets are there and hold what they should: before a run, and again of what networks were trained on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prunectl.cli.support.terminal import narrate
 from prunectl.errors import DataError, MissingData
 from prunectl.spec.settings import DataSettings
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.dataset import check_dataset, dataset_record
+from prunectl.store.records.dataset import DatasetRecord, check_dataset, dataset_record
+
+if TYPE_CHECKING:  # the plan's models take 0.5 s to import
+    from prunectl.plan.expand import Expansion
+
+
+def check_data(
+    paths: StorePaths,
+    needed: set[DataSettings],
+    expansions: Sequence[Expansion],
+    data: Path | None,
+) -> list[DatasetRecord]:
+    """Find the files of every data set before anything is queued, and fetch those that are missing.
+
+    Returns what they hold. Raises DataError for files that cannot be had, or that are not what they should be.
+    """
+    from prunectl.ml.datasets.files import data_root
+    from prunectl.ml.datasets.registry import ensure
+
+    root = data_root(data)
+    places = {found: place for one in expansions for found, place in one.places.items()}
+    # Variants that hold out other images have the same files.
+    distinct = {
+        (item.name, item.options, item.fingerprint): dict(item.options) | places[item]
+        for item in needed
+    }
+    found = []
+    for (name, _, fingerprint), options in sorted(distinct.items()):
+        digests = ensure(name, root, options, fingerprint, progress=narrate)
+        if digests:
+            record = dataset_record(name, fingerprint, digests)
+            check_dataset(paths, record)
+            found.append(record)
+    return found
 
 
 @dataclass
