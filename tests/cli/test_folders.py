@@ -12,6 +12,8 @@ import pytest
 from msgspec.structs import replace
 from PIL import Image
 
+from prunectl.cli.support.data_check import check_again
+from prunectl.ml.datasets.registry import ensure
 from prunectl.plan.expand import expand
 from prunectl.plan.load import load
 from prunectl.spec.key import NUMERICS, Spec, stage_key
@@ -204,3 +206,13 @@ def test_an_older_store_is_told_of_before_it_is_trained_anew(here: Here, picture
     assert done.returncode == 0, done.stderr
     assert done.stderr.index(note) < done.stderr.index("2 of 2 stages to run")
     assert note not in here("show", "mine.toml", "--store", "s").stderr
+
+
+def test_data_under_an_older_key_is_no_mismatch(pictures: Path) -> None:
+    (now,) = expand(load(Path("mine.toml")), None).places
+    older = replace(now, fingerprint=f"sha256-{'0' * 32}")
+    ensure("folder", Path("data"), {"path": str(pictures)}, now.fingerprint)
+    found = check_again(StorePaths(Path("s")), {now, older}, Path("data"))
+    assert found.problems == []
+    assert found.notes == [f"folder: {older.fingerprint} is a fingerprint of an older kind"]
+    assert found.same == [f"folder ({now.fingerprint})"]

@@ -13,6 +13,7 @@ import pytest
 from prunectl.errors import DataError
 from prunectl.ml.datasets import content, listing, picture_check
 from prunectl.ml.datasets.registry import complete, describe, ensure
+from prunectl.spec.settings import DataSettings
 from tests.support.encodings import ENCODINGS, blocks
 from tests.support.image_maker import write_images
 
@@ -392,6 +393,13 @@ def test_every_file_of_a_large_folder_counts(tmp_path: Path) -> None:
     file = folder / "train/bee/77.png"
     file.write_bytes(file.read_bytes() + b"\0")
     assert fingerprint(folder) != before
+
+
+def test_keys_of_an_older_kind_are_told_from_others() -> None:
+    assert listing.has_older_key(DataSettings("folder", "sha256-00"))
+    assert listing.has_older_key(DataSettings("folder", "sampled-00"))
+    assert not listing.has_older_key(DataSettings("folder", "content-00"))
+    assert not listing.has_older_key(DataSettings("mnist", "sha256-00"))
 
 
 def test_progress_is_told_of_what_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,15 +55,21 @@ class DataVerdict:
     """Those that hold what they held, with the files of each."""
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    """Those whose files are not here."""
+    """Those whose files are not here, or that this version cannot check."""
 
 
 def check_again(paths: StorePaths, data: Iterable[DataSettings], root: Path) -> DataVerdict:
     """Read the files of all data sets, whatever is remembered of them, and compare them with what they should hold."""
+    from prunectl.ml.datasets.listing import has_older_key
     from prunectl.ml.datasets.registry import find, read_again
 
     found = DataVerdict()
-    distinct = {(each.name, each.options, each.fingerprint) for each in data}
+    known = set(data)
+    older = {each.fingerprint for each in known if has_older_key(each)}
+    found.notes += [f"folder: {each} is a fingerprint of an older kind" for each in sorted(older)]
+    distinct = {
+        (each.name, each.options, each.fingerprint) for each in known if not has_older_key(each)
+    }
     for name, options, fingerprint in sorted(distinct):
         if not find(name).external:
             continue

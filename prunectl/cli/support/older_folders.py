@@ -18,7 +18,7 @@ def tell_of_older_folders(paths: StorePaths, expansions: Sequence[Expansion]) ->
 
     A plan's newest version in the store is looked at, so that nothing is said once it was recorded anew.
     """
-    from prunectl.ml.datasets.listing import OLDER_FINGERPRINTS
+    from prunectl.ml.datasets.listing import has_older_key
     from prunectl.store.records.plan import current_studies
 
     on_folders = (
@@ -33,9 +33,7 @@ def tell_of_older_folders(paths: StorePaths, expansions: Sequence[Expansion]) ->
         key
         for study in current_studies(paths)
         for key, stage in study.stages.items()
-        if stage.spec.stage.data.name == "folder"
-        and stage.spec.stage.data.fingerprint.startswith(OLDER_FINGERPRINTS)
-        and paths.has_result(key)
+        if has_older_key(stage.spec.stage.data) and paths.has_result(key)
     }
     if older:
         narrate(

@@ -20,7 +20,7 @@ from prunectl.ml.datasets.content import digests
 from prunectl.ml.datasets.files import Progress
 from prunectl.ml.datasets.registry import Description
 from prunectl.ml.datasets.scan import Findings, Scanner, Split, first_of, some_of
-from prunectl.spec.settings import Shape
+from prunectl.spec.settings import DataSettings, Shape
 from prunectl.text import printable
 
 FINGERPRINT = "content-"
@@ -149,6 +149,11 @@ def list_images(
     folder, findings = look_through(root, test, preprocessing, held)
     findings.refuse(str(root))
     return folder
+
+
+def has_older_key(data: DataSettings) -> bool:
+    """Whether a stage's data is a folder under a fingerprint that this version no longer makes."""
+    return data.name == "folder" and data.fingerprint.startswith(OLDER_FINGERPRINTS)
 
 
 def look_through(
