@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -48,8 +49,8 @@ def test_real_files_become_images_in_the_order_of_classes_and_names(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"size": 0}, "size is 0"),
-        ({"channels": 2}, "channels 2"),
+        ({"size": 0}, "size is 0, not 1 to"),
+        ({"channels": 2}, "channels is 2, not 1 or 3"),
         ({"resize": 15}, "resize 15"),
         ({"interpolation": "cubic"}, "bicubic"),
         ({"held": "sometimes"}, "always or never"),
@@ -57,6 +58,10 @@ def test_real_files_become_images_in_the_order_of_classes_and_names(
         ({"background": "white"}, "such as '#ffffff'"),
         ({"range": [1]}, "black less than white"),
         ({"range": [4095, 0]}, "black less than white"),
+        ({"range": [0, math.inf]}, "black less than white"),
+        ({"range": [0, 10**400]}, "beyond 1.79769e"),
+        ({"range": [-1e39, 1]}, "within ±3e\\+38"),
+        ({"range": [math.nan, 1]}, "black less than white"),
         ({"range": [0, "1"]}, "not a list of numbers"),
         ({"range": 4095}, "not a list of numbers"),
     ],

@@ -149,7 +149,7 @@ def _eight_bits(image: Image.Image, decoding: Decoding) -> Image.Image:
             f"values from {least:g} to {most:g}, outside of {black:g} to {white:g}; "
             "the data set's option range = [black, white] says which are meant"
         )
-    levels = np.rint((values - black) * (255 / (white - black))).astype(np.uint8)
+    levels = np.rint((values - black) / (white - black) * 255).astype(np.uint8)
     if _white_is_zero(image):
         levels = 255 - levels
     grey = Image.fromarray(levels)

@@ -26,6 +26,9 @@ from prunectl.spec.settings import Shape
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 GREY_MEAN, GREY_STD = (0.459,), (0.226,)
 
+LARGEST = 3e38
+"""Of the values of pixels: floats in files have 32 bits."""
+
 VALIDATION = ("val", "valid", "validation")
 """One word: what is tested on where there is no test/."""
 
@@ -77,8 +80,8 @@ def inspect(folder: ImageFolder, fingerprint: str, progress: Progress | None) ->
 def _look_through(options: Mapping[str, OptionValue]) -> tuple[ImageFolder, Findings]:
     """List the folder. Raises DataError for options that make no sense, and where a split is missing."""
     size, channels = whole(options, "size"), whole(options, "channels")
-    if size < 1 or channels not in (1, 3):
-        raise DataError(f"dataset folder: size {size}, channels {channels} (1 or 3)")
+    if channels not in (1, 3):
+        raise DataError(f"dataset folder: option channels is {channels}, not 1 or 3")
     if not options["path"]:
         raise DataError(
             "dataset folder needs the option path: the folder that holds train/ and test/"
@@ -119,8 +122,10 @@ def _decoding(options: Mapping[str, OptionValue]) -> Decoding:
             f"background is {background!r}, not a colour as #rrggbb (0-9, a-f), such as {AS_SEEN.background!r}"
         )
     assert isinstance(given, tuple)
-    if given and not (len(given) == 2 and given[0] < given[1]):
-        raise DataError(f"range is {list(given)}, not [black, white] with black less than white")
+    if given and not (len(given) == 2 and -LARGEST <= given[0] < given[1] <= LARGEST):
+        raise DataError(
+            f"range is {list(given)}, not [black, white] with black less than white, both within ±{LARGEST:g}"
+        )
     return Decoding(background, given)
 
 

@@ -19,6 +19,7 @@ and, where it has published files,
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,9 +139,12 @@ def _checked(entry: DatasetEntry, option: str, value: object, default: OptionVal
     about = f"dataset {entry.name}: option {option} is {shown(repr(value))}"
     if isinstance(default, tuple):
         numbers = value if isinstance(value, list | tuple) else [None]
-        if all(type(number) in (int, float) for number in numbers):
+        if not all(type(number) in (int, float) for number in numbers):
+            raise DataError(f"{about}, not a list of numbers")
+        try:
             return tuple(map(float, numbers))
-        raise DataError(f"{about}, not a list of numbers")
+        except OverflowError:  # a whole number beyond all floats
+            raise DataError(f"{about}, beyond {sys.float_info.max:g}") from None
     if type(value) is not type(default):
         raise DataError(f"{about}, not of type {type(default).__name__}")
     if option in entry.ranges and isinstance(value, int | float):
