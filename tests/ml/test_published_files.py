@@ -14,6 +14,7 @@ import pytest
 
 from prunectl.errors import DataError, MissingData
 from prunectl.ml.datasets import content, idx, published, registry
+from prunectl.ml.datasets.files import Finder
 from prunectl.ml.datasets.registry import ensure, find, read_again
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.dataset import check_dataset, dataset_record, write_datasets
@@ -29,10 +30,10 @@ def idx_bytes(array: np.ndarray) -> bytes:
 
 
 def made_up(seed: int) -> dict[str, bytes]:
-    """The content of four files in MNIST's format and of its size, by name."""
+    """The content of four files in MNIST's format, by name; fewer images than MNIST has."""
     random = np.random.default_rng(seed)
     out = {}
-    for split, count in (("train", 60_000), ("t10k", 10_000)):
+    for split, count in (("train", 60), ("t10k", 10)):
         labels = random.integers(0, 10, count).astype(np.uint8)
         images = np.zeros((count, 28, 28), np.uint8)
         images[np.arange(count), labels] = 200
@@ -54,6 +55,10 @@ def write(folder: Path, files: dict[str, bytes], *, packed: int | None = None) -
             (folder / name).write_bytes(data)
         else:
             (folder / f"{name}.gz").write_bytes(gzip.compress(data, packed))
+
+
+def offline(name: str, root: Path) -> Finder:
+    return Finder(name, root, download=False)
 
 
 def md5(data: bytes) -> str:
@@ -108,12 +113,60 @@ def test_files_of_two_sets_are_told_apart_and_named_with_whose_they_are(
     assert "images" not in text.split("\n")[1]
 
 
+def test_another_sets_files_are_passed_over_in_the_data_root_alone(
+    tmp_path: Path,
+    files: dict[str, bytes],
+    publish: Callable[[str, dict[str, bytes]], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(idx, "DEBIAN", tmp_path / "none")
+    publish("mnist", files)
+    write(tmp_path, files)
+    assert idx.locate(offline("mnist", tmp_path)) == tmp_path
+    with pytest.raises(MissingData, match="FashionMNIST/raw"):
+        idx.read(offline("fashion-mnist", tmp_path), {})
+    write(tmp_path / "fashion-mnist", files)
+    with pytest.raises(DataError, match="4 of 4 files") as caught:
+        idx.read(offline("fashion-mnist", tmp_path), {})
+    assert str(caught.value).count("; it is of mnist") == 4
+    write(tmp_path, files | {"t10k-labels-idx1-ubyte": idx_bytes(np.zeros(3, np.uint8))})
+    shutil.rmtree(tmp_path / "fashion-mnist")
+    with pytest.raises(DataError, match="4 of 4 files"):
+        idx.read(offline("fashion-mnist", tmp_path), {})
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif(not idx.DEBIAN.is_dir(), reason="needs Debian's package dataset-fashion-mnist")
+def test_the_installed_fashion_mnist_in_mnists_place_is_named(tmp_path: Path) -> None:
+    shutil.copytree(idx.DEBIAN, tmp_path / "mnist")
+    with pytest.raises(DataError, match="mnist: 4 of 4 files") as caught:
+        ensure("mnist", tmp_path)
+    assert str(caught.value).count("; it is of fashion-mnist") == 4
+
+
+def test_torchvision_publishes_the_same_sums() -> None:
+    from torchvision import datasets
+
+    kinds = {"KMNIST": "Kuzushiji-MNIST", "QMNIST": "QMNIST"}
+    splits = datasets.QMNIST.resources
+    resources = {
+        "KMNIST": datasets.KMNIST.resources,
+        "QMNIST": [*splits["train"], *splits["test"]],
+    }
+    for kind, title in kinds.items():
+        assert {sum_ for _, sum_ in resources[kind]} == published.UNNAMED[title]
+    for kind, name in ((datasets.CIFAR10, "cifar10"), (datasets.CIFAR100, "cifar100")):
+        assert dict([*kind.train_list, *kind.test_list]) == find(name).files
+    listed = {file: sum_ for _, file, sum_ in datasets.SVHN.split_list.values()}
+    assert {**find("svhn").files, "extra_32x32.mat": listed["extra_32x32.mat"]} == listed
+
+
 def test_kuzushiji_mnist_is_known_by_its_published_files(
     tmp_path: Path, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path / "mnist", files, packed=1)
     sums = {md5(path.read_bytes()) for path in (tmp_path / "mnist").iterdir()}
-    monkeypatch.setattr(published, "KMNIST", sums)
+    monkeypatch.setitem(published.UNNAMED, "Kuzushiji-MNIST", sums)
     with pytest.raises(DataError, match="it is of Kuzushiji-MNIST"):
         ensure("mnist", tmp_path)
 
@@ -137,15 +190,11 @@ def test_how_files_are_packed_does_not_matter_and_what_they_hold_does(
     write(tmp_path / "mnist", {"t10k-labels-idx1-ubyte": bytes(changed)}, packed=packed)
     for look in (
         lambda: ensure("mnist", tmp_path),
-        lambda: idx.read(content_finder(tmp_path), {}),
+        lambda: idx.read(offline("mnist", tmp_path), {}),
         lambda: read_again("mnist", tmp_path, (), about.fingerprint),
     ):
         with pytest.raises(DataError, match="t10k-labels"):
             look()
-
-
-def content_finder(root: Path) -> registry.Finder:
-    return registry.Finder("mnist", root, download=False)
 
 
 def test_each_file_is_hashed_once_and_again_only_by_verify(
@@ -168,7 +217,7 @@ def test_each_file_is_hashed_once_and_again_only_by_verify(
     monkeypatch.setattr(content, "_digest", count)
     for _ in range(3):
         ensure("mnist", tmp_path)
-        idx.read(content_finder(tmp_path), {})
+        idx.read(offline("mnist", tmp_path), {})
     assert len(read) == 4
     about = find("mnist").description
     assert about is not None

@@ -32,12 +32,6 @@ CLASSES = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist installs its files."""
 
-# Both data sets have the same file names: these are the test labels that each begins with.
-FIRST_LABELS = {
-    "mnist": [7, 2, 1, 0, 4, 1, 4, 9, 5, 9, 0, 6],
-    "fashion-mnist": [9, 2, 1, 1, 6, 1, 4, 6, 5, 7, 4, 5],
-}
-
 
 def read(find: Finder, options: Mapping[str, OptionValue]) -> Arrays:
     """Read all four files; see `Finder.folder` for where they are looked for.
@@ -55,14 +49,19 @@ def digests(find: Finder, options: Mapping[str, OptionValue]) -> dict[str, str]:
 
 
 def locate(find: Finder) -> Path:
-    """Return the folder that holds the files. Raises DataError."""
+    """Return the folder that holds the files. Raises DataError.
+
+    In the data root itself those of the other data set with the same file names are passed over.
+    """
     return find.folder(
         FILES,
         [f"{CLASSES[find.name]}/raw", find.name],
         lambda root: torchvision_download(CLASSES[find.name], root),
         compressed=True,
         fallbacks=[DEBIAN] if find.name == "fashion-mnist" else [],
-        suits=lambda place: not _is_other(find.name, place),
+        suits=lambda place: (
+            place != find.root or not published.are_anothers(find.name, _paths(place))
+        ),
     )
 
 
@@ -93,9 +92,3 @@ def _read(path: Path) -> NDArray[np.uint8]:
         return read_idx(gzip.decompress(data) if path.suffix == ".gz" else data)
     except (OSError, ValueError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: {error}") from error
-
-
-def _is_other(name: str, folder: Path) -> bool:
-    """Return whether the folder holds the other data set of the same file names."""
-    labels = _read(_paths(folder)[3])[:12].tolist()
-    return any(labels == first for other, first in FIRST_LABELS.items() if other != name)

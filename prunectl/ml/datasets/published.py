@@ -14,13 +14,22 @@ from prunectl.ml.datasets import registry
 from prunectl.ml.datasets.content import BYTES, GUNZIPPED, digests
 from prunectl.ml.datasets.files import Progress
 
-KMNIST = {
-    "bdb82020997e1d708af4cf47b453dcf7",
-    "e144d726b3acfaa3e44228e80efcd344",
-    "5c965bf0a639b31b8f53240b1b52f4d7",
-    "7320c461ea6c1c855c0b718fb2a4b134",
+UNNAMED = {
+    "Kuzushiji-MNIST": {
+        "bdb82020997e1d708af4cf47b453dcf7",
+        "e144d726b3acfaa3e44228e80efcd344",
+        "5c965bf0a639b31b8f53240b1b52f4d7",
+        "7320c461ea6c1c855c0b718fb2a4b134",
+    },
+    "QMNIST": {
+        "ed72d4157d28c017586c42bc6afe6370",
+        "0058f8dd561b90ffdd0f734c6a30e5e4",
+        "1394631089c404de565df7b7aeaf9412",
+        "5b5b05890a5e13444e108efe57b788aa",
+    },
 }
-"""MD5 sums of the gzipped files of Kuzushiji-MNIST, which have MNIST's names (torchvision 0.29, datasets/mnist.py)."""
+"""MD5 sums of the gzipped files of data sets in MNIST's format that plans have no name for (torchvision 0.29,
+datasets/mnist.py)."""
 
 
 def check(name: str, paths: Sequence[Path], progress: Progress | None = None) -> dict[str, str]:
@@ -57,6 +66,21 @@ def md5(path: Path, progress: Progress | None = None) -> str:
     return found
 
 
+def are_anothers(name: str, paths: Sequence[Path]) -> bool:
+    """Return whether all files are another data set's, the same one. Raises DataError for one that cannot be read."""
+    shared = set.intersection(*(set(_owners(path, md5(path))) for path in paths))
+    return bool(shared) and name not in shared
+
+
+def _owners(path: Path, sum_: str) -> list[str]:
+    """List the data sets that this file is of."""
+    names = list(owners(sum_))
+    if not names and path.suffix == ".gz":
+        [packed] = digests([path], algorithm="md5")
+        names = [title for title, sums in UNNAMED.items() if packed in sums]
+    return names
+
+
 def owners(sum_: str) -> Iterator[str]:
     """Yield the data sets that have a file with this MD5 sum of its content."""
     for name in registry.names():
@@ -69,8 +93,5 @@ def _plain(path: Path) -> str:
 
 
 def _whose(path: Path, sum_: str) -> str:
-    names = list(owners(sum_))
-    if not names and path.suffix == ".gz":
-        [packed] = digests([path], algorithm="md5")
-        names = ["Kuzushiji-MNIST"] if packed in KMNIST else []
+    names = _owners(path, sum_)
     return f"; it is of {' and '.join(names)}" if names else ""
