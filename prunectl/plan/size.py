@@ -14,13 +14,12 @@ from prunectl.plan.load import LoadedPlan
 from prunectl.plan.pruning import PruningSchedule
 from prunectl.plan.strategies import DENSE, fixes_length
 
-MOST_STAGES = 500_000
-"""On the paths of a plan's trials. Those of 50,000 seeds × 5 strategies, one-shot, take `show` 7 s of CPU and 0.6 GB,
-and the plan's record 0.4 GB of disk."""
-MOST_STAGES_OF_A_SEED = 50_000
-"""Each is encoded once for all seeds, in 70 μs."""
-MOST_TRIALS_OF_A_SEED = 10_000
-"""Each may have a recipe of its own, which is resolved in 500 μs."""
+MOST_STAGES = 400_000
+"""On the paths of a plan's trials, those counted in that `OF_A_TRIAL` and `OF_A_STAGE` say. At the limit `show` takes 5
+to 8 s of CPU and up to 0.5 GB, 20 μs a stage, and the plan's record up to 0.3 GB of disk."""
+OF_A_TRIAL, OF_A_STAGE = 15, 4
+"""Stages that each trial and each stage of one seed count for besides: what they are is resolved and encoded once, for
+all seeds, which takes about 300 and 70 μs."""
 MOST_COMBINATIONS = 100_000
 """Of the grid's values, before any is skipped: each is looked at, in 20 μs."""
 
@@ -40,18 +39,16 @@ def check_size(plan: LoadedPlan) -> None:
     combined = _combined(every)
     if combined > MOST_COMBINATIONS:
         _refuse(plan, f"{combined:,} combinations: {factors}", MOST_COMBINATIONS, "combinations")
-    seeds = len(plan.content.seeds)
-    of_a_seed = count_of_a_seed(plan)
-    found = f"{seeds * of_a_seed.trials:,} trials: {seeds:,} {'seeds' if seeds > 1 else 'seed'} × "
-    found += f"{of_a_seed.trials:,} of the grid" + (f" ({factors})" if factors else "")
-    found += f", with {seeds * of_a_seed.stages:,} stages"
-    for number, most, what in (
-        (of_a_seed.trials, MOST_TRIALS_OF_A_SEED, "trials of one seed"),
-        (of_a_seed.stages, MOST_STAGES_OF_A_SEED, "stages on the paths of one seed's trials"),
-        (seeds * of_a_seed.stages, MOST_STAGES, "stages on the trials' paths"),
-    ):
-        if number > most:
-            _refuse(plan, found, most, what)
+    of_a_seed, seeds = count_of_a_seed(plan), len(plan.content.seeds)
+    stages = seeds * of_a_seed.stages
+    counted = stages + OF_A_TRIAL * of_a_seed.trials + OF_A_STAGE * of_a_seed.stages
+    if counted > MOST_STAGES:
+        found = (
+            f"{seeds * of_a_seed.trials:,} trials: {seeds:,} {'seeds' if seeds > 1 else 'seed'} × "
+        )
+        found += f"{of_a_seed.trials:,} of the grid" + (f" ({factors})" if factors else "")
+        what = f"stages, each trial and stage of one seed counted as {OF_A_TRIAL} and {OF_A_STAGE} more"
+        _refuse(plan, f"{found}, with {stages:,} stages: {counted:,}", MOST_STAGES, what)
 
 
 def _refuse(plan: LoadedPlan, found: str, most: int, what: str) -> None:
