@@ -30,8 +30,9 @@ def main() -> None:
     from prunectl.worker.trainer_cache import TrainerCache
 
     keep = max(2, options.slots)
-    trainers = TrainerCache(options.data, options.device, keep, fuse=options.fuse)
-    Worker(StorePaths(options.store), trainers, options.checkpoint_every, out).serve()
+    paths = StorePaths(options.store)
+    trainers = TrainerCache(options.data, options.device, keep, fuse=options.fuse, store=paths)
+    Worker(paths, trainers, options.checkpoint_every, out).serve()
 
 
 if __name__ == "__main__":

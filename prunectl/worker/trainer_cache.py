@@ -14,6 +14,8 @@ from prunectl.ml.training.torch_flags import configure
 from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.settings import DataSettings, NetworkSettings, TrainSettings
 from prunectl.spec.stage import Stage
+from prunectl.store.paths import StorePaths
+from prunectl.store.records.dataset import check_dataset, dataset_record
 
 Workload = tuple[NetworkSettings, TrainSettings, DataSettings, str]
 """What a trainer is built for."""
@@ -22,12 +24,24 @@ Workload = tuple[NetworkSettings, TrainSettings, DataSettings, str]
 class TrainerCache:
     """Trainers by workload; stages of the same workload take turns on one, copied into in place."""
 
-    def __init__(self, data_root: Path, device: str, keep: int = 2, *, fuse: bool = False) -> None:
-        """Trainers of `keep` workloads stay ready, and as many data sets; `fuse` is the trainers' own."""
+    def __init__(
+        self,
+        data_root: Path,
+        device: str,
+        keep: int = 2,
+        *,
+        fuse: bool = False,
+        store: StorePaths | None = None,
+    ) -> None:
+        """Trainers of `keep` workloads stay ready, and as many data sets; `fuse` is the trainers' own.
+
+        Data sets must hold what the `store` recorded of them.
+        """
         self.device = device
         self.fuse = fuse
         self._root = data_root
         self._keep = keep
+        self._store = store
         self._images: OrderedDict[DataSettings, Images | Streamed] = OrderedDict()
         self._idle: OrderedDict[Workload, list[Trainer]] = OrderedDict()
         self._alive: dict[int, Workload] = {}
@@ -42,7 +56,7 @@ class TrainerCache:
     def borrow(self, spec: Stage) -> Trainer:
         """Return a trainer for the stage, in the state that its last user left it in.
 
-        Raises DataError where the data set is not there.
+        Raises DataError where the data set is not there, or is not what the store's stages were trained on.
         """
         workload = _workload(spec)
         configure(self.device, spec.train)
@@ -82,7 +96,11 @@ class TrainerCache:
 
     def _load(self, settings: DataSettings) -> Images | Streamed:
         if settings not in self._images:
-            self._images[settings] = load(settings, self._root)
+            images = load(settings, self._root)
+            if self._store is not None and images.digests:
+                found = dataset_record(settings.name, settings.fingerprint, dict(images.digests))
+                check_dataset(self._store, found)
+            self._images[settings] = images
         self._images.move_to_end(settings)
         while len(self._images) > self._keep:
             self._images.popitem(last=False)

@@ -283,4 +283,6 @@ def test_verify_reads_the_data_again(here: Callable[..., Done], tmp_path: Path) 
 
 def test_a_folder_that_is_gone_is_missing(tmp_path: Path) -> None:
     with pytest.raises(MissingData):
-        read_again("folder", tmp_path / "none", (("size", 8),), "sha256-0")
+        read_again("folder", tmp_path / "none", (("size", 8),), "content-0")
+    with pytest.raises(MissingData, match="content-0 lies is not known"):
+        read_again("folder", tmp_path, (("size", 8),), "content-0")

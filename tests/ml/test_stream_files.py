@@ -20,7 +20,7 @@ from prunectl.ml.datasets.files import Finder
 from prunectl.ml.datasets.image_files import ImageReader, Sample, resize_and_crop
 from prunectl.ml.datasets.images import Images, Streamed, load
 from prunectl.ml.datasets.listing import Preprocessing
-from prunectl.ml.datasets.registry import describe, ensure
+from prunectl.ml.datasets.registry import describe, ensure, read_again
 from prunectl.ml.random_resized_crop import DRAWS, box
 from prunectl.ml.randomness import crop_draws
 from prunectl.spec.key import to_json
@@ -137,8 +137,12 @@ def test_imagenet_is_train_and_val_of_the_data_root(
     # The images without public labels, which lie there too.
     (tmp_path / place / "test").mkdir()
     settings = small_imagenet(monkeypatch)
-    ensure("imagenet", tmp_path, settings.options, settings.fingerprint)
+    digests = ensure("imagenet", tmp_path, settings.options, settings.fingerprint)
     images = load(settings, tmp_path)
+    assert images.digests == digests
+    fingerprint = settings.fingerprint
+    assert read_again("imagenet", tmp_path, settings.options, fingerprint) == digests
+    assert len(digests) == 1
     assert isinstance(images, Images)
     assert images.test_images.shape == (3, 3, 224, 224)
 

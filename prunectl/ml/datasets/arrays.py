@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ class Arrays:
     """What the data set's task declares (`ml.tasks.registry.Targets`): of classification [count], integers from 0"""
     test_images: NDArray[np.uint8]
     test_targets: NDArray[Any]
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """What the files hold that they were read from, by name; none where there are no files."""
 
     def check(self, name: str, description: Description) -> None:
         """Raise DataError where counts, shapes or targets are not those described."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +54,10 @@ def read(find: Finder, options: Mapping[str, OptionValue]) -> Arrays:
     Raises DataError where they are not the published ones.
     """
     folder = locate(find)
-    published.check(find.name, _paths(find.name, folder), find.progress)
-    return read_folder(find.name, folder)
-
-
-def digests(find: Finder, options: Mapping[str, OptionValue]) -> dict[str, str]:
-    """Return the MD5 sum of each batch's file, by name. Raises DataError as `read`."""
-    paths = _paths(find.name, locate(find))
-    return published.check(find.name, paths, find.progress)
+    _, train, test = LAYOUT[find.name]
+    paths = [folder / batch for batch in (*train, *test)]
+    digests = published.check(find.name, paths, find.progress)
+    return replace(read_folder(find.name, folder), digests=digests)
 
 
 def locate(find: Finder) -> Path:
@@ -76,11 +73,6 @@ def read_folder(name: str, folder: Path) -> Arrays:
     """Read a folder's batches, whatever they hold. Raises DataError for one that is not in the format."""
     _, train, test = LAYOUT[name]
     return Arrays(*_join(folder, train, LABELS[name]), *_join(folder, test, LABELS[name]))
-
-
-def _paths(name: str, folder: Path) -> list[Path]:
-    _, train, test = LAYOUT[name]
-    return [folder / batch for batch in (*train, *test)]
 
 
 def read_batch(path: Path, label: bytes) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

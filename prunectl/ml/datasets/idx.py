@@ -10,6 +10,7 @@ import gzip
 import math
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,13 +40,8 @@ def read(find: Finder, options: Mapping[str, OptionValue]) -> Arrays:
     Raises DataError where they are not the published ones.
     """
     folder = locate(find)
-    published.check(find.name, _paths(folder), find.progress)
-    return read_folder(folder)
-
-
-def digests(find: Finder, options: Mapping[str, OptionValue]) -> dict[str, str]:
-    """Return the MD5 sum of each file's content, by name. Raises DataError as `read`."""
-    return published.check(find.name, _paths(locate(find)), find.progress)
+    digests = published.check(find.name, _paths(folder), find.progress)
+    return replace(read_folder(folder), digests=digests)
 
 
 def locate(find: Finder) -> Path:

@@ -11,6 +11,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from prunectl.errors import DataError, MissingData
@@ -43,23 +44,23 @@ def read(find: Finder, options: Mapping[str, OptionValue]) -> ImageFolder:
             preprocessing = preprocessing_of(SHAPE, options, AS_IN_THE_FILE)
             found = list_images(place, "val", preprocessing, str(options["held"]))
             check(find.name, found)
-            return found
+            return replace(found, digests=_digests(find, found))
     raise MissingData(
         f"{find.name}: train/ and val/ with a folder per class not found in {places[0]} (it cannot be downloaded); "
         "put them there, or name their folder with --data, PRUNECTL_DATA or the data set's option path"
     )
 
 
-def digests(find: Finder, options: Mapping[str, OptionValue]) -> dict[str, str]:
-    """Return a digest of all images' names and sizes: no digest of their content is published, and it is 150 GB.
-
-    Raises DataError as `read`.
-    """
-    found = read(find, options)
+def _digests(find: Finder, found: ImageFolder) -> dict[str, str]:
+    """Return a digest of all images' names and sizes: no digest of their content is published, and it is 150 GB."""
     digest = hashlib.sha256()
     names = [*found.train.names, *found.test.names]
     for number, name in enumerate(names, 1):
-        size = os.stat(f"{found.train.root}/{name}").st_size
+        path = f"{found.train.root}/{name}"
+        try:
+            size = os.stat(path).st_size
+        except OSError as error:
+            raise DataError(f"{path}: {error.strerror}") from error
         digest.update(f"{name}\0{size}\0".encode(errors="surrogateescape"))
         if find.progress is not None and number % TELL_EVERY == 0:
             find.progress(f"looking at {find.name}: {number:,} of {len(names):,} files")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -44,6 +44,8 @@ class ImageSplits:
     validation_targets: Tensor | None = None
     train_files: ImageFiles | None = None
     """The files of training images that are in memory, where they come from files."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """As of `Arrays` and `ImageFolder`."""
     _on: dict[torch.device, Self] = field(default_factory=dict, repr=False, init=False)
 
     @property
@@ -142,8 +144,10 @@ def load(
     content: Arrays | ImageFolder = entry.implementation().read(finder, options)
     content.check(settings.name, description)
     if isinstance(content, Arrays):
-        return hold_out(_in_memory(content, description), settings)
-    return hold_out(_from_files(content, settings.name, description), settings)
+        images: Images | Streamed = _in_memory(content, description)
+    else:
+        images = _from_files(content, settings.name, description)
+    return hold_out(replace(images, digests=content.digests), settings)
 
 
 def _in_memory(arrays: Arrays, description: Description) -> Images:

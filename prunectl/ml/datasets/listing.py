@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -103,6 +103,8 @@ class ImageFolder:
 
     notes: tuple[str, ...] = ()
     """What lies in the folder and is left out, a line each."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """What tells the content where the fingerprint does not, by name."""
 
     @property
     def in_memory(self) -> bool:

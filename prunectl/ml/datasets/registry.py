@@ -12,9 +12,7 @@ and, where files are of the user's own, a look at them before anything is queued
 
     inspect(what `read` returned, fingerprint, progress) -> list[str]       what is to be told of them
 
-and, where it has published files,
-
-    digests(find, options) -> dict[str, str]       by file; raises DataError where they are not those
+What `read` returns has digests of what was read, of files that were published once they are those (`published.check`).
 """
 
 from __future__ import annotations
@@ -187,8 +185,7 @@ def ensure(
     if not entry.external:
         return {}
     complete_options = complete(name, options)
-    finder = Finder(name, root, progress=progress)
-    found = entry.implementation().read(finder, complete_options)
+    found = entry.implementation().read(Finder(name, root, progress=progress), complete_options)
     if entry.local:
         if entry.description is not None:
             found.check(name, entry.description)
@@ -200,7 +197,7 @@ def ensure(
             for note in notes:
                 progress(f"note: {found.train.root}: {note}")
         save_options(root, fingerprint, split_options(name, complete_options)[1])
-    return _digests(entry, finder, complete_options)
+    return dict(found.digests)
 
 
 def read_again(
@@ -218,25 +215,21 @@ def read_again(
     if not entry.external:
         return {}
     known = load_options(root, fingerprint) if entry.local else {}
-    if "path" in entry.local and not Path(str(known.get("path") or root)).is_dir():
-        raise MissingData(f"{name}: {known.get('path') or root} is not there")
+    place = known.get("path") or ("" if entry.description is None else root)
+    if "path" in entry.local and not place:
+        raise MissingData(f"{name}: where {fingerprint} lies is not known under {root}")
+    if "path" in entry.local and not Path(str(place)).is_dir():
+        raise MissingData(f"{name}: {place} is not there")
     complete_options = complete(name, known | dict(options))
     with reading_all():
         found = describe(name, complete_options, progress).fingerprint
         if found != fingerprint:
-            where = known.get("path") or root
-            raise DataError(f"{name}: {where} now has the fingerprint {found}, not {fingerprint}")
+            raise DataError(f"{name}: {place} now has the fingerprint {found}, not {fingerprint}")
         finder = Finder(name, root, download=False, progress=progress)
-        return _digests(entry, finder, complete_options)
-
-
-def _digests(
-    entry: DatasetEntry,
-    finder: Finder,
-    options: Mapping[str, OptionValue],
-) -> dict[str, str]:
-    digests = getattr(entry.implementation(), "digests", None)
-    return {} if digests is None else digests(finder, options)
+        content = entry.implementation().read(finder, complete_options)
+    if entry.local and entry.description is not None:
+        content.check(name, entry.description)
+    return dict(content.digests)
 
 
 def describe(

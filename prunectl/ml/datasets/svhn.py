@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +28,8 @@ def read(find: Finder, options: Mapping[str, OptionValue]) -> Arrays:
     Raises DataError where they are not the published ones.
     """
     folder = locate(find)
-    published.check(find.name, [folder / name for name in FILES], find.progress)
-    return read_folder(folder)
-
-
-def digests(find: Finder, options: Mapping[str, OptionValue]) -> dict[str, str]:
-    """Return the MD5 sum of each file, by name. Raises DataError as `read`."""
-    paths = [locate(find) / name for name in FILES]
-    return published.check(find.name, paths, find.progress)
+    digests = published.check(find.name, [folder / name for name in FILES], find.progress)
+    return replace(read_folder(folder), digests=digests)
 
 
 def locate(find: Finder) -> Path:
