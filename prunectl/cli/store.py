@@ -11,7 +11,7 @@ import typer
 
 from prunectl.cli.support.options import StoreOption
 from prunectl.cli.support.terminal import narrate
-from prunectl.errors import ControlError, ExitCode, StoreBusy
+from prunectl.errors import ControlError, ExitCode, PrunectlError, StoreBusy
 from prunectl.store.paths import StorePaths
 from prunectl.text import plural, size
 
@@ -42,28 +42,32 @@ def rebuild(store: StoreOption = None) -> None:
 
 @app.command()
 def verify(
+    root: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FOLDER",
+            help="With --data: folder of data sets. Default: PRUNECTL_DATA, then the user's cache.",
+            show_default=False,
+        ),
+    ] = None,
     store: StoreOption = None,
     with_data: Annotated[
         bool,
         typer.Option("--data", help="Read again what its networks were trained on, too."),
     ] = False,
-    data_root: Annotated[
-        Path | None,
-        typer.Option(
-            help="With --data: folder of data sets, as of `run --data`.", show_default=False
-        ),
-    ] = None,
 ) -> None:
     """Check every checksum and every count, and the database against the files. Exit status 3 for problems."""
     from prunectl.store import verify
 
+    if root is not None and not with_data:
+        raise PrunectlError(f"{root}: only --data takes a folder; that of results is --store's")
     paths = StorePaths.locate(store)
     found = verify.verify(paths)
     if with_data:
         from prunectl.cli.support.data_check import check_again
-        from prunectl.ml.datasets.files import data_root as root_of
+        from prunectl.ml.datasets.files import data_root
 
-        data = check_again(paths, found.data, root_of(data_root))
+        data = check_again(paths, found.data, data_root(root))
         found.notes += data.notes
         found.problems += data.problems
         for text in data.same:

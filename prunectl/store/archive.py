@@ -4,7 +4,7 @@
       parcel.json                what is inside: bytes and sha256 of every file; written last
       plans/<digest>.json        the plan's current version
       runs/<id>.json             the runs of it
-    datasets/<print>.json      what its data sets' files held
+      datasets/<print>.json      what its data sets' files held
       stages/<key>/              its done stages: spec, log, result, mask and checkpoints
       tables/                    the results as Parquet and CSV, for people and other programs; not imported
 

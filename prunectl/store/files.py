@@ -17,6 +17,7 @@ import secrets
 import shutil
 import stat
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -384,3 +385,16 @@ def write_text(path: Path, text: str) -> None:
     """Replace the file's content atomically."""
     with replacing(path) as temporary:
         disk.write(temporary, text.encode())
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file that cannot be trusted, so that it is made again and can still be examined.
+
+    Returns its new path. Raises StoreError where it cannot be renamed.
+    """
+    aside = path.with_name(f"{path.name}.corrupt-{int(time.time())}")
+    try:
+        disk.rename(path, aside)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    return aside

@@ -44,15 +44,10 @@ def removable(paths: StorePaths) -> list[Removal]:
         stage = paths.stage(name)
         if not is_held(stage.lock):
             found += _of_stage(stage, needed)
-    for folder in (
-        paths.root,
-        paths.control,
-        paths.requests,
-        paths.plans,
-        paths.runs,
-        paths.datasets,
-    ):
+    records = (paths.plans, paths.runs, paths.datasets)
+    for folder in (paths.root, paths.control, paths.requests, *records):
         found += _removals(_dead(leftovers(folder)), TEMPORARY)
+    found += _removals(files.disk.glob(paths.datasets, "*.corrupt-*"), CORRUPT)
     found += _removals(files.disk.glob(paths.root, f"{paths.database.name}*.damaged-*"), CORRUPT)
     return found
 

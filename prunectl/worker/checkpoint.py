@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from torch import Tensor
 from prunectl.ml.pruning.masks import Masks
 from prunectl.ml.training.state import TrainingState
 from prunectl.store import files
-from prunectl.store.files import cannot_read, cannot_write, replacing
+from prunectl.store.files import cannot_read, replacing
 from prunectl.store.tensors import CorruptFile
 
 PARTS = ("weights", "optimizer", "accumulators")
@@ -61,19 +60,6 @@ def save_masks(path: Path, masks: Masks, stage: str) -> None:
 def load_masks(path: Path) -> Masks:
     """Read a stage's mask; errors as `load_state`."""
     return _load(path)[0]
-
-
-def set_aside(path: Path) -> Path:
-    """Rename a file that cannot be trusted, so that it is computed again and can still be examined.
-
-    Raises StoreError where it cannot be renamed.
-    """
-    aside = path.with_name(f"{path.name}.corrupt-{int(time.time())}")
-    try:
-        path.rename(aside)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    return aside
 
 
 def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:

@@ -16,13 +16,14 @@ from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.key import Spec, spec_key, stage_key
 from prunectl.spec.stage import Stage, Weights, replay_of
 from prunectl.spec.task import Metric
+from prunectl.store.files import set_aside
 from prunectl.store.paths import StagePaths, StorePaths
 from prunectl.store.records.base import LogRecord, Metrics, read_record
 from prunectl.store.records.events import Begin, LayerCount, Note, Pruned
 from prunectl.store.records.journal import Journal
 from prunectl.store.records.result import Counts, Result
 from prunectl.store.tensors import CorruptFile
-from prunectl.worker.checkpoint import load_masks, load_state, save_masks, set_aside
+from prunectl.worker.checkpoint import load_masks, load_state, save_masks
 from prunectl.worker.failures import MissingInput
 
 

@@ -12,12 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from prunectl.cli.support.data_check import check_again
 from prunectl.errors import DataError, MissingData
 from prunectl.ml.datasets import content, idx, published, registry
 from prunectl.ml.datasets.files import Finder
 from prunectl.ml.datasets.registry import ensure, find, read_again
+from prunectl.spec.settings import DataSettings
+from prunectl.store.gc import removable
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.dataset import check_dataset, dataset_record, write_datasets
+from prunectl.store.verify import verify
 from tests.support.command import Done, here
 from tests.support.tiny_plans import TINY
 
@@ -239,6 +243,31 @@ def test_a_store_keeps_to_what_it_used_first(tmp_path: Path) -> None:
     check_dataset(paths, first)
 
 
+def test_a_damaged_record_is_named_set_aside_and_keeps_nothing_from_running(tmp_path: Path) -> None:
+    paths = StorePaths(tmp_path / "store")
+    paths.stages.mkdir(parents=True)
+    found = dataset_record("imagenet", "ilsvrc2012-train-val", {"names and sizes": "sha256-1"})
+    path = paths.dataset(found.fingerprint)
+    path.parent.mkdir()
+    path.write_text('{"name": 3}')
+    [problem] = [text for text in verify(paths).problems if str(path) in text]
+    assert "is malformed" in problem
+    assert check_dataset(paths, found) == problem
+    write_datasets(paths, [found])
+    assert check_dataset(paths, found) == ""
+    [aside] = paths.datasets.glob("*.corrupt-*")
+    assert aside.read_text() == '{"name": 3}'
+    assert [each.path for each in removable(paths)] == [aside]
+
+
+def test_verify_takes_a_folder_of_data_only_to_read_it(
+    here: Callable[..., Done], tmp_path: Path
+) -> None:
+    done = here("store", "verify", tmp_path, "--store", tmp_path)
+    assert done.returncode == 2
+    assert "only --data takes a folder" in done.stderr
+
+
 @pytest.mark.realdata
 def test_verify_reads_the_data_again(here: Callable[..., Done], tmp_path: Path) -> None:
     """Debian's Fashion-MNIST, whose .gz files have other bytes than the published ones and the same content."""
@@ -258,7 +287,7 @@ def test_verify_reads_the_data_again(here: Callable[..., Done], tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     record = next((store / "datasets").iterdir()).read_text()
     assert find("fashion-mnist").files["train-images-idx3-ubyte"] in record
-    check = ("store", "verify", "--store", store, "--data", "--data-root", data.parent)
+    check = ("store", "verify", "--store", store, "--data", data.parent)
     done = here(*check)
     assert done.returncode == 0, done.stderr
     assert "data as they were: fashion-mnist" in done.stderr
@@ -286,3 +315,10 @@ def test_a_folder_that_is_gone_is_missing(tmp_path: Path) -> None:
         read_again("folder", tmp_path / "none", (("size", 8),), "content-0")
     with pytest.raises(MissingData, match="content-0 lies is not known"):
         read_again("folder", tmp_path, (("size", 8),), "content-0")
+
+
+def test_a_data_set_that_this_version_does_not_know_is_a_note(tmp_path: Path) -> None:
+    found = check_again(StorePaths(tmp_path), [DataSettings("waves", "waves-1")], tmp_path)
+    assert not found.problems
+    [note] = found.notes
+    assert "waves" in note

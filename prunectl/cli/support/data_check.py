@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prunectl.cli.support.terminal import narrate
-from prunectl.errors import DataError, MissingData
+from prunectl.errors import DataError, MissingData, UnknownName
 from prunectl.spec.settings import DataSettings
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.dataset import DatasetRecord, check_dataset, dataset_record
@@ -42,7 +42,9 @@ def check_data(
         digests = ensure(name, root, options, fingerprint, progress=narrate)
         if digests:
             record = dataset_record(name, fingerprint, digests)
-            check_dataset(paths, record)
+            damage = check_dataset(paths, record)
+            if damage:
+                narrate(f"note: {damage}; it is made anew")
             found.append(record)
     return found
 
@@ -71,15 +73,15 @@ def check_again(paths: StorePaths, data: Iterable[DataSettings], root: Path) -> 
         (each.name, each.options, each.fingerprint) for each in known if not has_older_key(each)
     }
     for name, options, fingerprint in sorted(distinct):
-        if not find(name).external:
-            continue
         try:
+            if not find(name).external:
+                continue
             digests = read_again(name, root, options, fingerprint, narrate)
             if digests:
                 check_dataset(paths, dataset_record(name, fingerprint, digests))
             files = f", {len(digests)} files" if len(digests) > 1 else ""
             found.same.append(f"{name} ({fingerprint}{files})")
-        except MissingData as error:
+        except (MissingData, UnknownName) as error:
             found.notes.append(str(error))
         except DataError as error:
             found.problems.append(str(error))

@@ -15,7 +15,7 @@ from msgspec import Meta
 from prunectl.errors import DataError
 from prunectl.store import files
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.base import Time, read_record, write_record
+from prunectl.store.records.base import BadRecord, Time, read_record, write_record
 from prunectl.version import __version__
 
 
@@ -48,15 +48,18 @@ def dataset_record(name: str, fingerprint: str, digests: dict[str, str]) -> Data
     )
 
 
-def check_dataset(paths: StorePaths, found: DatasetRecord) -> None:
+def check_dataset(paths: StorePaths, found: DatasetRecord) -> str:
     """Compare files with those that this store used before under the same fingerprint.
 
-    Raises DataError where they hold something else, StoreError where the record cannot be read.
+    Returns what is wrong with a record that is damaged, which keeps nothing from being used; else "". Raises DataError
+    where files hold something else, StoreError where the record cannot be read.
     """
     try:
         known = read_record(paths.dataset(found.fingerprint), DatasetRecord)
     except FileNotFoundError:
-        return
+        return ""
+    except BadRecord as error:
+        return str(error)
     changed = [
         f"{file}: {found.digests.get(file, 'not there')}, not {known.digests.get(file, 'there')}"
         for file in sorted(known.digests.keys() | found.digests.keys())
@@ -72,11 +75,21 @@ def check_dataset(paths: StorePaths, found: DatasetRecord) -> None:
                 ]
             )
         )
+    return ""
 
 
 def write_datasets(paths: StorePaths, found: list[DatasetRecord]) -> None:
-    """Write the records of data sets that this store had not used. Raises StoreError where one cannot be written."""
+    """Write the records of data sets that this store had not used, and of those whose record is damaged.
+
+    Damaged ones are set aside. Raises StoreError where one cannot be written.
+    """
     for record in found:
         path = paths.dataset(record.fingerprint)
-        if not files.disk.exists(path):
-            write_record(path, record)
+        try:
+            read_record(path, DatasetRecord)
+            continue
+        except FileNotFoundError:
+            pass
+        except BadRecord:
+            files.set_aside(path)
+        write_record(path, record)
