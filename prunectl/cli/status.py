@@ -55,8 +55,9 @@ def _left_out(paths: StorePaths, unreadable: Sequence[str]) -> tuple[str, ...]:
     """
     from prunectl.store import requests
     from prunectl.store.db import query
+    from prunectl.store.records import dataset
 
-    sentences = [*unreadable, *requests.unreadable(paths)]
+    sentences = [*unreadable, *requests.unreadable(paths), *dataset.unreadable(paths)]
     try:
         query.bring_up_to_date(paths)
         found = query.left_out(paths, patience=1.0)

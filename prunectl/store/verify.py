@@ -24,8 +24,8 @@ from prunectl.store.db.database import Damaged
 from prunectl.store.files import leftovers
 from prunectl.store.locks import is_held
 from prunectl.store.paths import StagePaths, StorePaths
+from prunectl.store.records import dataset
 from prunectl.store.records.base import LogRecord, read_record
-from prunectl.store.records.dataset import DatasetRecord
 from prunectl.store.records.events import Epoch, latest_epochs, read_events
 from prunectl.store.records.heartbeat import HeartbeatRecord
 from prunectl.store.records.journal import Log
@@ -217,8 +217,7 @@ def _check_plans(paths: StorePaths, verdict: Verdict) -> None:
 
     for path in files.disk.glob(paths.plans, "*.json"):
         check(path, read_plan)
-    for path in files.disk.glob(paths.datasets, "*.json"):
-        check(path, lambda path: read_record(path, DatasetRecord))
+    verdict.problems += dataset.unreadable(paths)
     for path in files.disk.glob(paths.runs, "*.json"):
         check(path, lambda path: read_record(path, RunRecord))
     with contextlib.suppress(FileNotFoundError):

@@ -243,15 +243,20 @@ def test_a_store_keeps_to_what_it_used_first(tmp_path: Path) -> None:
     check_dataset(paths, first)
 
 
-def test_a_damaged_record_is_named_set_aside_and_keeps_nothing_from_running(tmp_path: Path) -> None:
+def test_a_damaged_record_is_named_set_aside_and_keeps_nothing_from_running(
+    here: Callable[..., Done], tmp_path: Path
+) -> None:
     paths = StorePaths(tmp_path / "store")
     paths.stages.mkdir(parents=True)
+    paths.plans.mkdir()
     found = dataset_record("imagenet", "ilsvrc2012-train-val", {"names and sizes": "sha256-1"})
     path = paths.dataset(found.fingerprint)
     path.parent.mkdir()
     path.write_text('{"name": 3}')
     [problem] = [text for text in verify(paths).problems if str(path) in text]
     assert "is malformed" in problem
+    named = here("status", "--store", paths.root).stdout
+    assert "datasets/ilsvrc2012-train-val.json is malformed" in " ".join(named.split())
     assert check_dataset(paths, found) == problem
     write_datasets(paths, [found])
     assert check_dataset(paths, found) == ""

@@ -12,7 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from prunectl.errors import DataError
+from prunectl.errors import DataError, StoreError
 from prunectl.store import files
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.base import BadRecord, Time, read_record, write_record
@@ -76,6 +76,19 @@ def check_dataset(paths: StorePaths, found: DatasetRecord) -> str:
             )
         )
     return ""
+
+
+def unreadable(paths: StorePaths) -> list[str]:
+    """Return a sentence for each record that is none, or cannot be read."""
+    found = []
+    for path in files.disk.glob(paths.datasets, "*.json"):
+        try:
+            read_record(path, DatasetRecord)
+        except FileNotFoundError:
+            continue
+        except StoreError as error:
+            found.append(str(error))
+    return found
 
 
 def write_datasets(paths: StorePaths, found: list[DatasetRecord]) -> None:
