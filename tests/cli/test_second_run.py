@@ -225,9 +225,10 @@ def test_a_run_with_nothing_to_do_runs_what_a_killed_scheduler_had_accepted(
     process = scheduler(**{mine.path[0]: "slow"})
     eventually(lambda: requests.alive(store.paths))
     assert requests.request(store.paths, AddPlan(plan=mine.plan.digest)).ok
+    # The answer is in the log before the request's file is gone.
+    eventually(lambda: not requests.pending(store.paths))
     process.kill()
     process.wait()
-    assert not requests.pending(store.paths)
     assert requests.plans_wait(store.paths)
     done = another.run()
     assert done.returncode == 0, done.stderr
