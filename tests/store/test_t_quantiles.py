@@ -60,3 +60,8 @@ def test_n_needed_is_the_least_n_that_leaves_out_zero(connection, ratio, sign):
 def test_n_needed_without_spread_or_without_difference(connection):
     row = connection.execute("SELECT n_needed(0.0, 1.0), n_needed(0.5, 0.0)").fetchall()
     assert row == [(None, 2)]
+
+
+@pytest.mark.parametrize(("mean", "std"), [(1e-9, 50.0), (1e-100, 1e100), (1e-300, 1e300)])
+def test_n_needed_is_null_where_no_integer_holds_it(connection, mean, std):
+    assert connection.execute("SELECT n_needed($1, $2)", [mean, std]).fetchall() == [(None,)]

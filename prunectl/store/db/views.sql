@@ -15,12 +15,13 @@ CREATE MACRO leaves_out_0(q, mean, std, n) AS t975_of(q, n - 1) * std / sqrt(n) 
 -- Solves t²/n = (mean/std)² with t² ≈ z² + (z⁴ + z²) / 2n: right but for one up or down.
 CREATE MACRO n_estimate(q, mean, std) AS ceil((q[-1] * std / mean) ** 2 + (q[-1] ** 2 + 1) / 2);
 
+-- NULL for more than a BIGINT holds, as where scores of 50 ± 50 differ by 1e-9.
 CREATE MACRO n_needed_of(q, mean, std) AS
-    CASE WHEN mean = 0 THEN NULL
+    TRY_CAST(CASE WHEN mean = 0 THEN NULL
          WHEN std = 0 THEN 2
          WHEN leaves_out_0(q, mean, std, n_estimate(q, mean, std) - 1) THEN n_estimate(q, mean, std) - 1
          WHEN leaves_out_0(q, mean, std, n_estimate(q, mean, std)) THEN n_estimate(q, mean, std)
-         ELSE n_estimate(q, mean, std) + 1 END::BIGINT;
+         ELSE n_estimate(q, mean, std) + 1 END AS BIGINT);
 
 -- The 97.5 % quantile of Student's t, for 95 % intervals.
 CREATE MACRO t975(df) AS t975_of(t975_list(), df);
