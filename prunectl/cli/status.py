@@ -61,10 +61,13 @@ def _left_out(paths: StorePaths, unreadable: Sequence[str]) -> tuple[str, ...]:
     try:
         query.bring_up_to_date(paths)
         found = query.left_out(paths, patience=1.0)
-        sentences += (f"{paths.root / source} {text}" for source, text in found.items())
+        named = "\n".join(sentences)
+        sentences += (
+            f"{source} {text}" for source, text in found.items() if f"/{source}" not in named
+        )
     except StoreError as error:
         narrate(f"results and logs were not looked at: {error}")
-    return tuple(dict.fromkeys(text.replace(f"{paths.root}/", "") for text in sentences))
+    return tuple(text.replace(f"{paths.root}/", "") for text in sentences)
 
 
 def _as_json(snapshot: Snapshot) -> dict[str, Any]:

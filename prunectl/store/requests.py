@@ -112,7 +112,7 @@ def _read(paths: StorePaths) -> tuple[list[Request], dict[Path, str]]:
         except FileNotFoundError:
             continue
         except (OSError, *NOT_DECODED) as error:
-            problems[path] = str(error)
+            problems[path] = getattr(error, "strerror", None) or str(error)
             continue
         if request.id == path.stem:
             found.append(request)

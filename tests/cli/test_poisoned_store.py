@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import re
@@ -13,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from prunectl.errors import StoreError
+from prunectl.store import files
 from prunectl.store.archive import MANIFEST, import_study
 from prunectl.store.db import query
 from prunectl.store.db.column_docs import docs
+from prunectl.store.db.ingest import ingest
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.heartbeat import HeartbeatRecord, read_heartbeat
 from tests.cli.conftest import TINY, Done, prunectl
@@ -130,13 +133,16 @@ def test_what_is_mended_or_removed_is_no_longer_named(
     whole = {path: path.read_bytes() for path in files}
     request = paths.requests / "now.json"
     request.parent.mkdir(exist_ok=True)
-    for path in (*files, request):
+    dataset = paths.datasets / "digits.json"
+    dataset.parent.mkdir(exist_ok=True)
+    for path in (*files, request, dataset):
         path.write_bytes(b"[1]\n")
     paths.database.unlink()  # what a stage is it reads once
     shown = here("status", "--store", store).stdout
-    for path in (*files, request):
+    for path in (*files, request, dataset):
         assert shown.count(f"left out: {path.relative_to(store)} ") == 1, shown
     request.unlink()
+    dataset.unlink()
     for path, content in whole.items():
         path.write_bytes(content)
     assert "left out" not in here("status", "--store", store).stdout
@@ -196,3 +202,68 @@ def test_a_study_with_a_bad_record_is_not_imported(made: Path, here: Here, tmp_p
     assert len(tried) == 5, tried
     reseal(folder)
     assert import_study(folder, other).stages == 5
+
+
+def test_a_folder_in_the_place_of_a_record_stops_nothing(
+    made: Path, here: Here, tmp_path: Path
+) -> None:
+    """Nor does any file that the system refuses to read; each is tried again until it can be read."""
+    store, other = tmp_path / "store", made / "whole"
+    shutil.copytree(other, store)
+    paths = StorePaths(store)
+    stages = sorted(path for path in paths.stages.iterdir() if path.is_dir())
+    parts = [
+        folder / name
+        for folder, name in zip(stages, ("events.jsonl", "result.json", "spec.json"), strict=False)
+    ]
+    rooms = (paths.plans, paths.runs, paths.datasets, paths.requests)
+    further = [room / "0123456789abcdef.json" for room in rooms]
+    for path in parts:
+        path.unlink()
+    for path in (*parts, *further):
+        path.mkdir(parents=True)
+    assert here("store", "rebuild", "--store", store).returncode == 0
+    shown = here("rank", "tiny", "--store", store)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    named = re.findall(r"^left out: (.*)", here("status", "--store", store).stdout, re.MULTILINE)
+    assert len(named) == 7, named
+    assert here("store", "verify", "--store", store).returncode == 3
+    assert here("show", made / "tiny.toml", "--store", store).returncode == 0
+    for path in (*parts, *further):
+        path.rmdir()
+    for path in parts:
+        shutil.copy2(other / path.relative_to(store), path)
+    assert "left out" not in here("status", "--store", store).stdout
+    ours, theirs = (here("rank", "tiny", "--store", where).stdout for where in (store, other))
+    assert ours == theirs
+
+
+def test_what_must_not_be_read_is_read_once_it_may(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file whose permissions change has the same time and size as before."""
+    store = tmp_path / "store"
+    shutil.copytree(made / "whole", store)
+    paths = StorePaths(store)
+    paths.database.unlink()
+    refused = {
+        next(paths.stages.glob("*/result.json")), next(paths.stages.glob("*/events.jsonl")),
+        next(paths.runs.glob("*.json")), next(paths.plans.glob("*.json")),
+    }  # fmt: skip
+    read = files.disk.read
+
+    def refusing(path: Path, offset: int = 0) -> bytes:
+        if path in refused:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read(path, offset)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.disk, "read", refusing)
+        first, second = ingest(paths), ingest(paths)
+    assert len(first.left_out) == 4
+    assert (second.left_out, second.notes) == ([], []), "each is named once"
+    assert set(query.left_out(paths)) == {path.relative_to(store).as_posix() for path in refused}
+    assert ingest(paths).left_out == []
+    assert query.left_out(paths) == {}
+    sql = "SELECT * FROM iterations ORDER BY ALL"
+    assert query.run(paths, sql).rows == query.run(StorePaths(made / "whole"), sql).rows

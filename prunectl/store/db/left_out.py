@@ -7,16 +7,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from prunectl.store import files
 from prunectl.store.db.database import Connection, upsert
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.base import BadRecord
 from prunectl.store.records.journal import Log
+
+UNREADABLE = -1
+"""The `place` of a file that the system does not let be read; 0 is that of one that is no record as a whole."""
 
 
 class LeftOut:
-    """What one transaction has looked at, and what of it is left out."""
+    """What a connection leaves out; collected within a transaction, and written at its end."""
 
-    def __init__(self, paths: StorePaths) -> None:
+    def __init__(self, paths: StorePaths, connection: Connection) -> None:
         self._root = paths.root
+        self._connection = connection
+        rows = connection.execute("SELECT source, place FROM left_out").fetchall()
+        self._known = {(str(source), int(place)) for source, place in rows}
         self._rows: dict[tuple[str, int], str] = {}
         self._read: list[str] = []
 
@@ -28,23 +36,44 @@ class LeftOut:
         """Forget what was said of a file, which is read anew."""
         self._read.append(self.source(path))
 
-    def add(self, path: Path, error: Exception) -> str:
-        """Leave out a file that is read as a whole. Returns a sentence for the user."""
-        return self._add(path, 0, str(error).removeprefix(f"{path} "))
+    def add(self, path: Path, error: Exception) -> list[str]:
+        """Leave out a file that is read as a whole. Returns a sentence for the user where that is new."""
+        if isinstance(error, BadRecord):
+            return self._add(path, 0, str(error).removeprefix(f"{path} "))
+        why = str(error).removeprefix(f"cannot read {path}: ")
+        return self._add(path, UNREADABLE, f"cannot be read: {why}")
+
+    def could_read(self, path: Path) -> None:
+        """Forget that a log could not be read: what was said of its lines stays."""
+        place = self.source(path), UNREADABLE
+        if place in self._known:
+            sql = "DELETE FROM left_out WHERE source = $1 AND place = $2"
+            self._connection.execute(sql, place)
+            self._known.remove(place)
+
+    def forget_missing(self) -> None:
+        """Forget files that could not be read and are gone now."""
+        unread = [source for source, place in self._known if place == UNREADABLE]
+        self._read += (each for each in unread if not files.disk.exists(self._root / each))
 
     def add_lines(self, path: Path, log: Log[object]) -> list[str]:
         """Leave out lines of a log. Returns sentences for the user."""
-        return [self._add(path, place, text) for place, text in log.problems.items()]
+        found = (self._add(path, place, text) for place, text in log.problems.items())
+        return [sentence for sentences in found for sentence in sentences]
 
-    def _add(self, path: Path, place: int, text: str) -> str:
+    def _add(self, path: Path, place: int, text: str) -> list[str]:
         source = self.source(path)
         self._rows[source, place] = text
-        return f"left out: {source} {text}"
+        return [] if (source, place) in self._known else [f"left out: {source} {text}"]
 
-    def write(self, connection: Connection) -> None:
-        """Write what was collected into the table, within the transaction."""
+    def write(self) -> None:
+        """Write what was collected into the table."""
         if self._read:
             sql = "DELETE FROM left_out WHERE source IN (SELECT unnest($1))"
-            connection.execute(sql, [self._read])
+            self._connection.execute(sql, [self._read])
         rows = [(*place, text) for place, text in self._rows.items()]
-        upsert(connection, "left_out", ("source", "place", "text"), rows)
+        upsert(self._connection, "left_out", ("source", "place", "text"), rows)
+        read = set(self._read)
+        self._known = {place for place in self._known if place[0] not in read} | self._rows.keys()
+        self._rows.clear()
+        self._read.clear()

@@ -23,7 +23,7 @@ from prunectl.store.db.ingest_offsets import (
 from prunectl.store.db.left_out import LeftOut
 from prunectl.store.db.rows import LogRows, PlanRows
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.base import read_record
+from prunectl.store.records.base import BadRecord, read_record
 from prunectl.store.records.events import read_events
 from prunectl.store.records.journal import Log
 from prunectl.store.records.plan import read_plan
@@ -57,15 +57,16 @@ class Loader:
         self.paths = paths
         self.connection = connection
         self.report = report
-        self._left_out = LeftOut(paths)
-
-    def _begin(self) -> None:
-        self.connection.begin()
-        self._left_out = LeftOut(self.paths)
+        self._left_out = LeftOut(paths, connection)
 
     def _commit(self) -> None:
-        self._left_out.write(self.connection)
+        self._left_out.write()
         self.connection.commit()
+
+    def _leave_out(self, path: Path, error: Exception) -> bool:
+        """Leave out a file. Returns whether that is for as long as it is as it is: else it is to be tried again."""
+        self.report.left_out += self._left_out.add(path, error)
+        return isinstance(error, BadRecord)
 
     def _put(
         self, table: str, columns: Sequence[str], content: Iterable[Row], *, new: bool = False
@@ -83,11 +84,12 @@ class Loader:
         for source in offsets:
             if source != SCHEDULER and not files.disk.exists(self.paths.root / source):
                 raise Outdated(f"{source} was removed")
-        self._begin()
+        self.connection.begin()
         self._load_plans(offsets)
         runs = files.disk.glob(self.paths.runs, "*.json")
         self._put("runs", rows.RUN, self._changed(runs, offsets, self._run_row))
         self._load_mended_specs(offsets)
+        self._left_out.forget_missing()
         self._load_scheduler_log(offsets.get(SCHEDULER, Offset()))
         self._commit()
 
@@ -111,7 +113,8 @@ class Loader:
             except FileNotFoundError:
                 continue
             except StoreError as error:
-                self.report.left_out.append(self._left_out.add(path, error))
+                if not self._leave_out(path, error):
+                    continue
             moved[source] = Offset(stamp=stamp)
         write_offsets(self.connection, moved)
         return converted
@@ -175,7 +178,7 @@ class Loader:
         found = files.disk.folders(self.paths.stages)
         gone = list(offsets.keys() - set(found))
         if gone:
-            self._begin()
+            self.connection.begin()
             self._forget(gone)
             for key in gone:
                 self._left_out.look_at(self.paths.stage(key).result)
@@ -191,14 +194,10 @@ class Loader:
         """Load what is new of these stages, in one transaction."""
         if not keys:
             return
-        self._begin()
+        self.connection.begin()
         offsets = read_offsets(self.connection, "source IN (SELECT unnest($1))", list(keys))
-        known = set(offsets)  # what a stage is was read with the first of its records
-        if fresh := [key for key in keys if key not in known]:
-            query = "SELECT stage FROM stages WHERE network IS NOT NULL AND stage IN (SELECT unnest($1))"
-            known.update(first_column(self.connection, query, [fresh]))
         found = LogRows()
-        undescribed: list[Path] = []
+        fresh: list[str] = []
         results: list[Row] = []
         moved: dict[str, Offset] = {}
         for key in keys:
@@ -207,11 +206,11 @@ class Loader:
             if now == offset:
                 continue
             self.report.stages += 1
-            if key not in known:
-                undescribed.append(self.paths.stage(key).spec)
+            if key not in offsets:  # what a stage is is read with the first of its records
+                fresh.append(key)
             results += result
             moved[key] = now
-        self._put("stages", rows.SPEC, self._described(undescribed))
+        self._put("stages", rows.SPEC, self._described(fresh))
         self._put("stages", rows.RESULT_COLUMNS, results)
         self._put_log(found, new=not offsets)
         write_offsets(self.connection, moved, new=not offsets)
@@ -225,41 +224,59 @@ class Loader:
         moved = self._read_log(key, stage.events, offset, found) or offset
         if stamp == offset.stamp:
             return moved, []
-        content = self._result(stage.result)
+        self._left_out.look_at(stage.result)
+        content = None
+        try:
+            content = read_record(stage.result, Result)
+        except FileNotFoundError:
+            pass
+        except StoreError as error:
+            if not self._leave_out(stage.result, error):
+                return moved, []
         if content is not None and not offset.stamp:
             self.report.finished += 1
         return moved._replace(stamp=stamp), [rows.result_row(key, content)]
 
-    def _described(self, specs: Iterable[Path]) -> list[Row]:
-        """Read what stages are; those that cannot be read are sources of their own, to be looked at again."""
+    def _described(self, keys: Sequence[str]) -> list[Row]:
+        """Read what stages are. Returns the rows of those that no plan has described.
+
+        Descriptions that cannot be read are sources of their own, to be looked at again.
+        """
+        if not keys:
+            return []
+        query = (
+            "SELECT stage FROM stages WHERE network IS NOT NULL AND stage IN (SELECT unnest($1))"
+        )
+        planned = set(first_column(self.connection, query, [keys]))
         found = []
         moved = {}
-        for path in specs:
+        for key in keys:
+            path = self.paths.stage(key).spec
             stamp = file_stamp(path)
             try:
-                found.append(self._spec_row(path))
+                spec = read_record(path, Spec)
+                found += [] if key in planned else [rows.spec_row(key, spec)]
             except FileNotFoundError:
                 continue
             except StoreError as error:
-                self.report.left_out.append(self._left_out.add(path, error))
-                moved[self._left_out.source(path)] = Offset(stamp=stamp)
+                final = self._leave_out(path, error)
+                moved[self._left_out.source(path)] = Offset(stamp=stamp if final else "")
         write_offsets(self.connection, moved)
         return found
-
-    def _result(self, path: Path) -> Result | None:
-        """Read a result; None where there is none, or it is left out."""
-        self._left_out.look_at(path)
-        try:
-            return read_record(path, Result)
-        except FileNotFoundError:
-            pass
-        except StoreError as error:
-            self.report.left_out.append(self._left_out.add(path, error))
-        return None
 
     # Logs
 
     def _read_log(self, log: str, path: Path, offset: Offset, found: LogRows) -> Offset | None:
+        """Do as `_read_on`; a log that cannot be read is left out, and tried again next time."""
+        try:
+            moved = self._read_on(log, path, offset, found)
+        except (OSError, StoreError) as error:
+            self._leave_out(path, error)
+            return None
+        self._left_out.could_read(path)
+        return moved
+
+    def _read_on(self, log: str, path: Path, offset: Offset, found: LogRows) -> Offset | None:
         """Add the log's new records to `found`. Returns the new offset, None where there are none.
 
         A log that is shorter than before, begins otherwise, or whose numbers do not go on, is another log: it is

@@ -7,7 +7,7 @@ CREATE TABLE ingested (
     source VARCHAR PRIMARY KEY, bytes BIGINT, next_seq BIGINT, stamp VARCHAR, head VARCHAR, rate_step BIGINT, rate DOUBLE
 );
 
--- What is no record: files as a whole (place 0) and lines of logs, by the byte that the line begins at.
+-- What is no record: files as a whole (place 0, or -1) and lines of logs, by the byte that the line begins at.
 CREATE TABLE left_out (source VARCHAR, place BIGINT, text VARCHAR, PRIMARY KEY (source, place));
 
 CREATE TABLE plans (
