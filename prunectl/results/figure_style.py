@@ -115,6 +115,8 @@ def compression_axis(axes: Axes) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     left, right = axes.dataLim.x0, axes.dataLim.x1
+    if not 0 < left <= right:  # nothing is drawn over it
+        left = right = 1.0
     # From 1×, the dense network, unless that would leave more than an octave empty.
     left = min(left, 1.0) if left < 2 else left
     axes.set_xscale("log", base=2)

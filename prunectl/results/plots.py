@@ -116,6 +116,8 @@ def _panel(axes: Axes, board: Board, kind: Kind, band: Band, styles: dict[str, S
     # In the order of the legend, which is the same in all panels.
     for row in sorted(board.rows, key=lambda row: list(styles).index(row.label)):
         cells = [cell for cell in row.cells.values() if cell.n]
+        if kind != "cost":  # a damaged count gives none, or 0, which a logarithmic axis has not
+            cells = [cell for cell in cells if _number(cell, "compression") > 0]
         cells.sort(key=lambda cell: _number(cell, "compression"))
         if cells:
             _line(axes, row, cells, kind, band, styles[row.label])

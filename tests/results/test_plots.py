@@ -68,6 +68,16 @@ def test_cost_is_against_retraining_so_far(paths):
     assert list(drawn["lr-rewind"].get_xdata()) == [3.0, 6.0, 9.0, 12.0, 15.0]
 
 
+@pytest.mark.parametrize("kept", [0, 2**53])
+def test_counts_that_cannot_be_stop_no_figure(tmp_path, kept):
+    made = FakeStore(tmp_path)
+    made.plan("demo", strategies=("fine-tune",), sparsities=LADDER)
+    for key in made.stages:
+        made.finish(key, kept=kept, prunable=0)
+    ingest(made.paths)
+    plots.save(plots.plot(made.paths, "demo", source=None), tmp_path / "figure.svg")
+
+
 def test_compression_has_a_logarithmic_axis_with_powers_of_two(paths):
     axes = plots.plot(paths, "demo").axes[0]
     assert axes.get_xscale() == "log"
