@@ -15,7 +15,7 @@ import typer
 from prunectl.cli import bench, store
 from prunectl.cli.support.terminal import lasting_streams, narrate
 from prunectl.errors import ExitCode, PrunectlError
-from prunectl.store.files import is_refusal, refused
+from prunectl.store.refusals import is_refusal, refused
 
 COMMANDS = (
     "run",

@@ -20,7 +20,7 @@ from prunectl.scheduler.workers import Worker, Workers
 from prunectl.spec.key import Spec, spec_key
 from prunectl.spec.state import State
 from prunectl.store import files
-from prunectl.store.files import is_refusal, write_text
+from prunectl.store.files import write_text
 from prunectl.store.locks import is_held
 from prunectl.store.paths import StagePaths, StorePaths
 from prunectl.store.records import messages
@@ -28,6 +28,7 @@ from prunectl.store.records import scheduler_log as logged
 from prunectl.store.records.base import read_record
 from prunectl.store.records.journal import last_attempt
 from prunectl.store.records.messages import Progress
+from prunectl.store.refusals import is_refusal
 
 
 @dataclass

@@ -25,7 +25,7 @@ from pathlib import Path
 from prunectl.errors import ControlError, DataError, StoreBusy, StoreError, nearest
 from prunectl.spec.key import Spec, spec_key
 from prunectl.spec.study import Study
-from prunectl.store import files
+from prunectl.store import files, refusals
 from prunectl.store.files import replacing
 from prunectl.store.locks import Lock
 from prunectl.store.paths import StagePaths, StorePaths
@@ -227,7 +227,7 @@ def _verify(path: Path, entry: FileEntry) -> None:
     try:
         found = _sha256(path)
     except OSError as error:
-        raise StoreError(f"{files.cannot_read(path, error)}; nothing was taken") from error
+        raise StoreError(f"{refusals.cannot_read(path, error)}; nothing was taken") from error
     if found != entry.sha256:
         raise StoreError(f"{path} is not what its checksum says: refused; nothing was taken")
 

@@ -16,10 +16,11 @@ from pathlib import Path
 import psutil
 
 from prunectl.store import files
-from prunectl.store.files import cannot_write, leftovers
+from prunectl.store.files import leftovers
 from prunectl.store.locks import Lock, is_held
 from prunectl.store.paths import StagePaths, StorePaths
 from prunectl.store.records.plan import current_studies
+from prunectl.store.refusals import cannot_write
 
 LATEST = "checkpoints inside finished stages"
 REWIND = "rewind checkpoints that no unfinished stage needs"

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from prunectl.errors import StoreBusy
-from prunectl.store import files
+from prunectl.store import files, refusals
 
 RETRY_SECONDS = 0.01
 """Between attempts to take a lock that another holds."""
@@ -53,7 +53,7 @@ class Lock:
             by = f" by {error.strerror}" if error.strerror else ""
             raise StoreBusy(f"{self.path} is locked{by}") from error
         except OSError as error:
-            raise files.cannot_write(self.path, error) from error
+            raise refusals.cannot_write(self.path, error) from error
 
     def release(self) -> None:
         """Release the lock; the file stays."""

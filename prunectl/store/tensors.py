@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from prunectl.errors import StoreError
 from prunectl.store import files
-from prunectl.store.files import cannot_read, replacing
+from prunectl.store.files import replacing
+from prunectl.store.refusals import cannot_read
 
 if TYPE_CHECKING:
     import numpy

@@ -21,7 +21,8 @@ from torch import Tensor
 from prunectl.ml.pruning.masks import Masks
 from prunectl.ml.training.state import TrainingState
 from prunectl.store import files
-from prunectl.store.files import cannot_read, replacing
+from prunectl.store.files import replacing
+from prunectl.store.refusals import cannot_read
 from prunectl.store.tensors import CorruptFile
 
 PARTS = ("weights", "optimizer", "accumulators")

@@ -8,9 +8,9 @@ import torch
 
 from prunectl.errors import DataError, DiskError
 from prunectl.ml.pruning.masks import NonFiniteWeights
-from prunectl.store.files import is_refusal, refused
 from prunectl.store.records.events import Failed
 from prunectl.store.records.messages import StageFailed
+from prunectl.store.refusals import is_refusal, refused
 
 NO_ROOM = ("can't allocate memory", "CUDA error: out of memory")
 """What errors say that are no OutOfMemoryError."""

@@ -15,14 +15,15 @@ PACKAGE = Path(prunectl.__file__).parent
 ROOMS = ("store", "scheduler")
 ELSEWHERE = (
     "store/files.py",
+    "store/refusals.py",
     "store/simulated_files.py",
     "scheduler/devices/",
     "scheduler/executors/",
     "scheduler/parent_death.py",
     "scheduler/signals.py",
 )
-"""The object itself; /proc, locks of devices and processes of this host, the pipe of its signals: no files of a
-store."""
+"""The object itself, and whose a file is that it was refused; /proc, locks of devices and processes of this host, the
+pipe of its signals: no files of a store."""
 
 METHODS = {
     "exists",

@@ -14,12 +14,13 @@ import pytest
 from prunectl.errors import DiskError
 from prunectl.spec.key import Spec
 from prunectl.store import files
-from prunectl.store.files import REMEDIES, Disk
+from prunectl.store.files import Disk
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.base import read_record
 from prunectl.store.records.events import read_events
 from prunectl.store.records.journal import last_attempt
 from prunectl.store.records.plan import write_study
+from prunectl.store.refusals import REMEDIES
 from prunectl.store.tensors import read_checked
 from prunectl.store.verify import verify
 from prunectl.worker.checkpoint import load_masks, load_state

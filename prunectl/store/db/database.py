@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 import duckdb
 
 from prunectl.errors import DiskError, StoreBusy, StoreError
-from prunectl.store import files
+from prunectl.store import files, refusals
 
 RETRY_SECONDS = (0.005, 0.020)
 """Between attempts, drawn evenly: two processes that wait for each other must not stay in step."""
@@ -56,7 +56,7 @@ _DAMAGED = re.compile(
 )
 """What it says of files that are not what they were. Anything else must not cost a rebuild."""
 
-_REFUSED = re.compile("|".join(map(re.escape, files.WORDS)))
+_REFUSED = re.compile("|".join(map(re.escape, refusals.WORDS)))
 """What it says, in errors of any class, where the system refuses: the file is as good as before."""
 
 
@@ -146,7 +146,7 @@ def _unusable(path: Path, text: str) -> StoreError:
 def _error(action: str, path: Path, text: str) -> StoreError:
     """Make the error for a file that cannot be opened or written, of the class that what DuckDB says calls for."""
     if found := _REFUSED.search(text):
-        remedy = files.REMEDIES[files.WORDS[found[0]]]
+        remedy = refusals.REMEDIES[refusals.WORDS[found[0]]]
         return DiskError(f"cannot {action} {path}: {text}; {remedy}")
     return StoreError(f"cannot {action} {path}: {text}")
 

@@ -17,7 +17,7 @@ from typing import Any
 import duckdb
 
 from prunectl.errors import NoStatement, QueryError, StoreBusy, StoreError
-from prunectl.store import files
+from prunectl.store import files, refusals
 from prunectl.store.db import ingest, schema
 from prunectl.store.db.database import Connection, Damaged, is_damage, opened
 from prunectl.store.files import replacing
@@ -66,7 +66,7 @@ def bring_up_to_date(paths: StorePaths, *, stages: Collection[str] | None = None
     except StoreError as error:
         return [f"the answer may be behind: {error}"]
     except OSError as error:
-        return [f"the answer may be behind: {files.refused(error)}"]
+        return [f"the answer may be behind: {refusals.refused(error)}"]
     if report.busy:
         return [f"the answer may be behind: {paths.database.name} is held by another program"]
     return [*report.notes, *report.left_out]

@@ -16,7 +16,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from prunectl.errors import StoreError
 from prunectl.spec.ranges import EXACT, Count, Moment, Real, Small
-from prunectl.store import files
+from prunectl.store import files, refusals
 from prunectl.store.files import write_text
 from prunectl.store.records.texts import PARTS
 
@@ -129,7 +129,7 @@ def read_record(path: Path, kind: type[Found]) -> Found:
     except (FileNotFoundError, NotADirectoryError):
         raise
     except OSError as error:
-        raise files.cannot_read(path, error) from error
+        raise refusals.cannot_read(path, error) from error
     except ValueError as error:  # a name that no file can have
         raise StoreError(f"cannot read {path}: {error}") from error
     return decode(data, kind, path)

@@ -20,8 +20,8 @@ from msgspec import Meta
 from prunectl.errors import StoreError
 from prunectl.spec.ranges import EXACT, SMALL, Moment
 from prunectl.store import files
-from prunectl.store.files import cannot_read, cannot_write
 from prunectl.store.records.base import NOT_DECODED, LogRecord, decode_by, encode
+from prunectl.store.refusals import cannot_read, cannot_write
 
 T = TypeVar("T")
 R = TypeVar("R", bound=LogRecord)
