@@ -131,11 +131,11 @@ def run(
 
         own_keys()  # a mistake in the user's key file is reported before anything is started
     studies = [expansion.study() for expansion in expansions]
+    execution = Execution(chosen, data, share, fuse, checkpoint_every, datasets)
     if due:
-        execution = Execution(chosen, data, share, fuse, checkpoint_every, datasets)
         _start(paths, studies, execution, detach=detach, view=view)
     else:
-        _record(paths, studies, chosen, datasets)
+        _record(paths, studies, execution)
         _report_all_done(paths, studies)
 
 
@@ -152,10 +152,10 @@ def _start(
     from prunectl.store import requests
 
     if not detach and not view:
-        _run_to_the_end(paths, plans, execution, _record_of(paths, plans, execution))
+        _run_to_the_end(paths, plans, execution, _record(paths, plans, execution))
         return
     if requests.alive(paths):
-        _record_of(paths, plans, execution)
+        _record(paths, plans, execution)
         answers = handover.hand_over(paths, plans)
         in_hands = bool(answers) and all(answer.ok for answer in answers)
     else:
@@ -205,20 +205,12 @@ def _run_to_the_end(
             return
 
 
-def _record_of(paths: StorePaths, plans: Sequence[Study], execution: Execution) -> str:
-    return _record(paths, plans, execution.devices, execution.datasets)
-
-
-def _record(
-    paths: StorePaths,
-    plans: Sequence[Study],
-    devices: Sequence[Device],
-    datasets: list[DatasetRecord],
-) -> str:
+def _record(paths: StorePaths, plans: Sequence[Study], execution: Execution) -> str:
     """Write the plans, their data sets and the run into the store. Returns the run's id. Raises StoreError."""
-    write_datasets(paths, datasets)
+    write_datasets(paths, execution.datasets)
     write_plans(paths, plans)
-    return write_run(paths, [plan.digest for plan in plans], [device.id for device in devices])
+    devices = [device.id for device in execution.devices]
+    return write_run(paths, [plan.digest for plan in plans], devices)
 
 
 def _warn_of_mixed_versions(paths: StorePaths, expansions: Sequence[Expansion]) -> None:

@@ -53,13 +53,14 @@ def _left_out(paths: StorePaths, unreadable: Sequence[str]) -> tuple[str, ...]:
 
     `unreadable` are sentences about those that the snapshot has met.
     """
+    from prunectl.cli.support.fresh_results import bring_up_to_date
     from prunectl.store import requests
     from prunectl.store.db import query
     from prunectl.store.records import dataset
 
     sentences = [*unreadable, *requests.unreadable(paths), *dataset.unreadable(paths)]
     try:
-        query.bring_up_to_date(paths)
+        bring_up_to_date(paths)
         found = query.left_out(paths, patience=1.0)
         named = "\n".join(sentences)
         sentences += (

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -53,6 +53,7 @@ from prunectl.store.records.scheduler_log import (
     Released,
     Retried,
 )
+from prunectl.store.refusals import cannot_read, is_refusal
 from prunectl.store.select import find_trials
 
 _DECODER = msgspec.json.Decoder(Request)
@@ -84,41 +85,60 @@ def send(paths: StorePaths, request: Request) -> str:
 def pending(paths: StorePaths, refused: Callable[[str], None] | None = None) -> list[Request]:
     """Read the requests that have not been carried out, in their order.
 
-    Files that are no requests are removed where there is `refused`, which gets a sentence for each.
+    Files that are no requests are removed where there is `refused`, which gets a sentence for each. One that the system
+    does not let be read stays: it may be a request all the same.
     """
-    found, problems = _read(paths)
+    found = _read(paths)
     if refused is None:
-        return found
-    for path, problem in problems.items():
+        return found.requests
+    for path, problem in found.others.items():
         refused(f"{path.name} is no request, and was removed: {problem}")
         # A folder, or a file of somebody else, must not stop a run.
         with contextlib.suppress(OSError):
             files.disk.unlink(path, missing_ok=True)
-    return found
+    return found.requests
 
 
 def unreadable(paths: StorePaths) -> list[str]:
-    """Name the files that are no requests, and say why; the next scheduler removes them."""
-    problems = _read(paths)[1]
-    return [f"{path} is no request: {problem}" for path, problem in problems.items()]
+    """Name the files that are no requests, which the next scheduler removes, and those that may not be read."""
+    found = _read(paths)
+    return [
+        *(f"{path} is no request: {problem}" for path, problem in found.others.items()),
+        *found.unread,
+    ]
 
 
-def _read(paths: StorePaths) -> tuple[list[Request], dict[Path, str]]:
-    """Read the requests, and what is wrong with files that are none."""
-    found, problems = [], {}
+class _Read(NamedTuple):
+    """The files of the folder of requests."""
+
+    requests: list[Request]
+    others: dict[Path, str]
+    """Why files are none."""
+    unread: list[str]
+    """A sentence for each file that the system does not let be read."""
+
+
+def _read(paths: StorePaths) -> _Read:
+    found = _Read([], {}, [])
     for path in files.disk.glob(paths.requests, "*.json"):
         try:
             request = _DECODER.decode(files.disk.read(path))
         except FileNotFoundError:
             continue
-        except (OSError, *NOT_DECODED) as error:
-            problems[path] = getattr(error, "strerror", None) or str(error)
+        except OSError as error:
+            if is_refusal(error):
+                found.unread.append(str(cannot_read(path, error)))
+            else:
+                found.others[path] = error.strerror or str(error)
+            continue
+        except NOT_DECODED as error:
+            found.others[path] = str(error)
             continue
         if request.id == path.stem:
-            found.append(request)
+            found.requests.append(request)
         else:
-            problems[path] = f"its id is {request.id!r}"
-    return found, problems
+            found.others[path] = f"its id is {request.id!r}"
+    return found
 
 
 def add_plan(paths: StorePaths, plan: str) -> str:

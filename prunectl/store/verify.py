@@ -257,8 +257,8 @@ def _check_database(paths: StorePaths, verdict: Verdict) -> None:
         try:
             query.read_all(paths)
         except Damaged as error:
+            verdict.problems.append(f"{error}: it is made anew from the files")
             ingest.rebuild(paths)
-            verdict.problems.append(f"{error}: it was made anew from the files")
         for problem in _rows(paths):
             verdict.problems.append(f"results.duckdb: {problem}; `prunectl store rebuild`")
     except StoreError as error:

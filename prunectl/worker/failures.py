@@ -51,10 +51,12 @@ def reason(error: Exception, device: str) -> str:
         return "nonfinite"
     if isinstance(error, MissingInput):
         return "missing"
+    # A file of the data set that the system does not let be read is not what is wrong with the data.
+    of_the_system = error.__cause__ if isinstance(error, DataError) else error
+    if isinstance(error, DiskError) or (of_the_system is not None and is_refusal(of_the_system)):
+        return "disk"
     if isinstance(error, DataError):
         return "data"
-    if isinstance(error, DiskError) or is_refusal(error):
-        return "disk"
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return "oom"
     # The CPU allocator has no class of its own for it, nor has CUDA where a context or a kernel has no room.

@@ -18,6 +18,12 @@ from prunectl.worker.trainer_cache import TrainerCache
 from tests.support.sharing import spec
 
 
+def _from(error: Exception, cause: Exception) -> Exception:
+    """The error, raised from its cause."""
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
@@ -26,6 +32,12 @@ from tests.support.sharing import spec
         (DiskError("full"), "disk"),
         (OSError(errno.EMFILE, "full"), "disk"),
         (DataError("train/ant/0.png: the file is empty"), "data"),
+        (_from(DataError("train/ant/0.png: cut short"), EOFError()), "data"),
+        (
+            _from(DataError("train/ant/0.png: gone"), FileNotFoundError(errno.ENOENT, "gone")),
+            "data",
+        ),
+        (_from(DataError("full: train/ant/0.png"), OSError(errno.ESTALE, "stale")), "disk"),
         (torch.OutOfMemoryError("none"), "oom"),
         (MemoryError(), "oom"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "oom"),

@@ -13,13 +13,14 @@ import pytest
 
 from prunectl.errors import DiskError
 from prunectl.spec.key import Spec
-from prunectl.store import files
+from prunectl.store import files, requests
 from prunectl.store.files import Disk
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.base import read_record
 from prunectl.store.records.events import read_events
 from prunectl.store.records.journal import last_attempt
 from prunectl.store.records.plan import write_study
+from prunectl.store.records.requests import Hold
 from prunectl.store.refusals import REMEDIES
 from prunectl.store.tensors import read_checked
 from prunectl.store.verify import verify
@@ -105,6 +106,21 @@ def test_a_stage_whose_parent_cannot_be_read_fails_for_the_disk_and_sets_nothing
     assert before <= names(lab.paths)
     files.use(Disk())
     assert lab.run(key)["kept"] > 0
+
+
+def test_a_request_that_may_not_be_read_is_named_and_stays(
+    tmp_path: Path, refuse: Callable[[int, str], None]
+) -> None:
+    paths, told = StorePaths(tmp_path), []
+    name = requests.send(paths, Hold(trials=("a",)))
+    (paths.requests / "none.json").write_text("{")
+    refuse(errno.EMFILE, name)
+    assert requests.pending(paths, told.append) == []
+    assert [text.split()[0] for text in told] == ["none.json"]
+    [sentence] = requests.unreadable(paths)
+    assert "Too many open files" in sentence
+    files.use(Disk())
+    assert [each.id for each in requests.pending(paths)] == [name]
 
 
 def test_verify_names_each_file_once_and_goes_on(
