@@ -16,9 +16,8 @@ import sys
 import time
 from pathlib import Path
 
-from prunectl.spec.key import Spec
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.base import Metrics, encode, read_record, write_record
+from prunectl.store.records.base import Metrics, encode, write_record
 from prunectl.store.records.events import Begin, Epoch, Start
 from prunectl.store.records.journal import Journal
 from prunectl.store.records.messages import (
@@ -35,6 +34,7 @@ from prunectl.store.records.messages import (
     parse_command,
 )
 from prunectl.store.records.result import Result
+from prunectl.store.records.stage import read_spec
 from prunectl.version import code_version
 
 BEAT_SECONDS = 1.0
@@ -56,7 +56,7 @@ class SimulatedStage:
         """`fraction` of its steps are taken as done."""
         self.key, self.attempt, self.keep = command.key, command.attempt, command.keep
         self.files = paths.stage(self.key)
-        stage = read_record(self.files.spec, Spec).stage
+        stage = read_spec(self.files).stage
         self.epochs = max(1, round(stage.steps / EPOCH_STEPS))
         self.epoch_seconds = epoch_seconds
         self.logged = int(fraction * self.epochs)

@@ -30,6 +30,7 @@ from prunectl.store.paths import StorePaths
 from prunectl.store.records.dataset import DatasetRecord, write_datasets
 from prunectl.store.records.plan import write_plans
 from prunectl.store.records.provenance import write_run
+from prunectl.store.records.stage import has_result
 
 if TYPE_CHECKING:  # the plan's models and the scheduler take 0.5 s to import
     from prunectl.plan.expand import Expansion
@@ -111,7 +112,7 @@ def run(
         key: spec
         for expansion in expansions
         for key, spec in expansion.stages.items()
-        if not paths.has_result(key)
+        if not has_result(paths, key)
     }
     # Whoever handed a plan over was promised that the next run carries it out.
     due = bool(todo) or requests.plans_wait(paths)
@@ -291,7 +292,7 @@ def _schedule(
     from prunectl.store.records.plan import read_study
 
     keys = {key for plan in plans for key in plan.stages}
-    done = set(filter(paths.has_result, keys))
+    done = {key for key in keys if has_result(paths, key)}
     progress = Progress(plans, done, partial(read_study, paths))
     devices = execution.devices
     executor = LocalExecutor(

@@ -55,6 +55,10 @@ def verify(
         bool,
         typer.Option("--data", help="Read again what its networks were trained on, too."),
     ] = False,
+    seal: Annotated[
+        bool,
+        typer.Option("--seal", help="First add checksums to the records of older versions."),
+    ] = False,
 ) -> None:
     """Check every checksum and every count, and the database against the files. Exit status 3 for problems."""
     from prunectl.store import verify
@@ -62,7 +66,15 @@ def verify(
     if root is not None and not with_data:
         raise PrunectlError(f"{root}: only --data takes a folder; that of results is --store's")
     paths = StorePaths.locate(store)
+    unsealed: list[str] = []
+    if seal:
+        from prunectl.store.sealing import seal_store
+
+        sealed = seal_store(paths)
+        unsealed = sealed.problems
+        narrate(f"{plural(sealed.records, 'record')} got their checksums")
     found = verify.verify(paths)
+    found.problems += (text for text in unsealed if text not in found.problems)
     if with_data:
         from prunectl.cli.support.data_check import check_again
         from prunectl.ml.datasets.files import data_root

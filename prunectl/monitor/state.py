@@ -1,6 +1,6 @@
 """The state of a store, computed from its files alone: plans, the scheduler's heartbeat and log, and stages.
 
-A stage's state is `store.paths.stage_state`: no state is stored, so none can be wrong after a crash. The scheduler's
+A stage's state is `records.stage.stage_state`: no state is stored, so none can be wrong after a crash. The scheduler's
 log and heartbeat say which stages to look at again; logs are read on from where reading stopped.
 """
 
@@ -12,17 +12,17 @@ from collections.abc import Iterable, KeysView, Sequence
 from dataclasses import dataclass, field
 
 from prunectl.errors import StoreError
-from prunectl.spec.key import Spec
 from prunectl.spec.state import State
 from prunectl.spec.study import Study
 from prunectl.spec.task import CLASSIFICATION, Metric
 from prunectl.spec.trial import Trial
 from prunectl.store import files
 from prunectl.store.locks import is_held
-from prunectl.store.paths import StorePaths, stage_state
-from prunectl.store.records.base import LogRecord, read_record
+from prunectl.store.paths import StorePaths
+from prunectl.store.records.base import LogRecord
 from prunectl.store.records.events import Epoch, read_events
 from prunectl.store.records.heartbeat import HeartbeatRecord, read_heartbeat
+from prunectl.store.records.journal import START, Position
 from prunectl.store.records.plan import Versions, plan_versions, read_outline, read_study
 from prunectl.store.records.scheduler_log import (
     Answered,
@@ -33,6 +33,7 @@ from prunectl.store.records.scheduler_log import (
     WorkerEnded,
     WorkerStarted,
 )
+from prunectl.store.records.stage import read_spec, stage_state
 
 RESCAN_SECONDS = 30.0
 """Between looks at every stage, which find results that the scheduler's log says nothing of."""
@@ -53,20 +54,20 @@ STAGE_RECORDS = (
 class LogTail:
     """The event log of a running stage, as far as it was read."""
 
-    offset: int = 0
+    position: Position = START
     epoch: Epoch | None = None
     """The last record of this type."""
     scores: deque[float | None] = field(default_factory=lambda: deque(maxlen=SCORES))
 
     def read_on(self, paths: StorePaths, key: str) -> bool:
         """Read what is new. Returns whether there was anything."""
-        log = read_events(paths.stage(key).events, self.offset)
+        log = read_events(paths.stage(key).events, self.position)
         for record in log.records:
             if isinstance(record, Epoch):
                 self.epoch = record
                 self.scores.append(record.score)
-        grown = log.end != self.offset
-        self.offset = log.end
+        grown = log.end != self.position
+        self.position = log.end
         return grown
 
 
@@ -259,7 +260,7 @@ class StoreState:
         """Return the (dense stage, step) that a stage which is in no plan replays; None where it is no replay."""
         if key not in self._replays:
             try:
-                stage = read_record(self.paths.stage(key).spec, Spec).stage
+                stage = read_spec(self.paths.stage(key)).stage
             except (OSError, StoreError):
                 return None
             if not stage.replay or stage.checkpoint is None:

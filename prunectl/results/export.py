@@ -23,9 +23,9 @@ from prunectl.results.metrics import trial_metrics
 from prunectl.spec.key import to_json
 from prunectl.store.db import query
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.base import read_record
 from prunectl.store.records.plan import FoundTrial, find_trial
 from prunectl.store.records.result import Result
+from prunectl.store.records.stage import has_result, read_result
 from prunectl.store.tensors import read_checked, write_tensors
 
 TABLES = {
@@ -63,7 +63,7 @@ def export_network(
         for name, tensor in tensors.items()
         if name.startswith("weights/")
     }
-    metadata = _metadata(found, number, read_record(stage.result, Result))
+    metadata = _metadata(found, number, read_result(stage))
     file = out or Path(f"{_name(found, number)}.safetensors")
     if file.suffix != ".safetensors":
         file = file.with_name(file.name + ".safetensors")
@@ -77,7 +77,7 @@ def export_network(
 
 def _iteration(paths: StorePaths, found: FoundTrial, wanted: int | None) -> int:
     path = found.trial.path
-    done = [k for k, key in enumerate(path) if paths.has_result(key)]
+    done = [k for k, key in enumerate(path) if has_result(paths, key)]
     if wanted is None:
         if not done:
             raise ControlError(f"no iteration of trial {found.trial.id} is done")

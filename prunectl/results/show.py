@@ -6,9 +6,10 @@ Read from the store's files alone, so it is right also where the database is beh
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -16,11 +17,14 @@ from prunectl.errors import StoreError
 from prunectl.results.metrics import trial_metrics
 from prunectl.spec.state import State
 from prunectl.spec.task import Metric
-from prunectl.store.paths import StorePaths, stage_state
-from prunectl.store.records.base import Found, read_record
+from prunectl.store.paths import StorePaths
+from prunectl.store.records.base import Found
 from prunectl.store.records.plan import FoundTrial, find_trial
-from prunectl.store.records.provenance import RunRecord
+from prunectl.store.records.provenance import RunRecord, read_run
 from prunectl.store.records.result import Result
+from prunectl.store.records.stage import read_result, stage_state
+
+Place = TypeVar("Place")
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,7 @@ def _is_unchanged(file: Path, text: str) -> bool | None:
 
 
 def _runs(paths: StorePaths, digest: str) -> list[RunRecord]:
-    records = (_record(path, RunRecord) for path in paths.runs.glob("*.json"))
+    records = (_readable(read_run, path) for path in paths.runs.glob("*.json"))
     ours = [record for record in records if record and digest in record.plans]
     return sorted(ours, key=lambda record: record.started or 0.0)
 
@@ -130,14 +134,14 @@ def _stages(paths: StorePaths, found: FoundTrial) -> list[StageFacts]:
     trial = found.trial
     files = [paths.stage(key) for key in trial.path]
     return [
-        StageFacts(k, each.key, target, stage_state(each.folder), _record(each.result, Result))
+        StageFacts(k, each.key, target, stage_state(each.folder), _readable(read_result, each))
         for k, (each, target) in enumerate(zip(files, trial.sparsities, strict=True))
     ]
 
 
-def _record(path: Path, kind: type[Found]) -> Found | None:
-    """Read the record in a file; None where there is none that can be read."""
+def _readable(read: Callable[[Place], Found], place: Place) -> Found | None:
+    """Read a record; None where there is none that can be read."""
     try:
-        return read_record(path, kind)
+        return read(place)
     except (OSError, StoreError):
         return None

@@ -25,9 +25,9 @@ from prunectl.store.locks import is_held
 from prunectl.store.paths import StagePaths, StorePaths
 from prunectl.store.records import messages
 from prunectl.store.records import scheduler_log as logged
-from prunectl.store.records.base import read_record
 from prunectl.store.records.journal import last_attempt
 from prunectl.store.records.messages import Progress
+from prunectl.store.records.stage import read_spec
 from prunectl.store.refusals import is_refusal
 
 
@@ -231,7 +231,7 @@ def _write_spec(stage: StagePaths, spec: Spec) -> None:
     Raises StoreError where it is not all that its key stands for: a newer version made the plan.
     """
     try:
-        if read_record(stage.spec, Spec) == spec:
+        if read_spec(stage) == spec:
             return
     except (FileNotFoundError, StoreError):
         pass

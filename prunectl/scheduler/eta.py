@@ -19,9 +19,8 @@ from prunectl.scheduler.slots import recorded_changes
 from prunectl.spec.key import Spec
 from prunectl.spec.state import State
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.base import read_record
-from prunectl.store.records.result import Result
 from prunectl.store.records.scheduler_log import History
+from prunectl.store.records.stage import read_result
 
 WINDOW = 9
 """The newest measurements of a workload that count."""
@@ -89,7 +88,7 @@ class StepTimes:
         for node in graph.nodes.values():
             if len(self._seen[node.workload]) < WINDOW and graph.is_done(node.key):
                 try:
-                    result = read_record(graph.paths.stage(node.key).result, Result)
+                    result = read_result(graph.paths.stage(node.key))
                 except (OSError, StoreError):
                     continue
                 self.learn(node.workload, result.seconds, result.steps)

@@ -1,7 +1,7 @@
 """Stages as a graph: what each needs, which trials need it, what is done, and which replays are to be inserted.
 
-A stage is done where `result.json` is on the disk. A stage that starts from a dense stage's checkpoint needs that file
-too: where a finished dense stage does not have it, a replay stage (`spec.replay`) is inserted to make it.
+A stage is done where its result is on the disk, and sound. A stage that starts from a dense stage's checkpoint needs
+that file too: where a finished dense stage does not have it, a replay stage (`spec.replay`) is inserted to make it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from prunectl.spec.study import PlannedStage, Study
 from prunectl.spec.task import CLASSIFICATION, Metric
 from prunectl.store import files
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.base import read_record
+from prunectl.store.records.stage import has_result, read_spec
 
 
 @dataclass(frozen=True)
@@ -126,10 +126,10 @@ class StageGraph:
             self.children[needed].add(node.key)
 
     def is_done(self, key: str) -> bool:
-        """Return whether the stage needs no more work: result.json is there, and with it a replay's checkpoint."""
+        """Return whether the stage needs no more work: its result is there, and with it a replay's checkpoint."""
         if key in self._done:
             return True
-        done = self.paths.has_result(key)
+        done = has_result(self.paths, key)
         node = self.nodes.get(key)
         if done and node is not None and node.replay is not None:
             done = files.disk.exists(self.paths.stage(key).rewind(node.replay[1]))
@@ -138,10 +138,11 @@ class StageGraph:
         return done
 
     def reopen(self, key: str, now: float) -> bool:
-        """Take back that a stage is done where its end, its mask or a replay's checkpoint is gone.
+        """Take back that a stage is done where its end, its mask or a replay's checkpoint is gone, or its result is
+        damaged.
 
         Its result is set aside at Unix time `now`, not removed: the stage is computed again from its description.
-        Returns whether something was gone.
+        Returns whether something was.
         """
         stage, node = self.paths.stage(key), self.nodes.get(key)
         if node is None or not files.disk.exists(stage.result):
@@ -149,10 +150,9 @@ class StageGraph:
         needed = [stage.final] if node.replay is None else [stage.rewind(node.replay[1])]
         if node.stage.mask is not None:
             needed.append(stage.mask)
-        if all(map(files.disk.exists, needed)):
+        if has_result(self.paths, key) and all(map(files.disk.exists, needed)):
             return False
-        aside = f"{stage.result.name}.corrupt-{int(now * 1e9)}"
-        files.disk.rename(stage.result, stage.result.with_name(aside))
+        files.set_aside(stage.result, now)
         self._done.discard(key)
         return True
 
@@ -203,7 +203,7 @@ class StageGraph:
 
     def _replay(self, key: str, step: int, kept: list[int]) -> str:
         node = self.nodes.get(key)
-        dense = node.spec if node else read_record(self.paths.stage(key).spec, Spec)
+        dense = node.spec if node else read_spec(self.paths.stage(key))
         try:
             spec = Spec(dense.numerics, replay_of(dense.computable, key, step))
         except ValueError as error:

@@ -14,9 +14,9 @@ from prunectl.scheduler.outcome import Failure
 from prunectl.scheduler.workers import Worker
 from prunectl.store.records import messages
 from prunectl.store.records import scheduler_log as logged
-from prunectl.store.records.base import read_record
 from prunectl.store.records.messages import AnyMessage
 from prunectl.store.records.result import Result
+from prunectl.store.records.stage import read_result
 
 
 class Reports:
@@ -119,7 +119,7 @@ class Reports:
             return
         result = Result()
         try:
-            result = read_record(self._paths.stage(key).result, Result)
+            result = read_result(self._paths.stage(key))
         except (OSError, StoreError) as error:
             self._log.report(error)
         worker.proven = True

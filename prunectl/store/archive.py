@@ -36,6 +36,7 @@ from prunectl.store.records.events import read_events
 from prunectl.store.records.plan import current_studies, plan_versions, read_outline, read_plan
 from prunectl.store.records.provenance import RunRecord
 from prunectl.store.records.result import Result
+from prunectl.store.records.stage import has_result
 from prunectl.version import __version__
 
 FORMAT = 1
@@ -169,7 +170,7 @@ def import_study(folder: Path, paths: StorePaths) -> Imported:
         if name.startswith("stages/"):
             stages.setdefault(name.split("/")[1], []).append(name)
     for key in list(stages):
-        if paths.has_result(key):
+        if has_result(paths, key):
             imported.known += 1
             _compare(folder, paths, key, imported)
             del stages[key]

@@ -69,9 +69,9 @@ class Disk:
 
     # read
 
-    def read(self, path: Path, offset: int = 0) -> bytes:
-        """Return the file's content from byte `offset` on."""
-        with path.open("rb") as file:
+    def read(self, path: Path | str, offset: int = 0) -> bytes:
+        """Return the file's content from byte `offset` on; a path may be a text, which is faster by the thousand."""
+        with open(path, "rb") as file:
             if offset:
                 file.seek(offset)
             return file.read()
@@ -105,9 +105,9 @@ class Disk:
         """Return whether it is a symbolic link."""
         return path.is_symlink()
 
-    def status(self, path: Path) -> Status:
+    def status(self, path: Path | str) -> Status:
         """Return the file's size and time."""
-        found = path.stat()
+        found = os.stat(path)
         return Status(found.st_size, found.st_mtime_ns)
 
     def glob(self, folder: Path, pattern: str = "*") -> list[Path]:
@@ -123,7 +123,7 @@ class Disk:
         try:
             with os.scandir(path) as entries:
                 return sorted(entry.name for entry in entries if entry.is_dir())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     def free(self, path: Path) -> int:
@@ -322,14 +322,20 @@ def write_text(path: Path, text: str) -> None:
         disk.write(temporary, text.encode())
 
 
-def set_aside(path: Path) -> Path:
+def set_aside(path: Path, now: float | None = None) -> Path:
     """Rename a file that cannot be trusted, so that it is made again and can still be examined.
 
-    Returns its new path. Raises StoreError where it cannot be renamed.
+    Returns its new path, which ends with Unix time `now`. Raises StoreError where it cannot be renamed.
     """
-    aside = path.with_name(f"{path.name}.corrupt-{int(time.time())}")
+    stamp = int((time.time() if now is None else now) * 1e9)
+    aside = path.with_name(f"{path.name}.damaged-{stamp}")
     try:
         disk.rename(path, aside)
     except OSError as error:
         raise cannot_write(path, error) from error
     return aside
+
+
+def set_asides(folder: Path) -> list[Path]:
+    """List the files in the folder that `set_aside` renamed, here or in an older version."""
+    return [*disk.glob(folder, "*.corrupt-*"), *disk.glob(folder, "*.damaged-*")]

@@ -2,29 +2,35 @@
 
 Not needed are: checkpoints inside stages that are done, rewind checkpoints that no unfinished stage starts from (a
 plan that wants one later replays the dense run to it; none are removed while a plan's record cannot be read), files set
-aside as corrupt, and temporary files of
+aside as damaged, and temporary files of
 processes that are gone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from prunectl.spec.state import State
 from prunectl.store import files
-from prunectl.store.files import leftovers
+from prunectl.store.files import leftovers, set_asides
 from prunectl.store.locks import Lock, is_held
 from prunectl.store.paths import StagePaths, StorePaths
+from prunectl.store.records.journal import Journal
 from prunectl.store.records.plan import current_studies
+from prunectl.store.records.scheduler_log import Removed
+from prunectl.store.records.stage import has_result, stage_state
 from prunectl.store.refusals import cannot_write
 
 LATEST = "checkpoints inside finished stages"
 REWIND = "rewind checkpoints that no unfinished stage needs"
-CORRUPT = "files set aside as corrupt"
+CORRUPT = "files set aside as damaged"
 TEMPORARY = "temporary files of dead processes"
 
 
@@ -48,20 +54,22 @@ def removable(paths: StorePaths) -> list[Removal]:
     records = (paths.plans, paths.runs, paths.datasets)
     for folder in (paths.root, paths.control, paths.requests, *records):
         found += _removals(_dead(leftovers(folder)), TEMPORARY)
-    found += _removals(files.disk.glob(paths.datasets, "*.corrupt-*"), CORRUPT)
-    found += _removals(files.disk.glob(paths.root, f"{paths.database.name}*.damaged-*"), CORRUPT)
+    for folder in (paths.root, paths.plans, paths.datasets):
+        found += _removals(set_asides(folder), CORRUPT)
     return found
 
 
 def remove(paths: StorePaths, found: Iterable[Removal]) -> int:
-    """Remove files. Returns the bytes freed.
+    """Remove files, after the store's log says so. Returns the bytes freed.
 
     Raises StoreBusy where a scheduler has the store, StoreError where a file cannot be removed.
     """
+    found = list(found)
     freed = 0
     lock = Lock(paths.scheduler_lock)
     lock.acquire(f"garbage collection, pid {os.getpid()}")
     with lock:
+        _log(paths, found)
         for each in found:
             try:
                 files.disk.unlink(each.path, missing_ok=True)
@@ -69,6 +77,18 @@ def remove(paths: StorePaths, found: Iterable[Removal]) -> int:
                 raise cannot_write(each.path, error) from error
             freed += each.bytes
     return freed
+
+
+def _log(paths: StorePaths, found: Iterable[Removal]) -> None:
+    """Write down what is about to be removed, so that nobody takes it for lost."""
+    groups: dict[str, list[Removal]] = defaultdict(list)
+    for each in found:
+        groups[each.why].append(each)
+    with contextlib.closing(Journal(paths.scheduler_log)) as journal:
+        for why, members in groups.items():
+            names = tuple(each.path.relative_to(paths.root).as_posix() for each in members)
+            size = sum(each.bytes for each in members)
+            journal.append(Removed(why=why, files=names, bytes=size), durable=True)
 
 
 def _needed(paths: StorePaths) -> set[tuple[str, int]] | None:
@@ -84,15 +104,15 @@ def _needed(paths: StorePaths) -> set[tuple[str, int]] | None:
     for study in studies:
         for key, planned in study.stages.items():
             source = planned.stage.checkpoint
-            if source is not None and not paths.has_result(key):
+            if source is not None and not has_result(paths, key):
                 found.add(source)
     return found
 
 
 def _of_stage(stage: StagePaths, needed: set[tuple[str, int]] | None) -> Iterator[Removal]:
-    yield from _removals(files.disk.glob(stage.folder, "*.corrupt-*"), CORRUPT)
+    yield from _removals(set_asides(stage.folder), CORRUPT)
     yield from _removals(_dead(leftovers(stage.folder)), TEMPORARY)
-    if not files.disk.exists(stage.result):
+    if stage_state(stage.folder) is not State.DONE:
         return
     yield from _removals([stage.latest], LATEST)
     if needed is None:

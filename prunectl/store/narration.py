@@ -54,6 +54,8 @@ def describe(record: LogRecord) -> str:
             return f"{record.device}: {many} of {' on '.join(record.of[:2])} ({record.reason})"
         case log.WorkerEnded():
             return f"worker {record.worker} on {record.device}: {record.reason}"
+        case log.Removed():
+            return f"removed {plural(len(record.files), 'file')} ({record.why})"
         case log.StudyStopped():
             return f"{record.name} {record.reason}"
         case _:

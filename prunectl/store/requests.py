@@ -27,7 +27,7 @@ from prunectl.store import files
 from prunectl.store.holder import PATIENCE, describe_silence, is_silent
 from prunectl.store.locks import Lock, is_held, process_name
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.base import NOT_DECODED, write_record
+from prunectl.store.records.base import NOT_DECODED, unsound, write_record
 from prunectl.store.records.journal import Journal
 from prunectl.store.records.plan import current_studies, read_study
 from prunectl.store.records.requests import (
@@ -53,6 +53,7 @@ from prunectl.store.records.scheduler_log import (
     Released,
     Retried,
 )
+from prunectl.store.records.stage import has_result
 from prunectl.store.refusals import cannot_read, is_refusal
 from prunectl.store.select import find_trials
 
@@ -122,7 +123,11 @@ def _read(paths: StorePaths) -> _Read:
     found = _Read([], {}, [])
     for path in files.disk.glob(paths.requests, "*.json"):
         try:
-            request = _DECODER.decode(files.disk.read(path))
+            data = files.disk.read(path).removesuffix(b"\n")
+            if (why := unsound(data, path)) is not None:
+                found.others[path] = f"it {why}"
+                continue
+            request = _DECODER.decode(data)
         except FileNotFoundError:
             continue
         except OSError as error:
@@ -162,7 +167,7 @@ def is_open(paths: StorePaths, history: History, plan: str) -> bool:
     return any(
         trial.id not in history.cancelled
         and history.failures.keys().isdisjoint(trial.path)
-        and not all(map(paths.has_result, trial.path))
+        and not all(has_result(paths, key) for key in trial.path)
         for trial in read_study(paths, plan).trials
     )
 

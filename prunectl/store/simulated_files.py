@@ -101,7 +101,7 @@ class SimulatedDisk(Disk):
 
     # read
 
-    def read(self, path: Path, offset: int = 0) -> bytes:
+    def read(self, path: Path | str, offset: int = 0) -> bytes:
         """Return the file's content from byte `offset` on."""
         return bytes(self._file(path).content[offset:])
 
@@ -127,7 +127,7 @@ class SimulatedDisk(Disk):
         """Return False: there are no links."""
         return False
 
-    def status(self, path: Path) -> Status:
+    def status(self, path: Path | str) -> Status:
         """Return the file's size and time."""
         file = self._file(path)
         return Status(len(file.content), file.mtime_ns)
@@ -235,9 +235,10 @@ class SimulatedDisk(Disk):
 
     # inside
 
-    def _file(self, path: Path) -> _File:
+    def _file(self, path: Path | str) -> _File:
+        folder, _, name = str(path).rpartition("/")
         try:
-            return self._storage.names[str(path.parent)][path.name]
+            return self._storage.names[folder][name]
         except KeyError:
             raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path)) from None
 

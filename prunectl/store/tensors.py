@@ -88,6 +88,20 @@ def read_checked(path: Path) -> CheckedFile:
     return CheckedFile(digest.hexdigest(), arrays, metadata)
 
 
+def stored_checksum(path: Path) -> str:
+    """Read what a checkpoint's or mask's checksum is to be, without reading its tensors.
+
+    Raises CorruptFile where the file cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return str((file.metadata() or {})["sha256"])
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise CorruptFile(f"{path} cannot be read: {error}") from error
+
+
 def write_tensors(path: Path, tensors: Arrays, metadata: Mapping[str, str]) -> None:
     """Write tensors as safetensors, atomically. Raises StoreError where the file cannot be written."""
     from safetensors.numpy import save

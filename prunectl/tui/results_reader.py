@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 from prunectl.errors import StoreError
 from prunectl.monitor.snapshot import TrialView
 from prunectl.results.metrics import task_metrics
-from prunectl.spec.key import Spec
 from prunectl.spec.stage import Stage
 from prunectl.spec.task import KNOWN, TaskMetrics
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.base import LogRecord, read_record
+from prunectl.store.records.base import LogRecord
 from prunectl.store.records.events import read_events
+from prunectl.store.records.journal import START, Position
+from prunectl.store.records.stage import read_spec
 from prunectl.tui.trial_detail import Detail, detail_of
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class TrialLogs:
 
     def __init__(self, paths: StorePaths) -> None:
         self._paths = paths
-        self._records: dict[str, tuple[list[LogRecord], int]] = {}
+        self._records: dict[str, tuple[list[LogRecord], Position]] = {}
         self._stages: dict[str, Stage] = {}
         self._tasks: Mapping[str, TaskMetrics] = KNOWN
 
@@ -124,8 +125,8 @@ class TrialLogs:
             replay: key of the stage that trains its dense network again, up to where it rewinds to.
         """
         for key in (*view.trial.path[: view.iteration + 1], *([replay] if replay else [])):
-            records, offset = self._records.get(key, ([], 0))
-            more = read_events(self._paths.stage(key).events, offset)
+            records, position = self._records.get(key, ([], START))
+            more = read_events(self._paths.stage(key).events, position)
             self._records[key] = [*records, *more.records] if more.records else records, more.end
             if key not in self._stages:
                 self._read_stage(key)
@@ -142,4 +143,4 @@ class TrialLogs:
     def _read_stage(self, key: str) -> None:
         # A file that is absent or unreadable only leaves its settings out.
         with contextlib.suppress(OSError, StoreError):
-            self._stages[key] = read_record(self._paths.stage(key).spec, Spec).stage
+            self._stages[key] = read_spec(self._paths.stage(key)).stage

@@ -40,12 +40,19 @@ def save_state(path: Path, state: TrainingState, stage: str) -> None:
     _save(path, tensors, {"stage": stage, "step": str(state.step)})
 
 
-def load_state(path: Path) -> TrainingState:
-    """Read a training state.
+def load_state(path: Path, step: int | None = None, checksum: str | None = None) -> TrainingState:
+    """Read a training state of the stage whose key names its folder.
+
+    Args:
+        path: its file.
+        step: the step that it must be of; None for any.
+        checksum: what its content must come to; None where that is not known.
 
     Raises FileNotFoundError as is, StoreError where it cannot be read, CorruptFile where the content cannot be trusted.
     """
-    tensors, metadata = _load(path)
+    tensors, metadata = _load(path, checksum)
+    if step is not None and metadata.get("step") != str(step):
+        raise CorruptFile(f"{path} is of step {metadata.get('step')}")
     parts: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
     for name, value in tensors.items():
         part, _, inner = name.partition("/")
@@ -58,9 +65,9 @@ def save_masks(path: Path, masks: Masks, stage: str) -> None:
     _save(path, dict(masks), {"stage": stage})
 
 
-def load_masks(path: Path) -> Masks:
-    """Read a stage's mask; errors as `load_state`."""
-    return _load(path)[0]
+def load_masks(path: Path, checksum: str | None = None) -> Masks:
+    """Read a stage's mask; arguments and errors as `load_state`."""
+    return _load(path, checksum)[0]
 
 
 def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
@@ -81,7 +88,7 @@ def _of_the_system(error: SafetensorError) -> OSError | None:
     return OSError(int(found[1]), os.strerror(int(found[1]))) if found else None
 
 
-def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _load(path: Path, checksum: str | None) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         # safetensors says of a file that may not be read that it is not there.
         with files.disk.open(path):
@@ -96,8 +103,13 @@ def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise CorruptFile(f"{path} cannot be read: {error}") from error
-    if metadata.get("sha256") != _checksum(tensors):
+    found = _checksum(tensors)
+    if metadata.get("sha256") != found:
         raise CorruptFile(f"{path} is not what its checksum says")
+    if metadata.get("stage") != path.parent.name:
+        raise CorruptFile(f"{path} is of stage {metadata.get('stage')}")
+    if checksum not in (None, found):
+        raise CorruptFile(f"{path} is not the file that its stage's result names")
     return tensors, metadata
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from prunectl.errors import StoreError
 from prunectl.ml.pruning.channels import dead_channels
@@ -13,27 +14,25 @@ from prunectl.ml.randomness import generator
 from prunectl.ml.summarise import summarise
 from prunectl.ml.training.state import TrainingState
 from prunectl.ml.training.trainer import Trainer
-from prunectl.spec.key import Spec, spec_key, stage_key
+from prunectl.spec.key import stage_key
 from prunectl.spec.stage import Stage, Weights, replay_of
 from prunectl.spec.task import Metric
 from prunectl.store.files import set_aside
 from prunectl.store.paths import StagePaths, StorePaths
-from prunectl.store.records.base import LogRecord, Metrics, read_record
+from prunectl.store.records.base import BadRecord, LogRecord, Metrics
 from prunectl.store.records.events import Begin, LayerCount, Note, Pruned
 from prunectl.store.records.journal import Journal
 from prunectl.store.records.result import Counts, Result
+from prunectl.store.records.stage import read_result, read_spec
 from prunectl.store.tensors import CorruptFile
 from prunectl.worker.checkpoint import load_masks, load_state, save_masks
 from prunectl.worker.failures import MissingInput
 
 
-def read_spec(folder: StagePaths, key: str) -> Stage:
+def read_stage(folder: StagePaths) -> Stage:
     """Read what a stage is. Raises StoreError where that cannot be read, or is not what the key says."""
     try:
-        spec = read_record(folder.spec, Spec)
-        if spec_key(spec) != key:
-            raise StoreError(f"{folder.spec} describes another stage than its folder")
-        return spec.computable
+        return read_spec(folder).computable
     except (FileNotFoundError, ValueError) as error:
         raise StoreError(f"{folder.spec}: {error}") from error
 
@@ -180,16 +179,14 @@ def read_state(paths: StorePaths, source: Weights) -> TrainingState:
     """
     assert source.stage is not None
     folder = paths.stage(source.stage)
-    if source.step is None:
-        candidates = [folder.final]
-    else:
-        candidates = [folder.rewind(source.step)]
-        if folder.spec.exists():
-            replay = replay_of(_computable(folder), source.stage, source.step)
-            candidates.append(paths.stage(stage_key(replay)).rewind(source.step))
-    for path in candidates:
+    holders = [folder]
+    if source.step is not None and folder.spec.exists():
+        replay = replay_of(_computable(folder), source.stage, source.step)
+        holders.append(paths.stage(stage_key(replay)))
+    for holder in holders:
+        path = holder.final if source.step is None else holder.rewind(source.step)
         try:
-            return load_state(path)
+            return load_state(path, source.step, _checksum(holder, path))
         except FileNotFoundError:
             continue
         except CorruptFile as error:
@@ -207,7 +204,7 @@ def _read_masks(paths: StorePaths, key: str) -> Masks | None:
     """
     folder = paths.stage(key)
     try:
-        return load_masks(folder.mask)
+        return load_masks(folder.mask, _checksum(folder, folder.mask))
     except FileNotFoundError as error:
         if _computable(folder).mask is not None:
             raise MissingInput(f"stage {key[:12]} has lost its mask", key) from error
@@ -217,9 +214,22 @@ def _read_masks(paths: StorePaths, key: str) -> Masks | None:
         raise MissingInput(f"{error}; it was set aside", key) from error
 
 
+def _checksum(folder: StagePaths, path: Path) -> str | None:
+    """Return what a done stage's result says of one of its files; None where it says nothing.
+
+    Raises MissingInput where the result cannot be trusted.
+    """
+    try:
+        return read_result(folder).digests.get(path.name)
+    except FileNotFoundError:  # it is being trained, or is an older version's
+        return None
+    except BadRecord as error:
+        raise MissingInput(str(error), folder.key) from error
+
+
 def _computable(folder: StagePaths) -> Stage:
     """Read what a stage is. Raises ValueError where this version cannot compute it."""
-    return read_record(folder.spec, Spec).computable
+    return read_spec(folder).computable
 
 
 def _begin_replay(spec: Stage, trainer: Trainer, paths: StorePaths) -> None:
@@ -230,7 +240,8 @@ def _begin_replay(spec: Stage, trainer: Trainer, paths: StorePaths) -> None:
         if step <= spec.steps:
             try:
                 trainer.set_masks(None)
-                trainer.load(load_state(folder.rewind(step)), optimizer=True)
+                state = load_state(folder.rewind(step), step)
+                trainer.load(state, optimizer=True)
                 return
             except CorruptFile:
                 set_aside(folder.rewind(step))

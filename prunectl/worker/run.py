@@ -39,10 +39,13 @@ from prunectl.store.records.events import (
 from prunectl.store.records.journal import Journal
 from prunectl.store.records.messages import Progress
 from prunectl.store.records.result import Result
+from prunectl.store.records.stage import has_result
+from prunectl.store.tensors import stored_checksum
 from prunectl.worker.checkpoint import save_state
 from prunectl.worker.failures import failed_record
 from prunectl.worker.memory import peak_memory
-from prunectl.worker.prepare import prepare, read_spec, resume
+from prunectl.worker.prepare import prepare, read_stage, resume
+from prunectl.worker.restore import clear_damage
 from prunectl.worker.result import add_epochs, check_replay, flag, is_diverged
 from prunectl.worker.trainer_cache import TrainerCache
 from prunectl.worker.versions import device_name, versions
@@ -85,13 +88,16 @@ def run(
     and whatever training raises; all but the first are in the event log by then.
     """
     folder = paths.stage(key)
-    if folder.result.exists():
+    if has_result(paths, key):
         control.outcome = "done"
         return
-    spec = read_spec(folder, key)
+    spec = read_stage(folder)
     with Lock(folder.lock):
         for path in leftovers(folder.folder):
             path.unlink(missing_ok=True)
+        if clear_damage(folder, spec):
+            control.outcome = "done"
+            return
         journal = Journal(folder.events, attempt=control.attempt)
         trainer = None
         try:
@@ -332,9 +338,8 @@ class Attempt:
         result.mode = self.trainer.mode
         result.attempt = self.journal.attempt
         result.versions = versions()
-        result.started, result.ended = self.started, time.time()
-        result.files = {
-            path.name: path.stat().st_size
-            for path in sorted(self.folder.folder.glob("*.safetensors"))
-            if path != self.folder.latest
-        }
+        result.started, result.ended = self.started, max(self.started, time.time())
+        kept = sorted(self.folder.folder.glob("*.safetensors"))
+        kept = [path for path in kept if path != self.folder.latest]
+        result.files = {path.name: path.stat().st_size for path in kept}
+        result.digests = {path.name: stored_checksum(path) for path in kept}

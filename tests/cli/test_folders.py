@@ -23,6 +23,7 @@ from prunectl.store.records.scheduler_log import StageFailed, read_scheduler_log
 from tests.cli.conftest import Done
 from tests.support.encodings import ENCODINGS, POSTSCRIPT, Pixels
 from tests.support.image_maker import write_sides
+from tests.support.records import write_json
 
 Here = Callable[..., Done]
 
@@ -196,8 +197,7 @@ def test_an_older_store_is_told_of_before_it_is_trained_anew(here: Here, picture
     write_plans(paths, [replace(study, stages=dict(renamed.values()), trials=trials)])
     for key, _ in renamed.values():
         result = paths.stage(key).result
-        result.parent.mkdir(parents=True)
-        result.write_text("{}")
+        write_json(result, {"key": paths.stage(key).key})
     note = "s has 2 finished stages on folders of images whose keys cover less"
     done = here("show", "mine.toml", "--store", "s")
     assert note in done.stderr

@@ -95,7 +95,7 @@ def test_what_another_user_keeps_private_is_not_damaged(
     assert error.startswith(f"error: cannot read {store}/stages/")
     assert "Permission denied" in error
     assert "README" in error
-    assert not list(store.rglob("*.corrupt-*"))
+    assert not list(store.rglob("*.damaged-*"))
     assert before == {path: path.stat().st_ino for path in store.glob("stages/*/result.json")}
     checked = as_second("store", "verify", "--store", store)
     assert checked.returncode == 3

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import shutil
 from collections.abc import Callable
 from typing import Any
 
+from prunectl.store.db.ingest import ingest
+from prunectl.store.paths import StagePaths, StorePaths
+from prunectl.store.records.events import Note, ends_with, read_events
+from prunectl.store.records.journal import Journal
+from prunectl.store.records.stage import read_result
+from prunectl.store.records.store_format import list_unsealed, read_format, record_files
+from prunectl.store.verify import verify
 from tests.compatibility.conftest import OldStore, current, differences
 from tests.support.command import Done
 
@@ -30,7 +39,12 @@ def answer(here: Here, question: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(question["out"], str):
         out = json.loads(out)
         out = current(out) if question["command"][0] == "rank" else out
-    return {"code": done.returncode, "out": out, "err": done.stderr}
+    err = "".join(
+        line
+        for line in done.stderr.splitlines(keepends=True)
+        if not line.startswith("note: ") or "no checksum" not in line
+    )
+    return {"code": done.returncode, "out": out, "err": err}
 
 
 def compared(question: dict[str, Any]) -> tuple[str, ...]:
@@ -92,3 +106,70 @@ def test_its_plans_are_done(here: Here, old: OldStore, monkeypatch: Any) -> None
         else:
             assert done.stderr.splitlines()[-1] == run["err"].splitlines()[-1]
     assert old.events() == before
+
+
+def test_records_without_checksums_are_listed_once_and_get_them_when_asked(
+    here: Here, old: OldStore, monkeypatch: Any
+) -> None:
+    """And the answers are the same, from tables made anew of sealed records."""
+    monkeypatch.chdir(old.folder)
+    paths = StorePaths(old.folder / "store")
+    questions = [
+        each
+        for each in old.answers["questions"]
+        if each["command"][0] in ("sql", "rank")
+        and "FROM ingested" not in " ".join(each["command"])
+    ]
+    assert ask(here, questions) == []
+    listed = read_format(paths).unsealed
+    assert len(listed) == len(list(record_files(paths)))
+    done = here("store", "verify")
+    assert (done.returncode, f"{len(listed)} records" in done.stderr) == (0, True), done.stderr
+    done = here("store", "verify", "--seal")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(listed)} records got their checksums" in done.stderr
+    assert read_format(paths).unsealed == ()
+    assert list(list_unsealed(paths)) == []
+    # But for the records of ends as they stand in the log, which vouch for more now.
+    assert [text for text in ask(here, questions) if "digest_before" not in text] == []
+    for path in paths.stages.glob("*/result.json"):
+        result = read_result(StagePaths(path.parent))
+        assert result.lines_before
+        assert ends_with(read_events(path.parent / "events.jsonl"), result)
+    before = {path: path.read_bytes() for path in record_files(paths)}
+    assert "0 records got" in here("store", "verify", "--seal").stderr
+    assert before == {path: path.read_bytes() for path in record_files(paths)}
+
+
+def test_what_lost_its_checksum_or_never_had_one_is_damaged(old: OldStore) -> None:
+    """Once it is known which records have none: also a line after a log's first one with a checksum."""
+    paths = StorePaths(old.folder / "store")
+    ingest(paths)
+    [stage, *_] = sorted(path.parent for path in paths.stages.glob("*/result.json"))
+    new = paths.runs / "20990101-000000-abcd.json"
+    shutil.copy(next(paths.runs.glob("*.json")), new)
+    log = paths.stage(stage.name).events
+    with contextlib.closing(Journal(log)) as journal:
+        journal.append(Note(text="sealed"))
+    with log.open("a") as file:
+        file.write('{"type":"note","seq":9999,"attempt":9,"time":9,"text":"not sealed"}\n')
+    found = verify(paths).problems
+    assert any(f"{new} has no checksum" in text for text in found)
+    assert any("has a line at byte" in text and "no checksum" in text for text in found)
+    assert len(found) == 2, found
+    assert [record.text for record in read_events(log).records if isinstance(record, Note)] == [
+        "sealed"
+    ]
+
+
+def test_a_result_that_its_log_does_not_bear_out_is_not_sealed(here: Here, old: OldStore) -> None:
+    paths = StorePaths(old.folder / "store")
+    [stage, *_] = sorted(path.parent for path in paths.stages.glob("*/final.safetensors"))
+    result = stage / "result.json"
+    result.write_text(re.sub(r'"loss":\d', '"loss":7', result.read_text(), count=1))
+    done = here("store", "verify", "--seal", "--store", str(paths.root))
+    assert done.returncode == 3
+    assert f"{result} is not what events.jsonl says of the stage's end" in done.stdout
+    assert read_format(paths).unsealed == (
+        f"stages/{stage.name}/events.jsonl", f"stages/{stage.name}/result.json",
+    )  # fmt: skip

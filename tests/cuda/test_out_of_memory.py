@@ -12,6 +12,7 @@ import pytest
 
 from prunectl.spec.key import stage_key
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.stage import has_result
 from prunectl.worker.trainer_cache import TrainerCache
 from tests.full import full
 from tests.support.failing_allocations import OutOfMemoryAt
@@ -59,7 +60,7 @@ def side_by_side(folder: Path, runs_out: RunsOut, allocation: int) -> Outcome:
             left = memory.left
             going[1] = worker.turn(steps)
     for each in (neighbour, stage):
-        assert paths.has_result(stage_key(each))
+        assert has_result(paths, stage_key(each))
     worker.trainers.discard(*[one for idle in worker.trainers._idle.values() for one in idle])
     mine = [what for where, what in queued if where == stream]
     return Outcome(mine, worker.failures, counts.notes, allocation > 0 and left <= 0)

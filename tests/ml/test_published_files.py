@@ -260,7 +260,7 @@ def test_a_damaged_record_is_named_set_aside_and_keeps_nothing_from_running(
     assert check_dataset(paths, found) == problem
     write_datasets(paths, [found])
     assert check_dataset(paths, found) == ""
-    [aside] = paths.datasets.glob("*.corrupt-*")
+    [aside] = paths.datasets.glob("*.damaged-*")
     assert aside.read_text() == '{"name": 3}'
     assert [each.path for each in removable(paths)] == [aside]
 

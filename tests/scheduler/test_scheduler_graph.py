@@ -12,8 +12,8 @@ from prunectl.scheduler.graph import StageGraph, preview
 from prunectl.spec.key import stage_key
 from prunectl.spec.stage import Stage, replay_of
 from prunectl.store.files import write_text
-from prunectl.store.paths import StorePaths
 from prunectl.store.records.plan import current_studies, read_study
+from prunectl.store.records.stage import has_result
 from tests.support.records import write_json
 from tests.support.scheduler_lab import Plan, Store, dense, retrain
 
@@ -32,7 +32,7 @@ def finish(store: Store, spec: Stage, *rewinds: int) -> None:
     files = store.paths.stage(stage_key(spec))
     for step in rewinds:
         write_text(files.rewind(step), "state")
-    write_json(files.result, {"seconds": 1.0, "steps": spec.steps})
+    write_json(files.result, {"key": files.key, "seconds": 1.0, "steps": spec.steps})
 
 
 def test_parents_come_before_children(store: Store) -> None:
@@ -54,9 +54,9 @@ def test_a_preview_looks_once_for_each_stage(store: Store, monkeypatch: pytest.M
         plan.trial(start, rewinding(start, 33, density))
     graph = graph_of(store, plan)
     looked: list[str] = []
-    has_result = StorePaths.has_result
     monkeypatch.setattr(
-        StorePaths, "has_result", lambda self, key: looked.append(key) or has_result(self, key)
+        "prunectl.scheduler.graph.has_result",
+        lambda paths, key: looked.append(key) or has_result(paths, key),
     )
     counted = preview(graph)
     assert (counted.stages, counted.done, counted.replays) == (3, 1, ())
@@ -106,7 +106,7 @@ def test_a_replay_is_done_with_its_result_and_its_checkpoint(store: Store) -> No
     finish(store, start)
     (replay,) = graph.insert_replays(stage_key(start))
     files = store.paths.stage(replay)
-    write_json(files.result, {})
+    write_json(files.result, {"key": files.key})
     assert not graph.is_done(replay)
     write_text(files.rewind(33), "state")
     assert graph.is_done(replay)

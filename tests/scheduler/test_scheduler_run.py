@@ -623,7 +623,10 @@ def test_step_times_are_medians_of_a_workload(store: Store) -> None:
     times = StepTimes()
     assert times.seconds(first) is None
     for spec, seconds in zip(specs[:3], (1.0, 2.0, 30.0), strict=True):
-        write_json(store.paths.stage(stage_key(spec)).result, {"seconds": seconds, "steps": 10})
+        write_json(
+            store.paths.stage(stage_key(spec)).result,
+            {"key": stage_key(spec), "seconds": seconds, "steps": 10},
+        )
     times.learn_from(graph)
     assert times.seconds(first) == 2.0
     assert times.seconds(other) == 2.0, "never measured: like all others"
@@ -644,7 +647,7 @@ def test_a_parent_that_lost_its_end_is_computed_again(store: Store) -> None:
     assert store.done(parent)
     assert store.done(child)
     assert [record["key"] for record in store.log("reopened")] == [stage_key(parent)]
-    assert list(files_of_parent.folder.glob("result.json.corrupt-*")), "set aside, not lost"
+    assert list(files_of_parent.folder.glob("result.json.damaged-*")), "set aside, not lost"
 
 
 def test_a_description_that_cannot_be_read_is_written_again(store: Store) -> None:

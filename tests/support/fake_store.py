@@ -20,6 +20,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from prunectl.spec.key import Spec, stage_key
+from prunectl.spec.stage import Stage
+from prunectl.store.files import write_text
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.base import LogRecord, write_record
 from prunectl.store.records.events import Begin, Epoch, LayerCount, Pruned, Start
@@ -43,6 +48,11 @@ EFFECT = {"fine-tune": -9.0, "weight-rewind": -5.0, "lr-rewind": -4.0, "reinit":
 def sha(*parts: object) -> str:
     """A digest, as of a stage or a plan."""
     return hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()
+
+
+def key_of(stage: dict[str, Any]) -> str:
+    """The key of a stage in plain values."""
+    return stage_key(msgspec.convert(stage, Stage))
 
 
 @dataclass
@@ -101,25 +111,27 @@ class FakeStore:
         steps = self.epochs * self.epoch_steps
         base = {
             "network": {"name": network, "shape": [3, 32, 32], "classes": 10},
-            "data": {"name": dataset, "fingerprint": "x"},
+            "data": {"name": dataset, "fingerprint": f"of {recipe}"},
             "train": {},
             "lr": [{"lr": 0.1, "steps": steps // 2}, {"lr": 0.01, "steps": steps - steps // 2}],
             "seed": seed,
         }
-        dense = sha("stage", network, dataset, recipe, seed)
-        out = {dense: self._stage(base)}
-        parent = dense
+        names = ("stage", network, dataset, recipe, seed)
+        parent = key_of(base)
+        out = {parent: self._stage(base, sha(*names))}
+        # What strategies differ in is not made up here: the fingerprint gives their stages keys of their own.
+        data = {"name": dataset, "fingerprint": f"of {recipe} {strategy} {schedule}"}
         for k, sparsity in enumerate(ladder, start=1):
-            key = sha("stage", network, dataset, recipe, seed, strategy, schedule, *ladder[:k])
             mask = {"parent": parent, "settings": {"density": str(1 - Decimal(sparsity))}}
-            out[key] = self._stage(
-                {**base, "iteration": k, "weights": {"stage": parent}, "mask": mask}, strategy
-            )
-            parent = key
+            own = {"data": data, "iteration": k, "weights": {"stage": parent}, "mask": mask}
+            parent = key_of({**base, **own})
+            noise = sha(*names, strategy, schedule, *ladder[:k])
+            out[parent] = self._stage({**base, **own}, noise, strategy)
         return out
 
-    def _stage(self, stage: dict[str, Any], strategy: str = "dense") -> dict[str, Any]:
+    def _stage(self, stage: dict[str, Any], noise: str, strategy: str = "dense") -> dict[str, Any]:
         return {
+            "noise": noise,
             "spec": {"numerics": 1, "stage": stage},
             "steps": self.epochs * self.epoch_steps,
             "epoch_steps": self.epoch_steps,
@@ -131,7 +143,7 @@ class FakeStore:
     def numbers(self, key: str) -> tuple[int, float, random.Random]:
         """Weights kept, final accuracy, and the stage's own source of noise."""
         stage = self.stages[key]["spec"]["stage"]
-        noise = random.Random(key)
+        noise = random.Random(self.stages[key]["noise"])
         density = float(stage["mask"]["settings"]["density"]) if "mask" in stage else 1.0
         strategy = self.stages[key]["labels"]["strategy"]
         lost = EFFECT.get(strategy, 0.0) * (1 - density) ** 4
@@ -143,7 +155,7 @@ class FakeStore:
         spec = self.stages[key]
         stage = self.paths.stage(key)
         if not stage.spec.exists():
-            write_json(stage.spec, spec["spec"])
+            write_text(stage.spec, msgspec.convert(spec["spec"], Spec).to_json() + "\n")
         kept, accuracy, noise = self.numbers(key)
         journal = Journal(stage.events, clock=self._clock)
         epochs = attempt_epochs or range(1, self.epochs + 1)

@@ -25,14 +25,14 @@ from pathlib import Path
 from typing import Any
 
 from prunectl.errors import StoreBusy
-from prunectl.spec.key import Spec
 from prunectl.store.files import write_text
 from prunectl.store.locks import Lock
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.base import read_record, write_record
+from prunectl.store.records.base import write_record
 from prunectl.store.records.events import Epoch, Failed, Interrupted, Start
 from prunectl.store.records.journal import Journal
 from prunectl.store.records.result import Result
+from prunectl.store.records.stage import read_spec
 from prunectl.version import code_version
 
 
@@ -42,7 +42,7 @@ class Stage:
     def __init__(self, worker: Worker, key: str, keep: list[int], attempt: int) -> None:
         self.worker, self.key, self.keep, self.attempt = worker, key, keep, attempt
         self.files = worker.paths.stage(key)
-        self.stage = read_record(self.files.spec, Spec).stage
+        self.stage = read_spec(self.files).stage
         self.lock = Lock(self.files.lock)
         self.lock.acquire(f"fake {os.getpid()}")
         self.journal = Journal(self.files.events, attempt=attempt)

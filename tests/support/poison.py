@@ -6,24 +6,26 @@ import copy
 import hashlib
 import json
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
-from prunectl.spec.key import Spec
-from prunectl.store.paths import StorePaths
-from prunectl.store.records.base import BadRecord, decode, read_record
+from prunectl.spec.key import Spec, spec_key
+from prunectl.store.paths import StagePaths, StorePaths
+from prunectl.store.records.base import BadRecord, decode
 from prunectl.store.records.events import read_events
 from prunectl.store.records.journal import Log
 from prunectl.store.records.plan import read_plan
-from prunectl.store.records.provenance import RunRecord
+from prunectl.store.records.provenance import read_run
 from prunectl.store.records.result import Result
 from prunectl.store.records.scheduler_log import read_scheduler_log
+from prunectl.store.records.stage import read_result, read_spec
 from tests.full import full
+from tests.support.records import resealed
 
 RAW = {
     "<2^63>": "9223372036854775808", "<2^70>": str(2**70), "<1e400>": "1e400", "<digits>": "9" * 5000,
@@ -76,13 +78,23 @@ def variants(record: Any) -> Iterator[str]:
 
 READERS: dict[str, Callable[[Path], object]] = {
     "plans/*.json": read_plan,
-    "runs/*.json": lambda path: read_record(path, RunRecord),
-    "stages/*/spec.json": lambda path: read_record(path, Spec),
-    "stages/*/result.json": lambda path: read_record(path, Result),
+    "runs/*.json": read_run,
+    "stages/*/spec.json": lambda path: read_spec(StagePaths(path.parent)),
+    "stages/*/result.json": lambda path: read_result(StagePaths(path.parent)),
     "stages/*/events.jsonl": read_events,
     "scheduler.jsonl": read_scheduler_log,
 }
 """How the files of a store are read."""
+
+
+def _without_log(record: dict[str, Any]) -> dict[str, Any]:
+    """A result that vouches for no log."""
+    return {k: v for k, v in record.items() if k not in ("lines_before", "digest_before")}
+
+
+def _lines(texts: Iterable[str]) -> str:
+    """Lines of a log, each with its checksum."""
+    return "".join(resealed(text) + "\n" for text in texts)
 
 
 def is_bad(text: bytes | str, kind: Any) -> bool:
@@ -121,20 +133,17 @@ class Poisoner:
     def of_stages(self, name: str, kind: type[msgspec.Struct]) -> None:
         """Stages with a damaged result, or a damaged description."""
         source = self._stage()
-        for text in variants(json.loads((source / name).read_text())):
-            folder = self.paths.stages / self._name()
-            folder.mkdir()
-            for other in ("spec.json", "result.json"):
-                shutil.copy(source / other, folder / other)
-            (folder / name).write_text(text)
+        for text in variants(_without_log(json.loads((source / name).read_text()))):
+            folder = self._copy(source)
+            own = text.replace(source.name, folder.name)
+            (folder / name).write_text(own if name == "spec.json" else resealed(own))
 
     def event_logs(self) -> None:
         """A stage for each type of record, whose log has a line for each way that it can be damaged."""
         for line in self._lines(self._stage() / "events.jsonl"):
-            folder = self.paths.stages / self._name()
-            folder.mkdir()
-            shutil.copy(self._stage() / "spec.json", folder)
-            (folder / "events.jsonl").write_text("\n".join(variants(line)) + "\n")
+            folder = self._copy(self._stage())
+            (folder / "result.json").unlink()
+            (folder / "events.jsonl").write_text(_lines(variants(line)))
 
     def plans(self) -> None:
         """Plan records, each with a digest, a name, trials and stages of its own."""
@@ -148,20 +157,34 @@ class Poisoner:
             own |= {record["digest"]: digest, f'"{record["name"]}"': f'"poor{self.number}"'}
             for name, other in own.items():
                 text = text.replace(name, other)
-            (self.paths.plans / f"{digest}.json").write_text(text)
+            (self.paths.plans / f"{digest}.json").write_text(resealed(text))
 
     def runs(self) -> None:
         """Run records, of another plan."""
         [plan] = self.paths.plans.glob("*.json")
         source = next(iter(self.paths.runs.glob("*.json")))
         for text in variants(json.loads(source.read_text().replace(plan.stem, self._name()))):
-            (self.paths.runs / f"{self._name()}.json").write_text(text)
+            name = self._name()
+            own = text.replace(source.stem, name)
+            (self.paths.runs / f"{name}.json").write_text(resealed(own))
 
     def scheduler_log(self) -> None:
         """Lines at the end of the log, of each type that it has."""
         lines = [text for line in self._lines(self.paths.scheduler_log) for text in variants(line)]
         with self.paths.scheduler_log.open("a") as file:
-            file.write("\n".join(lines) + "\n")
+            file.write(_lines(lines))
+
+    def _copy(self, source: Path) -> Path:
+        """A stage like another, of a seed and so of a key of its own: its description and its result."""
+        spec = read_spec(StagePaths(source))
+        self.number += 1
+        made = Spec(spec.numerics, replace(spec.stage, seed=10_000 + self.number))
+        folder = self.paths.stages / spec_key(made)
+        folder.mkdir()
+        (folder / "spec.json").write_text(made.to_json() + "\n")
+        result = json.dumps(_without_log(json.loads((source / "result.json").read_text())))
+        (folder / "result.json").write_text(resealed(result.replace(source.name, folder.name)))
+        return folder
 
     def _lines(self, log: Path) -> list[Any]:
         """The first record of each type."""

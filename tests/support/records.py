@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from prunectl.spec.key import NUMERICS, Spec
 from prunectl.spec.stage import Stage
 from prunectl.store.files import write_text
 from prunectl.store.paths import StorePaths
+from prunectl.store.records import seal
 from prunectl.store.records.base import LogRecord
 from prunectl.store.records.events import read_events
 from prunectl.store.records.scheduler_log import kind, read_scheduler_log
@@ -39,8 +42,23 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Replace a file by any JSON."""
-    write_text(path, json.dumps(content))
+    """Replace a file by any JSON, with a checksum if it is a record that has one."""
+    text = json.dumps(content)
+    write_text(path, text if path.name == "spec.json" else resealed(text))
+
+
+def resealed(line: str) -> str:
+    """A record's JSON with the checksum that belongs to it; what is no object with members is left as it is."""
+    plain = re.sub(r'(?:, ?|(?<=\{))"sum": ?"[^"]*"\}$', "}", line)
+    if not plain.endswith("}") or plain == "{}":
+        return plain
+    return seal.seal(plain.encode(errors="surrogateescape")).decode(errors="surrogateescape")
+
+
+def rewrite(path: Path, change: Callable[[str], str]) -> None:
+    """Change the text of a record or of each line of a log, which gets the checksum that belongs to it."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("".join(resealed(change(line)) + "\n" for line in lines), encoding="utf-8")
 
 
 def spec_json(stage: Stage) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from prunectl.store.records.dataset import DatasetRecord
 from prunectl.store.records.heartbeat import HeartbeatRecord
 from prunectl.store.records.provenance import RunRecord
 from prunectl.store.records.result import Result
+from prunectl.store.records.store_format import StoreFormat
 from prunectl.store.records.texts import Described, described, record_name
 
 _INTRODUCTION = """\
@@ -39,6 +40,7 @@ The default place for results. A store is a folder; `--store` or `PRUNECTL_STORE
 | `runs/<id>.json` | every start of a scheduler: command, commit, packages, devices |
 | `datasets/<fingerprint>.json` | what the files of a data set held when they were first used |
 | `scheduler.jsonl` | what the scheduler did: requests, retries, failures |
+| `format.json` | which records have no checksum: those of older versions |
 | `results.duckdb` | an index of all that, for SQL; delete it and `prunectl store rebuild` makes it again |
 | `recipes/*.sql` | queries with a name: `prunectl sql -q NAME`; your own may stand beside them |
 | `control/`, `logs/` | locks, the scheduler's heartbeat, requests to it; its output |
@@ -60,6 +62,14 @@ All are JSON, logs (`.jsonl`) with a record per line. A number that is not finit
 diverged, is null. A field that is not there has its default, one that is not known is passed over, and so is a record
 of an unknown type; a record that does not fit its table is left out, and named by `prunectl status`. Numbers without a
 range lie within ±1e100. A type that is none of JSON's has a table of its own.
+
+Each record ends with a member `sum`, 16 hex digits: BLAKE2b with a digest of 8 bytes over all bytes before the comma
+that it follows. Only spec.json has none: the sha256 of its content names its folder. A record that is not what its
+checksum says, or has none and is not listed in format.json, is damaged: it is in no table, `status` and `store verify`
+name it, and it stays where it is until its stage or its plan is run again; then it is renamed `NAME.damaged-TIME`. A
+record that is a mark of its log (`lines_before`, `digest_before`) vouches for the lines before it, and a result for the
+files that it names. The digest of no lines is empty, and that of one more line BLAKE2b of the digest before it, as hex
+digits, and the line.
 
 {written}
 
@@ -94,6 +104,8 @@ FILES = (
          "with the same record.", Result),
     File("A stage's log", "stages/<key>/events.jsonl", "What its workers did, as it happened.", events.Event),
     File("A version of a plan", "plans/<digest>.json", "Its trials and the stages they share.", Study),
+    File("Records without checksums", "format.json", "Written when a store is first used by a version that makes "
+         "checksums.", StoreFormat),
     File("A run", "runs/<id>.json", "What a scheduler was started with.", RunRecord),
     File("A data set", "datasets/<fingerprint>.json", "What its files held when this store first used them.",
          DatasetRecord),

@@ -19,6 +19,7 @@ from prunectl.store.locks import Lock
 from prunectl.worker.checkpoint import load_state
 from prunectl.worker.failures import MissingInput, ReplayDiffers
 from prunectl.worker.run import StageControl, run
+from tests.support.records import rewrite
 
 STRATEGIES = ("fine-tune", "weight-rewind", "lr-rewind")
 Make = Callable[..., Any]
@@ -260,7 +261,7 @@ def test_a_torn_checkpoint_is_set_aside_and_recomputed(laboratory: Make) -> None
     latest.write_bytes(bytes(data))
     torn.run(key)
     assert same(whole.final(key), torn.final(key))
-    assert list(latest.parent.glob("latest.safetensors.corrupt-*"))
+    assert list(latest.parent.glob("latest.safetensors.damaged-*"))
     assert any("checksum" in record["text"] for record in torn.events(key, "note"))
 
 
@@ -311,7 +312,7 @@ def test_a_replay_that_comes_out_differently_says_so(laboratory: Make) -> None:
     lab.run(dense, keep=(0,))
     events = lab.paths.stage(dense).events
     recorded = lab.events(dense, "epoch")[0]["train_loss"]
-    events.write_text(events.read_text().replace(str(recorded), str(recorded * 2)))
+    rewrite(events, lambda line: line.replace(str(recorded), str(recorded * 2)))
     spec = replay_of(lab.spec(dense), dense, 14)
     with pytest.raises(ReplayDiffers, match="was recorded"):
         lab.run(stage_key(spec), spec)

@@ -15,7 +15,7 @@ from prunectl.store.locks import Lock
 from prunectl.store.records.plan import write_study
 from prunectl.store.verify import Verdict, verify
 from prunectl.worker.checkpoint import save_masks
-from tests.support.records import write_json
+from tests.support.records import resealed, write_json
 
 Make = Callable[..., Any]
 
@@ -91,11 +91,15 @@ def test_a_missing_record_is_found(lab: Any) -> None:
     events = lab.paths.stage(lab.path("weight-rewind")[1]).events
     lines = events.read_text().splitlines(keepends=True)
     events.write_text("".join(lines[:2] + lines[3:]))
-    assert any("records are missing" in text for text in problems(lab))
+    assert any("vouches for" in text for text in problems(lab))
+    events.write_text("".join(lines[:2] + lines[3:-1]))
+    found = problems(lab)
+    assert any("records are missing" in text for text in found)
+    assert any("is not the log that result.json vouches for" in text for text in found)
 
 
 @pytest.mark.parametrize(
-    ("field", "named"), [("type", "a malformed line"), ("epoch", "without its number")]
+    ("field", "named"), [("type", "that is malformed"), ("epoch", "without its number")]
 )
 def test_a_record_without_its_type_or_number_is_found(lab: Any, field: str, named: str) -> None:
     events = lab.paths.stage(lab.path("weight-rewind")[1]).events
@@ -103,7 +107,7 @@ def test_a_record_without_its_type_or_number_is_found(lab: Any, field: str, name
     at = next(n for n, line in enumerate(lines) if json.loads(line)["type"] == "epoch")
     record = json.loads(lines[at])
     del record[field]
-    lines[at] = json.dumps(record)
+    lines[at] = resealed(json.dumps(record))
     events.write_text("\n".join([*lines, ""]))
     assert any(named in text for text in problems(lab))
 

@@ -26,8 +26,8 @@ from prunectl.plan.load import loads
 from prunectl.spec.stage import Stage
 from prunectl.spec.trial import Trial
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.base import read_record
 from prunectl.store.records.result import Result
+from prunectl.store.records.stage import read_result
 from prunectl.store.tensors import read_checked
 
 STEPS = 100
@@ -90,7 +90,7 @@ def study(order: Order, device: str) -> StorePaths:
 def results(store: StorePaths) -> dict[str, Result]:
     """Return the results of a store's stages, by key."""
     folders = (store.stage(folder.name) for folder in sorted(store.stages.iterdir()))
-    return {each.key: read_record(each.result, Result) for each in folders}
+    return {each.key: read_result(each) for each in folders}
 
 
 # --- the first steps ------------------------------------------------------------------------------

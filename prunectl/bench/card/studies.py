@@ -14,9 +14,8 @@ from prunectl.bench.workload import plan_text
 from prunectl.child import module_command
 from prunectl.scheduler.parent_death import dies_with_us
 from prunectl.store.paths import StagePaths, StorePaths
-from prunectl.store.records.base import read_record
 from prunectl.store.records.events import Start, latest_epochs, read_events
-from prunectl.store.records.result import Result
+from prunectl.store.records.stage import read_result
 from prunectl.store.tensors import read_checked
 
 SLOTS_WORK = Work("resnet-20", (3, 32, 32), train=25_600, test=2_000, epochs=8, pad=4)
@@ -107,7 +106,7 @@ def _content(stage: StagePaths) -> list[object]:
     masks = [read_checked(stage.mask).checksum] if stage.mask.exists() else []
     epochs = latest_epochs(read_events(stage.events).records)
     losses = [(each.step, each.train_loss, each.loss, each.score) for each in epochs]
-    score = read_record(stage.result, Result).score
+    score = read_result(stage).score
     return [read_checked(stage.final).checksum, *masks, score, *losses]
 
 

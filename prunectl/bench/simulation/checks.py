@@ -24,8 +24,8 @@ from prunectl.store import files
 from prunectl.store.paths import StorePaths
 from prunectl.store.records import requests
 from prunectl.store.records import scheduler_log as logged
-from prunectl.store.records.base import LogRecord, read_record
-from prunectl.store.records.result import Result
+from prunectl.store.records.base import LogRecord
+from prunectl.store.records.stage import read_result
 
 
 class Checker:
@@ -277,7 +277,7 @@ class Checker:
         """Check that all results are still there, and what they must be."""
         for key in sorted(self.done & self.expected.keys()):
             try:
-                score = read_record(self._result(key), Result).score
+                score = read_result(self.paths.stage(key)).score
             except FileNotFoundError:
                 if key in self._synced:
                     raise Violation(f"the result of {key[:8]} is gone") from None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from prunectl.cli.support.terminal import narrate
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.stage import has_result
 from prunectl.text import plural
 
 if TYPE_CHECKING:  # the plan's models take 0.5 s to import
@@ -27,13 +28,13 @@ def tell_of_older_folders(paths: StorePaths, expansions: Sequence[Expansion]) ->
         for key, stage in expansion.stages.items()
         if stage.data.name == "folder"
     )
-    if all(map(paths.has_result, on_folders)):
+    if all(has_result(paths, key) for key in on_folders):
         return
     older = {
         key
         for study in current_studies(paths)
         for key, stage in study.stages.items()
-        if has_older_key(stage.spec.stage.data) and paths.has_result(key)
+        if has_older_key(stage.spec.stage.data) and has_result(paths, key)
     }
     if older:
         narrate(

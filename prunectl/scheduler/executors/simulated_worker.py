@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from prunectl.errors import DiskError, StoreError
 from prunectl.scheduler.devices.base import Device
 from prunectl.scheduler.executors.simulated_behaviour import Behaviour, Fate
@@ -23,7 +21,7 @@ from prunectl.scheduler.executors.simulated_world import Process
 from prunectl.spec.key import Spec, spec_key
 from prunectl.spec.stage import Stage, replay_of
 from prunectl.store import files
-from prunectl.store.files import leftovers, replacing
+from prunectl.store.files import leftovers
 from prunectl.store.locks import Lock
 from prunectl.store.paths import StagePaths, StorePaths
 from prunectl.store.records.base import read_record, write_record
@@ -42,6 +40,7 @@ from prunectl.store.records.messages import (
     StageInterrupted,
     StageStarted,
 )
+from prunectl.store.records.stage import has_result, read_spec
 
 
 @dataclass(eq=False)
@@ -143,7 +142,7 @@ class SimulatedWorker:
 
     def _begin(self, command: RunStage) -> None:
         key, place = command.key, self._paths.stage(command.key)
-        if files.disk.exists(place.result):
+        if has_result(self._paths, key):
             self._say(StageDone(key, command.attempt))
             return
         world, lock = self._process.world, Lock(place.lock)
@@ -156,7 +155,7 @@ class SimulatedWorker:
         try:
             for path in leftovers(place.folder):
                 files.disk.unlink(path, missing_ok=True)
-            stage = read_record(place.spec, Spec).stage
+            stage = read_spec(place).stage
             journal = Journal(place.events, world.time, command.attempt)
         except (OSError, StoreError) as error:
             lock.release()
@@ -215,7 +214,7 @@ class SimulatedWorker:
         except FileNotFoundError:
             pass
         if step is not None:
-            dense = read_record(place.spec, Spec)
+            dense = read_spec(place)
             replay = Spec(dense.numerics, replay_of(dense.stage, key, step))
             try:
                 return read_record(self._paths.stage(spec_key(replay)).rewind(step), ChainState)
@@ -265,8 +264,7 @@ class SimulatedWorker:
         self._drop(attempt, StageDone(attempt.key, attempt.number))
 
     def _write(self, path: Path, state: ChainState) -> None:
-        with replacing(path) as temporary:
-            files.disk.write(temporary, msgspec.json.encode(state))
+        write_record(path, state)
 
     def _drop(self, attempt: _Attempt, message: AnyMessage) -> None:
         attempt.close()

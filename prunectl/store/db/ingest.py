@@ -23,8 +23,9 @@ from prunectl.store.db import schema
 from prunectl.store.db.database import Damaged, opened
 from prunectl.store.db.loader import Loader, Outdated
 from prunectl.store.files import replacing
-from prunectl.store.locks import Lock
+from prunectl.store.locks import Lock, is_held
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.store_format import ensure_format
 
 PATIENCE = 0.5
 """Seconds to wait for readers to let go before reporting busy; the next call catches up."""
@@ -65,6 +66,7 @@ def ingest(
     report = IngestReport()
     try:
         with _write_lock(paths, patience):
+            _ensure_format(paths)
             if not (files.disk.exists(paths.database) and _update(paths, keys, report, patience)):
                 _rebuild(paths, report, patience)
     except StoreBusy:
@@ -81,9 +83,19 @@ def rebuild(paths: StorePaths, patience: float = 5.0) -> IngestReport:
     started = time.monotonic()
     report = IngestReport()
     with _write_lock(paths, patience):
+        _ensure_format(paths)
         _rebuild(paths, report, patience)
     report.seconds = time.monotonic() - started
     return report
+
+
+def _ensure_format(paths: StorePaths) -> None:
+    """Note which records have no checksum, where nobody has yet.
+
+    Not beside a scheduler: it has done so, or is of a version that makes none and goes on writing such records.
+    """
+    if not is_held(paths.scheduler_lock):
+        ensure_format(paths)
 
 
 @contextlib.contextmanager

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
 from prunectl.store import files
 from prunectl.store.db.database import Connection, upsert
+from prunectl.store.records.journal import Position
 
 
 class Offset(NamedTuple):
@@ -16,6 +18,8 @@ class Offset(NamedTuple):
 
     bytes: int = 0
     next_seq: int = 0
+    lines: int = 0
+    digest: str = ""
     stamp: str = ""
     """Time and size of the whole files that were read: result.json, a plan, a run."""
     head: str = ""
@@ -23,6 +27,15 @@ class Offset(NamedTuple):
     rate_step: int | None = None
     rate: float | None = None
     """The last learning rate that was read, and the step it was logged for."""
+
+    @property
+    def position(self) -> Position:
+        """Where to go on reading a log."""
+        return Position(self.bytes, self.lines, self.digest, self.next_seq)
+
+    def moved_to(self, position: Position) -> Offset:
+        """Return it with another place in the log."""
+        return self._replace(**asdict(position))
 
 
 def read_offsets(connection: Connection, where: str, *parameters: list[str]) -> dict[str, Offset]:

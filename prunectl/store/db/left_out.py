@@ -14,7 +14,9 @@ from prunectl.store.records.base import BadRecord
 from prunectl.store.records.journal import Log
 
 UNREADABLE = -1
-"""The `place` of a file that the system does not let be read; 0 is that of one that is no record as a whole."""
+"""The `place` of a file that the system does not let be read; 0 is that of one that is no record as a whole, …"""
+REPLACED = -2
+"""… and this of a log of which lines are gone, or others than had been read."""
 
 
 class LeftOut:
@@ -42,6 +44,10 @@ class LeftOut:
             return self._add(path, 0, str(error).removeprefix(f"{path} "))
         why = str(error).removeprefix(f"cannot read {path}: ")
         return self._add(path, UNREADABLE, f"cannot be read: {why}")
+
+    def add_replaced(self, path: Path, text: str) -> list[str]:
+        """Say that lines of a log are not those that were read. Returns a sentence for the user."""
+        return self._add(path, REPLACED, text)
 
     def could_read(self, path: Path) -> None:
         """Forget that a log could not be read: what was said of its lines stays."""

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from prunectl.errors import StoreError
-from prunectl.spec.key import Spec
 from prunectl.store import files
 from prunectl.store.db import database, rows
 from prunectl.store.db.database import Connection, Row, first_column
@@ -22,17 +21,22 @@ from prunectl.store.db.ingest_offsets import (
 )
 from prunectl.store.db.left_out import LeftOut
 from prunectl.store.db.rows import LogRows, PlanRows
-from prunectl.store.paths import StorePaths
-from prunectl.store.records.base import BadRecord, read_record
-from prunectl.store.records.events import read_events
-from prunectl.store.records.journal import Log
+from prunectl.store.paths import StagePaths, StorePaths
+from prunectl.store.records.base import BadRecord
+from prunectl.store.records.dataset import read_dataset
+from prunectl.store.records.events import ends_with, read_events
+from prunectl.store.records.journal import START, Log, Position
 from prunectl.store.records.plan import read_plan
-from prunectl.store.records.provenance import RunRecord
+from prunectl.store.records.provenance import read_run
 from prunectl.store.records.result import Result
 from prunectl.store.records.scheduler_log import read_scheduler_log
+from prunectl.store.records.stage import read_result, read_spec
+from prunectl.text import plural
 
 SCHEDULER = "scheduler"
 """The scheduler's log in `events.log` and `ingested.source`."""
+DATASETS = "datasets/"
+"""How records of data sets begin there."""
 
 Converted = TypeVar("Converted")
 
@@ -82,12 +86,14 @@ class Loader:
         """
         offsets = read_offsets(self.connection, "length(source) <> 64")
         for source in offsets:
-            if source != SCHEDULER and not files.disk.exists(self.paths.root / source):
+            lasting = source != SCHEDULER and not source.startswith(DATASETS)
+            if lasting and not files.disk.exists(self.paths.root / source):
                 raise Outdated(f"{source} was removed")
         self.connection.begin()
         self._load_plans(offsets)
         runs = files.disk.glob(self.paths.runs, "*.json")
         self._put("runs", rows.RUN, self._changed(runs, offsets, self._run_row))
+        self._look_at_datasets(offsets)
         self._load_mended_specs(offsets)
         self._left_out.forget_missing()
         self._load_scheduler_log(offsets.get(SCHEDULER, Offset()))
@@ -119,8 +125,17 @@ class Loader:
         write_offsets(self.connection, moved)
         return converted
 
+    def _look_at_datasets(self, offsets: Mapping[str, Offset]) -> None:
+        """Note which records of data sets are damaged: they have no rows."""
+        found = files.disk.glob(self.paths.datasets, "*.json")
+        self._changed(found, offsets, read_dataset)
+        present = {self._left_out.source(path) for path in found}
+        gone = [each for each in offsets if each.startswith(DATASETS) and each not in present]
+        if gone:
+            self._forget(gone)
+
     def _run_row(self, path: Path) -> Row:
-        return rows.run_row(path.stem, read_record(path, RunRecord))
+        return rows.run_row(path.stem, read_run(path))
 
     def _plan_rows(self, path: Path) -> PlanRows:
         return PlanRows.of(path.stem, read_plan(path))
@@ -156,7 +171,7 @@ class Loader:
         self._put("stages", rows.SPEC, self._changed(paths, offsets, self._spec_row))
 
     def _spec_row(self, path: Path) -> Row:
-        return rows.spec_row(path.parent.name, read_record(path, Spec))
+        return rows.spec_row(path.parent.name, read_spec(StagePaths(path.parent)))
 
     def _load_scheduler_log(self, offset: Offset) -> None:
         found = LogRows()
@@ -219,20 +234,20 @@ class Loader:
     def _read_stage(self, key: str, offset: Offset, found: LogRows) -> tuple[Offset, list[Row]]:
         """Read on in a stage's files. Returns its new offset, and its result row where the result is new or gone."""
         stage = self.paths.stage(key)
-        # Looked at before the log is read: records that a result rests on are in the log before it.
+        # Read before the log: records that a result rests on are in the log before it.
         stamp = file_stamp(stage.result)
-        moved = self._read_log(key, stage.events, offset, found) or offset
-        if stamp == offset.stamp:
+        content, is_known = None, stamp == offset.stamp
+        if not is_known:
+            self._left_out.look_at(stage.result)
+            try:
+                content = read_result(stage)
+            except FileNotFoundError:
+                pass
+            except StoreError as error:
+                is_known = not self._leave_out(stage.result, error)
+        moved = self._read_log(key, stage.events, offset, found, content) or offset
+        if is_known:
             return moved, []
-        self._left_out.look_at(stage.result)
-        content = None
-        try:
-            content = read_record(stage.result, Result)
-        except FileNotFoundError:
-            pass
-        except StoreError as error:
-            if not self._leave_out(stage.result, error):
-                return moved, []
         if content is not None and not offset.stamp:
             self.report.finished += 1
         return moved._replace(stamp=stamp), [rows.result_row(key, content)]
@@ -254,7 +269,7 @@ class Loader:
             path = self.paths.stage(key).spec
             stamp = file_stamp(path)
             try:
-                spec = read_record(path, Spec)
+                spec = read_spec(StagePaths(path.parent))
                 found += [] if key in planned else [rows.spec_row(key, spec)]
             except FileNotFoundError:
                 continue
@@ -266,53 +281,89 @@ class Loader:
 
     # Logs
 
-    def _read_log(self, log: str, path: Path, offset: Offset, found: LogRows) -> Offset | None:
+    def _read_log(
+        self, log: str, path: Path, offset: Offset, found: LogRows, result: Result | None = None
+    ) -> Offset | None:
         """Do as `_read_on`; a log that cannot be read is left out, and tried again next time."""
         try:
-            moved = self._read_on(log, path, offset, found)
+            moved = self._read_on(log, path, offset, found, result)
         except (OSError, StoreError) as error:
             self._leave_out(path, error)
             return None
         self._left_out.could_read(path)
         return moved
 
-    def _read_on(self, log: str, path: Path, offset: Offset, found: LogRows) -> Offset | None:
+    def _read_on(
+        self, log: str, path: Path, offset: Offset, found: LogRows, result: Result | None
+    ) -> Offset | None:
         """Add the log's new records to `found`. Returns the new offset, None where there are none.
 
         A log that is shorter than before, begins otherwise, or whose numbers do not go on, is another log: it is
-        read anew.
+        read anew. One that does not hold what a new result vouches for is left out as a whole.
         """
         size = file_size(path)
-        if size == offset.bytes:
+        if size == offset.bytes and (result is None or result.lines_before is None):
             return None
-        part = self._read_part(log, path, offset.bytes) if size > offset.bytes else Log.empty()
+        part: Log[Any] = Log.empty(offset.position)
+        if size > offset.bytes:
+            part = self._read_part(log, path, offset.position)
         head = head_of(first_line(path) if offset.bytes else part.first)
         same = size > offset.bytes and head == offset.head
         first = next(iter(_numbers(part)), offset.next_seq)
-        if offset.bytes and not (same and first == offset.next_seq):
+        if offset.bytes and size != offset.bytes and not (same and first == offset.next_seq):
             self._forget([log])
-            part = self._read_part(log, path, 0)
+            part = self._read_part(log, path, START)
+            if log == SCHEDULER:
+                self._say_replaced(path, offset)
             offset = Offset(stamp=offset.stamp)
-        elif part.end == offset.bytes:
+        if result is not None and not self._is_vouched_for(log, path, offset, part, result):
+            return self._leave_out_log(log, path, offset)
+        if part.end == offset.position:
             return None
         if offset.rate_step is not None and offset.rate is not None:
             found.last_rate[log] = (offset.rate_step, offset.rate)
         found.add(log, part)
         self.report.left_out += self._left_out.add_lines(path, part)
-        numbers = _numbers(part)
-        self.report.records += len(numbers)
-        next_seq = numbers[-1] + 1 if numbers else offset.next_seq
+        self.report.records += len(_numbers(part))
         rate = found.last_rate.get(log, (None, None))
-        return Offset(part.end, next_seq, offset.stamp, head, *rate)
+        moved = Offset(stamp=offset.stamp, head=head, rate_step=rate[0], rate=rate[1])
+        return moved.moved_to(part.end)
 
-    def _log_file(self, log: str) -> Path:
-        return self.paths.scheduler_log if log == SCHEDULER else self.paths.stage(log).events
+    def _say_replaced(self, path: Path, before: Offset) -> None:
+        """Say that the scheduler's log, which only grows, is not the one that was read before."""
+        text = (
+            f"is not the log that was read before, of {plural(before.lines, 'line')}: some are gone or others; "
+            "`prunectl store rebuild` takes it as it is"
+        )
+        self.report.left_out += self._left_out.add_replaced(path, text)
 
-    def _read_part(self, log: str, path: Path, offset: int) -> Log[Any]:
-        return (read_scheduler_log if log == SCHEDULER else read_events)(path, offset)
+    def _is_vouched_for(
+        self, log: str, path: Path, offset: Offset, part: Log[Any], result: Result
+    ) -> bool:
+        """Return whether the log holds the end that a result vouches for; looked for in what is new of it first."""
+        return ends_with(part, result) or (
+            offset.bytes > 0 and ends_with(self._read_part(log, path, START), result)
+        )
+
+    def _leave_out_log(self, log: str, path: Path, offset: Offset) -> Offset:
+        """Leave out a log that is not the one its stage's result vouches for. Returns its offset."""
+        whole = self._read_part(log, path, START)
+        self._forget([log])
+        text = "is not the log that result.json vouches for: lines are gone or others"
+        self._leave_out(path, BadRecord(f"{path} {text}"))
+        return Offset(stamp=offset.stamp, head=head_of(whole.first)).moved_to(whole.end)
+
+    def _file(self, source: str) -> Path:
+        """Return the file of a source of `ingested`."""
+        if source == SCHEDULER:
+            return self.paths.scheduler_log
+        return self.paths.root / source if "/" in source else self.paths.stage(source).events
+
+    def _read_part(self, log: str, path: Path, start: Position) -> Log[Any]:
+        return (read_scheduler_log if log == SCHEDULER else read_events)(path, start)
 
     def _forget(self, logs: list[str]) -> None:
-        """Delete the rows that these logs had brought in."""
+        """Delete the rows that these logs, or records of data sets, had brought in."""
         columns = {"events": "log", "ingested": "source"}
         for table in ("events", "epochs", "layers", "rates", "ingested"):
             column = columns.get(table, "stage")
@@ -320,7 +371,7 @@ class Loader:
                 f"DELETE FROM {table} WHERE {column} IN (SELECT unnest($1))", [logs]
             )
         for log in logs:
-            self._left_out.look_at(self._log_file(log))
+            self._left_out.look_at(self._file(log))
 
     def _put_log(self, found: LogRows, *, new: bool = False) -> None:
         """Write what logs have brought in; `new` logs have no rows yet."""

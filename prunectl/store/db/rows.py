@@ -230,8 +230,8 @@ class PlanRows:
 
 
 _STAGE_KEY = re.compile(r"[0-9a-f]{64}")
-_OWN_COLUMNS = ("seq", "attempt", "time", "type", "layers")
-"""Members of a record that the table `events` has columns for, or that the table `layers` has."""
+_OWN_COLUMNS = ("seq", "attempt", "time", "type", "layers", "sum")
+"""Members of a record that the table `events` has columns for, or that the table `layers` has; and its checksum."""
 
 
 @dataclass

@@ -4,7 +4,8 @@
 CREATE TABLE store (schema_version INTEGER, prunectl VARCHAR, created TIMESTAMP);
 
 CREATE TABLE ingested (
-    source VARCHAR PRIMARY KEY, bytes BIGINT, next_seq BIGINT, stamp VARCHAR, head VARCHAR, rate_step BIGINT, rate DOUBLE
+    source VARCHAR PRIMARY KEY, bytes BIGINT, next_seq BIGINT, lines BIGINT, digest VARCHAR, stamp VARCHAR, head VARCHAR,
+    rate_step BIGINT, rate DOUBLE
 );
 
 -- What is no record: files as a whole (place 0, or -1) and lines of logs, by the byte that the line begins at.

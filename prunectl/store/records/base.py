@@ -4,6 +4,8 @@ A record is a msgspec Struct with a description, unit and range per field (`text
 in: what does not fit the declaration, or is outside its range (`spec.ranges`), is a `BadRecord` that names the file,
 the field and what was found; all else the tables of the database hold. A missing field has its default, an unknown one
 is passed over, and a number that is not finite is null on the disk and None here.
+
+On the disk a record carries a checksum (`seal`), which is looked at first. spec.json has none: its key is one.
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ from msgspec import UNSET, Meta, UnsetType
 
 from prunectl.errors import StoreError
 from prunectl.spec.ranges import EXACT, Count, Moment, Real, Small
+from prunectl.spec.task import CLASSIFICATION
 from prunectl.store import files, refusals
 from prunectl.store.files import write_text
+from prunectl.store.records import seal, store_format
 from prunectl.store.records.texts import PARTS
 
 Found = TypeVar("Found")
@@ -32,7 +36,25 @@ Key = Annotated[str, Meta(description="the stage's key, 64 hex digits")]
 Steps = Count
 Number = Annotated[int, Meta(ge=-1, le=EXACT)]
 Attempt = Small
+LinesBefore = Annotated[
+    Count | None,
+    Meta(description="lines of the log before this record; null where it was written without"),
+]
+DigestBefore = Annotated[
+    str, Meta(description="digest of these lines, each with the digest of those before it")
+]
+"""These two fields make a record a mark of its log: what stands before it cannot change, or be gone, in silence."""
 
+
+PERCENTAGES = frozenset(
+    f"{part}{metric.name}" if part.endswith("_") else f"{metric.name}{part}"
+    for part in PARTS
+    for metric in CLASSIFICATION.metrics
+    if metric.unit == "%"
+)
+"""Metrics of classification, which no other task has under these names."""
+MOST_PERCENT = 100 + 1e-6
+"""With room for what float32 makes of 100."""
 
 NOT_DECODED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding raises for bytes that are not JSON, or not the type that is wanted."""
@@ -57,7 +79,7 @@ class LogRecord(msgspec.Struct, tag_field="type", kw_only=True):
 
 
 class Measured(LogRecord, kw_only=True):
-    """A record of what a task measured."""
+    """A record of what a task measured. Raises ValueError for a percentage that is none."""
 
     metrics: Annotated[
         Metrics,
@@ -66,6 +88,12 @@ class Measured(LogRecord, kw_only=True):
             f"test set, else with a prefix or suffix ({', '.join(filter(None, PARTS))})"
         ),
     ] = {}
+
+    def __post_init__(self) -> None:
+        for name in PERCENTAGES.intersection(self.metrics):
+            value = self.metrics[name]
+            if value is not None and not 0 <= value <= MOST_PERCENT:
+                raise ValueError(f"{name} is {value:g} %, not 0 to 100")
 
 
 class _Classified(msgspec.Struct):
@@ -122,22 +150,44 @@ def read_record(path: Path, kind: type[Found]) -> Found:
     """Read a file that holds one record.
 
     Raises FileNotFoundError and NotADirectoryError as they are, StoreError where it cannot be read (DiskError where the
-    system refuses), BadRecord for what is not one.
+    system refuses), BadRecord for what is not one, or is not what its checksum says.
     """
+    data = read_file(path)
+    if (why := unsound(data.removesuffix(b"\n"), path)) is not None:
+        raise BadRecord(f"{path} {why}")
+    return decode(data, kind, path)
+
+
+def unsound(data: bytes, path: Path) -> str | None:
+    """Return what is wrong with the checksum of a record of the file, to follow the file's name; None where it holds,
+    and for a record of an older version, which has none."""
+    if seal.holds(data):
+        return None
+    if seal.is_sealed(data):
+        return "is not what its checksum says"
+    return None if store_format.may_lack_checksum(path) else "has no checksum"
+
+
+def read_file(path: Path) -> bytes:
+    """Read a file of a store as it is; errors as `read_record`, but that it may hold anything."""
     try:
-        data = files.disk.read(path)
+        return files.disk.read(path)
     except (FileNotFoundError, NotADirectoryError):
         raise
     except OSError as error:
         raise refusals.cannot_read(path, error) from error
     except ValueError as error:  # a name that no file can have
         raise StoreError(f"cannot read {path}: {error}") from error
-    return decode(data, kind, path)
 
 
 def write_record(path: Path, record: object) -> None:
-    """Replace the file's content atomically by the record; numbers that are not finite become null."""
-    write_text(path, encode(record).decode() + "\n")
+    """Replace the file's content atomically by the record and its checksum; numbers that are not finite become null."""
+    write_text(path, encode_sealed(record).decode() + "\n")
+
+
+def encode_sealed(record: object) -> bytes:
+    """Return the record as it stands on the disk: `encode` and its checksum."""
+    return seal.seal(encode(record))
 
 
 def encode(record: object) -> bytes:

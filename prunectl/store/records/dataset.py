@@ -7,6 +7,7 @@ images in one store.
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -48,6 +49,14 @@ def dataset_record(name: str, fingerprint: str, digests: dict[str, str]) -> Data
     )
 
 
+def read_dataset(path: Path) -> DatasetRecord:
+    """Read a file of datasets/. Raises FileNotFoundError as is, BadRecord where it is not what its name says."""
+    record = read_record(path, DatasetRecord)
+    if record.fingerprint != path.stem:
+        raise BadRecord(f"{path} is of the data set {record.fingerprint}")
+    return record
+
+
 def check_dataset(paths: StorePaths, found: DatasetRecord) -> str:
     """Compare files with those that this store used before under the same fingerprint.
 
@@ -55,7 +64,7 @@ def check_dataset(paths: StorePaths, found: DatasetRecord) -> str:
     where files hold something else, StoreError where the record cannot be read.
     """
     try:
-        known = read_record(paths.dataset(found.fingerprint), DatasetRecord)
+        known = read_dataset(paths.dataset(found.fingerprint))
     except FileNotFoundError:
         return ""
     except BadRecord as error:
@@ -83,7 +92,7 @@ def unreadable(paths: StorePaths) -> list[str]:
     found = []
     for path in files.disk.glob(paths.datasets, "*.json"):
         try:
-            read_record(path, DatasetRecord)
+            read_dataset(path)
         except FileNotFoundError:
             continue
         except StoreError as error:
@@ -99,7 +108,7 @@ def write_datasets(paths: StorePaths, found: list[DatasetRecord]) -> None:
     for record in found:
         path = paths.dataset(record.fingerprint)
         try:
-            read_record(path, DatasetRecord)
+            read_dataset(path)
             continue
         except FileNotFoundError:
             pass

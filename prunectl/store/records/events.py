@@ -19,6 +19,7 @@ from msgspec import Meta
 from prunectl.spec.ranges import Amount, Count, Small
 from prunectl.store.records import journal
 from prunectl.store.records.base import Finite, LogRecord, Measured, Steps
+from prunectl.store.records.journal import START, Log, Position
 from prunectl.store.records.result import Counts, Result, Versions
 from prunectl.store.records.texts import measured
 
@@ -150,9 +151,9 @@ Event = Start | Pruned | Begin | Epoch | Checkpoint | Note | Interrupted | Faile
 _DECODER = msgspec.json.Decoder(Event)
 
 
-def read_events(path: Path, offset: int = 0) -> journal.Log[Event]:
-    """Read a stage's log from byte `offset` on."""
-    return journal.read(path, _DECODER, offset)
+def read_events(path: Path, start: Position = START) -> Log[Event]:
+    """Read a stage's log from a position on."""
+    return journal.read(path, _DECODER, start)
 
 
 E = TypeVar("E", bound=LogRecord)
@@ -163,6 +164,16 @@ def latest_epochs(records: Iterable[LogRecord]) -> list[Epoch]:
     # A later attempt's records come later in the log.
     found = {record.epoch: record for record in records if isinstance(record, Epoch)}
     return [found[epoch] for epoch in sorted(found)]
+
+
+def ends_with(log: Log[Event], result: Result) -> bool:
+    """Return whether a log holds the end that a result vouches for; also where the result is too old to do so."""
+    if result.lines_before is None:
+        return True
+    end = last(log.records, Result)
+    return end is not None and (end.seq, end.lines_before, end.digest_before) == (
+        (result.seq, result.lines_before, result.digest_before)
+    )
 
 
 def last(records: Iterable[LogRecord], kind: type[E]) -> E | None:

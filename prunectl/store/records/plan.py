@@ -24,6 +24,7 @@ from prunectl.spec.task import TaskMetrics
 from prunectl.spec.trial import Trial
 from prunectl.store import files
 from prunectl.store.paths import StorePaths
+from prunectl.store.records import store_format
 from prunectl.store.records.base import BadRecord, Time, read_record, write_record
 
 _FRACTION = re.compile(FRACTION)
@@ -198,19 +199,44 @@ def write_plans(paths: StorePaths, studies: Sequence[Study]) -> None:
 
     Raises StoreError where one cannot be written.
     """
+    store_format.ensure_format(paths)
     # Written anew each time: the version of a plan that was used last is the current one, whatever the clock says.
     now = min(max(time.time(), last_use(paths) + 1e-3), LAST_MOMENT)
     for study in studies:
-        write_study(paths, replace(study, created=now, made=_first_use(paths, study.digest) or now))
+        made = _first_use(paths, study.digest) or now
+        if _is_damaged(paths.plan(study.digest)):
+            files.set_aside(paths.plan(study.digest))
+        write_study(paths, replace(study, created=now, made=made))
 
 
 def _first_use(paths: StorePaths, digest: str) -> float | str | None:
-    """Return when the version was first recorded; None where it has no record that can be read."""
+    """Return when the version was first recorded; None where nothing is known of it.
+
+    Where its record is damaged, its first run says it.
+    """
     try:
         known = read_record(paths.plan(digest), _Use)
+    except BadRecord:
+        return _first_run(paths, digest)
     except (OSError, StoreError):
         return None
     return known.created if known.made is None else known.made
+
+
+def _first_run(paths: StorePaths, digest: str) -> float | None:
+    found = (_use_of(path) for path in files.disk.glob(paths.runs, "*.json"))
+    times = [use.started for use in found if use is not None and digest in use.plans]
+    return min((when for when in times if isinstance(when, float)), default=None)
+
+
+def _is_damaged(path: Path) -> bool:
+    try:
+        read_record(path, _Use)
+    except BadRecord:
+        return True
+    except (OSError, StoreError):
+        return False
+    return False
 
 
 def write_study(paths: StorePaths, study: Study) -> None:
@@ -242,16 +268,22 @@ class _Use(msgspec.Struct):
     created: Time | str = None
     made: Time | str = None
     started: Time | str = None
+    plans: tuple[str, ...] = ()
+
+
+def _use_of(path: Path) -> _Use | None:
+    """Read when a plan or a run was used; None where that cannot be read."""
+    try:
+        return read_record(path, _Use)
+    except (OSError, StoreError):
+        return None
 
 
 def last_use(paths: StorePaths) -> float:
     """Return when a plan was recorded or run last, Unix seconds: later than now where the clock was set back."""
     last = 0.0
     for path in (*files.disk.glob(paths.plans, "*.json"), *files.disk.glob(paths.runs, "*.json")):
-        try:
-            use = read_record(path, _Use)
-        except (OSError, StoreError):
-            continue
+        use = _use_of(path) or _Use()
         times = [when for when in (use.created, use.started) if isinstance(when, float)]
         last = max(last, *times, 0.0)
     return last

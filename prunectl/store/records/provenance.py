@@ -23,9 +23,9 @@ from msgspec import Meta
 from prunectl.errors import StoreError
 from prunectl.store import files
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.base import Time, read_record, write_record
+from prunectl.store.records.base import BadRecord, Time, read_record, write_record
 from prunectl.store.records.events import Start, last, read_events
-from prunectl.store.records.result import Result
+from prunectl.store.records.stage import read_result
 from prunectl.version import __version__
 
 PACKAGES = ("torch", "torchvision", "numpy", "duckdb", "pydantic", "safetensors", "scipy")
@@ -95,6 +95,14 @@ def write_run(paths: StorePaths, plans: Sequence[str], devices: Sequence[str]) -
     run = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
     write_record(paths.run(run), run_record(run, plans, devices))
     return run
+
+
+def read_run(path: Path) -> RunRecord:
+    """Read a file of runs/. Raises FileNotFoundError as is, BadRecord where it is not what its name says."""
+    record = read_record(path, RunRecord)
+    if record.run not in ("", path.stem):
+        raise BadRecord(f"{path} is of the run {record.run}")
+    return record
 
 
 def run_record(run: str, plans: Sequence[str], devices: Sequence[str]) -> RunRecord:
@@ -171,7 +179,7 @@ def count_versions(
         stage = paths.stage(key)
         try:
             if disk.exists(stage.result):
-                done[_versions(read_record(stage.result, Result).versions)] += 1
+                done[_versions(read_result(stage).versions)] += 1
             elif disk.exists(stage.latest):
                 start = last(read_events(stage.events).records, Start)
                 if start is not None:

@@ -7,7 +7,15 @@ from typing import Annotated
 from msgspec import Meta
 
 from prunectl.spec.ranges import Amount, Count, Seed, Small, Whole
-from prunectl.store.records.base import Finite, Key, Measured, Steps, Time
+from prunectl.store.records.base import (
+    DigestBefore,
+    Finite,
+    Key,
+    LinesBefore,
+    Measured,
+    Steps,
+    Time,
+)
 from prunectl.store.records.texts import LAST, measured
 
 Versions = Annotated[
@@ -17,7 +25,10 @@ Versions = Annotated[
 
 
 class Counts(Measured):
-    """What a mask leaves of a network. A stage that prunes nothing has no `dead_layers`; a replay counts nothing."""
+    """What a mask leaves of a network. A stage that prunes nothing has no `dead_layers`; a replay counts nothing.
+
+    Raises ValueError where a part is more than the whole.
+    """
 
     kept: Annotated[Count | None, Meta(description="prunable weights that the mask keeps")] = None
     prunable: Annotated[Count | None, Meta(description="prunable weights of the dense network")] = (
@@ -44,12 +55,23 @@ class Counts(Measured):
         Meta(description="prunable layers without a weight left; null where nothing was pruned"),
     ] = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for part, whole in PARTS_OF:
+            some, total = getattr(self, part), getattr(self, whole)
+            if some is not None and total is not None and some > total:
+                raise ValueError(f"{part} is {some}, more than {whole}, {total}")
+
     def count_from(self, other: Counts) -> None:
         """Take the counts over from another record."""
         for name in COUNTS:
             setattr(self, name, getattr(other, name))
 
 
+PARTS_OF = (
+    ("kept", "prunable"), ("prunable", "parameters"), ("kept_parameters", "parameters"), ("macs", "macs_dense"),
+)  # fmt: skip
+"""Counts that are a part of others."""
 COUNTS = ("kept", "prunable", "parameters", "kept_parameters", "macs", "macs_dense", "dead_layers")
 
 
@@ -124,3 +146,17 @@ class Result(Counts, tag="done"):
         dict[str, Count],
         Meta(description="sizes of its rewind checkpoints, mask and final weights, bytes, by name"),
     ] = {}
+    digests: Annotated[
+        dict[str, str],
+        Meta(description="checksums of these files' content, sha256 in 64 hex digits, by name"),
+    ] = {}
+    lines_before: LinesBefore = None
+    digest_before: DigestBefore = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.epochs and not self.replay and self.loss is None and self.flag != "diverged":
+            raise ValueError("loss is not finite, but it is not flagged as diverged")
+        is_checked = self.lines_before is not None  # older versions let the clock be set back
+        if is_checked and (self.ended or 0) < (self.started or 0):
+            raise ValueError(f"it ended at {self.ended}, before it started at {self.started}")

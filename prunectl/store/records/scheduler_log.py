@@ -18,8 +18,16 @@ from prunectl.spec.ranges import Amount, Count, Small
 from prunectl.spec.task import CLASSIFICATION, Metric
 from prunectl.store.paths import StorePaths
 from prunectl.store.records import journal
-from prunectl.store.records.base import Finite, Key, LogRecord, Measured, Time
-from prunectl.store.records.journal import Unknown
+from prunectl.store.records.base import (
+    DigestBefore,
+    Finite,
+    Key,
+    LinesBefore,
+    LogRecord,
+    Measured,
+    Time,
+)
+from prunectl.store.records.journal import START, Log, Position, Unknown
 from prunectl.store.records.requests import AddPlan, Rank, Request, Trials
 from prunectl.store.records.texts import LAST, measured
 
@@ -39,6 +47,8 @@ class RunStarted(LogRecord, tag="run_started"):
     devices: Annotated[tuple[str, ...], Meta(description="ids of the devices")] = ()
     pid: Annotated[Small | None, Meta(description="the scheduler's process id")] = None
     host: Annotated[str, Meta(description="name of the machine")] = ""
+    lines_before: LinesBefore = None
+    digest_before: DigestBefore = ""
 
 
 class Queued(LogRecord, tag="queued"):
@@ -116,6 +126,14 @@ class Reopened(LogRecord, tag="reopened"):
 
     key: Key
     by: Annotated[str, Meta(description="key of the stage that needs it")] = ""
+
+
+class Removed(LogRecord, tag="removed"):
+    """Garbage collection removes files of the store that nothing needs."""
+
+    why: Annotated[str, Meta(description="what they are, in words")] = ""
+    files: Annotated[tuple[str, ...], Meta(description="their paths inside the store")] = ()
+    bytes: Annotated[Count, Meta(description="their sizes together, bytes")] = 0
 
 
 class Blocked(LogRecord, tag="blocked"):
@@ -247,20 +265,22 @@ class RunEnded(LogRecord, tag="run_ended"):
         ),
     ] = ""
     trials: Annotated[dict[str, Count], Meta(description="number of trials, by state")] = {}
+    lines_before: LinesBefore = None
+    digest_before: DigestBefore = ""
 
 
 SchedulerRecord = (
     RunStarted | Queued | Dispatched | StageNoted | StageDone | StageInterrupted | StageFailed | Reopened
     | Blocked | Cancelled | Held | Released | Retried | PrioritySet | Drained | Undrained | Leased
-    | SlotsSet | WorkerStarted | WorkerEnded | StudyStopped | Answered | RunEnded
+    | SlotsSet | WorkerStarted | WorkerEnded | StudyStopped | Answered | Removed | RunEnded
 )  # fmt: skip
 
 _DECODER = msgspec.json.Decoder(SchedulerRecord)
 
 
-def read_scheduler_log(path: Path, offset: int = 0) -> journal.Log[SchedulerRecord]:
-    """Read the log's records from byte `offset` on."""
-    return journal.read(path, _DECODER, offset)
+def read_scheduler_log(path: Path, start: Position = START) -> Log[SchedulerRecord]:
+    """Read the log's records from a position on."""
+    return journal.read(path, _DECODER, start)
 
 
 @dataclass
@@ -295,8 +315,8 @@ class History:
     """Trials that were retried since, by such a plan."""
     settled: dict[tuple[str, ...], SlotsSet] = field(default_factory=dict)
     """The last one by model of device, what its slots are, and workload."""
-    offset: int = 0
-    """Bytes of the log that have been folded in by `catch_up`."""
+    position: Position = START
+    """How much of the log has been folded in by `catch_up`."""
 
     def feed(self, records: Iterable[LogRecord]) -> None:
         """Fold in the next records."""
@@ -305,8 +325,8 @@ class History:
 
     def catch_up(self, paths: StorePaths) -> list[SchedulerRecord | Unknown]:
         """Read and fold in what was appended to the log. Returns the new records."""
-        log = read_scheduler_log(paths.scheduler_log, self.offset)
-        self.offset = log.end
+        log = read_scheduler_log(paths.scheduler_log, self.position)
+        self.position = log.end
         self.feed(log.records)
         return log.records
 

@@ -1,0 +1,136 @@
+"""`format.json`: which records of a store have no checksum, because a version of prunectl wrote them that made none.
+
+It is written once, when a store is first used by a version that makes checksums. From then on any other record without
+one is damaged. A store without it, such as one that may only be read, is taken as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from prunectl.errors import StoreError
+from prunectl.spec.ranges import Small
+from prunectl.store import files, refusals
+from prunectl.store.paths import StorePaths
+from prunectl.store.records import seal
+
+FORMAT = 2
+"""Version of a store's records; those of version 1 had no checksums."""
+
+
+class StoreFormat(msgspec.Struct, tag="store_format", kw_only=True):
+    """What is to be known of a store's records before they are read."""
+
+    format: Annotated[Small, Meta(description="version of the store's records")] = FORMAT
+    unsealed: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="records without a checksum, by path inside the store; of a log those are its first lines"
+        ),
+    ] = ()
+
+
+_known: dict[Path, tuple[files.Status, frozenset[str]]] = {}
+"""What was read of the last format.json: by its path."""
+
+
+def read_format(paths: StorePaths) -> StoreFormat:
+    """Read format.json. Raises FileNotFoundError as is, StoreError where it cannot be read or is damaged."""
+    path = paths.format
+    try:
+        data = files.disk.read(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        raise refusals.cannot_read(path, error) from error
+    try:
+        if seal.holds(data.removesuffix(b"\n")):
+            return msgspec.json.decode(data, type=StoreFormat)
+        why = "is not what its checksum says"
+    except msgspec.DecodeError as error:
+        why = f"is malformed: {error}"
+    raise StoreError(
+        f"{path} {why}; remove it, and the next command lists anew which records have no checksum"
+    )
+
+
+def may_lack_checksum(path: Path) -> bool:
+    """Return whether a record of a store may be without a checksum; one outside of any store may."""
+    root = _root(path)
+    place = root / "format.json"
+    try:
+        status = files.disk.status(place)
+    except OSError:
+        return True
+    if place not in _known or _known[place][0] != status:
+        try:
+            names = frozenset(read_format(StorePaths(root)).unsealed)
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except StoreError:  # which `store verify` names
+            names = frozenset()
+        _known.clear()
+        _known[place] = status, names
+    return path.relative_to(root).as_posix() in _known[place][1]
+
+
+def _root(path: Path) -> Path:
+    """Return the store's folder, by where records lie in it."""
+    if path.parents[1].name == "stages" or path.parent.name == "requests":
+        return path.parents[2]
+    inside = path.parent.name in ("plans", "runs", "datasets", "control")
+    return path.parents[1] if inside else path.parent
+
+
+def ensure_format(paths: StorePaths) -> None:
+    """Write format.json where there is none, with the records that have no checksum.
+
+    Raises StoreError where it cannot be written, or a record cannot be read.
+    """
+    if not files.disk.exists(paths.format):
+        write_format(paths, list_unsealed(paths))
+
+
+def write_format(paths: StorePaths, unsealed: Iterable[str]) -> None:
+    """Write format.json. Raises StoreError where it cannot be written."""
+    record = StoreFormat(unsealed=tuple(sorted(unsealed)))
+    data = seal.seal(msgspec.json.encode(record)) + b"\n"
+    with files.replacing(paths.format) as temporary:
+        files.disk.write(temporary, data)
+
+
+def add_unsealed(paths: StorePaths, names: Iterable[str]) -> None:
+    """Allow more records of a store to be without a checksum. Raises StoreError where that cannot be written."""
+    ensure_format(paths)
+    new = set(names) - set(read_format(paths).unsealed)
+    if new:
+        write_format(paths, new.union(read_format(paths).unsealed))
+
+
+def list_unsealed(paths: StorePaths) -> Iterator[str]:
+    """List the records that have no checksum, by path inside the store; logs whose first line has none."""
+    for path in record_files(paths):
+        try:
+            with files.disk.open(path) as file:
+                data = file.readline()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise refusals.cannot_read(path, error) from error
+        if data.strip() and not seal.is_sealed(data.removesuffix(b"\n")):
+            yield path.relative_to(paths.root).as_posix()
+
+
+def record_files(paths: StorePaths) -> Iterator[Path]:
+    """List the files of a store that hold records with checksums; each is one line, or a log."""
+    for folder in (paths.plans, paths.runs, paths.datasets, paths.requests):
+        yield from files.disk.glob(folder, "*.json")
+    yield from filter(files.disk.exists, (paths.scheduler_log, paths.heartbeat))
+    for name in files.disk.folders(paths.stages):
+        stage = paths.stage(name)
+        yield from filter(files.disk.exists, (stage.events, stage.result))
