@@ -266,10 +266,11 @@ class Loader:
         found = []
         moved = {}
         for key in keys:
-            path = self.paths.stage(key).spec
+            stage = self.paths.stage(key)
+            path = stage.spec
             stamp = file_stamp(path)
             try:
-                spec = read_spec(StagePaths(path.parent))
+                spec = read_spec(stage)
                 found += [] if key in planned else [rows.spec_row(key, spec)]
             except FileNotFoundError:
                 continue

@@ -133,7 +133,15 @@ class _Reader(Generic[T]):
         begin, self._place = self._place, self._place + len(line) + 1
         if not line:
             return
-        found = self._record(line)
+        found: T | Unknown | str
+        try:
+            if seal.holds(line):
+                self._sealed = True
+                found = self._decoder.decode(line)
+            else:
+                found = self._without_checksum(line)
+        except NOT_DECODED as error:
+            found = _salvage(line, error)
         if isinstance(found, str):
             self._doubtful[begin] = found
         else:
@@ -141,20 +149,12 @@ class _Reader(Generic[T]):
         self._lines += 1
         self._digest = seal.chained(self._digest, line)
 
-    def _record(self, line: bytes) -> T | Unknown | str:
-        """Return the record of a line; of a line that is none why."""
-        if not seal.holds(line):
-            why = unsound(line, self._path)
-            if why is None and self._sealed:
-                why = "has no checksum"
-            if why is not None:
-                return why
-        else:
-            self._sealed = True
-        try:
+    def _without_checksum(self, line: bytes) -> T | str:
+        """Return the record of a line whose checksum does not hold, if an older version wrote it; else why it is none."""
+        why = "has no checksum" if self._sealed else unsound(line, self._path)
+        if why is None:
             return decode_by(self._decoder, line)
-        except NOT_DECODED as error:
-            return _salvage(line, error)
+        return unsound(line, self._path) or why
 
     def _add(self, record: Any, line: bytes, begin: int) -> None:
         if self._doubtful and record.seq != self._next_seq:
