@@ -138,12 +138,11 @@ def _seal_stage(stage: StagePaths) -> None:
     _write(stage.result, [line for line in lines if b'"type":"done"' in line][-1:])
 
 
-def _plain(result: Result) -> dict[str, Any]:
-    """Return what a result says, but for what sealing adds, and what older versions wrote into the log alone."""
-    added = ("lines_before", "digest_before", "digests", "seq", "time")
-    return {
-        name: value for name, value in msgspec.structs.asdict(result).items() if name not in added
-    }
+def _plain(result: Result) -> Result:
+    """Return a result without what sealing adds, and what older versions wrote into the log alone."""
+    return msgspec.structs.replace(
+        result, lines_before=None, digest_before="", digests={}, seq=-1, time=0.0
+    )
 
 
 def _relinked(path: Path, log: Log[Any], end: Result | None = None) -> list[bytes]:
@@ -160,7 +159,7 @@ def _relinked(path: Path, log: Log[Any], end: Result | None = None) -> list[byte
         record = records.get(line)
         is_end = record is not None and record is end
         if is_end or getattr(record, "lines_before", None) is not None:
-            added = {"lines_before": len(lines), "digest_before": digest}
+            added: dict[str, object] = {"lines_before": len(lines), "digest_before": digest}
             line = _changed(line, added | ({"digests": end.digests} if is_end and end else {}))
         elif record is not None:
             line = _sealed(line)
@@ -169,9 +168,9 @@ def _relinked(path: Path, log: Log[Any], end: Result | None = None) -> list[byte
     return lines
 
 
-def _changed(line: bytes, members: dict[str, Any]) -> bytes:
+def _changed(line: bytes, members: dict[str, object]) -> bytes:
     """Return a record's JSON with other values of some members, and its checksum; the rest is as it was."""
-    content: dict[str, Any] = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
+    content: dict[str, object] = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
     content.pop("sum", None)
     return encode_sealed(content | members)
 

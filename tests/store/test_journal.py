@@ -7,6 +7,7 @@ import pytest
 
 from prunectl.store.records.events import Failed, Note, read_events
 from prunectl.store.records.journal import Journal, Position
+from prunectl.store.records.scheduler_log import Queued, RunEnded, read_scheduler_log
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
 NOT_RECORDS = {
@@ -93,3 +94,52 @@ def test_numbers_are_not_counted_on_from_the_end_of_their_range(tmp_path: Path) 
     journal.close()
     [_, following] = read_events(path).records
     assert (following.seq, following.attempt) == (1, 1), "after a line that is none"
+
+
+def test_a_torn_line_is_cut_off_by_the_next_writer(log: Path) -> None:
+    """However often it is torn again; a damaged one stays, and keeps its number."""
+    whole = log.read_bytes()
+    for torn in (b'{"type":"note"', b"{"):
+        log.write_bytes(whole + torn)
+        assert read_events(log).bad == {}
+        Journal(log).close()
+        assert log.read_bytes() == whole
+    log.write_bytes(whole + b'{"type":"note","text":"damaged"}\n{"type":"no')
+    assert list(read_events(log).bad) == [len(whole)]
+    journal = Journal(log)
+    assert journal.append(Note(text="more")).seq == 3
+    journal.close()
+    found = read_events(log)
+    assert [record.text for record in found.records if isinstance(record, Note)][-1] == "more"
+    assert list(found.bad) == [len(whole)]
+
+
+def test_a_last_line_that_lacks_only_its_end_is_a_record(log: Path) -> None:
+    log.write_bytes(log.read_bytes()[:-1])
+    assert len(read_events(log).records) == 2
+    journal = Journal(log)
+    assert journal.append(Note(text="more")).seq == 2
+    journal.close()
+    found = read_events(log)
+    assert (len(found.records), found.bad) == (3, {})
+
+
+def test_a_mark_vouches_for_the_lines_before_it(tmp_path: Path) -> None:
+    """Lines that are gone, twice there, in another order, or another log's."""
+    path = tmp_path / "scheduler.jsonl"
+    journal = Journal(path)
+    for number in range(4):
+        journal.append(Queued(plan=str(number)))
+    journal.append(RunEnded(run="r"))
+    journal.close()
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert read_scheduler_log(path).bad == {}
+    for changed in (
+        lines[1:],
+        [lines[0], *lines],
+        [lines[1], lines[0], *lines[2:]],
+        lines[:2] + lines[3:],
+    ):
+        path.write_bytes(b"".join(changed))
+        [why] = read_scheduler_log(path).bad.values()
+        assert why.startswith("vouches for 4 lines before it")

@@ -23,6 +23,7 @@ from prunectl.store.records.events import Event, read_events
 from prunectl.store.records.journal import Journal, Unknown
 from prunectl.store.records.plan import read_plan, write_study
 from prunectl.store.records.requests import Request
+from prunectl.store.records.result import PARTS_OF, Counts, Result
 from prunectl.store.records.scheduler_log import SchedulerRecord, read_scheduler_log
 from tests.full import full
 
@@ -83,7 +84,25 @@ def records(kind: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
     required = {
         item.name: given_.pop(item.name) for item in msgspec.structs.fields(kind) if item.required
     }
-    return st.fixed_dictionaries(required, optional=given_).map(lambda fields: kind(**fields))
+    return st.fixed_dictionaries(required, optional=given_).map(
+        lambda fields: kind(**consistent(kind, fields))
+    )
+
+
+def consistent(kind: type[msgspec.Struct], fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a record that do not contradict each other."""
+    if issubclass(kind, Counts):
+        for _ in range(2):
+            for part, whole in PARTS_OF:
+                some, total = fields.get(part), fields.get(whole)
+                if some is not None and total is not None:
+                    fields |= {part: min(some, total), whole: max(some, total)}
+    if issubclass(kind, Result):
+        fields |= {
+            "flag": "diverged",
+            "ended": max(fields.get(name) or 0.0 for name in ("started", "ended")),
+        }
+    return fields
 
 
 @settings(max_examples=EXAMPLES, deadline=None)

@@ -25,7 +25,8 @@ from prunectl.store.paths import StorePaths
 from prunectl.store.records import requests
 from prunectl.store.records import scheduler_log as logged
 from prunectl.store.records.base import LogRecord
-from prunectl.store.records.stage import read_result
+from prunectl.store.records.events import ends_with, read_events
+from prunectl.store.records.stage import has_result, read_result
 
 
 class Checker:
@@ -287,11 +288,25 @@ class Checker:
             if score != must:
                 raise Violation(f"{key[:8]} came to {score} instead of {must}")
 
+    def logs_sound(self) -> None:
+        """Check that no line of a log reads as damaged, whatever was torn, and that results vouch for their logs."""
+        log = logged.read_scheduler_log(self.paths.scheduler_log)
+        for problem in log.problems.values():
+            raise Violation(f"scheduler.jsonl {problem}")
+        for key in files.disk.folders(self.paths.stages):
+            stage = self.paths.stage(key)
+            events = read_events(stage.events)
+            for problem in events.problems.values():
+                raise Violation(f"the log of {key[:8]} {problem}")
+            if has_result(self.paths, key) and not ends_with(events, read_result(stage)):
+                raise Violation(f"the log of {key[:8]} is not the one that its result vouches for")
+
     def at_the_end(
         self, scheduler: Scheduler, hopeless: set[str], sent: list[requests.Request]
     ) -> None:
-        """Check that everything was done that could be, and every request answered."""
+        """Check that everything was done that could be, every request answered, and no record is damaged."""
         self.nothing_lost()
+        self.logs_sound()
         graph = scheduler.dispatcher.plans.graph
         for study in graph.studies.values():
             for trial in study.trials:

@@ -10,6 +10,7 @@ On the disk a record carries a checksum (`seal`), which is looked at first. spec
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -92,7 +93,9 @@ class Measured(LogRecord, kw_only=True):
     def __post_init__(self) -> None:
         for name in PERCENTAGES.intersection(self.metrics):
             value = self.metrics[name]
-            if value is not None and not 0 <= value <= MOST_PERCENT:
+            if value is None or not math.isfinite(value):  # which is null on the disk
+                continue
+            if not 0 <= value <= MOST_PERCENT:
                 raise ValueError(f"{name} is {value:g} %, not 0 to 100")
 
 

@@ -3,8 +3,8 @@
 The records of a stage's log are declared in `records.events`, those of the scheduler's in `records.scheduler_log`. Each
 line has its checksum, and records that are marks (`base.LinesBefore`) vouch for all lines before them.
 
-A crash can leave a torn last line: readers stop before it, and the next writer ends it and goes on with its number, by
-which it is told from a line that was whole once and is damaged.
+A crash can leave a torn last line: readers stop before it, and the next writer cuts it off. Older versions ended it
+instead and went on with its number, by which it is told from a line that was whole once and is damaged.
 """
 
 from __future__ import annotations
@@ -135,11 +135,7 @@ class _Reader(Generic[T]):
             return
         found: T | Unknown | str
         try:
-            if seal.holds(line):
-                self._sealed = True
-                found = self._decoder.decode(line)
-            else:
-                found = self._without_checksum(line)
+            found = self._record(line)
         except NOT_DECODED as error:
             found = _salvage(line, error)
         if isinstance(found, str):
@@ -149,12 +145,15 @@ class _Reader(Generic[T]):
         self._lines += 1
         self._digest = seal.chained(self._digest, line)
 
-    def _without_checksum(self, line: bytes) -> T | str:
-        """Return the record of a line whose checksum does not hold, if an older version wrote it; else why it is none."""
-        why = "has no checksum" if self._sealed else unsound(line, self._path)
-        if why is None:
-            return decode_by(self._decoder, line)
-        return unsound(line, self._path) or why
+    def _record(self, line: bytes) -> T | str:
+        """Return the record of a line; of one whose checksum does not hold why not. Raises one of `NOT_DECODED`."""
+        if seal.holds(line):
+            self._sealed = True
+        elif (why := unsound(line, self._path)) is not None:
+            return why
+        elif self._sealed:
+            return "has no checksum"
+        return decode_by(self._decoder, line)
 
     def _add(self, record: Any, line: bytes, begin: int) -> None:
         if self._doubtful and record.seq != self._next_seq:
@@ -172,7 +171,7 @@ class _Reader(Generic[T]):
 
     def log(self, end: int, lines: list[bytes]) -> Log[T]:
         """Return what was read up to byte `end`."""
-        # No record follows these yet, so they were not torn: whoever ends a torn line adds a record to it at once.
+        # No record follows these, so they were not torn.
         self._log.bad.update(self._doubtful)
         next_seq = self._next_seq + len(self._doubtful)
         position = Position(end, self._lines, self._digest, next_seq)
@@ -240,17 +239,19 @@ class Journal:
             if is_new:  # a durable record is of no use in a file whose name is not on the disk
                 files.disk.before("fsync", path.parent)
                 files.disk.fsync(path.parent)
-            self._gap = self._find_gap(log.end.bytes)
+            self._gap = self._mend_end(log.end.bytes)
         except OSError as error:
             raise cannot_write(path, error) from error
 
-    def _find_gap(self, end: int) -> bytes:
-        """Return what has to stand between the file's last byte and the next record; count a torn line after `end`."""
-        if self._file.last_byte() in (b"", b"\n"):
-            return b""
-        if torn := files.disk.read(self.path, end):
-            self._count(torn)
-        return b"\n"
+    def _mend_end(self, end: int) -> bytes:
+        """Cut off a torn line after byte `end`. Returns what the next record begins with: the end of the line before it
+        where that alone is missing.
+
+        Torn again behind a line that was ended, it could not be told from a damaged one: two power cuts do that.
+        """
+        if self._file.size() > end:
+            self._file.truncate(end)
+        return b"" if self._file.last_byte() in (b"", b"\n") else b"\n"
 
     def _count(self, line: bytes) -> None:
         """Take a line into what records that are marks say of the log."""
@@ -270,7 +271,6 @@ class Journal:
         line = encode_sealed(record)
         files.disk.before("write", self.path)
         try:
-            # In one piece with the end of a torn line: a line that has its end, and no record after it, is damaged.
             self._write(self._gap + line + b"\n", durable)
         except OSError as error:
             raise cannot_write(self.path, error) from error
