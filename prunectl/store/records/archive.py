@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated
 
 import msgspec
@@ -31,3 +32,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     files: Annotated[
         dict[str, FileEntry], Meta(description="all other files, by path inside the folder")
     ]
+
+    @property
+    def bundle(self) -> str:
+        """The digest of all other files: the sha256 of a line ``<sha256>  <path>`` for each, sorted by path.
+
+        These are the lines of the program sha256sum.
+        """
+        lines = (f"{self.files[name].sha256}  {name}\n" for name in sorted(self.files))
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
