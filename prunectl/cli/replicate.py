@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,7 @@ from prunectl.cli.support.options import DataOption, SlotsByOption, SlotsOption
 from prunectl.cli.support.progress import stage_names
 from prunectl.cli.support.tables import console, table
 from prunectl.cli.support.terminal import narrate
+from prunectl.cli.support.verdicts import VERDICTS, verdict_counts
 from prunectl.errors import ControlError, ExitCode
 from prunectl.spec.ranges import BIGGEST
 from prunectl.store.paths import StorePaths
@@ -30,12 +32,7 @@ if TYPE_CHECKING:  # rich and msgspec's records take 0.1 s to import
     from prunectl.store.records.replication import Outcome, Replication
 
 STAGES = 5
-WORDS = {
-    "identical": "bit-identical",
-    "within": "within tolerance",
-    "incomparable": "not comparable",
-    "different": "different",
-}
+"""Without an option."""
 
 
 def replicate(
@@ -157,7 +154,7 @@ def _table(study: Study, there: Mapping[str, Outcome], found: Mapping[str, Repli
                 names[key],
                 *shown,
                 "" if each is None or tolerance is None else f"{tolerance:.3g} ({each.n})",
-                "not run" if each is None else WORDS[each.verdict],
+                "not run" if each is None else VERDICTS[each.verdict],
                 "" if each is None else each.reason,
             )
         )
@@ -225,11 +222,9 @@ def _conclude(
     verdicts = {each.key: each for each in found}
     console().print(_table(study, there, verdicts))
     failed = len(there) - len(found)
-    said = [
-        f"{sum(each.verdict == name for each in found)} {words}" for name, words in WORDS.items()
-    ]
-    typer.echo(", ".join([*said, *([f"{failed} not run"] if failed else [])]))
-    if any(each.verdict in ("incomparable", "different") for each in found):
+    counts = Counter(each.verdict for each in found)
+    typer.echo(verdict_counts(counts) + (f", {failed} not run" if failed else ""))
+    if counts["different"] or counts["incomparable"]:
         raise typer.Exit(ExitCode.NOT_REPLICATED)
     if failed:
         raise typer.Exit(ExitCode.TRIAL_FAILED)

@@ -1,4 +1,4 @@
-"""Replicating a study: which of its stages are run again, as which plan, and how what comes out compares."""
+"""Replicating a study: which of its stages are run again, as which plan, and how what comes out compares with it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import hashlib
 import socket
 import statistics
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from msgspec.structs import replace
 
@@ -17,6 +18,7 @@ from prunectl.spec.stage import Stage
 from prunectl.spec.study import Study
 from prunectl.spec.trial import Trial
 from prunectl.store.bundle import Bundle, outcome
+from prunectl.store.db import query
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.base import read_record
 from prunectl.store.records.replication import Outcome, Replication, VerdictName, replica_of
@@ -229,3 +231,53 @@ def compare_stage(
         device=result.device,
         time=result.ended,
     )
+
+
+# What was found so far
+
+
+@dataclass(frozen=True)
+class Replicated:
+    """How the stages of a plan's current version were replicated, by whoever it was: the worst verdict of each."""
+
+    plan: str
+    stages: int
+    """Stages that were run again."""
+    of: int
+    """Stages of the plan."""
+    hosts: int
+    """Machines that they were run on."""
+    counts: Mapping[VerdictName, int]
+
+
+_COUNTS = """
+WITH own AS (
+    SELECT DISTINCT c.plan, p.stage
+    FROM current_plans c JOIN plan_trials USING (digest) JOIN paths p USING (trial)
+), found AS (
+    SELECT stage, array_agg(DISTINCT host) AS hosts, CASE
+        WHEN bool_or(verdict = 'different') THEN 'different'
+        WHEN bool_or(verdict = 'incomparable') THEN 'incomparable'
+        WHEN bool_or(verdict = 'within') THEN 'within'
+        ELSE 'identical' END AS verdict
+    FROM replications GROUP BY stage
+)
+SELECT plan, count(found.stage), count(*), len(list_distinct(flatten(list(hosts) FILTER (hosts IS NOT NULL)))),
+    count(*) FILTER (verdict = 'identical'), count(*) FILTER (verdict = 'within'),
+    count(*) FILTER (verdict = 'incomparable'), count(*) FILTER (verdict = 'different')
+FROM own LEFT JOIN found USING (stage)
+WHERE $plan IS NULL OR plan = $plan
+GROUP BY plan HAVING count(found.stage) > 0 ORDER BY plan
+"""
+
+
+def replicated(paths: StorePaths, plan: str | None = None) -> list[Replicated]:
+    """Count how the stages of the current plans, or of one, were replicated; plans without any are left out.
+
+    Raises StoreError where the store cannot be read.
+    """
+    names: tuple[VerdictName, ...] = get_args(VerdictName)
+    return [
+        Replicated(name, stages, of, hosts, dict(zip(names, counts, strict=True)))
+        for name, stages, of, hosts, *counts in query.run(paths, _COUNTS, {"plan": plan}).rows
+    ]

@@ -237,7 +237,7 @@ def test_a_folder_that_is_not_what_it_says_is_refused(
         "escapes": "which no exported study has",
         "other stage": "belongs to stage",
         "unsealed": "is no exported study",
-        "newer": "knows formats up to 1",
+        "newer": "knows formats up to 2",
     }[how]
     if how == "missing":
         (first / "spec.json").unlink()
@@ -249,7 +249,7 @@ def test_a_folder_that_is_not_what_it_says_is_refused(
         name = f"stages/{first.name}/spec.json"
         manifest["files"][name] = manifest["files"][f"stages/{second.name}/spec.json"]
     elif how == "newer":
-        manifest["format"] = 2
+        manifest["format"] = archive.FORMAT + 1
     write_json(bad / archive.MANIFEST, manifest)
     if how == "unsealed":
         (bad / archive.MANIFEST).unlink()
