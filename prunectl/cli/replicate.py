@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunectl.cli.support.data_check import check_data, known_places
+from prunectl.cli.support.data_check import check_data, find_places
 from prunectl.cli.support.execution import Execution, choose_devices, record, schedule
 from prunectl.cli.support.fresh_results import bring_up_to_date
 from prunectl.cli.support.options import DataOption, SlotsByOption, SlotsOption
@@ -26,7 +26,6 @@ from prunectl.text import plural
 if TYPE_CHECKING:  # rich and msgspec's records take 0.1 s to import
     from rich.table import Table
 
-    from prunectl.scheduler.devices.base import Device
     from prunectl.spec.study import Study
     from prunectl.store.bundle import Bundle
     from prunectl.store.records.replication import Outcome, Replication
@@ -77,6 +76,15 @@ def replicate(
         ),
     ] = None,
     data: DataOption = None,
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--images",
+            help="Where the images of a data set of the authors' own lie here (repeatable). Default: where a plan of "
+            "this machine has used them.",
+            show_default=False,
+        ),
+    ] = None,
     devices: Annotated[
         str | None, typer.Option(help="all, cpu, or cuda:0,cuda:1. Default: all.")
     ] = None,
@@ -107,7 +115,11 @@ def replicate(
         source.take(source.done & study.stages.keys() - set(chosen), paths)
     todo = [key for key in study.stages if not paths.has_result(key)]
     if todo:
-        _run(paths, study, todo, choose_devices(devices, slots, slots_by, []), data)
+        needed = {study.stages[key].stage.data for key in todo}
+        chosen_devices = choose_devices(devices, slots, slots_by, [])
+        places = find_places(needed, data, images or [])
+        datasets = check_data(paths, needed, places, data)
+        _run(paths, study, Execution(chosen_devices, data, False, False, 60.0, datasets))
     _conclude(source, study, there, paths, others)
 
 
@@ -167,7 +179,12 @@ def _say(
 ) -> None:
     """Write what is about to be done."""
     others = len(study.stages) - len(chosen)
-    start = f"from {others} of the bundle's stages" if parents else f"with {others} before them"
+    before = plural(others, "stage")
+    start = (
+        f"starting from the bundle's {before} before them"
+        if parents
+        else f"with {before} before them"
+    )
     narrate(f"bundle sha256:{source.digest}, the plan {source.study.name}")
     narrate(
         f"{len(chosen)} of {plural(len(source.done), 'done stage')}, chosen by --seed {seed}, {start}, "
@@ -175,19 +192,10 @@ def _say(
     )
 
 
-def _run(
-    paths: StorePaths,
-    study: Study,
-    todo: Collection[str],
-    devices: list[Device],
-    data: Path | None,
-) -> None:
+def _run(paths: StorePaths, study: Study, execution: Execution) -> None:
     """Run the stages. Exits where the run was ended before they were done, but not where some failed."""
     from prunectl.cli.support.run_report import tell_end
 
-    needed = {study.stages[key].stage.data for key in todo}
-    datasets = check_data(paths, needed, known_places(needed, data), data)
-    execution = Execution(devices, data, False, False, 60.0, datasets)
     outcome = schedule(paths, [study], execution, record(paths, [study], execution))
     tell_end(
         paths,
@@ -216,7 +224,8 @@ def _conclude(
     write_replications(paths, found)
     for other in others:
         write_replications(other, found)
-        narrate(f"recorded in {other.root}, too")
+        if found:
+            narrate(f"recorded in {other.root}, too")
     for each in (paths, *others):
         bring_up_to_date(each)
     verdicts = {each.key: each for each in found}

@@ -37,32 +37,40 @@ _COMPARED = ("score", "loss", "metrics", "flag", "kept", "prunable")
 def choose(bundle: Bundle, count: int | None, seed: int) -> list[str]:
     """Choose `count` done stages, or all with None, at random: those whose hash with the seed comes first."""
     planned = {key for trial in bundle.study.trials for key in trial.path}
-    order = sorted(bundle.done & planned, key=lambda key: _hash(f"{seed}\0{bundle.digest}\0{key}"))
+    order = sorted(bundle.done & planned, key=lambda key: _hash(f"{seed}\0{key}"))
     return order[:count]
 
 
 def restricted(study: Study, chosen: Collection[str]) -> Study:
     """Make the plan that has the chosen stages and their ancestors, and nothing else.
 
-    Each is on the path of one trial, cut after the last stage that is wanted of it; a trial that is cut is another one,
-    with an id and a cell of its own.
+    Each is on the path of one trial, cut after the last stage that is wanted of it. It is another plan, with a name,
+    trials and cells of its own, and without file and text, which ask for more.
 
     Raises StoreError where a stage needs one that the study does not have, is not what its key says, or cannot be
     computed by this version.
     """
     needed = _with_ancestors(study, chosen)
-    trials: list[Trial] = []
+    cut: dict[str, tuple[Trial, list[int]]] = {}
     covered: set[str] = set()
     # Longest first, so that a dense network is on the path of what starts from it.
     for trial in sorted(study.trials, key=lambda trial: -_end(trial, chosen)):
         if set(chosen) & (set(trial.path) - covered):
-            trials.append(_cut(trial, _end(trial, chosen), needed))
-            covered.update(trials[-1].path)
-    stages = {key: study.stages[key] for key in study.stages if key in needed}
+            places = [k for k in range(_end(trial, chosen)) if trial.path[k] in needed]
+            cut[trial.id] = trial, places
+            covered.update(trial.path[k] for k in places)
     digest = _hash("\0".join((study.digest, *sorted(chosen))))[:16]
     name = f"{study.name}-replication"
-    trials = [replace(trial, plan=name) for trial in trials]
-    return replace(study, digest=digest, name=name, trials=tuple(trials), stages=stages)
+    return replace(
+        study,
+        digest=digest,
+        name=name,
+        file="",
+        text="",
+        overrides=(),
+        trials=tuple(_cut(*each, name, digest) for each in cut.values()),
+        stages={key: study.stages[key] for key in study.stages if key in needed},
+    )
 
 
 def _with_ancestors(study: Study, chosen: Collection[str]) -> set[str]:
@@ -91,20 +99,21 @@ def _checked(study: Study, key: str) -> Stage:
 
 def _end(trial: Trial, chosen: Collection[str]) -> int:
     """Return the length of the trial's path up to the last chosen stage."""
-    return max((number for number, key in enumerate(trial.path, 1) if key in chosen), default=0)
+    return max((k + 1 for k, key in enumerate(trial.path) if key in chosen), default=0)
 
 
-def _cut(trial: Trial, end: int, needed: Collection[str]) -> Trial:
-    kept = [number for number in range(end) if trial.path[number] in needed]
-    if len(kept) == len(trial.path):
-        return trial
-    cell = _hash(f"{trial.cell}\0{kept}")[:16]
+def _cut(trial: Trial, places: Sequence[int], plan: str, digest: str) -> Trial:
+    """Make the trial of another plan that has these stages of its path."""
+    cell = _hash(f"{digest}\0{trial.cell}")[
+        :16
+    ]  # an id stands for one path, also in another choice
     return replace(
         trial,
         id=_hash(f"{cell}\0{trial.seed}")[:16],
         cell=cell,
-        path=tuple(trial.path[number] for number in kept),
-        sparsities=tuple(trial.sparsities[number] for number in kept),
+        plan=plan,
+        path=tuple(trial.path[k] for k in places),
+        sparsities=tuple(trial.sparsities[k] for k in places),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,16 +49,43 @@ def check_data(
     return found
 
 
-def known_places(
-    needed: Iterable[DataSettings], data: Path | None
+def find_places(
+    needed: Iterable[DataSettings], data: Path | None, folders: Sequence[Path]
 ) -> dict[DataSettings, dict[str, OptionValue]]:
-    """Return where the user's own data sets lie, as it was written down when a plan of theirs was last run here."""
+    """Return where data sets lie whose place only a plan says: in one of the folders, or without any where it was
+    written down when a plan of theirs was last run here.
+
+    Raises MissingData where one is in neither, DataError for a folder that cannot be read.
+    """
     from prunectl.ml.datasets.files import data_root
     from prunectl.ml.datasets.known_folders import load_options
     from prunectl.ml.datasets.registry import find
 
-    root = data_root(data)
-    return {each: load_options(root, each.fingerprint) for each in needed if find(each.name).local}
+    found: dict[DataSettings, dict[str, OptionValue]] = {}
+    for each in needed:
+        entry = find(each.name)
+        if entry.local:
+            found[each] = load_options(data_root(data), each.fingerprint)
+        if entry.local and entry.description is None and (folders or not found[each].get("path")):
+            found[each] = {"path": str(_folder_of(each, folders))}
+    return found
+
+
+def _folder_of(wanted: DataSettings, folders: Sequence[Path]) -> Path:
+    """Return the folder whose images have the fingerprint. Raises MissingData where none has."""
+    from prunectl.ml.datasets.registry import describe
+
+    others = []
+    for folder in folders:
+        options = dict(wanted.options) | {"path": str(folder.absolute())}
+        found = describe(wanted.name, options, narrate).fingerprint
+        if found == wanted.fingerprint:
+            return folder.absolute()
+        others.append(f"{folder} has {found}")
+    raise MissingData(
+        f"{wanted.name}: images with the fingerprint {wanted.fingerprint} are needed, "
+        f"{' and '.join(others) or 'and where they lie is not known'}: --images FOLDER names their place"
+    )
 
 
 @dataclass
