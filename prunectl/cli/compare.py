@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # results.compare imports DuckDB
     from rich.table import Table
 
     from prunectl.results.compare import Comparison
-    from prunectl.results.replication import Replicated
+    from prunectl.results.verdicts import Replicated
 
 SHOWN = 12
 """Cells without a published neighbour that are listed by name; the rest is counted."""
@@ -32,7 +32,7 @@ def compare(
     many stages were replicated."""
     from prunectl.results import compare
     from prunectl.results.formats import render
-    from prunectl.results.replication import replicated
+    from prunectl.results.verdicts import replicated
 
     paths = results_of(store)
     found = compare.compare(paths, to, plan)

@@ -26,6 +26,8 @@ from prunectl.text import plural
 if TYPE_CHECKING:  # rich and msgspec's records take 0.1 s to import
     from rich.table import Table
 
+    from prunectl.scheduler.devices.base import Device
+    from prunectl.spec.stage import Stage
     from prunectl.spec.study import Study
     from prunectl.store.bundle import Bundle
     from prunectl.store.records.replication import Outcome, Replication
@@ -90,9 +92,13 @@ def replicate(
     ] = None,
     slots: SlotsOption = None,
     slots_by: SlotsByOption = None,
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", help="Do not ask before a run of more than a day on the CPU."),
+    ] = False,
 ) -> None:
     """Run stages of an exported study again, and compare what comes out; exits with 4 where it differs."""
-    from prunectl.results.replication import choose, restricted
+    from prunectl.results.replicate import choose, restricted
     from prunectl.store.bundle import claim, open_bundle, outcome
     from prunectl.store.records.replication import Replica, replica_of
 
@@ -113,14 +119,15 @@ def replicate(
     source.take_datasets(paths)
     if from_parents:
         source.take(source.done & study.stages.keys() - set(chosen), paths)
-    todo = [key for key in study.stages if not paths.has_result(key)]
+    todo = {key: each.stage for key, each in study.stages.items() if not paths.has_result(key)}
     if todo:
-        needed = {study.stages[key].stage.data for key in todo}
-        chosen_devices = choose_devices(devices, slots, slots_by, [])
-        places = find_places(needed, data, images or [])
-        datasets = check_data(paths, needed, places, data)
-        _run(paths, study, Execution(chosen_devices, data, False, False, 60.0, datasets))
-    _conclude(source, study, there, paths, others)
+        execution = _execution(
+            paths, todo, choose_devices(devices, slots, slots_by, []), data, images or []
+        )
+        if not yes:
+            _ask(study, todo, execution)
+        _run(paths, study, execution)
+    _conclude(source, study, there, paths, others, from_parents)
 
 
 def _own_store(bundle: Path, option: Path | None, from_parents: bool) -> StorePaths:
@@ -179,17 +186,36 @@ def _say(
 ) -> None:
     """Write what is about to be done."""
     others = len(study.stages) - len(chosen)
-    before = plural(others, "stage")
-    start = (
-        f"starting from the bundle's {before} before them"
-        if parents
-        else f"with {before} before them"
-    )
+    before = f"{plural(others, 'stage')} before them"
+    start = f"starting from the bundle's {before}" if parents else f"with {before}"
     narrate(f"bundle sha256:{source.digest}, the plan {source.study.name}")
     narrate(
         f"{len(chosen)} of {plural(len(source.done), 'done stage')}, chosen by --seed {seed}, {start}, "
         f"in the store {paths.root}"
     )
+
+
+def _execution(
+    paths: StorePaths,
+    todo: Mapping[str, Stage],
+    devices: list[Device],
+    data: Path | None,
+    images: Sequence[Path],
+) -> Execution:
+    """Find what the stages are trained on. Raises DataError where it is not here, or is something else."""
+    needed = {stage.data for stage in todo.values()}
+    datasets = check_data(paths, needed, find_places(needed, data, images), data)
+    return Execution(
+        devices, data, share=False, fuse=False, checkpoint_every=60.0, datasets=datasets
+    )
+
+
+def _ask(study: Study, todo: Mapping[str, Stage], execution: Execution) -> None:
+    """Ask before more than a day on the CPU. Exits where the user says no."""
+    from prunectl.cli.support.cpu_estimate import ask_before_long_run
+
+    paths = [trial.path for trial in study.trials]
+    ask_before_long_run(todo, paths, execution.devices, execution.data)
 
 
 def _run(paths: StorePaths, study: Study, execution: Execution) -> None:
@@ -213,14 +239,18 @@ def _conclude(
     there: Mapping[str, Outcome],
     paths: StorePaths,
     others: Sequence[StorePaths],
+    from_parents: bool,
 ) -> None:
     """Compare the chosen stages, record and print what is said of each, and exit with the code that says so."""
-    from prunectl.results.replication import SeedScores, compare_stage
+    from prunectl.results.verdicts import SeedScores, compare_stage
     from prunectl.store.records.replication import write_replications
 
     seeds = SeedScores(source)
     done = [key for key in there if paths.has_result(key)]
-    found = [compare_stage(source, there[key], seeds.beside(key), paths, key) for key in done]
+    found = [
+        compare_stage(source, there[key], seeds.beside(key), paths, key, from_parents=from_parents)
+        for key in done
+    ]
     write_replications(paths, found)
     for other in others:
         write_replications(other, found)

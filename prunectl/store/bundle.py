@@ -97,7 +97,7 @@ def claim(paths: StorePaths, asked: Replica) -> None:
     """
     found = replica_of(paths)
     if found is None:
-        if files.disk.exists(paths.root) and files.disk.glob(paths.root):
+        if set(files.disk.glob(paths.root)) - set(files.leftovers(paths.root)):
             raise StoreError(
                 f"{paths.root} holds something else, and stages are run in a store of their own: give another --store"
             )

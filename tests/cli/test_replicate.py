@@ -148,7 +148,7 @@ def test_a_score_that_was_made_up_is_found_out(here: Here, bundle: Path, tmp_pat
     done = here("replicate", forged, "--all", cwd=tmp_path)
     assert done.returncode == ExitCode.NOT_REPLICATED, done.stderr
     assert "5 bit-identical, 0 within tolerance, 0 not comparable, 1 different" in done.stdout
-    assert "other results (score, metrics) are said to be theirs" in done.stdout
+    assert "other results (accuracy, score) are said to be theirs" in done.stdout
     assert records(tmp_path / "forged-replication")[key].verdict == "different"
 
 

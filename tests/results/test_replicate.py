@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from prunectl.errors import StoreError
 from prunectl.plan.expand import expand
 from prunectl.plan.load import loads
-from prunectl.results.replication import SPREADS, choose, judge, restricted
+from prunectl.results.replicate import choose, restricted
+from prunectl.results.verdicts import SPREADS, judge
 from prunectl.scheduler.graph import StageGraph
 from prunectl.spec.study import Study
 from prunectl.store.archive import HISTORY, export_study
@@ -171,6 +172,10 @@ def test_a_score_that_was_made_up_does_not_widen_its_own_tolerance(count: int) -
         (came_to(80.0), came_to(80.0), [], "identical"),
         (came_to(80.0), came_to(80.5), [80.0, 90.0], "different"),
         (came_to(80.0), came_to(80.0, loss=0.5), [80.0, 90.0], "different"),
+        (came_to(80.0, metrics={"a": 1}), came_to(80.0, metrics={"a": 2}), [], "different"),
+        (came_to(80.0, metrics={"a": 1}), came_to(80.0, metrics={"b": 2}), [], "identical"),
+        (came_to(80.0, device_name="A"), came_to(80.0, device_name="B"), [], "identical"),
+        (came_to(80.0, loss=1.0, device_name="A"), came_to(80.0, loss=1.1), [79.0], "within"),
         (came_to(80.0), came_to(80.0, "other"), [], "incomparable"),
         (came_to(80.0), came_to(80.5, "other"), [80.0, 90.0], "within"),
         (came_to(80.0), came_to(80.5, "other"), [80.0], "different"),

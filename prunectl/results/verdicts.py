@@ -1,127 +1,28 @@
-"""Replicating a study: which of its stages are run again, as which plan, and how what comes out compares with it."""
+"""What is said of stages that were run again: how what came out compares with what their bundle says."""
 
 from __future__ import annotations
 
-import hashlib
 import socket
 import statistics
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from msgspec.structs import replace
-
-from prunectl.errors import StoreError
-from prunectl.spec.key import spec_key
-from prunectl.spec.stage import Stage
-from prunectl.spec.study import Study
-from prunectl.spec.trial import Trial
 from prunectl.store.bundle import Bundle, outcome
 from prunectl.store.db import query
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.base import read_record
-from prunectl.store.records.replication import Outcome, Replication, VerdictName, replica_of
+from prunectl.store.records.replication import Outcome, Replication, VerdictName
 from prunectl.store.records.result import Result
 
 SPREADS = 3
 """Standard deviations over the seeds that a score may differ by."""
 
-_COMPARED = ("score", "loss", "metrics", "flag", "kept", "prunable")
-"""Fields of `Outcome` that the same weights have alike."""
-
-
-# Which stages, and as which plan
-
-
-def choose(bundle: Bundle, count: int | None, seed: int) -> list[str]:
-    """Choose `count` done stages, or all with None, at random: those whose hash with the seed comes first."""
-    planned = {key for trial in bundle.study.trials for key in trial.path}
-    order = sorted(bundle.done & planned, key=lambda key: _hash(f"{seed}\0{key}"))
-    return order[:count]
-
-
-def restricted(study: Study, chosen: Collection[str]) -> Study:
-    """Make the plan that has the chosen stages and their ancestors, and nothing else.
-
-    Each is on the path of one trial, cut after the last stage that is wanted of it. It is another plan, with a name,
-    trials and cells of its own, and without file and text, which ask for more.
-
-    Raises StoreError where a stage needs one that the study does not have, is not what its key says, or cannot be
-    computed by this version.
-    """
-    needed = _with_ancestors(study, chosen)
-    cut: dict[str, tuple[Trial, list[int]]] = {}
-    covered: set[str] = set()
-    # Longest first, so that a dense network is on the path of what starts from it.
-    for trial in sorted(study.trials, key=lambda trial: -_end(trial, chosen)):
-        if set(chosen) & (set(trial.path) - covered):
-            places = [k for k in range(_end(trial, chosen)) if trial.path[k] in needed]
-            cut[trial.id] = trial, places
-            covered.update(trial.path[k] for k in places)
-    digest = _hash("\0".join((study.digest, *sorted(chosen))))[:16]
-    name = f"{study.name}-replication"
-    return replace(
-        study,
-        digest=digest,
-        name=name,
-        file="",
-        text="",
-        overrides=(),
-        trials=tuple(_cut(*each, name, digest) for each in cut.values()),
-        stages={key: study.stages[key] for key in study.stages if key in needed},
-    )
-
-
-def _with_ancestors(study: Study, chosen: Collection[str]) -> set[str]:
-    found: set[str] = set()
-    left = list(chosen)
-    while left:
-        key = left.pop()
-        if key in found:
-            continue
-        if key not in study.stages:
-            raise StoreError(f"plan {study.name} lacks stage {key[:12]}, which others of it need")
-        found.add(key)
-        left += _checked(study, key).needs
-    return found
-
-
-def _checked(study: Study, key: str) -> Stage:
-    spec = study.stages[key].spec
-    if spec_key(spec) != key:
-        raise StoreError(f"plan {study.name}: stage {key[:12]} is not what its key stands for")
-    try:
-        return spec.computable
-    except ValueError as error:
-        raise StoreError(f"plan {study.name}: stage {key[:12]} is of {error}") from error
-
-
-def _end(trial: Trial, chosen: Collection[str]) -> int:
-    """Return the length of the trial's path up to the last chosen stage."""
-    return max((k + 1 for k, key in enumerate(trial.path) if key in chosen), default=0)
-
-
-def _cut(trial: Trial, places: Sequence[int], plan: str, digest: str) -> Trial:
-    """Make the trial of another plan that has these stages of its path."""
-    cell = _hash(f"{digest}\0{trial.cell}")[
-        :16
-    ]  # an id stands for one path, also in another choice
-    return replace(
-        trial,
-        id=_hash(f"{cell}\0{trial.seed}")[:16],
-        cell=cell,
-        plan=plan,
-        path=tuple(trial.path[k] for k in places),
-        sparsities=tuple(trial.sparsities[k] for k in places),
-    )
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-# How it compares
+_COMPARED = ("score", "loss", "flag", "kept", "prunable")
+"""Fields of `Outcome` that the same weights have alike, and beside them the metrics that were measured on both."""
+_MACHINE = ("device_name", "versions")
+"""Fields of `Outcome` that say what computed it: on another machine the last bits of an evaluation may differ."""
 
 
 @dataclass(frozen=True)
@@ -143,13 +44,19 @@ def judge(there: Outcome, here: Outcome, seeds: Sequence[float], *, exact_counts
     """
     tolerance = _tolerance(there.score, here.score, seeds)
     n = 0 if there.score is None else len(seeds) + 1
-    differing = [name for name in _COMPARED if getattr(there, name) != getattr(here, name)]
+    differing = _differing(there, here, _COMPARED)
+    differing += [
+        name
+        for name in there.metrics.keys() & here.metrics.keys()
+        if there.metrics[name] != here.metrics[name]
+    ]
     if there.weights is not None and there.weights == here.weights:
-        if differing:
-            said = ", ".join(differing)
+        if not differing:
+            return Verdict("identical", "the same weights and results", tolerance, n)
+        if not _differing(there, here, _MACHINE):
+            said = ", ".join(sorted(differing))
             reason = f"the weights are the same, and other results ({said}) are said to be theirs"
             return Verdict("different", reason, tolerance, n)
-        return Verdict("identical", "the same weights and results", tolerance, n)
     counts = ("prunable", "kept") if exact_counts else ("prunable",)
     if other := [name for name in counts if name in differing]:
         return Verdict("different", f"another number of weights ({', '.join(other)})", tolerance, n)
@@ -161,6 +68,10 @@ def judge(there: Outcome, here: Outcome, seeds: Sequence[float], *, exact_counts
         return Verdict("incomparable", reason, None, n)
     reason = f"{apart:.4g} apart, of {tolerance:.4g} allowed by {n} seeds"
     return Verdict("within" if apart <= tolerance else "different", reason, tolerance, n)
+
+
+def _differing(there: Outcome, here: Outcome, names: Sequence[str]) -> list[str]:
+    return [name for name in names if getattr(there, name) != getattr(here, name)]
 
 
 def _without_score(there: Outcome, here: Outcome, n: int) -> Verdict:
@@ -209,13 +120,19 @@ class SeedScores:
 
 
 def compare_stage(
-    bundle: Bundle, there: Outcome, seeds: Sequence[float], paths: StorePaths, key: str
+    bundle: Bundle,
+    there: Outcome,
+    seeds: Sequence[float],
+    paths: StorePaths,
+    key: str,
+    *,
+    from_parents: bool,
 ) -> Replication:
     """Compare a stage of the bundle, which came to `there`, with what it came to in a store, where it is done.
 
     Args:
         seeds: `SeedScores.beside` it.
-        paths: a store that replicates the bundle.
+        paths: a store that replicates the bundle, `from_parents` or from scratch.
 
     Raises FileNotFoundError where it is not done, StoreError where a file cannot be read or is damaged.
     """
@@ -223,7 +140,6 @@ def compare_stage(
     mask = bundle.study.stages[key].stage.mask
     exact = mask is None or mask.settings.granularity == "weight"
     verdict = judge(there, here, seeds, exact_counts=exact)
-    replica = replica_of(paths)
     return Replication(
         bundle=bundle.digest,
         plan=bundle.study.digest,
@@ -235,14 +151,11 @@ def compare_stage(
         here=here,
         tolerance=verdict.tolerance,
         n=verdict.n,
-        from_parents=replica is not None and replica.parents is not None,
+        from_parents=from_parents,
         host=socket.gethostname(),
         device=result.device,
         time=result.ended,
     )
-
-
-# What was found so far
 
 
 @dataclass(frozen=True)
