@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from functools import cache
 from pathlib import Path
+from random import Random
 from typing import Any, cast
 
 import pytest
@@ -188,6 +189,28 @@ def test_a_score_that_was_made_up_does_not_widen_its_own_tolerance(count: int) -
 )
 def test_verdicts(there: Outcome, here: Outcome, seeds: list[float], name: str) -> None:
     assert judge(there, here, seeds, exact_counts=True).name == name
+
+
+@pytest.mark.parametrize(
+    ("seeds", "called_different"), [(2, 0.287), (3, 0.0935), (5, 0.021), (10, 0.003)]
+)
+def test_how_often_an_honest_and_a_false_score_are_called_different(
+    seeds: int, called_different: float
+) -> None:
+    """The rates in README: scores are normal, and the run itself makes half the deviation between seeds."""
+    draws, noise, false = 2000, 0.5, 10.0
+    random = Random(seeds)
+    honest = caught = 0
+    for _ in range(draws):
+        effects = [random.gauss(0, (1 - noise**2) ** 0.5) for _ in range(seeds)]
+        there, *others = (random.gauss(effect, noise) for effect in effects)
+        here = came_to(random.gauss(effects[0], noise), "other")
+        honest += judge(came_to(there), here, others, exact_counts=True).name == "different"
+        lie = came_to(there + false)
+        caught += judge(lie, here, others, exact_counts=True).name == "different"
+    assert caught > 0.995 * draws
+    spread = (called_different * (1 - called_different) * draws) ** 0.5
+    assert abs(honest - called_different * draws) < 4 * spread
 
 
 def test_weights_that_are_missing_are_never_identical() -> None:
