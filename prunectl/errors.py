@@ -30,6 +30,7 @@ class ExitCode(IntEnum):
     TRIAL_FAILED = 1
     USAGE = 2
     STORE = 3
+    NOT_REPLICATED = 4
     INTERRUPTED = 130
 
 

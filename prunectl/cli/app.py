@@ -28,6 +28,7 @@ COMMANDS = (
     "plot",
     "export",
     "import_",
+    "replicate",
     "cancel",
     "hold",
     "release",

@@ -9,12 +9,14 @@ import typer
 from prunectl.cli.support.fresh_results import results_of
 from prunectl.cli.support.options import Publication, StoreOption, TableFormat
 from prunectl.cli.support.tables import console, table
-from prunectl.text import signed
+from prunectl.cli.support.verdicts import verdict_counts
+from prunectl.text import plural, signed
 
 if TYPE_CHECKING:  # results.compare imports DuckDB
     from rich.table import Table
 
     from prunectl.results.compare import Comparison
+    from prunectl.results.verdicts import Replicated
 
 SHOWN = 12
 """Cells without a published neighbour that are listed by name; the rest is counted."""
@@ -26,13 +28,18 @@ def compare(
     form: Annotated[TableFormat, typer.Option("--format", help="What to write.")] = "table",
     store: StoreOption = None,
 ) -> None:
-    """Compare with published results, as points from each one's own dense network, medians with medians."""
+    """Compare with published results, as points from each one's own dense network, medians with medians; and say how
+    many stages were replicated."""
     from prunectl.results import compare
     from prunectl.results.formats import render
+    from prunectl.results.verdicts import replicated
 
-    found = compare.compare(results_of(store), to, plan)
+    paths = results_of(store)
+    found = compare.compare(paths, to, plan)
     if form == "table":
         _print(found)
+        for each in replicated(paths, plan):
+            typer.echo(_replications(each))
     else:
         typer.echo(render(found.table(), form), nl=False)
 
@@ -78,3 +85,11 @@ def _points(found: Comparison) -> Table:
         for point in found.points
     ]
     return table(headings, rows, left=(0, 1, 2))
+
+
+def _replications(found: Replicated) -> str:
+    """Say in a line how a plan was replicated."""
+    return (
+        f"{found.plan}: {found.stages} of {plural(found.of, 'stage')} replicated on {plural(found.hosts, 'machine')}: "
+        f"{verdict_counts(found.counts)}"
+    )

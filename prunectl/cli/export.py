@@ -30,7 +30,7 @@ def export(
     ] = None,
     store: StoreOption = None,
 ) -> None:
-    """Write a network's weights and mask as safetensors, or a study as a folder for `prunectl import`."""
+    """Write a network's weights and mask as safetensors, or a study as one read-only bundle, named by its digest."""
     if (trial is None) == (study is None):
         raise typer.BadParameter("give either a TRIAL or --study PLAN")
     if study is not None:
@@ -47,12 +47,12 @@ def export(
 
 def _export_study(plan: str, folder: Path, store: Path | None) -> None:
     from prunectl.results.export import export_tables
-    from prunectl.store.archive import export_study, write_manifest
+    from prunectl.store.archive import export_study, finish
 
     paths = results_of(store)
     manifest = export_study(paths, plan, folder)
-    export_tables(paths, plan, folder / "tables")
-    write_manifest(folder, manifest)  # last: a folder without one is not complete
+    tables = export_tables(paths, plan, folder / "tables")
+    manifest = finish(folder, manifest, tables)
     size = sum(entry.bytes for entry in manifest.files.values())
     missing = manifest.stages_missing
     narrate(
@@ -60,3 +60,4 @@ def _export_study(plan: str, folder: Path, store: Path | None) -> None:
         + (f"; {missing} are not done and were left out" if missing else "")
     )
     typer.echo(str(folder))
+    typer.echo(f"sha256:{manifest.bundle}")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +10,7 @@ import typer
 
 from prunectl.cli.support.background import background, on_terminal
 from prunectl.cli.support.data_check import check_data
+from prunectl.cli.support.execution import Execution, choose_devices, record, schedule
 from prunectl.cli.support.fresh_results import bring_up_to_date
 from prunectl.cli.support.older_folders import tell_of_older_folders
 from prunectl.cli.support.options import (
@@ -27,30 +26,12 @@ from prunectl.errors import ExitCode, StoreBusy
 from prunectl.spec.ranges import SMALL
 from prunectl.spec.state import State
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.dataset import DatasetRecord, write_datasets
 from prunectl.store.records.plan import write_plans
-from prunectl.store.records.provenance import write_run
 from prunectl.store.records.stage import has_result
 
 if TYPE_CHECKING:  # the plan's models and the scheduler take 0.5 s to import
     from prunectl.plan.expand import Expansion
-    from prunectl.scheduler.devices.base import Device, Slots, SlotsBy
-    from prunectl.scheduler.outcome import Outcome
     from prunectl.spec.study import Study
-
-
-@dataclass(frozen=True)
-class Execution:
-    """How the stages are run. None of it is part of a stage's key."""
-
-    devices: list[Device]
-    data: Path | None
-    share: bool
-    fuse: bool
-    checkpoint_every: float
-    """Seconds."""
-    datasets: list[DatasetRecord]
-    """What the files of its data sets hold."""
 
 
 def run(
@@ -116,8 +97,10 @@ def run(
     }
     # Whoever handed a plan over was promised that the next run carries it out.
     due = bool(todo) or requests.plans_wait(paths)
-    chosen = _devices(devices, slots, slots_by, expansions) if due else []
-    datasets = check_data(paths, {spec.data for spec in todo.values()}, expansions, data)
+    tables = [expansion.plan.content.run for expansion in expansions]
+    chosen = choose_devices(devices, slots, slots_by, tables) if due else []
+    places = {found: place for one in expansions for found, place in one.places.items()}
+    datasets = check_data(paths, {spec.data for spec in todo.values()}, places, data)
     if todo:
         _warn_of_mixed_versions(paths, expansions)
         tell_of_older_folders(paths, expansions)
@@ -136,7 +119,7 @@ def run(
     if due:
         _start(paths, studies, execution, detach=detach, view=view)
     else:
-        _record(paths, studies, execution)
+        record(paths, studies, execution)
         _report_all_done(paths, studies)
 
 
@@ -153,10 +136,10 @@ def _start(
     from prunectl.store import requests
 
     if not detach and not view:
-        _run_to_the_end(paths, plans, execution, _record(paths, plans, execution))
+        _run_to_the_end(paths, plans, execution, record(paths, plans, execution))
         return
     if requests.alive(paths):
-        _record(paths, plans, execution)
+        record(paths, plans, execution)
         answers = handover.hand_over(paths, plans)
         in_hands = bool(answers) and all(answer.ok for answer in answers)
     else:
@@ -187,7 +170,7 @@ def _run_to_the_end(
         # Looked at only now: recording asks git and takes up to seconds, in which another run may have started.
         if not requests.alive(paths):
             try:
-                outcome = _schedule(paths, plans, execution, identifier)
+                outcome = schedule(paths, plans, execution, identifier)
             except StoreBusy:
                 narrate("another command has just taken the store")
                 continue
@@ -204,14 +187,6 @@ def _run_to_the_end(
         if waited is not handover.Waited.GONE:
             report(paths, plans, stopped=waited is handover.Waited.STOPPED)
             return
-
-
-def _record(paths: StorePaths, plans: Sequence[Study], execution: Execution) -> str:
-    """Write the plans, their data sets and the run into the store. Returns the run's id. Raises StoreError."""
-    write_datasets(paths, execution.datasets)
-    write_plans(paths, plans)
-    devices = [device.id for device in execution.devices]
-    return write_run(paths, [plan.digest for plan in plans], devices)
 
 
 def _warn_of_mixed_versions(paths: StorePaths, expansions: Sequence[Expansion]) -> None:
@@ -232,24 +207,6 @@ def _warn_of_mixed_versions(paths: StorePaths, expansions: Sequence[Expansion]) 
     keys = {key for expansion in expansions for key in expansion.stages}
     for text in version_warnings(paths, keys):
         narrate(f"note: {text}")
-
-
-def _devices(
-    option: str | None,
-    slots: Slots | None,
-    slots_by: SlotsBy | None,
-    expansions: Sequence[Expansion],
-) -> list[Device]:
-    """Choose the devices, and see that torch can use them."""
-    from prunectl.cli.support import devices
-    from prunectl.scheduler.devices.system import SystemLayer
-
-    layer = SystemLayer()
-    tables = [expansion.plan.content.run for expansion in expansions]
-    named = devices.named(option, tables)
-    chosen = devices.choose(named, slots, slots_by, tables, layer)
-    devices.check(named, chosen, layer)
-    return chosen
 
 
 def _watch(paths: StorePaths, plans: Sequence[Study]) -> None:
@@ -278,44 +235,3 @@ def _report_all_done(paths: StorePaths, plans: Sequence[Study]) -> None:
         )
     bring_up_to_date(paths, {key for plan in plans for key in plan.stages})
     print_rank(paths, plans)
-
-
-def _schedule(
-    paths: StorePaths, plans: Sequence[Study], execution: Execution, identifier: str
-) -> Outcome:
-    """Run all stages to their end in this process's scheduler, writing progress to stderr."""
-    from prunectl.cli.support.progress import Progress
-    from prunectl.ml.datasets.files import data_root
-    from prunectl.scheduler.executors.local import WORKER, LocalExecutor
-    from prunectl.scheduler.scheduler import Scheduler
-    from prunectl.store.db.ingest import ingest
-    from prunectl.store.records.plan import read_study
-
-    keys = {key for plan in plans for key in plan.stages}
-    done = {key for key in keys if has_result(paths, key)}
-    progress = Progress(plans, done, partial(read_study, paths))
-    devices = execution.devices
-    executor = LocalExecutor(
-        paths,
-        devices,
-        data=data_root(execution.data),
-        command=[*WORKER, "--fuse"] if execution.fuse else WORKER,
-        checkpoint_every=execution.checkpoint_every,
-        share=execution.share,
-    )
-    scheduler = Scheduler(
-        paths,
-        executor,
-        [plan.digest for plan in plans],
-        ingest=ingest,
-        run_id=identifier,
-        on_heartbeat=progress.tick,
-        on_record=progress.event,
-    )
-    slots = sum(device.slots for device in devices)
-    most = "at most " if any(device.auto for device in devices) else ""
-    narrate(
-        f"{len(keys) - len(done)} of {len(keys)} stages to run on "
-        f"{', '.join(device.id for device in devices)} ({most}{slots} at a time), store {paths.root}"
-    )
-    return scheduler.run()

@@ -142,9 +142,13 @@ class Disk:
             os.close(descriptor)
             os.unlink(path)
 
+    def mode(self, path: Path) -> int:
+        """Return a file's permissions."""
+        return stat.S_IMODE(os.stat(path).st_mode)
+
     def set_mode(self, path: Path, mode: int) -> None:
         """Give a file these permissions."""
-        if stat.S_IMODE(os.stat(path).st_mode) != mode:
+        if self.mode(path) != mode:
             os.chmod(path, mode)
 
     def make_folder(self, path: Path) -> None:

@@ -51,7 +51,7 @@ def removable(paths: StorePaths) -> list[Removal]:
         stage = paths.stage(name)
         if not is_held(stage.lock):
             found += _of_stage(stage, needed)
-    records = (paths.plans, paths.runs, paths.datasets)
+    records = (paths.plans, paths.runs, paths.datasets, paths.replications)
     for folder in (paths.root, paths.control, paths.requests, *records):
         found += _removals(_dead(leftovers(folder)), TEMPORARY)
     for folder in (paths.root, paths.plans, paths.datasets):

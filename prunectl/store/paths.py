@@ -72,6 +72,9 @@ class StorePaths:
     datasets = _Named("datasets")
     format = _Named("format.json")
     """Which records have no checksum."""
+    replications = _Named("replications")
+    replica = _Named("replica.json")
+    """Which bundle it replicates, where it was made for that."""
     scheduler_log = _Named("scheduler.jsonl")
     """Journal of what the scheduler did: requests carried out, retries, failures, devices."""
     control = _Named("control")
@@ -120,3 +123,7 @@ class StorePaths:
     def run(self, run_id: str) -> Path:
         """Return the record of this start of a scheduler."""
         return self.runs / f"{run_id}.json"
+
+    def replication(self, identifier: str) -> Path:
+        """Return the record of a stage that was run again, and compared."""
+        return self.replications / f"{identifier}.json"

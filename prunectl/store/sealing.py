@@ -27,11 +27,16 @@ from prunectl.store.records.events import last, read_events
 from prunectl.store.records.journal import Log
 from prunectl.store.records.plan import read_plan
 from prunectl.store.records.provenance import read_run
+from prunectl.store.records.replication import read_replication
 from prunectl.store.records.result import Result
 from prunectl.store.records.scheduler_log import read_scheduler_log
 from prunectl.store.records.stage import read_result
 from prunectl.store.records.store_format import ensure_format, read_format, write_format
 from prunectl.store.tensors import read_checked
+
+_READERS: dict[str, Callable[[Path], object]] = {
+    "plans": read_plan, "runs": read_run, "datasets": read_dataset, "replications": read_replication,
+}  # fmt: skip
 
 
 @dataclass
@@ -99,9 +104,7 @@ class _Sealing:
         return rest
 
     def _record(self, path: Path) -> None:
-        reader = {"plans": read_plan, "runs": read_run, "datasets": read_dataset}.get(
-            path.parent.name
-        )
+        reader = _READERS.get(path.parent.name)
         if reader is not None:
             reader(path)
         _write(path, [_sealed(read_file(path).removesuffix(b"\n"))])

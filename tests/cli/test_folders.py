@@ -216,3 +216,24 @@ def test_data_under_an_older_key_is_no_mismatch(pictures: Path) -> None:
     assert found.problems == []
     assert found.notes == [f"folder: {older.fingerprint} is a fingerprint of an older kind"]
     assert found.same == [f"folder ({now.fingerprint})"]
+
+
+def test_a_study_of_them_is_replicated_wherever_they_lie(
+    pictures: Path, here: Here, tmp_path: Path
+) -> None:
+    assert run(here).returncode == 0
+    assert here("export", "--study", "mine", "--out", "b", "--store", "s").returncode == 0
+    command = ("replicate", "b", "--all", "--devices", "cpu")
+    elsewhere = ("--data", str(tmp_path / "other-machine"))
+    unknown = here(*command, *elsewhere)
+    assert unknown.returncode == 2
+    assert "where they lie is not known: --images FOLDER names their place" in unknown.stderr
+    shutil.copytree(pictures, "others")
+    next(Path("others/train").rglob("*.png")).unlink()
+    other = here(*command, *elsewhere, "--images", "others")
+    assert other.returncode == 2
+    assert "others has content-" in other.stderr
+    pictures.rename("moved")
+    done = here(*command, *elsewhere, "--images", "others", "--images", "moved")
+    assert done.returncode == 0, done.stderr
+    assert "2 bit-identical" in done.stdout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import re
 import shutil
@@ -15,7 +14,7 @@ import pytest
 
 from prunectl.errors import StoreError
 from prunectl.store import files
-from prunectl.store.archive import MANIFEST, import_study
+from prunectl.store.archive import import_study
 from prunectl.store.db import query
 from prunectl.store.db.column_docs import docs
 from prunectl.store.db.ingest import ingest
@@ -23,8 +22,9 @@ from prunectl.store.paths import StorePaths
 from prunectl.store.records.heartbeat import HeartbeatRecord, read_heartbeat
 from tests.cli.conftest import TINY, Done, prunectl
 from tests.full import full
+from tests.support.bundles import make_writable, reseal
 from tests.support.poison import Poisoner, is_bad, variants
-from tests.support.records import read_json, resealed, write_json
+from tests.support.records import resealed
 
 Here = Callable[..., Done]
 
@@ -167,19 +167,12 @@ def test_no_heartbeat_stops_a_reader(made: Path, here: Here, tmp_path: Path) -> 
     assert number > (500 if full() else 100)
 
 
-def reseal(folder: Path) -> None:
-    """Make the manifest's checksums fit the files."""
-    manifest = read_json(folder / MANIFEST)
-    for name, entry in manifest["files"].items():
-        entry["sha256"] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-    write_json(folder / MANIFEST, manifest)
-
-
 def test_a_study_with_a_bad_record_is_not_imported(made: Path, here: Here, tmp_path: Path) -> None:
     """Types and ranges are checked before the first file is taken, also where the checksums fit."""
     folder = tmp_path / "parcel"
     done = here("export", "--study", "tiny", "--out", folder, "--store", made / "whole")
     assert done.returncode == 0, done.stderr
+    make_writable(folder)
     other = StorePaths(tmp_path / "other")
     tried = Counter[str]()
     for pattern in (

@@ -26,6 +26,7 @@ from prunectl.store.db.ingest import ingest
 from prunectl.store.paths import StorePaths
 from prunectl.worker.checkpoint import load_masks, load_state
 from tests.cli.conftest import TINY, Done, prunectl
+from tests.support.bundles import writable_copy
 from tests.support.records import read_json, write_json
 
 Here = Callable[..., Done]
@@ -214,8 +215,7 @@ def test_its_tables_are_those_of_the_store(folder: Path, made: Path) -> None:
 def test_a_tampered_file_is_refused_by_name_and_nothing_is_taken(
     here: Here, folder: Path, tmp_path: Path
 ) -> None:
-    bad = tmp_path / "bad"
-    shutil.copytree(folder, bad)
+    bad = writable_copy(folder, tmp_path / "bad")
     victim = sorted(bad.glob("stages/*/events.jsonl"))[2]
     victim.write_bytes(victim.read_bytes() + b"\n")
     done = here("import", bad, "--store", tmp_path / "other")
@@ -229,8 +229,7 @@ def test_a_tampered_file_is_refused_by_name_and_nothing_is_taken(
 def test_a_folder_that_is_not_what_it_says_is_refused(
     here: Here, folder: Path, tmp_path: Path, how: str
 ) -> None:
-    bad = tmp_path / "bad"
-    shutil.copytree(folder, bad)
+    bad = writable_copy(folder, tmp_path / "bad")
     manifest = read_json(bad / archive.MANIFEST)
     first, second = sorted(path.parent for path in bad.glob("stages/*/result.json"))[:2]
     says = {
@@ -238,7 +237,7 @@ def test_a_folder_that_is_not_what_it_says_is_refused(
         "escapes": "which no exported study has",
         "other stage": "belongs to stage",
         "unsealed": "is no exported study",
-        "newer": "knows formats up to 1",
+        "newer": "knows formats up to 2",
     }[how]
     if how == "missing":
         (first / "spec.json").unlink()
@@ -250,7 +249,7 @@ def test_a_folder_that_is_not_what_it_says_is_refused(
         name = f"stages/{first.name}/spec.json"
         manifest["files"][name] = manifest["files"][f"stages/{second.name}/spec.json"]
     elif how == "newer":
-        manifest["format"] = 2
+        manifest["format"] = archive.FORMAT + 1
     write_json(bad / archive.MANIFEST, manifest)
     if how == "unsealed":
         (bad / archive.MANIFEST).unlink()

@@ -24,6 +24,7 @@ from prunectl.store.records.base import LogRecord
 from prunectl.store.records.dataset import DatasetRecord
 from prunectl.store.records.heartbeat import HeartbeatRecord
 from prunectl.store.records.provenance import RunRecord
+from prunectl.store.records.replication import Replica, Replication
 from prunectl.store.records.result import Result
 from prunectl.store.records.store_format import StoreFormat
 from prunectl.store.records.texts import Described, described, record_name
@@ -39,6 +40,7 @@ The default place for results. A store is a folder; `--store` or `PRUNECTL_STORE
 | `plans/<digest>.json` | every version of every plan that was run, with its trials and their stages |
 | `runs/<id>.json` | every start of a scheduler: command, commit, packages, devices |
 | `datasets/<fingerprint>.json` | what the files of a data set held when they were first used |
+| `replications/<id>.json` | how stages of an exported study that were run again compare, wherever they were |
 | `scheduler.jsonl` | what the scheduler did: requests, retries, failures |
 | `format.json` | which records have no checksum: those of older versions |
 | `results.duckdb` | an index of all that, for SQL; delete it and `prunectl store rebuild` makes it again |
@@ -117,6 +119,9 @@ FILES = (
          HeartbeatRecord),
     File("An exported study", "parcel.json", "In the folder that `prunectl export --study` writes, written last.",
          Manifest),
+    File("A replication", "replications/<id>.json", "How a stage of an exported study compares that "
+         "`prunectl replicate` ran again; in the store where it ran, and wherever it was sent.", Replication),
+    File("A store that replicates", "replica.json", "In a store that `prunectl replicate` has made.", Replica),
     File("Commands to a worker", "", "A line of JSON each, on its standard input.", messages.AnyCommand),
     File("Messages of a worker", "", "A line of JSON each, on its standard output.", messages.AnyMessage),
 )  # fmt: skip

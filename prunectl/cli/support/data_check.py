@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,28 +13,28 @@ from prunectl.spec.settings import DataSettings
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.dataset import DatasetRecord, check_dataset, dataset_record
 
-if TYPE_CHECKING:  # the plan's models take 0.5 s to import
-    from prunectl.plan.expand import Expansion
+if TYPE_CHECKING:  # the registry takes some milliseconds to import
+    from prunectl.ml.datasets.registry import OptionValue
 
 
 def check_data(
     paths: StorePaths,
     needed: set[DataSettings],
-    expansions: Sequence[Expansion],
+    places: Mapping[DataSettings, dict[str, OptionValue]],
     data: Path | None,
 ) -> list[DatasetRecord]:
     """Find the files of every data set before anything is queued, and fetch those that are missing.
 
+    `places` are the options that say where files lie, of data sets that have some.
     Returns what they hold. Raises DataError for files that cannot be had, or that are not what they should be.
     """
     from prunectl.ml.datasets.files import data_root
     from prunectl.ml.datasets.registry import ensure
 
     root = data_root(data)
-    places = {found: place for one in expansions for found, place in one.places.items()}
     # Variants that hold out other images have the same files.
     distinct = {
-        (item.name, item.options, item.fingerprint): dict(item.options) | places[item]
+        (item.name, item.options, item.fingerprint): dict(item.options) | places.get(item, {})
         for item in needed
     }
     found = []
@@ -47,6 +47,45 @@ def check_data(
                 narrate(f"note: {damage}; it is made anew")
             found.append(record)
     return found
+
+
+def find_places(
+    needed: Iterable[DataSettings], data: Path | None, folders: Sequence[Path]
+) -> dict[DataSettings, dict[str, OptionValue]]:
+    """Return where data sets lie whose place only a plan says: in one of the folders, or without any where it was
+    written down when a plan of theirs was last run here.
+
+    Raises MissingData where one is in neither, DataError for a folder that cannot be read.
+    """
+    from prunectl.ml.datasets.files import data_root
+    from prunectl.ml.datasets.known_folders import load_options
+    from prunectl.ml.datasets.registry import find
+
+    found: dict[DataSettings, dict[str, OptionValue]] = {}
+    for each in needed:
+        entry = find(each.name)
+        if entry.local:
+            found[each] = load_options(data_root(data), each.fingerprint)
+        if entry.local and entry.description is None and (folders or not found[each].get("path")):
+            found[each] = {"path": str(_folder_of(each, folders))}
+    return found
+
+
+def _folder_of(wanted: DataSettings, folders: Sequence[Path]) -> Path:
+    """Return the folder whose images have the fingerprint. Raises MissingData where none has."""
+    from prunectl.ml.datasets.registry import describe
+
+    others = []
+    for folder in folders:
+        options = dict(wanted.options) | {"path": str(folder.absolute())}
+        found = describe(wanted.name, options, narrate).fingerprint
+        if found == wanted.fingerprint:
+            return folder.absolute()
+        others.append(f"{folder} has {found}")
+    raise MissingData(
+        f"{wanted.name}: images with the fingerprint {wanted.fingerprint} are needed, "
+        f"{' and '.join(others) or 'and where they lie is not known'}: --images FOLDER names their place"
+    )
 
 
 @dataclass

@@ -59,7 +59,7 @@ class Progress:
         self._names: dict[str, str] = {}
         for plan in plans:
             self._steps |= {key: stage.steps for key, stage in plan.stages.items()}
-            self._names = _stage_names(plan) | self._names
+            self._names = stage_names(plan) | self._names
         self._done = set(done)
         self._read_plan = read_plan
         self._running: dict[str, RunningBeat] = {}
@@ -83,7 +83,7 @@ class Progress:
             case Queued() if self._read_plan is not None and record.plan not in self._named:
                 self._named.add(record.plan)
                 plan = self._read_plan(record.plan)
-                names = _stage_names(plan).items()
+                names = stage_names(plan).items()
                 self._names = {key: f"{plan.name}: {name}" for key, name in names} | self._names
         text = self._text(record)
         if text is not None:
@@ -141,7 +141,7 @@ class Progress:
         self._last_line = time.monotonic()
 
 
-def _stage_names(plan: Study) -> dict[str, str]:
+def stage_names(plan: Study) -> dict[str, str]:
     """Name each stage after the first trial that it belongs to."""
     several = len({(trial.network, trial.dataset) for trial in plan.trials}) > 1
     names: dict[str, str] = {}

@@ -34,14 +34,30 @@ def report(
     given_up: Mapping[str, str] | None = None,
     outdated: str | None = None,
 ) -> None:
-    """Print how the plans stand, and exit with the code that says so.
+    """Print how the plans stand, and exit with the code that says so; arguments as those of `tell_end`."""
+    bring_up_to_date(paths, {key for plan in plans for key in plan.stages})
+    print_rank(paths, plans)
+    if not tell_end(
+        paths, plans, stopped=stopped, broken=broken, given_up=given_up, outdated=outdated
+    ):
+        raise typer.Exit(ExitCode.TRIAL_FAILED)
+
+
+def tell_end(
+    paths: StorePaths,
+    plans: Sequence[Study],
+    *,
+    stopped: bool,
+    broken: str | None = None,
+    given_up: Mapping[str, str] | None = None,
+    outdated: str | None = None,
+) -> bool:
+    """Write to stderr what went wrong with the plans. Returns whether nothing did; exits where the run was cut short.
 
     `stopped`: the scheduler was stopped by a user. `broken` is why the store could not be written, where that ended the
     run; `given_up` why devices were; `outdated` how new workers differed, where the package was changed under the run.
     """
     status = PlanStatus(paths, plans)
-    bring_up_to_date(paths, {key for plan in plans for key in plan.stages})
-    print_rank(paths, plans)
     counts = ", ".join(f"{count} {state}" for state, count in status.counts.items() if count)
     narrate(f"trials: {counts}")
     if not status.ok and status.failure is not None:
@@ -63,12 +79,11 @@ def report(
             f"what ran then was finished, and nothing else started; start again: {this_command()}"
         )
         raise typer.Exit(ExitCode.TRIAL_FAILED)
-    if not status.ok:
-        if given_up:
-            narrate(
-                f"nothing is lost; once the device works, the same command goes on: {this_command()}"
-            )
-        raise typer.Exit(ExitCode.TRIAL_FAILED)
+    if given_up and not status.ok:
+        narrate(
+            f"nothing is lost; once the device works, the same command goes on: {this_command()}"
+        )
+    return status.ok
 
 
 def this_command() -> str:

@@ -22,6 +22,7 @@ from prunectl.store.db.rows import EPOCH_MEASURES, MEASURES
 from prunectl.store.records.base import LogRecord
 from prunectl.store.records.events import Epoch, LayerCount
 from prunectl.store.records.provenance import Git, RunRecord
+from prunectl.store.records.replication import Replication
 from prunectl.store.records.result import Result
 from prunectl.store.records.texts import LAST, THIS, described, measured
 
@@ -30,6 +31,7 @@ RECORDS: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "trials": (Trial,),
     "tasks": (Metric,),
     "runs": (RunRecord,),
+    "replications": (Replication,),
     "stages": (PlannedStage, Result, PruneSettings),
     "epochs": (Epoch,),
     "layers": (LayerCount,),
@@ -41,6 +43,9 @@ FIELDS: dict[str, tuple[type[msgspec.Struct], str]] = {
     "tasks.metric": (Metric, "name"),
     "runs.git_commit": (Git, "commit"),
     "runs.git_dirty": (Git, "dirty"),
+    "replications.digest": (Replication, "plan"),
+    "replications.plan": (Replication, "name"),
+    "replications.stage": (Replication, "key"),
     "stages.stage": (Result, "key"),
     "stages.dataset": (DataSettings, "name"),
     "stages.parent": (Mask, "parent"),

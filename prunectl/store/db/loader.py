@@ -28,6 +28,7 @@ from prunectl.store.records.events import ends_with, read_events
 from prunectl.store.records.journal import START, Log, Position
 from prunectl.store.records.plan import read_plan
 from prunectl.store.records.provenance import read_run
+from prunectl.store.records.replication import read_replication
 from prunectl.store.records.result import Result
 from prunectl.store.records.scheduler_log import read_scheduler_log
 from prunectl.store.records.stage import read_result, read_spec
@@ -80,9 +81,9 @@ class Loader:
     # Plans, runs and the scheduler's log
 
     def load_plans_and_runs(self) -> None:
-        """Load plans, runs and the scheduler's log, in one transaction.
+        """Load plans, runs, replications and the scheduler's log, in one transaction.
 
-        Raises Outdated where a plan or a run that was read is gone: what it brought in cannot be told apart.
+        Raises Outdated where one of these files that was read is gone: what it brought in cannot be told apart.
         """
         offsets = read_offsets(self.connection, "length(source) <> 64")
         for source in offsets:
@@ -93,6 +94,9 @@ class Loader:
         self._load_plans(offsets)
         runs = files.disk.glob(self.paths.runs, "*.json")
         self._put("runs", rows.RUN, self._changed(runs, offsets, self._run_row))
+        replications = files.disk.glob(self.paths.replications, "*.json")
+        replicated = self._changed(replications, offsets, self._replication_row)
+        self._put("replications", rows.REPLICATION, replicated)
         self._look_at_datasets(offsets)
         self._load_mended_specs(offsets)
         self._left_out.forget_missing()
@@ -136,6 +140,9 @@ class Loader:
 
     def _run_row(self, path: Path) -> Row:
         return rows.run_row(path.stem, read_run(path))
+
+    def _replication_row(self, path: Path) -> Row:
+        return rows.replication_row(path.stem, read_replication(path))
 
     def _plan_rows(self, path: Path) -> PlanRows:
         return PlanRows.of(path.stem, read_plan(path))

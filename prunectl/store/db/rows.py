@@ -26,6 +26,7 @@ from prunectl.store.records.base import Metrics, encode
 from prunectl.store.records.events import Epoch, Pruned
 from prunectl.store.records.journal import Log
 from prunectl.store.records.provenance import RunRecord
+from prunectl.store.records.replication import Replication
 from prunectl.store.records.result import Result
 from prunectl.store.records.scheduler_log import kind
 
@@ -63,6 +64,12 @@ PLAN = ("digest", "plan", "file", "question", "axes", "overrides", "created", "m
 RUN = (
     "run", "plans", "started", "argv", "cwd", "git_commit", "git_dirty", "host", "devices", "driver", "packages",
     "python", "platform", "prunectl",
+)  # fmt: skip
+REPLICATION = (
+    "replication", "bundle", "digest", "plan", "stage", "verdict", "reason", "score_there", "score_here", "loss_there",
+    "loss_here", "metrics_there", "metrics_here", "flag_there", "flag_here", "weights_there", "weights_here",
+    "device_name_there", "device_name_here", "versions_there", "versions_here", "tolerance", "n", "from_parents",
+    "host", "device", "time",
 )  # fmt: skip
 TASK = ("task", "position", "metric", "unit", "higher_is_better", "digits", "per_item", "guesses")
 EVENT = ("log", "seq", "attempt", "time", "type", "stage", "data")
@@ -173,6 +180,40 @@ def run_row(run_id: str, run: RunRecord) -> Row:
         run.python,
         run.platform,
         run.prunectl,
+    )
+
+
+def replication_row(identifier: str, found: Replication) -> Row:
+    """Return how a stage was replicated as `REPLICATION`."""
+    there, here = found.there, found.here
+    return (
+        identifier,
+        found.bundle,
+        found.plan,
+        found.name,
+        found.key,
+        found.verdict,
+        found.reason,
+        there.score,
+        here.score,
+        there.loss,
+        here.loss,
+        _text(there.metrics),
+        _text(here.metrics),
+        there.flag,
+        here.flag,
+        there.weights,
+        here.weights,
+        there.device_name,
+        here.device_name,
+        _text(there.versions),
+        _text(here.versions),
+        found.tolerance,
+        found.n,
+        found.from_parents,
+        found.host,
+        found.device,
+        moment(found.time),
     )
 
 

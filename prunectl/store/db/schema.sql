@@ -76,6 +76,15 @@ CREATE TABLE events (
     PRIMARY KEY (log, seq)
 );
 
+-- Outcomes in the bundle and on the machine that ran the stage again: NAME_there and NAME_here.
+CREATE TABLE replications (
+    replication VARCHAR PRIMARY KEY, bundle VARCHAR, digest VARCHAR, plan VARCHAR, stage VARCHAR, verdict VARCHAR,
+    reason VARCHAR, score_there DOUBLE, score_here DOUBLE, loss_there DOUBLE, loss_here DOUBLE, metrics_there JSON,
+    metrics_here JSON, flag_there VARCHAR, flag_here VARCHAR, weights_there VARCHAR, weights_here VARCHAR,
+    device_name_there VARCHAR, device_name_here VARCHAR, versions_there JSON, versions_here JSON,
+    tolerance DOUBLE, n INTEGER, from_parents BOOLEAN, host VARCHAR, device VARCHAR, time TIMESTAMP
+);
+
 CREATE TABLE published (
     source VARCHAR, figure VARCHAR, network VARCHAR, dataset VARCHAR, metric VARCHAR, structure VARCHAR,
     schedule VARCHAR, prune_step DOUBLE, method VARCHAR, sparsity DOUBLE, retrain_epochs DOUBLE, n INTEGER,

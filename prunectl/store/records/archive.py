@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated
 
 import msgspec
@@ -28,6 +29,19 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     digest: Annotated[str, Meta(description="digest of the plan's version")] = ""
     stages: Annotated[Count, Meta(description="stages that are inside, all done")] = 0
     stages_missing: Annotated[Count, Meta(description="stages of the plan that were not done")] = 0
+    unsealed: Annotated[
+        tuple[str, ...],
+        Meta(description="records of older versions, which have no checksum of their own, by path"),
+    ] = ()
     files: Annotated[
         dict[str, FileEntry], Meta(description="all other files, by path inside the folder")
     ]
+
+    @property
+    def bundle(self) -> str:
+        """The digest of all other files: the sha256 of a line ``<sha256>  <path>`` for each, sorted by path.
+
+        These are the lines of the program sha256sum.
+        """
+        lines = (f"{self.files[name].sha256}  {name}\n" for name in sorted(self.files))
+        return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -28,7 +28,7 @@ from prunectl.store.records.base import (
     Time,
 )
 from prunectl.store.records.journal import START, Log, Position, Unknown
-from prunectl.store.records.requests import AddPlan, Rank, Request, Trials
+from prunectl.store.records.requests import AddPlan, Rank, Request, TrialRequest, Trials
 from prunectl.store.records.texts import LAST, measured
 
 Device = Annotated[str, Meta(description="id of the device")]
@@ -399,3 +399,27 @@ class History:
 def kind(record: LogRecord) -> str:
     """Return a record's type as it stands in the log, such as ``stage_done``."""
     return record.kind if isinstance(record, Unknown) else str(record.__struct_config__.tag)
+
+
+def concerned(record: LogRecord) -> set[str]:
+    """Return what a record is about: keys of stages, ids of trials, digests of plans, and of a run's end its id."""
+    match record:
+        case RunStarted():
+            return set(record.plans)
+        case RunEnded():
+            return {record.run}
+        case Queued() | StudyStopped():
+            return {record.plan}
+        case Blocked():
+            return {record.key, *record.keys}
+        case Retried():
+            return {*record.trials, *record.keys}
+        case Cancelled() | Held() | Released():
+            return set(record.trials)
+        case Answered(request=TrialRequest(trials=trials)):
+            return set(trials)
+        case PrioritySet():
+            return set(record.values)
+        case Answered(request=AddPlan(plan=plan)):
+            return {plan}
+    return {getattr(record, "key", "")} - {""}

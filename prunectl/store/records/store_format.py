@@ -83,7 +83,7 @@ def _root(path: Path) -> Path:
     """Return the store's folder, by where records lie in it."""
     if path.parents[1].name == "stages" or path.parent.name == "requests":
         return path.parents[2]
-    inside = path.parent.name in ("plans", "runs", "datasets", "control")
+    inside = path.parent.name in ("plans", "runs", "datasets", "replications", "control")
     return path.parents[1] if inside else path.parent
 
 
@@ -114,23 +114,32 @@ def add_unsealed(paths: StorePaths, names: Iterable[str]) -> None:
 
 def list_unsealed(paths: StorePaths) -> Iterator[str]:
     """List the records that have no checksum, by path inside the store; logs whose first line has none."""
-    for path in record_files(paths):
-        try:
-            with files.disk.open(path) as file:
-                data = file.readline()
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise refusals.cannot_read(path, error) from error
-        if data.strip() and not seal.is_sealed(data.removesuffix(b"\n")):
-            yield path.relative_to(paths.root).as_posix()
+    found = filter(lacks_checksum, record_files(paths))
+    yield from (path.relative_to(paths.root).as_posix() for path in found)
+
+
+def lacks_checksum(path: Path) -> bool:
+    """Return whether the record in a file, or the first of a log, has no checksum; not where there is none.
+
+    Raises StoreError where the file cannot be read.
+    """
+    try:
+        with files.disk.open(path) as file:
+            line = file.readline().removesuffix(b"\n")
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise refusals.cannot_read(path, error) from error
+    return bool(line) and not seal.is_sealed(line)
 
 
 def record_files(paths: StorePaths) -> Iterator[Path]:
     """List the files of a store that hold records with checksums; each is one line, or a log."""
-    for folder in (paths.plans, paths.runs, paths.datasets, paths.requests):
+    folders = (paths.plans, paths.runs, paths.datasets, paths.replications, paths.requests)
+    for folder in folders:
         yield from files.disk.glob(folder, "*.json")
-    yield from filter(files.disk.exists, (paths.scheduler_log, paths.heartbeat))
+    alone = (paths.scheduler_log, paths.heartbeat, paths.replica)
+    yield from filter(files.disk.exists, alone)
     for name in files.disk.folders(paths.stages):
         stage = paths.stage(name)
         yield from filter(files.disk.exists, (stage.events, stage.result))
