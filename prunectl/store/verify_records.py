@@ -16,7 +16,7 @@ from prunectl.store.records.heartbeat import HeartbeatRecord
 from prunectl.store.records.journal import Log, digest_of
 from prunectl.store.records.plan import read_plan
 from prunectl.store.records.provenance import read_run
-from prunectl.store.records.replication import read_replication
+from prunectl.store.records.replication import read_replication, replica_of
 from prunectl.store.records.scheduler_log import RunEnded, RunStarted, read_scheduler_log
 from prunectl.store.records.store_format import read_format
 from prunectl.store.verdict import Verdict
@@ -49,6 +49,7 @@ def check_records(paths: StorePaths, verdict: Verdict, indexed: tuple[int, str])
         check(path, read_replication)
     with contextlib.suppress(FileNotFoundError):
         check(paths.heartbeat, lambda path: read_record(path, HeartbeatRecord))
+        check(paths.replica, lambda _: replica_of(paths))
     verdict.problems += requests.unreadable(paths)
     _check_format(paths, verdict)
     try:

@@ -235,7 +235,7 @@ def test_a_folder_that_is_not_what_it_says_is_refused(
     says = {
         "missing": "cannot read",
         "escapes": "which no exported study has",
-        "other stage": "belongs to stage",
+        "other stage": "another stage",
         "unsealed": "is no exported study",
         "newer": "knows formats up to 2",
     }[how]

@@ -68,12 +68,12 @@ def test_cost_is_against_retraining_so_far(paths):
     assert list(drawn["lr-rewind"].get_xdata()) == [3.0, 6.0, 9.0, 12.0, 15.0]
 
 
-@pytest.mark.parametrize("kept", [0, 2**53])
-def test_counts_that_cannot_be_stop_no_figure(tmp_path, kept):
+@pytest.mark.parametrize("prunable", [0, 2**53])
+def test_counts_that_cannot_be_stop_no_figure(tmp_path, prunable):
     made = FakeStore(tmp_path)
     made.plan("demo", strategies=("fine-tune",), sparsities=LADDER)
     for key in made.stages:
-        made.finish(key, kept=kept, prunable=0)
+        made.finish(key, kept=0, prunable=prunable, parameters=prunable, kept_parameters=0)
     ingest(made.paths)
     plots.save(plots.plot(made.paths, "demo", source=None), tmp_path / "figure.svg")
 
