@@ -6,15 +6,14 @@ notes, or a problem. Free of torch and numpy.
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from prunectl.errors import DataError
+from prunectl.ml.datasets.regular_file import kind, unreadable
 from prunectl.text import plural, printable
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -235,22 +234,9 @@ def _kind(entry: os.DirEntry[str]) -> str:
             return "a link back to a folder that it is in" if _leads_back(entry) else "folder"
         if entry.is_file():
             return "file"
-        mode = entry.stat().st_mode
-    except FileNotFoundError:
-        return "a link that leads nowhere"
     except OSError as error:
-        return (
-            "a link in a circle" if error.errno == errno.ELOOP else f"unreadable: {error.strerror}"
-        )
-    for test, what in (
-        (stat.S_ISFIFO, "a FIFO"),
-        (stat.S_ISSOCK, "a socket"),
-        (stat.S_ISCHR, "a device"),
-        (stat.S_ISBLK, "a device"),
-    ):
-        if test(mode):
-            return what
-    return "neither file nor folder"
+        return unreadable(error)
+    return kind(entry.path) or "gone since it was listed"
 
 
 def _leads_back(entry: os.DirEntry[str]) -> bool:
