@@ -21,6 +21,9 @@ SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", "
 BY_RULE = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir"})
 """What systems leave in folders, besides hidden files: no class and no picture."""
 
+MOST_DEEPER = 10_000
+"""Folders below those of classes that are looked through, to say what is not read: a link may lead to a whole disk."""
+
 MOST_LINES = 20
 """Lines of one message; the rest is counted."""
 MOST_NAMES = 5
@@ -170,6 +173,9 @@ class Scanner:
             if (about.st_dev, about.st_ino) in seen:
                 continue
             seen.add((about.st_dev, about.st_ino))
+            if len(seen) > MOST_DEEPER:
+                self.problem(f"{printable(folder)}: more than {MOST_DEEPER:,} folders lie in it")
+                return
             for entry in self._entries(folder) or ():
                 place = f"{folder}/{entry.name}"
                 kind = self._kind(entry, place)
@@ -208,12 +214,22 @@ class Scanner:
 
 
 def visible(folder: Path) -> list[str]:
-    """Return the names of folders that are not skipped by rule, sorted; none where it cannot be read."""
+    """Return the names of folders that are not skipped by rule, sorted; none where there is no folder.
+
+    Raises DataError where it cannot be read, or is something else.
+    """
+    what = kind(folder)
+    if what not in (None, "folder"):
+        raise DataError(
+            f"{printable(folder)} is {what if what != 'file' else 'a file, not a folder'}"
+        )
     try:
         with os.scandir(folder) as entries:
             found = [entry.name for entry in entries if _kind(entry) == "folder"]
-    except OSError:
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        raise DataError(f"{printable(folder)}: {error.strerror}") from error
     return sorted(name for name in found if not _is_skipped(name))
 
 
