@@ -17,7 +17,7 @@ from prunectl.errors import DataError
 from prunectl.ml.datasets import published
 from prunectl.ml.datasets.arrays import Arrays
 from prunectl.ml.datasets.files import Finder, torchvision_download
-from prunectl.ml.datasets.pickled_arrays import as_array, read_pickle
+from prunectl.ml.datasets.pickled_arrays import as_array, parse_pickle
 from prunectl.ml.datasets.registry import OptionValue
 from prunectl.ml.datasets.regular_file import read_bounded
 
@@ -61,7 +61,7 @@ def read_folder(name: str, folder: Path) -> Arrays:
 def read_batch(path: Path, label: bytes) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Return images [n, 32, 32, 3] and labels [n] of one file. Raises DataError."""
     try:
-        batch = read_pickle(read_bounded(path, MOST_BYTES))
+        batch = parse_pickle(read_bounded(path, MOST_BYTES))
         if not isinstance(batch, dict):
             raise ValueError("no dictionary")
         pixels, labels = as_array(batch[b"data"]).reshape(-1, 3, 32, 32), batch[label]

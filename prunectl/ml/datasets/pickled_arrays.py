@@ -72,7 +72,7 @@ _GET = frozenset({"GET", "BINGET", "LONG_BINGET"})
 _PUT = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
 
 
-def read_pickle(data: bytes) -> Any:
+def parse_pickle(data: bytes) -> Any:
     """Return what a pickle holds, of an array what `as_array` takes.
 
     Raises ValueError where that is anything else than the module says.
