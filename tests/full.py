@@ -17,6 +17,7 @@ COMMANDS = {
     "records": ["-m", "pytest", "-q", "-x", "tests/store/test_records.py"],
     "damage": ["-m", "pytest", "-q", "-x", "-s", "tests/cli/test_damaged_records.py"],
     "folders": ["-m", "pytest", "-q", "-x", "tests/ml/test_folder_property.py"],
+    "hostile": ["-m", "pytest", "-q", "-x", "tests/ml/test_hostile_data.py"],
     "plans": ["-m", "pytest", "-q", "-x", "-s", "tests/plan/test_mutations.py"],
     "poison": ["-m", "pytest", "-q", "-x", "tests/cli/test_poisoned_store.py"],
     "simulation": ["-m", "prunectl.cli", "bench", "simulate", "--schedules", "100000"],

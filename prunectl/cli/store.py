@@ -11,7 +11,7 @@ import typer
 
 from prunectl.cli.support.options import StoreOption
 from prunectl.cli.support.terminal import narrate
-from prunectl.errors import ControlError, ExitCode, PrunectlError, StoreBusy
+from prunectl.errors import ControlError, ExitCode, PrunectlError, StoreError
 from prunectl.store.paths import StorePaths
 from prunectl.text import plural, size
 
@@ -30,9 +30,9 @@ def rebuild(store: StoreOption = None) -> None:
     from prunectl.store.db import ingest
 
     paths = StorePaths.locate(store)
+    if not paths.is_store():  # a folder that is mistyped is not made
+        raise StoreError(f"{paths.root} holds no results")
     report = ingest.rebuild(paths)
-    if report.busy:
-        raise StoreBusy(f"{paths.database} is held by another process; nothing was changed")
     for note in (*report.notes, *report.left_out):
         narrate(note)
     narrate(

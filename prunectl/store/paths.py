@@ -103,6 +103,13 @@ class StorePaths:
             ) from error
         return cls(root)
 
+    def is_store(self) -> bool:
+        """Return whether the folder is a store, or an empty one: whether a plan has been run in it or could be next."""
+        if not files.disk.is_folder(self.root):
+            return False
+        own = (self.stages, self.plans, self.runs, self.datasets, self.control, self.database)
+        return any(map(files.disk.exists, own)) or not files.disk.glob(self.root)
+
     @property
     def folder(self) -> Path:
         """The store's folder, `root`."""

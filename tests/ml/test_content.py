@@ -32,9 +32,9 @@ class Counting:
         self.files: list[Path] = []
         self.content = dataclasses.replace(BYTES, read=self._read)
 
-    def _read(self, path: Path) -> Iterator[bytes]:
+    def _read(self, path: Path, most: int) -> Iterator[bytes]:
         self.files.append(path)
-        return BYTES.read(path)
+        return BYTES.read(path, most)
 
 
 def write(path: Path, data: bytes) -> Path:

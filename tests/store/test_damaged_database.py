@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
+import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -107,6 +111,79 @@ def test_what_stands_in_its_place_is_set_aside(
         make(paths.database)
         assert answers(paths) == expected
         assert paths.database.is_file()
+
+
+def sqlite_file(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE stages (x)")
+
+
+def another_programs(path: Path) -> None:
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("CREATE TABLE store (x INTEGER); CREATE VIEW stages AS SELECT 1 AS x")
+
+
+def of_an_older_duckdb(path: Path) -> None:
+    with duckdb.connect() as connection:
+        connection.execute(f"ATTACH '{path}' AS old (STORAGE_VERSION 'v0.10.2')")
+        connection.execute("CREATE TABLE old.stages (x INTEGER)")
+
+
+def half_made(path: Path) -> None:
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(schema._text("schema.sql"))
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def text(path: Path) -> None:
+    path.write_text("no database\n" * 1000)
+
+
+def parquet(path: Path) -> None:
+    duckdb.sql("SELECT 1 AS x").write_parquet(str(path))
+
+
+def without_a_table(path: Path) -> None:
+    ingest(StorePaths(path.parent))
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("ALTER TABLE trials RENAME TO mine")
+
+
+@pytest.mark.parametrize("first", ["ask", "ingest", "rebuild", "verify"])
+@pytest.mark.parametrize(
+    "make",
+    [sqlite_file, another_programs, of_an_older_duckdb, half_made, empty, text, parquet, without_a_table],
+)  # fmt: skip
+def test_what_another_program_made_is_replaced(
+    paths: StorePaths,
+    expected: dict[str, str],
+    make: Callable[[Path], None],
+    first: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clear(paths)
+    make(paths.database)
+    told: list[str] = []
+    monkeypatch.setattr(query, "tell", told.append)
+    {"ask": answers, "ingest": ingest, "rebuild": rebuild, "verify": verify}[first](paths)
+    assert answers(paths) == expected
+    assert all("\n" not in line for line in told)
+
+
+def test_a_table_that_is_missed_on_writing_has_all_made_anew(
+    paths: StorePaths, expected: dict[str, str]
+) -> None:
+    clear(paths)
+    ingest(paths)
+    with duckdb.connect(str(paths.database)) as connection:
+        connection.execute("ALTER TABLE ingested RENAME TO mine")
+    report = ingest(paths)
+    assert "lacks what it was made with" in report.notes[0]
+    assert "\n" not in report.notes[0]
+    assert answers(paths) == expected
 
 
 def test_a_question_says_that_it_found_it_damaged(

@@ -11,7 +11,7 @@ import time
 import duckdb
 import pytest
 
-from prunectl.errors import StoreBusy, StoreError
+from prunectl.errors import StoreBusy
 from prunectl.store.db import database, loader, query, schema
 from prunectl.store.db.column_docs import docs
 from prunectl.store.db.ingest import ingest, rebuild
@@ -405,21 +405,29 @@ def test_a_damaged_file_is_set_aside_and_made_anew(maker, damage, reader):
     assert list(maker.paths.root.glob("results.duckdb.damaged-*"))
 
 
-def test_a_file_by_a_newer_duckdb_is_refused_and_kept(maker, monkeypatch):
-    maker.paths.root.mkdir(exist_ok=True)
-    maker.paths.database.touch()
+def test_a_file_by_a_newer_duckdb_is_set_aside_and_made_anew(maker, monkeypatch):
+    maker.finish_all()
+    ingest(maker.paths)
+    before, connect = tables(maker.paths), duckdb.connect
     text = (
         "IO Error: Trying to read a database file with storage version number 99, but we can only read "
         "storage versions between 64 and 69."
     )
+    newer = maker.paths.database.stat().st_ino
 
-    def refuse(*_, **__):
-        raise duckdb.IOException(text)
+    def refuse(path, *arguments, **options):
+        if os.path.exists(path) and os.stat(path).st_ino == newer:
+            raise duckdb.IOException(text)
+        return connect(path, *arguments, **options)
 
     monkeypatch.setattr(database.duckdb, "connect", refuse)
-    with pytest.raises(StoreError, match=r"storage version 99.*up to 69"):
-        ingest(maker.paths)
-    assert maker.paths.database.exists()
+    report = ingest(maker.paths)
+    assert re.search(
+        r"newer DuckDB .storage version 99; .*up to 69.; set aside as", report.notes[0]
+    )
+    [aside] = maker.paths.root.glob("results.duckdb.damaged-*")
+    assert aside.stat().st_ino == newer
+    assert tables(maker.paths) == before
 
 
 def test_killed_at_any_write_it_goes_on(maker, monkeypatch):

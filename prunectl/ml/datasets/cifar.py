@@ -6,11 +6,9 @@ take one folder name alone, and take twice the time (3.1 s, with 180 MB to hash,
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +17,9 @@ from prunectl.errors import DataError
 from prunectl.ml.datasets import published
 from prunectl.ml.datasets.arrays import Arrays
 from prunectl.ml.datasets.files import Finder, torchvision_download
+from prunectl.ml.datasets.pickled_arrays import as_array, parse_pickle
 from prunectl.ml.datasets.registry import OptionValue
+from prunectl.ml.datasets.regular_file import read_bounded
 
 LAYOUT = {
     "cifar10": ("cifar-10-batches-py", [f"data_batch_{i}" for i in range(1, 6)], ["test_batch"]),
@@ -27,25 +27,8 @@ LAYOUT = {
 }
 LABELS = {"cifar10": b"labels", "cifar100": b"fine_labels"}
 
-ALLOWED = {
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("_codecs", "encode"),
-}
-"""What a pickled array of numpy consists of."""
-
-
-class ArrayUnpickler(pickle.Unpickler):
-    """Unpickles containers of numpy arrays, and refuses everything else: a data file runs no code."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return one of the few functions of `ALLOWED`. Raises UnpicklingError for others."""
-        # numpy before 2.0, and so Python 2's, called the module numpy.core.
-        current = "numpy._core.multiarray" if module == "numpy.core.multiarray" else module
-        if (current, name) not in ALLOWED:
-            raise pickle.UnpicklingError(f"the file asks for {module}.{name}, which no image needs")
-        return super().find_class(current, name)
+MOST_BYTES = published.most_bytes("cifar10")
+"""Of one file."""
 
 
 def read(find: Finder, options: Mapping[str, OptionValue]) -> Arrays:
@@ -78,12 +61,16 @@ def read_folder(name: str, folder: Path) -> Arrays:
 def read_batch(path: Path, label: bytes) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Return images [n, 32, 32, 3] and labels [n] of one file. Raises DataError."""
     try:
-        with path.open("rb") as file:
-            batch = ArrayUnpickler(file, encoding="bytes").load()
-        pixels = np.asarray(batch[b"data"], np.uint8).reshape(-1, 3, 32, 32)
-        return pixels.transpose(0, 2, 3, 1), np.asarray(batch[label], np.int64)
-    except (OSError, pickle.UnpicklingError, EOFError, LookupError, ValueError, TypeError) as error:
-        raise DataError(f"{path}: not a batch of CIFAR images: {error}") from error
+        batch = parse_pickle(read_bounded(path, MOST_BYTES))
+        if not isinstance(batch, dict):
+            raise ValueError("no dictionary")
+        pixels, labels = as_array(batch[b"data"]).reshape(-1, 3, 32, 32), batch[label]
+        if not isinstance(labels, list) or not all(type(each) is int for each in labels):
+            raise ValueError("labels are no list of numbers")
+        return pixels.transpose(0, 2, 3, 1), np.array(labels, np.int64)
+    except (OSError, LookupError, ValueError, OverflowError) as error:
+        text = error.strerror if isinstance(error, OSError) else None
+        raise DataError(f"{path}: not a batch of CIFAR images: {text or error}") from error
 
 
 def _join(

@@ -8,7 +8,6 @@ change cannot be set back by a program, so that a file edited under its old size
 from __future__ import annotations
 
 import contextlib
-import gzip
 import hashlib
 import os
 import sqlite3
@@ -21,15 +20,17 @@ from pathlib import Path
 
 from prunectl.errors import DataError
 from prunectl.ml.datasets.files import Progress, user_cache
+from prunectl.ml.datasets.inflate import gunzipped
+from prunectl.ml.datasets.regular_file import AnyPath, open_file
 
 CHUNK_BYTES = 1 << 20
+MOST_BYTES = 2 << 30
+"""Of one file: more than any picture has that Pillow decodes (179 megapixels of 8 bytes), and read in seconds."""
 SETTLED_NS = 2_000_000_000
 """A file that changed less than this before it was read may change again within the same tick of its file system's
 clock (2 s on FAT, 10 ms on ext4): it is not remembered."""
 TELL_SECONDS = 2.0
 """Between two lines of progress."""
-
-AnyPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -37,23 +38,26 @@ class Content:
     """How the bytes of a file become the content that its digest is of."""
 
     name: str
-    read: Callable[[Path], Iterator[bytes]]
+    read: Callable[[Path, int], Iterator[bytes]]
+    """Yields the content in pieces. Raises ValueError where it is more than so many bytes."""
 
 
-def _as_it_is(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
+def _as_it_is(path: Path, most: int) -> Iterator[bytes]:
+    size = 0
+    with open_file(path) as file:
         while chunk := file.read(CHUNK_BYTES):
+            size += len(chunk)
+            if size > most:
+                raise ValueError(_too_large(most))
             yield chunk
 
 
-def _unzipped(path: Path) -> Iterator[bytes]:
-    with gzip.open(path) as file:
-        while chunk := file.read(CHUNK_BYTES):
-            yield chunk
+def _too_large(most: int) -> str:
+    return f"holds more than {most:,} bytes"
 
 
 BYTES = Content("bytes", _as_it_is)
-GUNZIPPED = Content("gunzipped", _unzipped)
+GUNZIPPED = Content("gunzipped", gunzipped)
 
 
 _ALL: ContextVar[bool] = ContextVar("reading all", default=False)
@@ -73,6 +77,7 @@ def digests(
     paths: Sequence[AnyPath],
     progress: Progress | None = None,
     *,
+    most: int = MOST_BYTES,
     content: Content = BYTES,
     algorithm: str = "sha256",
     what: str = "files",
@@ -80,7 +85,7 @@ def digests(
     """Return the digest of each file's content, in hex.
 
     Files that are not remembered are read, and `progress` hears of it every few seconds; within `reading_all` all are.
-    Raises DataError for one that cannot be read.
+    Raises DataError for one that cannot be read, is no file, or has or holds more than `most` bytes.
     """
     kind = f"{algorithm}-{content.name}"
     found: list[str] = []
@@ -89,13 +94,17 @@ def digests(
         for path in paths:
             try:
                 before = _stamp(path)
+                if (
+                    before[2] > most
+                ):  # said before it is read: a sparse file of any size takes no disk
+                    raise ValueError(_too_large(most))
                 digest = None if _ALL.get() else memory.get(kind, before)
                 if digest is None:
-                    digest = _digest(Path(path), content, algorithm)
+                    digest = _digest(Path(path), content, algorithm, most)
                     teller.has_read(before[2])
                     if _stamp(path) == before and time.time_ns() - before[4] > SETTLED_NS:
                         memory.put(kind, before, digest)
-            except (OSError, EOFError, zlib.error) as error:
+            except (OSError, EOFError, ValueError, zlib.error) as error:
                 text = error.strerror if isinstance(error, OSError) and error.strerror else error
                 raise DataError(f"{os.fspath(path)}: {text}") from error
             found.append(digest)
@@ -103,9 +112,9 @@ def digests(
     return found
 
 
-def _digest(path: Path, content: Content, algorithm: str) -> str:
+def _digest(path: Path, content: Content, algorithm: str, most: int) -> str:
     digest = hashlib.new(algorithm, usedforsecurity=False)
-    for chunk in content.read(path):
+    for chunk in content.read(path, most):
         digest.update(chunk)
     return digest.hexdigest()
 

@@ -11,7 +11,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from prunectl.errors import DataError
 from prunectl.ml.datasets.listing import AS_SEEN, Decoding
+from prunectl.ml.datasets.picture_bounds import MOST_FRAMES, check_bounds, frames, in_turn
+from prunectl.ml.datasets.regular_file import open_file
 from prunectl.text import printable
 
 FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -26,6 +28,9 @@ FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 DEEP = frozenset({"F", "I", "I;16", "I;16B", "I;16L", "I;16N"})
 """Pillow's modes of more than 8 bits a value, all of grey."""
+
+ROWS = 256
+"""Of a picture of more than 8 bits, whose values are scaled at once."""
 
 # What it says of odd but readable files (damaged EXIF, sizes beyond 89 megapixels) names no file and changes no pixel.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -53,16 +58,26 @@ def look_at(path: Path, decoding: Decoding, *, whole: bool) -> bool:
 def _opened(path: Path, decoding: Decoding) -> Iterator[Image.Image]:
     """Open a picture that `decode` can do with. Raises DataError for all that goes wrong in the block, too."""
     try:
-        # By content, whatever the suffix: ImageNet has a PNG named .JPEG.
-        with Image.open(path, formats=FORMATS) as image:
+        with open_file(path) as file, _header(file) as image:
             _check_header(image, decoding)
+            check_bounds(image, file)
             _mend_transparency(image)
-            yield image
+            with in_turn(image):
+                yield image
     except MemoryError:
         raise
     # Pillow's readers of damaged files raise whatever they run into: EOFError, struct.error, IndexError, ….
     except Exception as error:
         raise DataError(f"{printable(path)}: {_what_is_wrong(path, error)}") from error
+
+
+def _header(file: BinaryIO) -> Image.Image:
+    """Read a picture's header. Raises ValueError where it asks for more memory than there is."""
+    try:
+        # By content, whatever the suffix: ImageNet has a PNG named .JPEG.
+        return Image.open(file, formats=FORMATS)
+    except MemoryError:  # the canvas of a WebP
+        raise ValueError("its header asks for more memory than there is") from None
 
 
 def _what_is_wrong(path: Path, error: Exception) -> str:
@@ -80,8 +95,9 @@ def _check_header(image: Image.Image, decoding: Decoding) -> None:
     """Raise ValueError for a picture whose meaning is not known."""
     # An MPO is a JPEG with more pictures behind the one that everybody shows: depth maps, other exposures.
     if getattr(image, "is_animated", False) and image.format != "MPO":
-        frames = getattr(image, "n_frames", 2)
-        raise ValueError(f"{frames} frames or pages: which of them is the picture is not known")
+        count = frames(image)
+        number = f"{count} or more" if count >= MOST_FRAMES else f"{count}"
+        raise ValueError(f"{number} frames or pages: which of them is the picture is not known")
     if image.mode == "I" and image.format == "TIFF" and not decoding.value_range:
         raise ValueError(
             "whole numbers with a sign or of 32 bits: which are black and white is not known; "
@@ -141,15 +157,20 @@ def _eight_bits(image: Image.Image, decoding: Decoding) -> Image.Image:
     """
     if image.mode not in DEEP:
         return image
-    values = np.asarray(image).astype(np.float64)
+    values = np.asarray(image)
     black, white = _range(image, decoding)
-    least, most = values.min(), values.max()
+    least, most = float(values.min()), float(values.max())
     if not black <= least <= most <= white:  # nor where there are NaN
         raise ValueError(
             f"values from {least:g} to {most:g}, outside of {black:g} to {white:g}; "
             "the data set's option range = [black, white] says which are meant"
         )
-    levels = np.rint((values - black) / (white - black) * 255).astype(np.uint8)
+    levels = np.empty(values.shape, np.uint8)
+    for row in range(
+        0, len(values), ROWS
+    ):  # as 64-bit floats the largest picture would take 1.4 GB three times
+        part = values[row : row + ROWS].astype(np.float64)
+        levels[row : row + ROWS] = np.rint((part - black) / (white - black) * 255)
     if _white_is_zero(image):
         levels = 255 - levels
     grey = Image.fromarray(levels)

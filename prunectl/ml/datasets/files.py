@@ -12,7 +12,8 @@ from http.client import HTTPException
 from pathlib import Path
 from tarfile import TarError
 
-from prunectl.errors import MissingData
+from prunectl.errors import DataError, MissingData
+from prunectl.ml.datasets.regular_file import kind
 
 Progress = Callable[[str], None]
 TIMEOUT = 20.0
@@ -57,7 +58,8 @@ class Finder:
 
         Searched are `folders` within the root, the root itself, then `fallbacks`; `suits` may turn one down.
         Where there is none, `download(root)` brings the files into the root, and the search is made again.
-        Raises MissingData, in one line, naming what is missing and where it is expected.
+        Raises MissingData, in one line, naming what is missing and where it is expected; DataError where something
+        has a file's name that is none.
         """
 
         def missing(place: Path) -> list[str]:
@@ -66,10 +68,17 @@ class Finder:
         def search() -> Path | None:
             return next((p for p in places if not missing(p) and suits(p)), None)
 
+        def refuse_folders() -> None:
+            # In the root itself a folder may be of another data set: ImageNet has train/, CIFAR-100 a file train.
+            for path in (place / name for place in places if place != self.root for name in names):
+                if kind(path) == "folder":
+                    raise DataError(f"{self.name}: {path} is a folder, not a file")
+
         places = [*(self.root / folder for folder in folders), self.root, *fallbacks]
         found = search()
         if found is not None:
             return found
+        refuse_folders()
         reason = self._download(download) if self.download else "downloads are off"
         found = search()
         if found is not None:
@@ -101,17 +110,29 @@ def torchvision_download(kind: str, folder: Path, **options: str) -> None:
 
 
 def present(folder: Path, name: str, compressed: bool = False) -> Path | None:
-    """Return the path of a file that exists, or of its compressed form ``name.gz`` where that will do; else None."""
-    candidates = [folder / name, folder / f"{name}.gz"] if compressed else [folder / name]
-    return next((path for path in candidates if path.is_file()), None)
+    """Return the path of a file that exists, or of its compressed form ``name.gz`` where that will do; else None.
+
+    Raises DataError where neither a file nor a folder has the name, as a FIFO, or it may not be looked at.
+    """
+    for path in [folder / name, folder / f"{name}.gz"] if compressed else [folder / name]:
+        what = kind(path)
+        if what == "file":
+            return path
+        if what not in (None, "folder"):
+            raise DataError(f"{path} is {what}")
+    return None
 
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold a lock file: workers that start together must not write the same archive at once."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    # O_NONBLOCK: opening a FIFO of that name would wait for a reader.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -19,8 +19,10 @@ from prunectl.ml.datasets.listing import (
     look_through,
 )
 from prunectl.ml.datasets.registry import Description, OptionValue, whole
+from prunectl.ml.datasets.regular_file import kind
 from prunectl.ml.datasets.scan import Findings, some_of, visible
 from prunectl.spec.settings import Shape
+from prunectl.text import printable
 
 # Of ImageNet's photographs, as is usual for others too; grey is their luma (ITU-R 601).
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -95,9 +97,13 @@ def _look_through(options: Mapping[str, OptionValue]) -> tuple[ImageFolder, Find
 def _tested_on(root: Path) -> tuple[str, list[str]]:
     """Return the folder that is tested on, and a note on those that are not read.
 
-    Raises DataError where several could be, or none.
+    Raises DataError where several could be, or none, and where one of them is no folder.
     """
     found = visible(root)
+    for word in ("train", "test", *VALIDATION):
+        what = kind(root / word)
+        if what not in (None, "file", "folder"):
+            raise DataError(f"{printable(root / word)} is {what}")
     words = [word for word in ("test", *VALIDATION) if word in found]
     missing = [*(() if "train" in found else ("train/",)), *(() if words else ("test/",))]
     if missing:

@@ -19,6 +19,7 @@ from prunectl.ml.datasets.files import Finder
 from prunectl.ml.datasets.folder import preprocessing_of
 from prunectl.ml.datasets.listing import Decoding, ImageFolder, list_images
 from prunectl.ml.datasets.registry import OptionValue
+from prunectl.ml.datasets.regular_file import kind
 
 SHAPE = (3, 224, 224)
 AS_IN_THE_FILE = Decoding(upright=False)
@@ -40,7 +41,7 @@ def read(find: Finder, options: Mapping[str, OptionValue]) -> ImageFolder:
     else:
         places = [find.root / folder for folder in FOLDERS]
     for place in places:
-        if (place / "train").is_dir() and (place / "val").is_dir():
+        if all(_is_folder(place / split) for split in ("train", "val")):
             preprocessing = preprocessing_of(SHAPE, options, AS_IN_THE_FILE)
             found = list_images(place, "val", preprocessing, str(options["held"]))
             check(find.name, found)
@@ -49,6 +50,14 @@ def read(find: Finder, options: Mapping[str, OptionValue]) -> ImageFolder:
         f"{find.name}: train/ and val/ with a folder per class not found in {places[0]} (it cannot be downloaded); "
         "put them there, or name their folder with --data, PRUNECTL_DATA or the data set's option path"
     )
+
+
+def _is_folder(path: Path) -> bool:
+    """Return whether a path is a folder. Raises DataError where it is something odd, or may not be looked at."""
+    what = kind(path)
+    if what not in (None, "file", "folder"):
+        raise DataError(f"{path} is {what}")
+    return what == "folder"
 
 
 def _digests(find: Finder, found: ImageFolder) -> dict[str, str]:

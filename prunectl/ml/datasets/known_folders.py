@@ -12,8 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from prunectl.errors import DataError
+from prunectl.ml.datasets.regular_file import read_bounded
 
 Value = str | int | float | tuple[float, ...]
+
+MOST_BYTES = 1 << 20
+"""Of one file, which holds a path and a few options."""
 
 
 def save_options(root: Path, fingerprint: str, options: Mapping[str, Value]) -> None:
@@ -33,14 +37,18 @@ def save_options(root: Path, fingerprint: str, options: Mapping[str, Value]) -> 
 
 
 def load_options(root: Path, fingerprint: str) -> dict[str, Value]:
-    """Return the options written last; none where none were. Raises DataError for a file that is not JSON."""
+    """Return the options written last; none where none were. Raises DataError for a file that is no JSON object."""
     path = _file(root, fingerprint)
     try:
-        found: dict[str, Value] = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_bounded(path, MOST_BYTES))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: {error}") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: not a JSON object")
     return found
 
 

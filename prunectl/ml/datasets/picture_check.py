@@ -22,11 +22,15 @@ from prunectl.ml.datasets.content import Teller
 from prunectl.ml.datasets.decode import look_at
 from prunectl.ml.datasets.files import Progress, user_cache
 from prunectl.ml.datasets.listing import ImageFolder
+from prunectl.ml.datasets.regular_file import read_bounded
 from prunectl.ml.datasets.scan import MOST_LINES, Findings, some_of
 from prunectl.text import plural, printable
 
 RULES = 1
 """Incremented when `decode` refuses other pictures, or `Verdict` says more."""
+
+
+MOST_VERDICT_BYTES = 1 << 12
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -107,8 +111,8 @@ def _place(folder: ImageFolder, fingerprint: str) -> Path | None:
 
 def _remembered(place: Path | None) -> Verdict | None:
     if place is not None:
-        with contextlib.suppress(OSError, msgspec.MsgspecError):
-            return msgspec.json.decode(place.read_bytes(), type=Verdict)
+        with contextlib.suppress(OSError, ValueError):  # msgspec's errors are ValueErrors
+            return msgspec.json.decode(read_bounded(place, MOST_VERDICT_BYTES), type=Verdict)
     return None
 
 

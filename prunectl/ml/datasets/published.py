@@ -6,6 +6,7 @@ A gzipped file is judged by its content: who packs it anew gets other bytes, as 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -39,11 +40,11 @@ def check(name: str, paths: Sequence[Path], progress: Progress | None = None) ->
     known.
     """
     wanted = registry.find(name).files
-    found = {path: md5(path, progress) for path in paths}
+    found = {path: md5(name, path, progress) for path in paths}
     wrong = {path: sum_ for path, sum_ in found.items() if wanted[_plain(path)] != sum_}
     if wrong:
         lines = [
-            f"{path}: MD5 {sum_}, not {wanted[_plain(path)]}{_whose(path, sum_)}"
+            f"{path}: MD5 {sum_}, not {wanted[_plain(path)]}{_whose(name, path, sum_)}"
             for path, sum_ in wrong.items()
         ]
         raise DataError(
@@ -59,24 +60,31 @@ def check(name: str, paths: Sequence[Path], progress: Progress | None = None) ->
     return {_plain(path): sum_ for path, sum_ in found.items()}
 
 
-def md5(path: Path, progress: Progress | None = None) -> str:
-    """Return the MD5 sum of what a file holds, unpacked where it is gzipped. Raises DataError."""
-    content = GUNZIPPED if path.suffix == ".gz" else BYTES
-    [found] = digests([path], progress, content=content, algorithm="md5", what=path.name)
+def most_bytes(name: str) -> int:
+    """Return more bytes than any published file of a data set holds: twice those of all pixels of a split."""
+    about = registry.find(name).description
+    assert about is not None
+    return 2 * max(about.train, about.test) * math.prod(about.shape)
+
+
+def md5(name: str, path: Path, progress: Progress | None = None) -> str:
+    """Return the MD5 sum of what a file of the data set `name` holds, unpacked where gzipped. Raises DataError."""
+    content, most = GUNZIPPED if path.suffix == ".gz" else BYTES, most_bytes(name)
+    [found] = digests([path], progress, most=most, content=content, algorithm="md5", what=path.name)
     return found
 
 
 def are_anothers(name: str, paths: Sequence[Path]) -> bool:
     """Return whether all files are another data set's, the same one. Raises DataError for one that cannot be read."""
-    shared = set.intersection(*(set(_owners(path, md5(path))) for path in paths))
+    shared = set.intersection(*(set(_owners(name, path, md5(name, path))) for path in paths))
     return bool(shared) and name not in shared
 
 
-def _owners(path: Path, sum_: str) -> list[str]:
+def _owners(name: str, path: Path, sum_: str) -> list[str]:
     """List the data sets that this file is of."""
     names = list(owners(sum_))
     if not names and path.suffix == ".gz":
-        [packed] = digests([path], algorithm="md5")
+        [packed] = digests([path], most=most_bytes(name), algorithm="md5")
         names = [title for title, sums in UNNAMED.items() if packed in sums]
     return names
 
@@ -92,6 +100,6 @@ def _plain(path: Path) -> str:
     return path.name.removesuffix(".gz")
 
 
-def _whose(path: Path, sum_: str) -> str:
-    names = _owners(path, sum_)
+def _whose(name: str, path: Path, sum_: str) -> str:
+    names = _owners(name, path, sum_)
     return f"; it is of {' and '.join(names)}" if names else ""

@@ -6,21 +6,23 @@ notes, or a problem. Free of torch and numpy.
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from prunectl.errors import DataError
+from prunectl.ml.datasets.regular_file import kind, unreadable
 from prunectl.text import plural, printable
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 BY_RULE = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir"})
 """What systems leave in folders, besides hidden files: no class and no picture."""
+
+MOST_DEEPER = 10_000
+"""Folders below those of classes that are looked through, to say what is not read: a link may lead to a whole disk."""
 
 MOST_LINES = 20
 """Lines of one message; the rest is counted."""
@@ -171,6 +173,9 @@ class Scanner:
             if (about.st_dev, about.st_ino) in seen:
                 continue
             seen.add((about.st_dev, about.st_ino))
+            if len(seen) > MOST_DEEPER:
+                self.problem(f"{printable(folder)}: more than {MOST_DEEPER:,} folders lie in it")
+                return
             for entry in self._entries(folder) or ():
                 place = f"{folder}/{entry.name}"
                 kind = self._kind(entry, place)
@@ -209,12 +214,22 @@ class Scanner:
 
 
 def visible(folder: Path) -> list[str]:
-    """Return the names of folders that are not skipped by rule, sorted; none where it cannot be read."""
+    """Return the names of folders that are not skipped by rule, sorted; none where there is no folder.
+
+    Raises DataError where it cannot be read, or is something else.
+    """
+    what = kind(folder)
+    if what not in (None, "folder"):
+        raise DataError(
+            f"{printable(folder)} is {what if what != 'file' else 'a file, not a folder'}"
+        )
     try:
         with os.scandir(folder) as entries:
             found = [entry.name for entry in entries if _kind(entry) == "folder"]
-    except OSError:
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        raise DataError(f"{printable(folder)}: {error.strerror}") from error
     return sorted(name for name in found if not _is_skipped(name))
 
 
@@ -235,22 +250,9 @@ def _kind(entry: os.DirEntry[str]) -> str:
             return "a link back to a folder that it is in" if _leads_back(entry) else "folder"
         if entry.is_file():
             return "file"
-        mode = entry.stat().st_mode
-    except FileNotFoundError:
-        return "a link that leads nowhere"
     except OSError as error:
-        return (
-            "a link in a circle" if error.errno == errno.ELOOP else f"unreadable: {error.strerror}"
-        )
-    for test, what in (
-        (stat.S_ISFIFO, "a FIFO"),
-        (stat.S_ISSOCK, "a socket"),
-        (stat.S_ISCHR, "a device"),
-        (stat.S_ISBLK, "a device"),
-    ):
-        if test(mode):
-            return what
-    return "neither file nor folder"
+        return unreadable(error)
+    return kind(entry.path) or "gone since it was listed"
 
 
 def _leads_back(entry: os.DirEntry[str]) -> bool:

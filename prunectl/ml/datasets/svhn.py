@@ -1,6 +1,6 @@
 """Street View House Numbers (Netzer et al. 2011), format 2: cropped digits in MATLAB files.
 
-torchvision's class calls SciPy alike, but hashes 250 MB at every start and does not say which file is damaged.
+torchvision's class hashes 250 MB at every start, does not say which file is damaged, and reads by SciPy (`matlab`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,13 @@ from prunectl.errors import DataError
 from prunectl.ml.datasets import published
 from prunectl.ml.datasets.arrays import Arrays
 from prunectl.ml.datasets.files import Finder, torchvision_download
+from prunectl.ml.datasets.matlab import read_arrays
 from prunectl.ml.datasets.registry import OptionValue
+from prunectl.ml.datasets.regular_file import read_bounded
 
 FILES = ("train_32x32.mat", "test_32x32.mat")
+MOST_BYTES = published.most_bytes("svhn")
+"""Of a file, and of an array in it."""
 
 
 def read(find: Finder, options: Mapping[str, OptionValue]) -> Arrays:
@@ -49,12 +53,14 @@ def read_folder(folder: Path) -> Arrays:
 
 def read_mat(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Return images [n, 32, 32, 3] and labels [n] of one file, whose label 10 is the digit 0. Raises DataError."""
-    from scipy.io.matlab import MatReadError, loadmat
-
     try:
-        content = loadmat(path)
-        images = np.asarray(content["X"], np.uint8).transpose(3, 0, 1, 2)
-        labels = np.asarray(content["y"], np.int64).reshape(-1) % 10
-    except (MatReadError, zlib.error, OSError, KeyError, ValueError, TypeError) as error:
-        raise DataError(f"{path}: not a file of SVHN images: {error}") from error
-    return np.ascontiguousarray(images), labels
+        content = read_arrays(read_bounded(path, MOST_BYTES), {"X", "y"}, MOST_BYTES)
+        images, labels = content["X"], content["y"].reshape(-1)
+        if images.dtype != np.uint8 or images.ndim != 4:
+            raise ValueError(f"X is {images.dtype} {images.shape}, not uint8 of four dimensions")
+        if not np.isin(labels, range(1, 11)).all():
+            raise ValueError("labels are not 1 to 10")
+    except (zlib.error, OSError, EOFError, ValueError) as error:
+        text = error.strerror if isinstance(error, OSError) else None
+        raise DataError(f"{path}: not a file of SVHN images: {text or error}") from error
+    return np.ascontiguousarray(images.transpose(3, 0, 1, 2)), labels.astype(np.int64) % 10

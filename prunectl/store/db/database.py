@@ -31,7 +31,11 @@ class Damaged(StoreError):
     """The file is not a database, or its content does not match its checksums."""
 
 
-WRITER = {"threads": "1"}
+WRITER = {
+    "threads": "1",
+    "autoload_known_extensions": "false",
+    "autoinstall_known_extensions": "false",
+}
 READER = {
     "enable_external_access": "false",
     "autoload_known_extensions": "false",
@@ -40,6 +44,9 @@ READER = {
 }
 """`BEGIN TRANSACTION READ ONLY` is no sandbox, this is: no files, no network, no settings."""
 
+
+MAGIC, MAGIC_AT = b"DUCK", 8
+"""What DuckDB's files have at this byte."""
 
 _HELD = (
     "Could not set lock",  # by another process
@@ -50,7 +57,7 @@ _HELD = (
 """What DuckDB says where the file is held for a moment."""
 
 _DAMAGED = re.compile(
-    r"not a valid DuckDB|[Cc]orrupt|[Cc]hecksum|WAL|[Ss]erializ|INTERNAL|Fatal|does not match|truncated|"
+    r"not a valid DuckDB|encrypted|[Cc]orrupt|[Cc]hecksum|WAL|[Ss]erializ|INTERNAL|Fatal|does not match|truncated|"
     r"Could not read enough bytes",
     re.S,
 )
@@ -64,12 +71,11 @@ _REFUSED = re.compile("|".join(map(re.escape, refusals.WORDS)))
 def opened(path: Path, *, write: bool, patience: float) -> Iterator[Connection]:
     """Connect to the file and close it at the end; wait up to `patience` seconds for whoever holds it.
 
-    Raises StoreBusy where it stays held, Damaged where it cannot be read, StoreError where a newer DuckDB
-    wrote it, or where writing fails (a full disk); duckdb.Error for the mistakes of a query.
+    Raises StoreBusy where it stays held, Damaged where it cannot be read, also because a newer DuckDB or another
+    program wrote it, StoreError where writing fails (a full disk); duckdb.Error for the mistakes of a query.
     """
     config = WRITER if write else READER
-    if files.disk.exists(path) and not files.disk.is_file(path):  # a pipe would keep DuckDB waiting
-        raise Damaged(f"{path} is no file")
+    _check_kind(path)
     connection = _patiently(
         path,
         patience,
@@ -87,12 +93,28 @@ def opened(path: Path, *, write: bool, patience: float) -> Iterator[Connection]:
         connection.close()
 
 
+def _check_kind(path: Path) -> None:
+    """Raise Damaged for what DuckDB would wait for, as a pipe, or look for an extension for, as SQLite's files."""
+    if not files.disk.exists(path):
+        return
+    if not files.disk.is_file(path):
+        raise Damaged(f"{path} is no file")
+    try:
+        with files.disk.open(path) as file:
+            head = file.read(MAGIC_AT + len(MAGIC))
+    except OSError:  # DuckDB says it, too, and with more words
+        return
+    if head[MAGIC_AT:] != MAGIC:
+        raise Damaged(f"{path} is damaged: it is no DuckDB database")
+
+
 @contextlib.contextmanager
 def attached(connection: Connection, path: Path, name: str, *, patience: float) -> Iterator[None]:
     """Attach the file to a connection under a name, to be read, and detach it at the end.
 
     Raises as `opened`.
     """
+    _check_kind(path)
     target = str(path).replace("'", "''")
     attach = f"ATTACH '{target}' AS {name} (READ_ONLY)"
     _patiently(path, patience, lambda: connection.execute(attach))
@@ -134,9 +156,9 @@ def _patiently(path: Path, patience: float, attempt: Callable[[], Opened]) -> Op
 def _unusable(path: Path, text: str) -> StoreError:
     """Make the error for a file that cannot be opened, other than because it is held."""
     if found := re.search(r"storage version number (\d+), but .* and (\d+)", text):
-        return StoreError(
+        return Damaged(
             f"{path} was written by a newer DuckDB (storage version {found[1]}; DuckDB "
-            f"{duckdb.__version__} reads up to {found[2]}); update the package duckdb"
+            f"{duckdb.__version__} reads up to {found[2]})"
         )
     if _DAMAGED.search(text) and not _REFUSED.search(text):
         return Damaged(f"{path} is damaged: {text}")

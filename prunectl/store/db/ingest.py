@@ -58,9 +58,9 @@ def ingest(
 ) -> IngestReport:
     """Bring the database up to date: plans, runs, the scheduler's log, and the stages `keys` (None: all).
 
-    Creates the database where there is none, anew where it is of an older version, and sets a damaged one aside
-    first. Reports `busy` where another process holds it after `patience` seconds. Raises StoreError where the file
-    is newer than this program, or the folder cannot be written.
+    Creates the database where there is none, anew where it is of an older version, and sets one aside first that is
+    damaged or another program's. Reports `busy` where another process holds it after `patience` seconds. Raises
+    StoreError where its tables are newer than this program, or the folder cannot be written.
     """
     started = time.monotonic()
     report = IngestReport()
@@ -132,6 +132,12 @@ def _update(
     except Damaged as error:
         report.notes.append(f"{error}; {_set_aside(paths.database)} and made anew from the files")
         return False
+    except (duckdb.CatalogException, duckdb.BinderException) as error:
+        what = str(error).splitlines()[0]
+        report.notes.append(
+            f"{paths.database} lacks what it was made with ({what}): made anew from the files"
+        )
+        return False
     return True
 
 
@@ -174,7 +180,7 @@ def _close_old(database: Path, report: IngestReport, patience: float) -> None:
             connection.execute("CHECKPOINT")
     except (StoreBusy, DiskError):
         raise
-    except (StoreError, duckdb.Error) as error:  # damaged, or of a newer DuckDB
+    except (StoreError, duckdb.Error) as error:  # damaged, or another program's
         report.notes.append(f"{error}; {_set_aside(database)}")
 
 

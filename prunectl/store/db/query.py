@@ -81,7 +81,8 @@ def run(
 ) -> Result:
     """Run one or more SQL statements, which may only read. Returns the answer of the last one.
 
-    A missing, damaged or older database is created from the stage folders first; `tell` hears of a damaged one.
+    A missing, damaged or older database is created from the stage folders first; `tell` hears of a damaged one. A
+    store in which nothing has been run yet is answered for from empty tables, and nothing is written.
 
     Args:
         parameters: values for `$name` or `$1`.
@@ -89,20 +90,22 @@ def run(
         patience: seconds to wait for another process that holds the file.
 
     Raises QueryError for what the database refuses, StoreBusy where another process keeps holding the file,
-    StoreError where there is nothing to read.
+    StoreError where there is no store.
     """
     damage: Damaged | None = None
     if files.disk.exists(paths.database):
         try:
             with _opened(paths, patience) as connection:
                 if schema.is_current(connection):
-                    return execute(connection, sql, parameters, limit)
+                    return _answer(paths, connection, sql, parameters, limit)
         except Damaged as error:
             damage = error
     elif not any(map(files.disk.exists, (paths.stages, paths.plans))):
-        raise StoreError(
-            f"{paths.root} holds no results; `prunectl run PLAN` makes some, --store names another place"
-        )
+        if not paths.is_store():
+            raise StoreError(
+                f"{paths.root} holds no results; `prunectl run PLAN` makes some, --store names another place"
+            )
+        return _of_nothing(sql, parameters, limit)
     if damage is not None:
         # Whole, for bringing it up to date may not touch the part that is damaged.
         ingest.rebuild(paths)
@@ -112,6 +115,29 @@ def run(
     with _opened(paths, patience) as connection:
         if not schema.is_current(connection):
             raise StoreError(f"{paths.database} has tables of another version")
+        return execute(connection, sql, parameters, limit)
+
+
+def _answer(
+    paths: StorePaths, connection: Connection, sql: str, parameters: Parameters, limit: int | None
+) -> Result:
+    """Run SQL; errors as `execute`, and Damaged where it may fail because tables or views are missing."""
+    try:
+        return execute(connection, sql, parameters, limit)
+    except QueryError as error:
+        missing = schema.missing(connection)
+        if not missing:
+            raise
+        raise Damaged(f"{paths.database} lacks {', '.join(missing)}") from error
+
+
+def _of_nothing(sql: str, parameters: Parameters, limit: int | None) -> Result:
+    """Run SQL on empty tables in memory; otherwise as `run`."""
+    with duckdb.connect(":memory:", config={"threads": "1"}) as connection:
+        schema.create(connection)
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+        connection.execute("BEGIN TRANSACTION READ ONLY")  # a statement that writes is told as ever
         return execute(connection, sql, parameters, limit)
 
 
@@ -167,6 +193,7 @@ def execute(connection: Connection, sql: str, parameters: Parameters, limit: int
 
 _REFUSED = (
     (re.compile(r'statement of type "(\w+)".*read-only', re.S), "writes ({0})"),
+    (re.compile(r"transaction is launched in read-only mode"), "writes"),
     (
         re.compile(r"file system operations are disabled|external extensions is disabled"),
         "reads or writes files",

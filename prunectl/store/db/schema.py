@@ -101,6 +101,15 @@ def is_current(connection: Connection) -> bool:
     return found is not None and found[0] == SCHEMA
 
 
+def missing(connection: Connection) -> list[str]:
+    """List tables and views that a file of this version has, and this one lacks."""
+    found = database.first_column(
+        connection,
+        "SELECT table_name FROM duckdb_tables() UNION ALL SELECT view_name FROM duckdb_views()",
+    )
+    return sorted({*docs().tables, *docs().views} - {*found})
+
+
 def schema_text() -> str:
     """All tables and views with their columns, types and meanings, as Markdown."""
     out: list[str] = []
