@@ -24,6 +24,7 @@ COMMANDS = {
     "cuda": ["-m", "tests.support.fakecuda", "run", sys.executable, *FAKE],
     "database": ["-m", "pytest", "-q", "-x", "tests/store/test_damaged_database.py"],
     "disk": ["-m", "pytest", "-q", "-x", "tests/cli/test_full_disk.py"],
+    "archives": ["-m", "pytest", "-q", "-x", "-s", "tests/cli/test_import.py"],
     "chaos": ["-m", "tests.chaos", "--kills", "55", "--span", "4"],
     "card": [
         *("-m", "tests.support.fakecuda", "run", sys.executable),

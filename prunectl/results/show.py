@@ -27,6 +27,10 @@ from prunectl.store.records.stage import read_result, stage_state
 Place = TypeVar("Place")
 
 
+MOST_BYTES_PER_CHARACTER = 4
+"""Of UTF-8: a larger file than a plan's text can be is another, and is not read. A byte order mark has 3."""
+
+
 @dataclass(frozen=True)
 class StageFacts:
     """One iteration of the trial."""
@@ -119,6 +123,8 @@ def trial_facts(paths: StorePaths, trial: str) -> TrialFacts:
 
 def _is_unchanged(file: Path, text: str) -> bool | None:
     try:
+        if not file.is_file() or file.stat().st_size > MOST_BYTES_PER_CHARACTER * len(text) + 3:
+            return None if not file.exists() else False
         return file.read_text(encoding="utf-8-sig") == text
     except (OSError, ValueError):  # not text, or a name that no file can have
         return None

@@ -37,6 +37,13 @@ class Study(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         Moment | str | None,
         Meta(description="when this version was last run, Unix seconds"),
     ] = None
+    used_there: Annotated[
+        Moment | str | None,
+        Meta(
+            description="when this version was last run where it was imported from, Unix seconds; null where it was "
+            "not imported beside other versions of its plan"
+        ),
+    ] = None
     made: Annotated[
         Moment | str | None,
         Meta(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from prunectl.errors import StoreError
 from prunectl.spec.study import Study
-from prunectl.store import archive, files
+from prunectl.store import archive_reader, files
 from prunectl.store.locks import Lock
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.archive import Manifest
@@ -61,7 +61,7 @@ class Bundle:
         keys = list(keys)
         entries = self.manifest.files
         taken = [name for key in keys for name in entries if name.startswith(f"stages/{key}/")]
-        archive.admit_unsealed(self.folder, self.manifest, paths, taken)
+        archive_reader.admit_unsealed(self.folder, self.manifest, paths, taken)
         for key in keys:
             stage = paths.stage(key)
             lock = Lock(stage.lock)
@@ -73,13 +73,13 @@ class Bundle:
                     files.set_aside(stage.result)
                 names = [name for name in entries if name.startswith(f"stages/{key}/")]
                 for name in sorted(names, key=lambda name: (name.endswith("/result.json"), name)):
-                    archive.take_file(self.folder / name, paths.root / name, entries[name])
+                    archive_reader.take_file(self.folder, name, entries[name], paths.root / name)
 
     def take_datasets(self, paths: StorePaths) -> None:
         """Copy into a store what the files of the study's data sets held, which those used there must hold, too."""
         for name, entry in self.manifest.files.items():
             if name.startswith("datasets/") and not files.disk.exists(paths.root / name):
-                archive.take_file(self.folder / name, paths.root / name, entry)
+                archive_reader.take_file(self.folder, name, entry, paths.root / name)
 
 
 def open_bundle(folder: Path) -> Bundle:
@@ -87,9 +87,9 @@ def open_bundle(folder: Path) -> Bundle:
 
     Raises StoreError, naming the file, where one is missing or another, or the folder is no finished bundle.
     """
-    manifest = archive.read_manifest(folder)
+    manifest = archive_reader.read_manifest(folder)
     for name, entry in manifest.files.items():
-        archive.verify_file(folder / name, entry)
+        archive_reader.verify_file(folder, name, entry)
     bundle = Bundle(folder, manifest)
     if not bundle.done:
         raise StoreError(f"{folder} has no stage that is done: there is nothing to replicate")

@@ -8,6 +8,7 @@ can stop the process at each write, and a simulation can keep the whole store in
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import io
 import os
@@ -16,7 +17,7 @@ import shutil
 import stat
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -79,6 +80,27 @@ class Disk:
     def open(self, path: Path) -> io.BufferedReader:
         """Open a file for reading."""
         return path.open("rb")
+
+    def open_inside(self, folder: Path, name: str) -> io.BufferedReader:
+        """Open a regular file by its path inside a folder, below which no link is followed.
+
+        Raises OSError, with EINVAL for what is no regular file, such as a pipe, which is not waited for.
+        """
+        *above, last = Path(name).parts
+        inside = os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for part in above:
+                inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | inside, dir_fd=descriptor)
+                os.close(descriptor)
+                descriptor = inner
+            file = os.open(last, os.O_RDONLY | os.O_NONBLOCK | inside, dir_fd=descriptor)
+        finally:
+            os.close(descriptor)
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
+            raise OSError(errno.EINVAL, "it is no regular file", name)
+        return os.fdopen(file, "rb")
 
     def exists(self, path: Path | str) -> bool:
         """Return whether there is a file or folder; a path may be a text, which is faster by the thousand.
@@ -161,6 +183,16 @@ class Disk:
     def write(self, path: Path, data: bytes) -> None:
         """Write a file whole; not atomic, see `replacing`."""
         path.write_bytes(data)
+
+    def fill(self, path: Path, content: Iterable[bytes]) -> None:
+        """Write a file piece by piece; not atomic, see `replacing`."""
+        with path.open("wb") as file:
+            for piece in content:
+                file.write(piece)
+
+    def remove_tree(self, folder: Path) -> None:
+        """Remove a folder with all that is in it, where it is there."""
+        shutil.rmtree(folder, ignore_errors=True)
 
     def copy(self, source: Path, target: Path) -> None:
         """Copy a file's content; not atomic, see `replacing`."""

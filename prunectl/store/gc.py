@@ -20,6 +20,7 @@ import psutil
 from prunectl.spec.state import State
 from prunectl.store import files
 from prunectl.store.files import leftovers, set_asides
+from prunectl.store.import_study import clear_staging, staging_of_the_dead
 from prunectl.store.locks import Lock, is_held
 from prunectl.store.paths import StagePaths, StorePaths
 from prunectl.store.records.journal import Journal
@@ -54,6 +55,9 @@ def removable(paths: StorePaths) -> list[Removal]:
     records = (paths.plans, paths.runs, paths.datasets, paths.replications)
     for folder in (paths.root, paths.control, paths.requests, *records):
         found += _removals(_dead(leftovers(folder)), TEMPORARY)
+    for folder in staging_of_the_dead(paths):
+        inside = files.disk.glob(folder, "**/*")
+        found += _removals(filter(files.disk.is_file, inside), TEMPORARY)
     for folder in (paths.root, paths.plans, paths.datasets):
         found += _removals(set_asides(folder), CORRUPT)
     return found
@@ -76,6 +80,7 @@ def remove(paths: StorePaths, found: Iterable[Removal]) -> int:
             except OSError as error:
                 raise cannot_write(each.path, error) from error
             freed += each.bytes
+        clear_staging(paths)
     return freed
 
 

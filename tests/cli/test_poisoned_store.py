@@ -14,10 +14,10 @@ import pytest
 
 from prunectl.errors import StoreError
 from prunectl.store import files
-from prunectl.store.archive import import_study
 from prunectl.store.db import query
 from prunectl.store.db.column_docs import docs
 from prunectl.store.db.ingest import ingest
+from prunectl.store.import_study import Import
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.heartbeat import HeartbeatRecord, read_heartbeat
 from tests.cli.conftest import TINY, Done, prunectl
@@ -191,14 +191,14 @@ def test_a_study_with_a_bad_record_is_not_imported(made: Path, here: Here, tmp_p
                 continue
             reseal(folder)
             with pytest.raises(StoreError, match="nothing was taken") as caught:
-                import_study(folder, other)
+                Import(folder, other).run()
             assert str(path.parent if pattern.startswith("stages") else path) in str(caught.value)
             assert not other.root.exists()
             tried[pattern] += 1
         path.write_text(whole)
     assert len(tried) == 5, tried
     reseal(folder)
-    assert import_study(folder, other).stages == 5
+    assert Import(folder, other).run().stages == 5
 
 
 def test_a_folder_in_the_place_of_a_record_stops_nothing(

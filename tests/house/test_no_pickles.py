@@ -25,9 +25,10 @@ from prunectl.ml.datasets.decode import decode
 from prunectl.ml.datasets.files import Finder
 from prunectl.ml.datasets.known_folders import load_options, save_options
 from prunectl.ml.datasets.registry import complete, describe, ensure
-from prunectl.store.archive import export_study, import_study
+from prunectl.store.archive import export_study
 from prunectl.store.db import query, schema
 from prunectl.store.db.ingest import ingest
+from prunectl.store.import_study import Import
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.scheduler_log import RunStarted
 from prunectl.store.tensors import read_checked
@@ -318,7 +319,7 @@ def test_pickles_in_place_of_any_file_of_an_archive_do_nothing(
     for path in files:
         before = path.read_bytes()
         path.write_bytes(make(made))
-        refuse(lambda: import_study(tmp_path / "archive", StorePaths(tmp_path / "into")))
+        refuse(lambda: Import(tmp_path / "archive", StorePaths(tmp_path / "into")).run())
         path.write_bytes(before)
     assert not looked_up
     assert not made.exists()

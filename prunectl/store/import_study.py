@@ -1,0 +1,310 @@
+"""Import an exported study into a store: all that is wanted is copied aside, checked there, and moved into place.
+
+What was checked is what lands: the archive is read once. Nothing that is here changes: a stage that is done stays as it
+is, and so do plans, runs and data sets. A stage lands with its result last, so that a kill leaves it done or not begun.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import psutil
+from msgspec.structs import replace
+
+from prunectl.errors import DataError, StoreBusy, StoreError
+from prunectl.spec.state import State
+from prunectl.spec.study import Study
+from prunectl.store import files
+from prunectl.store.archive_reader import admit_unsealed, read_manifest, take_file
+from prunectl.store.locks import Lock
+from prunectl.store.paths import StagePaths, StorePaths
+from prunectl.store.records.archive import Manifest
+from prunectl.store.records.dataset import check_dataset, read_dataset
+from prunectl.store.records.events import ends_with, read_events
+from prunectl.store.records.plan import (
+    last_use,
+    plan_versions,
+    read_outline,
+    read_plan,
+    write_study,
+)
+from prunectl.store.records.provenance import read_run
+from prunectl.store.records.replication import read_replication
+from prunectl.store.records.stage import has_result, read_result, read_spec, stage_state
+from prunectl.store.refusals import cannot_write
+from prunectl.store.tensors import read_checked
+from prunectl.text import plural, size
+
+MOST_BYTES = 100 * 10**9
+"""What an import takes at most unless it is told."""
+AHEAD = 86_400.0
+"""Seconds that times in an archive may lie in the future: clocks differ."""
+_NOT_IMPORTED = ("history.jsonl", "tables/")
+
+CheckPlan = Callable[[Study], None]
+"""Raises StoreError for a plan's record that does not say what its text does."""
+
+
+@dataclass
+class Imported:
+    """What an import did, or would do."""
+
+    plan: str
+    stages: int = 0
+    """That were imported."""
+    known: int = 0
+    """Stages that were done here already, and stay as they are."""
+    bytes: int = 0
+    """Of all files that were taken."""
+    records: Counter[str] = field(default_factory=Counter)
+    """Plans, runs, data sets and replications that were taken, by folder."""
+    notes: list[str] = field(default_factory=list)
+    """Sentences for the user."""
+
+    def summary(self) -> str:
+        """Say how much it is, in words."""
+        parts = [plural(self.stages, "stage"), *(f"{n} of {k}/" for k, n in self.records.items())]
+        return f"{', '.join(parts)}, {size(self.bytes)}; {self.known} stages are here already"
+
+
+def _no_check(study: Study) -> None:
+    """Take a plan's record as it is."""
+
+
+class Import:
+    """One import, from the look at the archive to the end."""
+
+    def __init__(self, folder: Path, paths: StorePaths, most: int = MOST_BYTES) -> None:
+        """Read what the archive lists, and what of it is not here.
+
+        Raises StoreError where it is none, names what no archive has, or is larger than `most` bytes.
+        """
+        self.manifest: Manifest = read_manifest(folder)
+        self._folder, self._paths = folder, paths
+        self._records: list[str] = []
+        self._stages: dict[str, list[str]] = {}
+        self._compared: list[str] = []
+        """Results of stages that are done here."""
+        self.done = Imported(self.manifest.plan)
+        self._choose()
+        wanted = [*self._records, *(name for names in self._stages.values() for name in names)]
+        self.done.bytes = sum(self.manifest.files[name].bytes for name in wanted)
+        if self.done.bytes > most:
+            raise StoreError(
+                f"{folder} has {size(self.done.bytes)} that are not here, more than --max-size, {size(most)}: nothing "
+                "was taken"
+            )
+        self._wanted = wanted
+
+    def _choose(self) -> None:
+        for name in self.manifest.files:
+            if name.startswith("stages/"):
+                self._stages.setdefault(name.split("/")[1], []).append(name)
+            elif not name.startswith(_NOT_IMPORTED) and not files.disk.exists(
+                self._paths.root / name
+            ):
+                self._records.append(name)
+                self.done.records[name.split("/")[0]] += 1
+        for key in [key for key in self._stages if has_result(self._paths, key)]:
+            self.done.known += 1
+            names = self._stages.pop(key)
+            self._compared += [name for name in names if name.endswith("/result.json")]
+        self.done.stages = len(self._stages)
+
+    @cached_property
+    def _staged(self) -> StorePaths:
+        """Where the archive's files are copied to, laid out as a store."""
+        return StorePaths(self._paths.control / f"import-{os.getpid()}-{time.time_ns():x}")
+
+    def run(self, check: CheckPlan = _no_check, *, current: bool = False) -> Imported:
+        """Take what is wanted.
+
+        Args:
+            check: compares a plan's record with what its text says.
+            current: whether the plan's version becomes the current one of its name.
+
+        Raises StoreError, naming the file, where one is missing, not what its checksum says, or no record of what it
+        is to be: then nothing was taken.
+        """
+        clear_staging(self._paths)
+        is_new = not files.disk.exists(self._paths.root)
+        try:
+            for name in [*self._wanted, *self._compared]:
+                take_file(self._folder, name, self.manifest.files[name], self._staged.root / name)
+            self._check(check)
+        except BaseException:
+            files.disk.remove_tree(self._paths.root if is_new else self._staged.root)
+            raise
+        self._land(current)
+        files.disk.remove_tree(self._staged.root)
+        return self.done
+
+    # check
+
+    def _check(self, check: CheckPlan) -> None:
+        try:
+            for name in self._records:
+                self._check_record(self._staged.root / name, check)
+            for key in self._stages:
+                _check_stage(self._staged.stage(key))
+        except FileNotFoundError as error:
+            raise StoreError(
+                f"{self._named(str(error.filename))} is missing; nothing was taken"
+            ) from None
+        except (StoreError, DataError, ValueError) as error:
+            text = self._named(str(error))
+            raise StoreError(f"{text}: refused; nothing was taken") from error
+
+    def _named(self, text: str) -> str:
+        """Name the archive's files, not their copies."""
+        return text.replace(str(self._staged.root), str(self._folder))
+
+    def _check_record(self, path: Path, check: CheckPlan) -> None:
+        match path.parent.name:
+            case "plans":
+                study = read_plan(path)
+                _not_ahead(path, study.created, study.made)
+                check(study)
+            case "datasets":
+                check_dataset(self._paths, read_dataset(path))
+            case "replications":
+                _not_ahead(path, read_replication(path).time)
+            case _:
+                _not_ahead(path, read_run(path).started)
+
+    # land
+
+    def _land(self, current: bool) -> None:
+        admit_unsealed(self._staged.root, self.manifest, self._paths, self._wanted)
+        for name in self._compared:
+            self._compare(name.split("/")[1])
+        for key in self._stages:
+            self._land_stage(self._paths.stage(key), self._staged.stage(key))
+        for name in self._records:
+            target = self._paths.root / name
+            if name.startswith("plans/"):
+                self._land_plan(target, current)
+            else:
+                _move([self._staged.root / name], target.parent)
+
+    def _land_stage(self, stage: StagePaths, staged: StagePaths) -> None:
+        """Move the files of one stage into place, its result last; skip it where it is running here."""
+        lock = Lock(stage.lock)
+        try:
+            lock.acquire("prunectl import")
+        except StoreBusy:
+            self.done.stages -= 1
+            self.done.notes.append(f"stage {stage.key[:12]} is running here and was not taken")
+            return
+        with lock:
+            if stage_state(stage.folder) is State.DONE:
+                self.done.stages -= 1
+                self.done.known += 1
+                return
+            if files.disk.exists(stage.result):
+                files.set_aside(stage.result)
+            # A checkpoint of an attempt that was begun here belongs to another log than the one that comes.
+            files.disk.unlink(stage.latest, missing_ok=True)
+            found = files.disk.glob(staged.folder)
+            _move(sorted(found, key=lambda path: path == staged.result), stage.folder)
+
+    def _land_plan(self, target: Path, current: bool) -> None:
+        """Write the plan's record; beside other versions of its name, it is not the current one unless that is asked.
+
+        Their order is that of their last use: it is put before that of the current one, and what it was is kept.
+        """
+        study = read_plan(self._staged.root / target.relative_to(self._paths.root))
+        versions = plan_versions(self._paths, read_outline).get(study.name)
+        here = None if versions is None else versions.current.created
+        if versions is None:
+            _move([self._staged.root / target.relative_to(self._paths.root)], target.parent)
+            return
+        last = here if isinstance(here, int | float) else 0.0
+        created = last_use(self._paths) + 1e-3 if current else max(last - 1e-3, 0.0)
+        made = study.created if study.made is None else study.made
+        write_study(
+            self._paths, replace(study, created=created, made=made, used_there=study.created)
+        )
+        versions = plan_versions(self._paths, read_outline)[study.name]
+        taken, now = map(versions.number, (study.digest, versions.current.digest))
+        self.done.notes.append(
+            f"{study.name} was here already and has {len(versions.studies)} versions now: what was taken is "
+            f"version {taken}, current is version {now}"
+            + ("" if current else " (--current makes it the current one)")
+        )
+
+    def _compare(self, key: str) -> None:
+        """Note where the same stage has another score on the two machines."""
+        try:
+            ours = read_result(self._paths.stage(key)).score
+            theirs = read_result(self._staged.stage(key)).score
+        except (OSError, StoreError):
+            return
+        if ours != theirs:
+            self.done.notes.append(
+                f"stage {key[:12]} came to a score of {theirs} there and {ours} here; what is here stays"
+            )
+
+
+def _check_stage(stage: StagePaths) -> None:
+    """Check that spec and result are the stage's, that all lines of its log are records, and the files those that the
+    result vouches for.
+
+    Raises StoreError or ValueError where they are not.
+    """
+    spec = read_spec(stage).computable
+    result = read_result(stage)
+    _not_ahead(stage.result, result.started, result.ended)
+    log = read_events(stage.events)
+    for problem in log.problems.values():
+        raise StoreError(f"{stage.events} {problem}")
+    if not ends_with(log, result):
+        raise StoreError(f"{stage.events} is not the log of its result")
+    if result.steps > spec.steps:
+        raise StoreError(f"{stage.result} has {result.steps} steps of {spec.steps}")
+    for path in files.disk.glob(stage.folder, "*.safetensors"):
+        found = read_checked(path)
+        if (
+            found.stage != stage.key
+            or result.digests.get(path.name, found.checksum) != found.checksum
+        ):
+            raise StoreError(f"{path} is not the file of its stage's result")
+
+
+def _not_ahead(path: Path, *times: float | str | None) -> None:
+    latest = max((when for when in times if isinstance(when, int | float)), default=0.0)
+    if latest > time.time() + AHEAD:
+        raise StoreError(f"{path} is of a time in the future, {latest:.0f}")
+
+
+def _move(sources: Iterable[Path], folder: Path) -> None:
+    """Move files into a folder, in their order. Raises StoreError where that cannot be."""
+    try:
+        files.disk.make_folder(folder)
+        for source in sources:
+            files.disk.before("rename", folder / source.name)
+            files.disk.rename(source, folder / source.name)
+        files.disk.before("fsync", folder)
+        files.disk.fsync(folder)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+
+
+def staging_of_the_dead(paths: StorePaths) -> Iterator[Path]:
+    """Yield the folders of imports whose process is gone."""
+    for folder in files.disk.glob(paths.control, "import-*"):
+        pid = folder.name.split("-")[1]
+        if not (pid.isdigit() and psutil.pid_exists(int(pid))):
+            yield folder
+
+
+def clear_staging(paths: StorePaths) -> None:
+    """Remove what imports left that were killed."""
+    for folder in staging_of_the_dead(paths):
+        files.disk.remove_tree(folder)

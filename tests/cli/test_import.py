@@ -1,0 +1,246 @@
+"""An archive is written by anybody: what it claims is checked before anything lands, and nothing that is here changes.
+
+`python -m tests.full archives` tells every lie.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prunectl.cli.support.plan_record import check_plan_record
+from prunectl.errors import ExitCode, PrunectlError, StoreError
+from prunectl.store.archive import MANIFEST
+from prunectl.store.db import query
+from prunectl.store.db.ingest import ingest
+from prunectl.store.import_study import Import
+from prunectl.store.paths import StorePaths
+from prunectl.store.records.plan import plan_versions, read_plan
+from prunectl.store.verify import verify
+from tests.cli.conftest import TINY, Done, prunectl
+from tests.full import full
+from tests.support.bundles import reseal, writable_copy
+from tests.support.poison import variants
+from tests.support.records import read_json, resealed, rewrite, write_json
+
+Here = Callable[..., Done]
+ROWS = {
+    "iterations_all": "plan, version, trial, iteration", "ranking": "ALL", "leaderboard": "ALL", "trials": "trial",
+    "plan_versions": "ALL", "epochs": "stage, epoch",
+}  # fmt: skip
+"""What must not change."""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two stores with studies of their own, and an archive of the first."""
+    folder = tmp_path_factory.mktemp("import")
+    (folder / "tiny.toml").write_text(TINY.replace("seeds = [0, 1]", "seeds = [0]"))
+    (folder / "other.toml").write_text(
+        TINY.replace('"tiny"', '"other"').replace("seeds = [0, 1]", "seeds = [5]")
+    )
+    for plan, store in (("tiny", "there"), ("other", "here")):
+        done = prunectl("run", f"{plan}.toml", "--store", store, "--plain", cwd=folder)
+        assert done.returncode == 0, done.stderr
+    done = prunectl("export", "--study", "tiny", "--out", "par", "--store", "there", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def par(made: Path, tmp_path: Path) -> Path:
+    """A copy of the archive, to be changed."""
+    return writable_copy(made / "par", tmp_path / "par")
+
+
+@pytest.fixture
+def paths(made: Path, tmp_path: Path) -> StorePaths:
+    """A copy of the other store."""
+    return StorePaths(Path(shutil.copytree(made / "here", tmp_path / "here")))
+
+
+def rows(paths: StorePaths, plan: str = "%") -> dict[str, list[Any]]:
+    """What tables and views hold, of plans whose name is like `plan` where they have plans."""
+    ingest(paths)
+    return {
+        name: query.run(
+            paths,
+            f"SELECT * FROM {name} WHERE {'plan LIKE $1' if name != 'epochs' else '$1 IS NOT NULL'} ORDER BY {order}",
+            [plan],
+        ).rows
+        for name, order in ROWS.items()
+    }
+
+
+def take(par: Path, paths: StorePaths, **options: Any) -> list[str]:
+    """Import as the command does; what it told."""
+    told: list[str] = []
+    done = Import(par, paths).run(partial(check_plan_record, tell=told.append), **options)
+    return told + done.notes
+
+
+def a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def a_link(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to(path.with_name("elsewhere"))
+
+
+def a_linked_folder(path: Path) -> None:
+    path.parent.rename(path.parent.with_name("elsewhere"))
+    path.parent.symlink_to(path.parent.with_name("elsewhere"))
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def a_terabyte(path: Path) -> None:
+    os.truncate(path, 10**12)
+
+
+def a_device(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("pattern", ["plans/*.json", "stages/*/final.safetensors", MANIFEST])
+@pytest.mark.parametrize("lie", [a_pipe, a_link, a_linked_folder, a_folder, a_terabyte, a_device])
+def test_only_regular_files_are_read_and_no_more_of_them_than_is_listed(
+    par: Path, tmp_path: Path, lie: Callable[[Path], None], pattern: str
+) -> None:
+    if lie is a_linked_folder and pattern == MANIFEST:
+        pytest.skip("the archive itself may be a link")
+    lie(next(par.glob(pattern)))
+    began = time.monotonic()
+    with pytest.raises(StoreError, match="refused"):
+        take(par, StorePaths(tmp_path / "new"))
+    assert time.monotonic() - began < 5
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_plan_that_calls_results_other_names_is_refused(par: Path, paths: StorePaths) -> None:
+    """Though every checksum fits, its own and the manifest's."""
+    [path] = par.glob("plans/*.json")
+    other = {"fine-tune": "weight-rewind", "weight-rewind": "fine-tune"}
+    for change in (
+        lambda record: [t.update(strategy=other[t["strategy"]]) for t in record["trials"]],
+        lambda record: [t.update(sparsities=["0", "0.9", "0.99"]) for t in record["trials"]],
+        lambda record: record["trials"].pop(),
+        lambda record: record.update(created=time.time() + 1e6),
+    ):
+        whole = path.read_bytes()
+        record = read_json(path)
+        change(record)
+        write_json(path, record)
+        reseal(par)
+        with pytest.raises(StoreError, match="refused; nothing was taken"):
+            take(par, paths)
+        path.write_bytes(whole)
+
+
+def test_what_is_taken_becomes_current_only_if_that_is_asked(
+    made: Path, par: Path, tmp_path: Path
+) -> None:
+    """And no row that was here changes but for who is current."""
+    paths = StorePaths(tmp_path / "mine")
+    (tmp_path / "tiny.toml").write_text(TINY.replace("seeds = [0, 1]", "seeds = [0, 1]"))
+    done = prunectl("run", "tiny.toml", "--store", paths.root, "--plain", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    before = rows(paths)
+    mine = plan_versions(paths)["tiny"].current.digest
+    [theirs] = [path.stem for path in par.glob("plans/*.json")]
+    [note] = take(par, paths)
+    assert "--current makes it the current one" in note
+    assert plan_versions(paths)["tiny"].current.digest == mine
+    after = rows(paths)
+    for name in ("ranking", "leaderboard", "trials", "epochs"):
+        assert after[name] == before[name]
+    there = read_plan(par / "plans" / f"{theirs}.json")
+    here = read_plan(paths.plan(theirs))
+    assert (here.made, here.used_there, here.trials) == (there.made, there.created, there.trials)
+    assert verify(paths).problems == []
+    paths.plan(theirs).unlink()
+    take(par, paths, current=True)
+    assert plan_versions(paths)["tiny"].current.digest == theirs
+
+
+def test_it_says_first_what_it_takes(made: Path, tmp_path: Path) -> None:
+    def here(*words: str | Path) -> Done:
+        return prunectl("import", made / "par", "--store", tmp_path / "new", *words, cwd=tmp_path)
+
+    done = here("--dry-run")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "tiny: would take 5 stages, 1 of plans/, 1 of runs/" in done.stderr
+    done = here("--max-size", "0.0001")
+    assert done.returncode == ExitCode.STORE
+    assert "more than --max-size" in done.stderr
+    assert not (tmp_path / "new").exists()
+    assert here().returncode == 0
+    assert not list((tmp_path / "new" / "control").glob("import-*"))
+
+
+@pytest.mark.slow
+def test_no_lie_changes_what_is_here(par: Path, paths: StorePaths) -> None:
+    """One value of a record is another, and all checksums fit: it is refused in a sentence or taken; nothing else."""
+    before = rows(paths)
+    outside = sorted(par.parent.iterdir())
+    chance = random.Random(3)
+    files = [
+        next(par.glob(pattern))
+        for pattern in ("plans/*.json", "runs/*.json", "stages/*/result.json", "stages/*/spec.json")
+    ]
+    lies = [(path, text) for path in files for text in variants(json.loads(path.read_text()))]
+    taken, refused = 0, set[bool]()
+    for path, text in lies if full() else chance.sample(lies, 60):
+        whole = path.read_bytes()
+        path.write_text(text if path.name == "spec.json" else resealed(text))
+        reseal(par)
+        fresh = Path(shutil.copytree(paths.root, paths.root.with_name("fresh")))
+        try:
+            take(par, StorePaths(fresh))
+            taken += 1
+        except PrunectlError as error:
+            refused.add("\n" in str(error))
+        found = rows(StorePaths(fresh), "other")
+        for name in ("iterations_all", "ranking", "leaderboard"):
+            assert found[name] == before[name], text[:500]
+        shutil.rmtree(fresh)
+        path.write_bytes(whole)
+        assert sorted(par.parent.iterdir()) == outside
+    assert refused == {False}, "a sentence each"
+    print(f"{len(lies)} lies, {taken} of those tried were taken")
+
+
+def test_lies_that_make_no_record_are_refused(par: Path, paths: StorePaths) -> None:
+    """Nesting, surrogates, sizes; members that no version writes."""
+    result = next(par.glob("stages/*/result.json"))
+    whole = result.read_text()
+    for lie in (
+        '"new":' + "[" * 5000,
+        '"device":"\\ud800"',
+        '"kept":1e400',
+        '"kept":' + "9" * 5000,
+    ):
+        rewrite(result, lambda line, lie=lie: line[:-1] + f",{lie}}}")  # type: ignore[misc]
+        reseal(par)
+        with pytest.raises(StoreError, match="nothing was taken"):
+            take(par, paths)
+        result.write_text(whole)
+    manifest = par / MANIFEST
+    write_json(manifest, read_json(manifest) | {"code_to_run": "x"})
+    with pytest.raises(StoreError, match="which no version of prunectl writes"):
+        take(par, paths)
