@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -149,7 +148,7 @@ def admit_unsealed(
     Raises StoreError for one that should have one.
     """
     records = (name for name in names if name.endswith((".json", ".jsonl")))
-    others = (name for name in records if os.path.basename(name) != "spec.json")
+    others = (name for name in records if not name.endswith("/spec.json"))
     found = [name for name in others if lacks_checksum(folder / name)]
     for name in found:
         if manifest.format > 1 and name not in manifest.unsealed:
