@@ -23,6 +23,7 @@ COMMANDS = {
     "simulation": ["-m", "prunectl.cli", "bench", "simulate", "--schedules", "100000"],
     "cuda": ["-m", "tests.support.fakecuda", "run", sys.executable, *FAKE],
     "database": ["-m", "pytest", "-q", "-x", "tests/store/test_damaged_database.py"],
+    "readers": ["-m", "pytest", "-q", "-x", "-s", "tests/scheduler/test_readers.py"],
     "disk": ["-m", "pytest", "-q", "-x", "tests/cli/test_full_disk.py"],
     "archives": ["-m", "pytest", "-q", "-x", "-s", "tests/cli/test_import.py"],
     "chaos": ["-m", "tests.chaos", "--kills", "55", "--span", "4"],

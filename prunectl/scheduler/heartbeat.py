@@ -85,6 +85,7 @@ class Heartbeat:
                 reasons={key: why for key in upcoming if (why := self._queue.reason(key))},
             ),
             eta=self._eta(now, upcoming),
+            ingestion=self._dispatcher.log.ingestion.beat(),
             trouble=self._dispatcher.log.trouble(),
         )
 

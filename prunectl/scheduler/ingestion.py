@@ -1,8 +1,8 @@
 """Bringing the database up to date in a thread beside the loop, at most once a second.
 
 Opening a database, however little there is to write, costs some tens of milliseconds: where that is too much of a core,
-it is done more rarely. Where somebody has left the database open in a shell, ingestion waits and fails, and catches up
-later, while stages go on being dispatched.
+it is done more rarely. Where somebody writes to the database in a shell, ingestion is put off and counted, and catches
+up later, while stages go on being dispatched.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 
 from prunectl.errors import PrunectlError
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.heartbeat import IngestionBeat
 
 Ingest = Callable[[StorePaths, set[str]], object]
 """Reads what the given stages and the scheduler's log have grown by into the database. What it returns may say `busy`
@@ -22,8 +23,8 @@ Ingest = Callable[[StorePaths, set[str]], object]
 
 CORE_PART = 60
 """Ingestion may take a sixtieth of one core, …"""
-LATEST = 6.0
-"""… but begins at the latest so many seconds after the one before."""
+LATEST = 3.0
+"""… but ends, if it takes as long as the one before, so many seconds after that began: nothing waits for 5 s."""
 
 
 class Ingestion:
@@ -42,11 +43,20 @@ class Ingestion:
         """CPU seconds of the last attempts."""
         self._due = 0.0
         self._thread: threading.Thread | None = None
+        self._changed_at: float | None = None
+        """When the oldest change came that no attempt has begun with."""
+        self._done, self._put_off, self._longest = 0, 0, 0.0
 
     def changed(self, keys: Iterable[str] = ()) -> None:
         """These stages, or at least the scheduler's log, have something new."""
         self._pending.update(keys)
         self._dirty = True
+        if self._changed_at is None:
+            self._changed_at = time.monotonic()
+
+    def beat(self) -> IngestionBeat:
+        """Return what has become of ingestion so far."""
+        return IngestionBeat(self._done, self._put_off, self._longest)
 
     def poll(self) -> None:
         """Ingest what is new, if it is time for that; to be called several times a second."""
@@ -54,18 +64,25 @@ class Ingestion:
         due = self._dirty and time.monotonic() >= self._due
         if self._ingest is not None and due and not running:
             keys, self._pending, self._dirty = self._pending, set(), False
-            arguments = self._ingest, keys
+            since, self._changed_at = self._changed_at, None
+            arguments = self._ingest, keys, since or time.monotonic()
             self._thread = threading.Thread(target=self._attempt, args=arguments, name="ingestion")
             self._thread.start()
 
-    def _attempt(self, ingest: Ingest, keys: set[str]) -> None:
+    def _attempt(self, ingest: Ingest, keys: set[str], since: float) -> None:
+        """Ingest once; `since` is when the oldest change of it came."""
         started, used = time.monotonic(), time.thread_time()
         pause = 0.0
         if self._succeeds(ingest, keys):
             self._costs.append(time.thread_time() - used)
             # The median: a large plan that is read once delays nothing.
-            pause = min(CORE_PART * statistics.median(self._costs), LATEST)
+            now = time.monotonic()
+            pause = min(CORE_PART * statistics.median(self._costs), LATEST - (now - started))
+            self._done += 1
+            self._longest = max(self._longest, now - since)
         else:
+            self._put_off += 1
+            self._changed_at = since
             self.changed(keys)
         self._due = started + max(self._every, pause)
 

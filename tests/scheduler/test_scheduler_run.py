@@ -598,7 +598,7 @@ def test_ingestion_that_costs_much_is_done_more_rarely(store: Store) -> None:
 
     def costly(_: StorePaths, keys: set[str]) -> None:
         calls.append(keys)
-        until = time.thread_time() + 0.1  # of CPU: the one after the next is 6 s later
+        until = time.thread_time() + 0.1  # of CPU: the one after the next is 3 s later
         while time.thread_time() < until:
             pass
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from prunectl.errors import QueryError, StoreError
-from prunectl.store.db import queries, query
+from prunectl.store.db import queries, query, schema
 from prunectl.store.paths import StorePaths
 from tests.support.command import Done, here
 
@@ -19,20 +19,29 @@ def files(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*"))
 
 
-@pytest.mark.parametrize(
-    "there", [[], ["plans", "stages"], ["control"], ["runs", "scheduler.jsonl"]]
-)
+@pytest.fixture
+def _bare_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without comments and published results, which take most of the time of making tables."""
+    monkeypatch.setattr(schema, "_comment", lambda connection: None)
+    monkeypatch.setattr(schema, "SHIPPED", ("t_quantiles",))
+
+
+@pytest.mark.usefixtures("_bare_tables")
 @pytest.mark.parametrize("name", queries.queries())
-def test_every_query_with_a_name_answers_with_its_empty_table(
-    tmp_path: Path, name: str, there: list[str]
-) -> None:
-    for folder in there:
-        (tmp_path / folder).mkdir()
+def test_every_query_with_a_name_answers_with_its_empty_table(tmp_path: Path, name: str) -> None:
     parameters = queries.queries()[name].parameters
     given = {key: "x" for key, value in parameters.items() if value is None}
     found = queries.run_query(StorePaths(tmp_path), name, given)
     assert found.rows == []
     assert found.columns
+
+
+@pytest.mark.usefixtures("_bare_tables")
+@pytest.mark.parametrize("there", [["plans", "stages"], ["control"], ["runs", "scheduler.jsonl"]])
+def test_a_store_that_has_only_begun_does_so_too(tmp_path: Path, there: list[str]) -> None:
+    for folder in there:
+        (tmp_path / folder).mkdir()
+    assert query.run(StorePaths(tmp_path), "SELECT * FROM trials").rows == []
 
 
 def test_nothing_is_written_and_nothing_can_be(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from prunectl.errors import DiskError, StoreBusy, StoreError
 from prunectl.gc_pause import without_collector
 from prunectl.store import files
 from prunectl.store.db import schema
-from prunectl.store.db.database import Damaged, opened
+from prunectl.store.db.database import Connection, Damaged, opened
 from prunectl.store.db.loader import Loader, Outdated
 from prunectl.store.files import replacing
 from prunectl.store.locks import Lock, is_held
@@ -28,7 +28,7 @@ from prunectl.store.paths import StorePaths
 from prunectl.store.records.store_format import ensure_format
 
 PATIENCE = 0.5
-"""Seconds to wait for readers to let go before reporting busy; the next call catches up."""
+"""Seconds to wait for whoever holds the file: then readers keep the old one, and a writer is reported as busy."""
 
 BATCH = 256
 """Stages per opening of the file: a long catch-up lets readers in between."""
@@ -114,7 +114,7 @@ def _update(
     pending: list[str] | None = None
     try:
         while pending is None or pending:
-            with opened(paths.database, write=True, patience=patience) as connection:
+            with _writable(paths.database, patience) as connection:
                 if not schema.is_current(connection):
                     report.notes.append(
                         f"{paths.database} has tables of an older version: made anew from the files"
@@ -139,6 +139,34 @@ def _update(
         )
         return False
     return True
+
+
+@contextlib.contextmanager
+def _writable(database: Path, patience: float) -> Iterator[Connection]:
+    """Open the database for writing; where readers hold it, a copy that takes its place at the end.
+
+    Readers may come so often that it is never free. Raises StoreBusy where another writer holds it.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            connection = stack.enter_context(opened(database, write=True, patience=patience))
+        except StoreBusy:
+            connection = stack.enter_context(_copied(database))
+        yield connection
+
+
+@contextlib.contextmanager
+def _copied(database: Path) -> Iterator[Connection]:
+    with replacing(database) as temporary, _without_wal(temporary):
+        with opened(
+            database, write=False, patience=0.0
+        ):  # says that no writer has it, and keeps them out
+            files.disk.copy(database, temporary)
+            if files.disk.exists(_wal(database)):
+                files.disk.copy(_wal(database), _wal(temporary))
+        with opened(temporary, write=True, patience=0.0) as connection:
+            yield connection
+        files.disk.unlink(_wal(database), missing_ok=True)  # the copy has what was in it
 
 
 def _rebuild(paths: StorePaths, report: IngestReport, patience: float) -> None:
@@ -167,10 +195,10 @@ def _without_wal(database: Path) -> Iterator[None]:
 
 
 def _close_old(database: Path, report: IngestReport, patience: float) -> None:
-    """Make sure that nobody holds the old file, and fold its write-ahead log in, which DuckDB would take for the new
-    file's.
+    """Make sure that nobody writes the old file, and fold its write-ahead log in, which DuckDB would take for the new
+    file's. Readers keep the file that they have open.
 
-    Raises StoreBusy where somebody holds it.
+    Raises StoreBusy where another writer holds it.
     """
     if not files.disk.exists(database):
         files.disk.unlink(_wal(database), missing_ok=True)
@@ -178,7 +206,11 @@ def _close_old(database: Path, report: IngestReport, patience: float) -> None:
     try:
         with opened(database, write=True, patience=patience) as connection:
             connection.execute("CHECKPOINT")
-    except (StoreBusy, DiskError):
+    except StoreBusy:
+        with opened(database, write=False, patience=0.0):
+            pass
+        files.disk.unlink(_wal(database), missing_ok=True)
+    except DiskError:
         raise
     except (StoreError, duckdb.Error) as error:  # damaged, or another program's
         report.notes.append(f"{error}; {_set_aside(database)}")

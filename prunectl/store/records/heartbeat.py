@@ -98,6 +98,19 @@ class EtaBeat(msgspec.Struct, omit_defaults=True):
     ] = {}
 
 
+class IngestionBeat(msgspec.Struct, omit_defaults=True):
+    """How the database follows the run."""
+
+    done: Annotated[Count, Meta(description="times that it was brought up to date")] = 0
+    put_off: Annotated[
+        Count, Meta(description="times that this was put off, as another program was writing to it")
+    ] = 0
+    longest: Annotated[
+        Amount,
+        Meta(description="the longest that anything has waited to come into the database, s"),
+    ] = 0.0
+
+
 class HeartbeatRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
     """What a scheduler says of itself; all defaults where none has ever run."""
 
@@ -124,6 +137,9 @@ class HeartbeatRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
     )
     eta: Annotated[EtaBeat, Meta(description="when what will be done")] = msgspec.field(
         default_factory=EtaBeat
+    )
+    ingestion: Annotated[IngestionBeat, Meta(description="how the database follows")] = (
+        msgspec.field(default_factory=IngestionBeat)
     )
     trouble: Annotated[
         str | None,

@@ -1,0 +1,152 @@
+"""A run whose database is read all the time, or written by another: it never waits, and readers see it grow."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+
+import duckdb
+import pytest
+
+from prunectl.scheduler.ingestion import Ingestion
+from prunectl.store.db import query, schema
+from prunectl.store.db.ingest import ingest, rebuild
+from prunectl.store.paths import StorePaths
+from prunectl.store.records.base import LogRecord
+from prunectl.store.records.heartbeat import HeartbeatRecord, read_heartbeat
+from prunectl.store.records.scheduler_log import RunEnded
+from tests.full import full
+from tests.support.fake_plan import Plan, dense
+from tests.support.readers import SQL, reading
+from tests.support.scheduler_lab import Store
+
+BEHIND = 5.0
+"""Seconds that a reader's answer may be behind the run."""
+
+
+@pytest.fixture(autouse=True)
+def _bare_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without comments and published results, which take most of the time of making a file."""
+    monkeypatch.setattr(schema, "_comment", lambda connection: None)
+    monkeypatch.setattr(schema, "SHIPPED", ("t_quantiles",))
+
+
+def plan_of(stages: int) -> Plan:
+    plan = Plan()
+    for seed in range(stages):
+        plan.trial(dense(seed, steps=10))
+    return plan
+
+
+def stages_done(paths: StorePaths) -> int:
+    [(found,)] = query.run(paths, SQL).rows
+    return int(found)
+
+
+def test_with_readers_in_loops_nothing_is_put_off_or_more_than_5_s_behind(store: Store) -> None:
+    """Ten of them in the full form, which prints the figures; two are the command itself."""
+    askers, commands, stages = (8, 2, 600) if full() else (3, 1, 150)
+    digest = store.save(plan_of(stages))
+    store.fake(seconds=0.02)
+    ingest(store.paths)
+    beats: list[HeartbeatRecord] = []
+    with (
+        reading(store.paths, "ask", askers) as asking,
+        reading(store.paths, "command", commands) as commanding,
+    ):
+        assert store.run(digest, ingest=ingest, on_heartbeat=beats.append).ok
+        followed = beats[-1].ingestion
+        answers = [reader.end() for reader in (*asking, *commanding)]
+    print(
+        f"\n{askers + commands} readers, {sum(each.answered for each in answers)} answers, "
+        f"{len(beats)} heartbeats; ingested {followed.done} times, put off {followed.put_off} times, "
+        f"at most {followed.longest:.2f} s behind"
+    )
+    assert followed.done > 1
+    assert followed.put_off == 0
+    assert followed.longest < BEHIND
+    assert all(each.answered and not each.refused for each in answers)
+    assert stages_done(store.paths) == stages
+    assert {each.last for each in answers} == {stages}
+
+
+def test_readers_that_never_let_go_keep_what_they_have_and_others_see_what_is_new(
+    store: Store,
+) -> None:
+    digest = store.save(plan_of(20))
+    ingest(store.paths)
+    with reading(store.paths, "hold", 2) as readers:
+        assert store.run(digest, ingest=ingest).ok
+        assert stages_done(store.paths) == 20
+        assert read_heartbeat(store.paths).ingestion.put_off == 0
+        assert {reader.end().last for reader in readers} == {0}
+    with reading(store.paths, "hold", 2):
+        rebuild(store.paths, patience=0.0)
+    assert stages_done(store.paths) == 20
+    assert not list(store.paths.root.glob("results.duckdb?*"))
+
+
+def test_what_a_killed_writer_left_beside_the_file_is_in_the_copy(store: Store) -> None:
+    """The write-ahead log, which is folded in when a writer closes, and stays where it is killed."""
+    digest = store.save(plan_of(3))
+    ingest(store.paths)
+    with duckdb.connect(str(store.paths.database)) as connection:
+        connection.execute("PRAGMA disable_checkpoint_on_shutdown")
+        connection.execute("CREATE TABLE kept AS SELECT 7 AS x")
+    assert list(store.paths.root.glob("results.duckdb.wal"))
+    with reading(store.paths, "hold", 1):
+        assert store.run(digest, ingest=ingest).ok
+    assert query.run(store.paths, "SELECT x FROM kept").rows == [(7,)]
+    assert stages_done(store.paths) == 3
+    assert not list(store.paths.root.glob("results.duckdb?*"))
+
+
+def test_another_writer_has_ingestion_put_off_and_counted_while_the_run_goes_on(
+    store: Store,
+) -> None:
+    digest = store.save(plan_of(20))
+    ingest(store.paths)
+    with reading(store.paths, "write", 1):
+        assert store.run(digest, ingest=ingest).ok
+        beat = read_heartbeat(store.paths)
+    assert beat.ingestion.put_off >= 1
+    assert "results.duckdb is held by another program; it will catch up" in (beat.trouble or "")
+    assert not ingest(store.paths).busy
+    assert stages_done(store.paths) == 20
+
+
+def test_a_run_does_not_wait_for_ingestion_until_its_end(store: Store) -> None:
+    """Ingestion that does not come back before all stages are done: they are done all the same."""
+    over = threading.Event()
+
+    def wait_for_the_end(record: LogRecord) -> None:
+        if isinstance(record, RunEnded):
+            over.set()
+
+    def blocked(paths: StorePaths, keys: set[str]) -> None:
+        assert over.wait(60), "the run waits for its database"
+
+    digest = store.save(plan_of(20))
+    assert store.run(digest, ingest=blocked, on_record=wait_for_the_end).ok
+    assert read_heartbeat(store.paths).ingestion.put_off == 0
+
+
+def test_what_was_put_off_counts_from_when_it_came(store: Store) -> None:
+    answers = [SimpleNamespace(busy=True), SimpleNamespace(busy=True), SimpleNamespace(busy=False)]
+    asked: list[set[str]] = []
+
+    def some_busy(_: StorePaths, keys: set[str]) -> object:
+        asked.append(keys)
+        return answers[len(asked) - 1]
+
+    ingestion = Ingestion(store.paths, some_busy, every=0.0)
+    ingestion.changed(["a"])
+    for _ in answers:
+        ingestion.close()
+    beat = ingestion.beat()
+    assert (beat.done, beat.put_off) == (1, 2)
+    assert asked == [{"a"}] * 3
+    waited = beat.longest
+    ingestion.close()
+    assert len(asked) == 3, "nothing is new"
+    assert ingestion.beat().longest == waited > 0
