@@ -194,6 +194,11 @@ class Disk:
         """Remove a folder with all that is in it, where it is there."""
         shutil.rmtree(folder, ignore_errors=True)
 
+    def remove_empty(self, folder: Path) -> None:
+        """Remove a folder where nothing is in it."""
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
     def copy(self, source: Path, target: Path) -> None:
         """Copy a file's content; not atomic, see `replacing`."""
         shutil.copyfile(source, target)

@@ -90,7 +90,7 @@ class Import:
         self._records: list[str] = []
         self._stages: dict[str, list[str]] = {}
         self._compared: list[str] = []
-        """Results of stages that are done here."""
+        """Results of stages that are done here, and records of data sets that are known here."""
         self.done = Imported(self.manifest.plan)
         self._choose()
         wanted = [*self._records, *(name for names in self._stages.values() for name in names)]
@@ -106,11 +106,13 @@ class Import:
         for name in self.manifest.files:
             if name.startswith("stages/"):
                 self._stages.setdefault(name.split("/")[1], []).append(name)
-            elif not name.startswith(_NOT_IMPORTED) and not files.disk.exists(
-                self._paths.root / name
-            ):
+            elif name.startswith(_NOT_IMPORTED):
+                continue
+            elif not files.disk.exists(self._paths.root / name):
                 self._records.append(name)
                 self.done.records[name.split("/")[0]] += 1
+            elif name.startswith("datasets/"):
+                self._compared.append(name)
         for key in [key for key in self._stages if has_result(self._paths, key)]:
             self.done.known += 1
             names = self._stages.pop(key)
@@ -139,7 +141,10 @@ class Import:
                 take_file(self._folder, name, self.manifest.files[name], self._staged.root / name)
             self._check(check)
         except BaseException:
-            files.disk.remove_tree(self._paths.root if is_new else self._staged.root)
+            files.disk.remove_tree(self._staged.root)
+            if is_new:
+                files.disk.remove_empty(self._paths.control)
+                files.disk.remove_empty(self._paths.root)
             raise
         self._land(current)
         files.disk.remove_tree(self._staged.root)
@@ -151,6 +156,9 @@ class Import:
         try:
             for name in self._records:
                 self._check_record(self._staged.root / name, check)
+            for name in self._compared:
+                if name.startswith("datasets/"):
+                    self._check_record(self._staged.root / name, check)
             for key in self._stages:
                 _check_stage(self._staged.stage(key))
         except FileNotFoundError as error:
@@ -183,7 +191,8 @@ class Import:
     def _land(self, current: bool) -> None:
         admit_unsealed(self._staged.root, self.manifest, self._paths, self._wanted)
         for name in self._compared:
-            self._compare(name.split("/")[1])
+            if name.startswith("stages/"):
+                self._compare(name.split("/")[1])
         for key in self._stages:
             self._land_stage(self._paths.stage(key), self._staged.stage(key))
         for name in self._records:
