@@ -18,13 +18,14 @@ from prunectl.spec.study import Study
 from prunectl.spec.trial import Trial
 from prunectl.store.paths import StorePaths
 from prunectl.store.records import archive, events, heartbeat, messages, provenance, scheduler_log
-from prunectl.store.records.base import BadRecord, LogRecord, decode, encode
+from prunectl.store.records.base import BadRecord, LogRecord, decode, encode, read_record
 from prunectl.store.records.events import Event, read_events
 from prunectl.store.records.journal import Journal, Unknown
 from prunectl.store.records.plan import read_plan, write_study
 from prunectl.store.records.requests import Request
 from prunectl.store.records.result import PARTS_OF, Counts, Result
 from prunectl.store.records.scheduler_log import SchedulerRecord, read_scheduler_log
+from prunectl.store.records.store_format import may_lack_checksum
 from tests.full import full
 
 RECORDS: list[type[msgspec.Struct]] = [
@@ -286,3 +287,14 @@ def test_nothing_untyped_comes_from_the_disk_or_another_process(room: str) -> No
         not in ("store/db/query.py", "spec/key.py", "scheduler/devices/nvml_child.py")
     }
     assert found == set()
+
+
+def test_a_record_outside_of_any_store_may_lack_its_checksum(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it lies, and however it is named."""
+    monkeypatch.chdir(tmp_path)
+    Path("beat.json").write_bytes(encode(heartbeat.HeartbeatRecord(time=1.0)))
+    for path in (Path("beat.json"), tmp_path / "beat.json"):
+        assert read_record(path, heartbeat.HeartbeatRecord).time == 1.0
+    assert may_lack_checksum(Path("/beat.json"))

@@ -61,6 +61,7 @@ def read_format(paths: StorePaths) -> StoreFormat:
 
 def may_lack_checksum(path: Path) -> bool:
     """Return whether a record of a store may be without a checksum; one outside of any store may."""
+    path = path.absolute()
     root = _root(path)
     place = root / "format.json"
     try:
@@ -81,10 +82,11 @@ def may_lack_checksum(path: Path) -> bool:
 
 def _root(path: Path) -> Path:
     """Return the store's folder, by where records lie in it."""
-    if path.parents[1].name == "stages" or path.parent.name == "requests":
-        return path.parents[2]
-    inside = path.parent.name in ("plans", "runs", "datasets", "replications", "control")
-    return path.parents[1] if inside else path.parent
+    folder = path.parent
+    if folder.parent.name == "stages" or folder.name == "requests":
+        return folder.parent.parent
+    inside = folder.name in ("plans", "runs", "datasets", "replications", "control")
+    return folder.parent if inside else folder
 
 
 def ensure_format(paths: StorePaths) -> None:
