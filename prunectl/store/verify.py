@@ -7,6 +7,7 @@ it is: its files are replaced atomically, so each is whole.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -54,11 +55,15 @@ class StageCheck:
 
     def run(self) -> None:
         self.verdict.stages += 1
-        finished = files.disk.exists(
-            self.place.result
-        )  # before its files: they are written before it
+        # Looked at before its files, which are written before it.
+        finished = files.disk.exists(self.place.result)
+        paths = files.disk.glob(self.place.folder, "*.safetensors")
+        checked = {path.name: self.checkpoint(path) for path in paths}
+        self.records(finished, {name: found for name, found in checked.items() if found})
+
+    def records(self, finished: bool, found: dict[str, CheckedFile]) -> None:
+        """Check the stage's records, and against them its checkpoints and masks, which are sound by themselves."""
         stage = self._stage()
-        found = self._checkpoints()
         log = self._events()
         if finished:
             self.verdict.done += 1
@@ -84,26 +89,24 @@ class StageCheck:
             self._problem(f"spec.json is unusable: {error}")
         return None
 
-    def _checkpoints(self) -> dict[str, CheckedFile]:
-        found = {}
-        for path in files.disk.glob(self.place.folder, "*.safetensors"):
-            try:
-                checked = read_checked(path)
-            except FileNotFoundError:  # replaced or removed by its worker just now
-                continue
-            except StoreError as error:
-                self.verdict.problems.append(str(error))
-                self.unusable.add(path.name)
-                continue
-            self.verdict.files += 1
-            self.verdict.bytes += files.disk.status(path).size
-            if checked.stage != self.place.key:
-                self._problem(f"{path.name} is of stage {checked.stage}")
-            step = path.stem.removeprefix("rewind-")
-            if step != path.stem and checked.metadata.get("step") != step:
-                self._problem(f"{path.name} is of step {checked.metadata.get('step')}")
-            found[path.name] = checked
-        return found
+    def checkpoint(self, path: Path) -> CheckedFile | None:
+        """Check one checkpoint or mask by itself. Returns its content; None where it is gone or cannot be trusted."""
+        try:
+            checked = read_checked(path)
+        except FileNotFoundError:  # replaced or removed by its worker just now
+            return None
+        except StoreError as error:
+            self.verdict.problems.append(str(error))
+            self.unusable.add(path.name)
+            return None
+        self.verdict.files += 1
+        self.verdict.bytes += files.disk.status(path).size
+        if checked.stage != self.place.key:
+            self._problem(f"{path.name} is of stage {checked.stage}")
+        step = path.stem.removeprefix("rewind-")
+        if step != path.stem and checked.metadata.get("step") != step:
+            self._problem(f"{path.name} is of step {checked.metadata.get('step')}")
+        return checked
 
     def _events(self) -> Log[Event] | None:
         """Read the log; None where it cannot be read."""
