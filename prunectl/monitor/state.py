@@ -18,7 +18,7 @@ from prunectl.spec.task import CLASSIFICATION, Metric
 from prunectl.spec.trial import Trial
 from prunectl.store import files
 from prunectl.store.locks import is_held
-from prunectl.store.paths import StorePaths
+from prunectl.store.paths import RESULT, StorePaths
 from prunectl.store.records.base import LogRecord
 from prunectl.store.records.events import Epoch, read_events
 from prunectl.store.records.heartbeat import HeartbeatRecord, read_heartbeat
@@ -111,6 +111,8 @@ class StoreState:
         """All versions of the store's plans, by name; empty where `plans` were given."""
         self._bad_plans: list[str] = []
         self._bad_heartbeat: list[str] = []
+        self._results: dict[str, files.Status] = {}
+        """Size and time of the results that were read, by their stages' folders."""
         self.trials_of: dict[str, list[Trial]] = {}
         """Trials whose path has the stage."""
         self.steps: dict[str, int] = {}
@@ -216,7 +218,7 @@ class StoreState:
         running = set()
         for key in candidates:
             before = self.states.pop(key, State.WAITING)
-            state = stage_state(f"{stages}/{key}")
+            state = self._state(f"{stages}/{key}", before)
             if state is not State.WAITING:
                 self.states[key] = state
             if state is not before:
@@ -224,6 +226,15 @@ class StoreState:
             if state is State.RUNNING:
                 running.add(key)
         self.tails = {key: self.tails.get(key) or LogTail() for key in running}
+
+    def _state(self, folder: str, before: State) -> State:
+        """Return a stage's state; the result of one that was done is read again only if it is another file by now."""
+        with contextlib.suppress(OSError):
+            status = files.disk.status(f"{folder}/{RESULT}")
+            if before is State.DONE and self._results.get(folder) == status:
+                return before
+            self._results[folder] = status
+        return stage_state(folder)
 
     def _folders(self) -> set[str]:
         """List the stages that have a folder; the others have not begun."""
