@@ -13,6 +13,7 @@ from prunectl.spec.state import State
 from prunectl.store import files
 from prunectl.store.locks import is_held
 from prunectl.store.paths import EVENTS, LOCK, RESULT, StagePaths, StorePaths
+from prunectl.store.records import seal
 from prunectl.store.records.base import BadRecord, decode, read_file, read_record, unsound
 from prunectl.store.records.result import Result
 from prunectl.store.refusals import is_refusal
@@ -71,4 +72,5 @@ def _is_done(folder: str, key: str) -> bool:
         return False
     # Its own: no member but `key` holds a key, and decoding takes longer than the disk, too.
     is_own = f'"{key}"'.encode() in data
-    return is_own and unsound(data.removesuffix(b"\n"), Path(path)) is None
+    record = data.removesuffix(b"\n")
+    return is_own and (seal.holds(record) or unsound(record, Path(path)) is None)
