@@ -83,9 +83,12 @@ def main(store: str, what: str) -> None:
             [(last,)] = connection.execute(SQL).fetchall()
             print(1, 0, last)
         return
+    query.tell = lambda text: print(text, file=sys.stderr, flush=True)
     print("ready", flush=True)
     answered = refused = last = 0
-    while not over.is_set():
+    ends = False
+    while not ends:
+        ends = over.is_set()  # asked once more then
         try:
             last = _ask(paths, what)
             answered += 1

@@ -18,6 +18,7 @@ import duckdb
 
 from prunectl.errors import DiskError, StoreBusy, StoreError
 from prunectl.store import files, refusals
+from prunectl.store.files import Status
 
 RETRY_SECONDS = (0.005, 0.020)
 """Between attempts, drawn evenly: two processes that wait for each other must not stay in step."""
@@ -45,9 +46,6 @@ READER = {
 """`BEGIN TRANSACTION READ ONLY` is no sandbox, this is: no files, no network, no settings."""
 
 
-MAGIC, MAGIC_AT = b"DUCK", 8
-"""What DuckDB's files have at this byte."""
-
 _HELD = (
     "Could not set lock",  # by another process
     "different configuration",  # by this one, the other way
@@ -57,11 +55,12 @@ _HELD = (
 """What DuckDB says where the file is held for a moment."""
 
 _DAMAGED = re.compile(
-    r"not a valid DuckDB|encrypted|[Cc]orrupt|[Cc]hecksum|WAL|[Ss]erializ|INTERNAL|Fatal|does not match|truncated|"
-    r"Could not read enough bytes",
+    r"not a valid DuckDB|encrypted|extension|[Cc]orrupt|[Cc]hecksum|WAL|[Ss]erializ|INTERNAL|Fatal|does not match|"
+    r"truncated|Could not read enough bytes",
     re.S,
 )
-"""What it says of files that are not what they were. Anything else must not cost a rebuild."""
+"""What it says of files that are not what they were, or another program's: it asks for an extension that reads SQLite's
+files. Anything else must not cost a rebuild."""
 
 _REFUSED = re.compile("|".join(map(re.escape, refusals.WORDS)))
 """What it says, in errors of any class, where the system refuses: the file is as good as before."""
@@ -94,18 +93,12 @@ def opened(path: Path, *, write: bool, patience: float) -> Iterator[Connection]:
 
 
 def _check_kind(path: Path) -> None:
-    """Raise Damaged for what DuckDB would wait for, as a pipe, or look for an extension for, as SQLite's files."""
-    if not files.disk.exists(path):
-        return
-    if not files.disk.is_file(path):
+    """Raise Damaged for what is no file: a pipe would keep DuckDB waiting.
+
+    It is not opened: when this process closes a file it loses DuckDB's lock on it, whatever has it open besides.
+    """
+    if files.disk.exists(path) and not files.disk.is_file(path):
         raise Damaged(f"{path} is no file")
-    try:
-        with files.disk.open(path) as file:
-            head = file.read(MAGIC_AT + len(MAGIC))
-    except OSError:  # DuckDB says it, too, and with more words
-        return
-    if head[MAGIC_AT:] != MAGIC:
-        raise Damaged(f"{path} is damaged: it is no DuckDB database")
 
 
 @contextlib.contextmanager
@@ -140,17 +133,27 @@ def _patiently(path: Path, patience: float, attempt: Callable[[], Opened]) -> Op
     """Open the file by `attempt`, again and again for as long as it is held. Raises as `opened`."""
     deadline = time.monotonic() + patience
     while True:
+        before = _status(path)
         try:
             return attempt()
         except duckdb.Error as error:
             text = str(error)
-            if not any(sign in text for sign in _HELD):
+            # Another may have taken its place, and a writer of that has a write-ahead log that is not of this one.
+            replaced = _status(path) != before
+            if not replaced and not any(sign in text for sign in _HELD):
                 raise _unusable(path, text) from error
             if time.monotonic() >= deadline:
                 holder = re.search(r"held in (.*?\(PID \d+\))", text)
                 by = f" by {holder[1]}" if holder else ""
                 raise StoreBusy(f"{path} is held{by}; close what has it open") from error
         time.sleep(random.uniform(*RETRY_SECONDS))
+
+
+def _status(path: Path) -> Status | None:
+    try:
+        return files.disk.status(path)
+    except OSError:
+        return None
 
 
 def _unusable(path: Path, text: str) -> StoreError:
@@ -161,7 +164,7 @@ def _unusable(path: Path, text: str) -> StoreError:
             f"{duckdb.__version__} reads up to {found[2]})"
         )
     if _DAMAGED.search(text) and not _REFUSED.search(text):
-        return Damaged(f"{path} is damaged: {text}")
+        return Damaged(f"{path} is damaged: {text.splitlines()[0]}")
     return _error("open", path, text)
 
 
