@@ -126,7 +126,8 @@ def _pieces(folder: Path, name: str, most: int) -> Iterator[bytes]:
                 left -= len(piece)
                 if left < 0:
                     raise StoreError(
-                        f"{path} has more than the {most} bytes that it may have: refused"
+                        f"{path} is not what its checksum says, it has more than the {most} bytes that it may have: "
+                        "refused; nothing was taken"
                     )
                 yield piece
     except FileNotFoundError:
