@@ -26,7 +26,10 @@ COMMANDS = {
     "readers": ["-m", "pytest", "-q", "-x", "-s", "tests/scheduler/test_readers.py"],
     "disk": ["-m", "pytest", "-q", "-x", "tests/cli/test_full_disk.py"],
     "archives": ["-m", "pytest", "-q", "-x", "-s", "tests/cli/test_import.py"],
-    "chaos": ["-m", "tests.chaos", "--kills", "55", "--span", "4"],
+    "chaos": [
+        *("-m", "tests.chaos", "--kills", "160", "--span", "4"),
+        *("--commands", "all", "--jobs", "2"),
+    ],
     "card": [
         *("-m", "tests.support.fakecuda", "run", sys.executable),
         *("-m", "pytest", "-q", "-x", "-rA", "tests/cuda/test_bench_card.py"),

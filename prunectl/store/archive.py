@@ -60,7 +60,11 @@ def export_study(paths: StorePaths, plan: str, folder: Path) -> Manifest:
     study = _study(paths, plan)
     empty = files.disk.is_folder(folder) and not files.disk.glob(folder)
     if files.disk.exists(folder) and not empty:
-        raise ControlError(f"{folder} is there already and not empty; give another --out")
+        is_begun = files.disk.is_folder(folder / "plans") and not files.disk.exists(
+            folder / MANIFEST
+        )
+        what = "an export that did not end: remove it, or" if is_begun else "not empty;"
+        raise ControlError(f"{folder} is there already and {what} give another --out")
     entries: dict[str, FileEntry] = {}
     done = 0
     for source in _sources(paths, study):

@@ -26,7 +26,7 @@ from prunectl.store.locks import Lock
 from prunectl.store.paths import StagePaths, StorePaths
 from prunectl.store.records.archive import Manifest
 from prunectl.store.records.dataset import check_dataset, read_dataset
-from prunectl.store.records.events import ends_with, read_events
+from prunectl.store.records.events import ends_with, impossible_step, read_events
 from prunectl.store.records.plan import (
     last_use,
     plan_versions,
@@ -277,6 +277,8 @@ def _check_stage(stage: StagePaths) -> None:
         raise StoreError(f"{stage.events} is not the log of its result")
     if result.steps > spec.steps:
         raise StoreError(f"{stage.result} has {result.steps} steps of {spec.steps}")
+    if said := impossible_step(log.records, spec.steps):
+        raise StoreError(f"{stage.events}: {said}")
     for path in files.disk.glob(stage.folder, "*.safetensors"):
         found = read_checked(path)
         if (

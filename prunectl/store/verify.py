@@ -17,7 +17,14 @@ from prunectl.store import files
 from prunectl.store.files import leftovers, set_asides
 from prunectl.store.locks import is_held
 from prunectl.store.paths import StagePaths, StorePaths
-from prunectl.store.records.events import Epoch, Event, ends_with, latest_epochs, read_events
+from prunectl.store.records.events import (
+    Epoch,
+    Event,
+    ends_with,
+    impossible_step,
+    latest_epochs,
+    read_events,
+)
 from prunectl.store.records.journal import Log
 from prunectl.store.records.result import Result
 from prunectl.store.records.stage import read_result, read_spec
@@ -64,7 +71,7 @@ class StageCheck:
     def records(self, finished: bool, found: dict[str, CheckedFile]) -> None:
         """Check the stage's records, and against them its checkpoints and masks, which are sound by themselves."""
         stage = self._stage()
-        log = self._events()
+        log = self._events(stage)
         if finished:
             self.verdict.done += 1
             if stage is not None:
@@ -108,7 +115,7 @@ class StageCheck:
             self._problem(f"{path.name} is of step {checked.metadata.get('step')}")
         return checked
 
-    def _events(self) -> Log[Event] | None:
+    def _events(self, stage: Stage | None) -> Log[Event] | None:
         """Read the log; None where it cannot be read."""
         try:
             log = read_events(self.place.events)
@@ -121,6 +128,8 @@ class StageCheck:
             self._problem("records are missing from events.jsonl, or stand in it twice")
         if any(isinstance(each, Epoch) and each.epoch < 1 for each in log.records):
             self._problem("events.jsonl has an epoch without its number")
+        if stage is not None and (said := impossible_step(log.records, stage.steps)):
+            self._problem(f"events.jsonl: {said}")
         return log
 
     def _result(
@@ -134,6 +143,8 @@ class StageCheck:
             self._digests(result, found)
             if log is not None and not log.bad and not ends_with(log, result):
                 self._problem("events.jsonl is not the log that result.json vouches for")
+            if stage is not None and result.steps > stage.steps:
+                self._problem(f"result.json has {result.steps} steps of {stage.steps}")
             if result.replay or stage is None:
                 return
             if log is not None:

@@ -14,6 +14,8 @@ def main() -> int:
     """Exit status 0 if nothing was lost."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos")
     parser.add_argument("--kills", type=int, default=0, help="random kills of real processes")
+    parser.add_argument("--commands", metavar="NAME=N,…", help="of commands, or `all`")
+    parser.add_argument("--jobs", type=int, default=1, help="commands that are killed at once")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--span", type=float, default=6.0, help="seconds in which a kill strikes")
     parser.add_argument("--writes", action="store_true", help="die before every write of a worker")
@@ -23,9 +25,10 @@ def main() -> int:
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-    from tests.chaos import faults, kills, study
+    from tests.chaos import commands, faults, kills, study
 
     problems: list[str] = []
+    total = 0
     with tempfile.TemporaryDirectory(prefix="prunectl-chaos-") as name:
         folder = Path(name)
         os.environ["PRUNECTL_LEASES"] = str(folder / "leases")
@@ -43,6 +46,21 @@ def main() -> int:
                 f"{tally.attempts} starts, {time.monotonic() - started:.0f} s"
             )
             problems += tally.problems
+            total += sum(tally.kills.values())
+        if options.commands:
+            started = time.monotonic()
+            shares = dict(commands.SHARES)
+            if options.commands != "all":
+                words = (word.split("=") for word in options.commands.split(","))
+                shares = {name: int(number) for name, number in words}
+            tally = commands.rampage(folder, shares, options.seed, say=_say, jobs=options.jobs)
+            by = ", ".join(f"{count} {victim}" for victim, count in sorted(tally.kills.items()))
+            _say(
+                f"{sum(tally.kills.values())} kills of commands ({by}), {tally.late} more came too late, "
+                f"{time.monotonic() - started:.0f} s"
+            )
+            problems += tally.problems
+            total += sum(tally.kills.values())
         if options.writes:
             for twice in (False, True)[: 1 if options.short else 2]:
                 place = folder / f"writes-{twice}"
@@ -58,7 +76,7 @@ def main() -> int:
             problems += said
     for problem in problems:
         print(problem)
-    _say(f"{len(problems) or 'no'} problems")
+    _say(f"{total} kills, {len(problems) or 'no'} problems")
     return 1 if problems else 0
 
 

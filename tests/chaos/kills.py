@@ -33,6 +33,8 @@ class Tally:
     """Done to their end, each compared with the one that nobody disturbed."""
     attempts: int = 0
     """Starts of the command."""
+    late: int = 0
+    """Kills that came when the command had ended: not counted among them."""
     problems: list[str] = field(default_factory=list)
 
 

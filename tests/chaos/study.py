@@ -43,6 +43,7 @@ ROWS = {
 
 
 PASSING = {"seq", "attempt", "time", "seconds", "started", "ended", "peak_memory"}
+PASSING |= {"lines_before", "digest_before", "sum"}
 """What another run of the same may say otherwise."""
 
 

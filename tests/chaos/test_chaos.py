@@ -1,4 +1,5 @@
-"""The short form; `python -m tests.chaos --kills 50 --writes --scheduler-writes all` is the long one."""
+"""The short form; the long ones are `python -m tests.full chaos`, and of writes `tests.chaos --writes
+--scheduler-writes all`."""
 
 from __future__ import annotations
 
@@ -32,6 +33,11 @@ def test_whatever_is_killed_whenever_the_study_ends_the_same_to_the_last_bit() -
     said = chaos("--kills", "4", "--span", "1.5", "--scheduler-writes", "14")
     assert "4 kills" in said
     assert "1 deaths of schedulers" in said
+
+
+@pytest.mark.slow
+def test_whatever_command_is_killed_whenever_nothing_is_lost_and_it_ends_well_again() -> None:
+    assert "7 kills of commands" in chaos("--commands", "rebuild=2,import=2,sql=2,export=1")
 
 
 def test_a_worker_may_die_between_any_two_writes() -> None:

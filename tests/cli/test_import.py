@@ -15,22 +15,33 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from prunectl.cli.support.plan_record import check_plan_record
 from prunectl.errors import ExitCode, PrunectlError, StoreError
+from prunectl.spec.key import Spec
+from prunectl.spec.study import Study
 from prunectl.store.archive import MANIFEST
 from prunectl.store.db import query
 from prunectl.store.db.ingest import ingest
 from prunectl.store.import_study import Import
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.archive import Manifest
+from prunectl.store.records.base import encode
+from prunectl.store.records.events import Epoch, Pruned, Start
 from prunectl.store.records.plan import plan_versions, read_plan
+from prunectl.store.records.provenance import RunRecord
+from prunectl.store.records.result import Result
 from prunectl.store.verify import verify
 from tests.cli.conftest import TINY, Done, prunectl
 from tests.full import full
 from tests.support.bundles import reseal, writable_copy
 from tests.support.poison import variants
 from tests.support.records import read_json, resealed, rewrite, write_json
+from tests.support.typed_records import damaged, records
 
 Here = Callable[..., Done]
 ROWS = {
@@ -223,6 +234,62 @@ def test_no_lie_changes_what_is_here(par: Path, paths: StorePaths) -> None:
         assert sorted(par.parent.iterdir()) == outside
     assert refused == {False}, "a sentence each"
     print(f"{len(lies)} lies, {taken} of those tried were taken")
+
+
+TYPES: list[tuple[str, str | None, type[msgspec.Struct]]] = [
+    ("plans/*.json", None, Study), ("runs/*.json", None, RunRecord), ("stages/*/spec.json", None, Spec),
+    ("stages/*/result.json", None, Result), (MANIFEST, None, Manifest), ("stages/*/events.jsonl", "start", Start),
+    ("stages/*/events.jsonl", "epoch", Epoch), ("stages/*/events.jsonl", "pruned", Pruned),
+    ("stages/*/events.jsonl", "done", Result),
+]  # fmt: skip
+"""Members of an archive, the type of a log's line, and what is declared of them."""
+
+
+@settings(
+    max_examples=1000 if full() else 25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(what=st.sampled_from(TYPES), data=st.data())
+def test_a_member_of_its_declared_type_with_one_lie_stops_nothing(
+    made: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    what: tuple[str, str | None, type[msgspec.Struct]],
+    data: st.DataObject,
+) -> None:
+    """A true member but for one field, of the declared type or not; or one made up whole, but for one."""
+    pattern, line, kind = what
+    folder = tmp_path_factory.mktemp("lie")
+    par = writable_copy(made / "par", folder / "par")
+    here = StorePaths(Path(shutil.copytree(made / "here", folder / "here")))
+    path = data.draw(st.sampled_from(sorted(par.glob(pattern))))
+    lines = path.read_text().splitlines()
+    places = [n for n, each in enumerate(lines) if line is None or json.loads(each)["type"] == line]
+    if not places:
+        return  # a dense stage prunes nothing
+    place = data.draw(st.sampled_from(places))
+    made_up = json.loads(damaged(data, data.draw(records(kind))))
+    if data.draw(st.booleans()):
+        made_up = json.loads(lines[place])
+        drawn = json.loads(encode(data.draw(records(kind))))
+        name = data.draw(st.sampled_from(sorted(drawn.keys() - {"type"})))
+        made_up[name] = drawn[name]
+    text = json.dumps(made_up)
+    lines[place] = text if pattern.endswith("spec.json") else resealed(text)
+    path.write_text("\n".join(lines) + "\n")
+    if pattern != MANIFEST:
+        reseal(par)
+    before = rows(here, "other")
+    began, said = time.process_time(), ""
+    try:
+        take(par, here)
+    except PrunectlError as error:
+        said = str(error)
+    assert time.process_time() - began < 5
+    assert "\n" not in said
+    assert rows(here, "other") == before
+    assert {each.name for each in folder.iterdir()} == {"par", "here"}
+    shutil.rmtree(folder)
 
 
 def test_lies_that_make_no_record_are_refused(par: Path, paths: StorePaths) -> None:

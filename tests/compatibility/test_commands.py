@@ -15,6 +15,8 @@ from tests.support.list_commands import commands
 
 MOVED = {"bench store", "bench tui"}
 """What became scripts of the source tree: the commands name them and end with 2."""
+CODES = {"store rebuild --store none": 3}
+"""Calls that end otherwise now: a folder that was mistyped is no longer made into a store."""
 
 
 def losses(words: str, then: list[dict[str, Any]], now: list[dict[str, Any]]) -> Iterator[str]:
@@ -70,7 +72,7 @@ def test_every_call_ends_as_it_ended(
     for call in old.answers["calls"]:
         words = " ".join(call["command"])
         done = here(*call["command"])
-        if done.returncode != call["code"]:
+        if done.returncode != CODES.get(words, call["code"]):
             found.append(f"{words}: {call['code']} then, {done.returncode} now: {done.stderr}")
         elif "csv" in call["command"]:
             found += differences(table(call["out"]), current(table(done.stdout)), words)

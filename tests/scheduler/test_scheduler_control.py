@@ -246,7 +246,7 @@ def test_a_stopping_scheduler_leaves_a_plan_to_the_next(store: Store, plan: Plan
     more.trial(dense(2))
     store.save(more)
     with live(store, plan.digest, timeouts=replace(QUICK, stop=60.0)) as runner:
-        started(store, 1)
+        started(store, 2)  # both, for the other one ends
         assert not requests.request(store.paths, AddPlan(plan="nothing")).ok
         eventually(lambda: not requests.pending(store.paths))  # withdrawn after its answer
         requests.request(store.paths, Stop())

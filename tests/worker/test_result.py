@@ -23,7 +23,7 @@ def read_back(epoch: Epoch) -> Epoch:
 def test_the_best_score_is_the_same_for_epochs_that_were_read_back() -> None:
     scores = (math.nan, 3.0, math.inf, 2.0, -math.inf)
     epochs = [Epoch(epoch=number, score=score) for number, score in enumerate(scores, 1)]
-    measured, read = Result(), Result()
+    measured, read = Result(flag="diverged"), Result(flag="diverged")
     add_epochs(measured, epochs, ERROR)
     add_epochs(read, list(map(read_back, epochs)), ERROR)
     assert (measured.best_score, read.best_score) == (2.0, 2.0)

@@ -166,6 +166,24 @@ def latest_epochs(records: Iterable[LogRecord]) -> list[Epoch]:
     return [found[epoch] for epoch in sorted(found)]
 
 
+def impossible_step(records: Iterable[LogRecord], steps: int) -> str | None:
+    """Say which record of a stage of so many steps is of a step that it cannot have; None where all can be.
+
+    Evaluations that count come after one another: those of an attempt that was lost are out of the order.
+    """
+    records = list(records)
+    for record in records:
+        step = getattr(record, "step", None) or 0
+        if step > steps:
+            return f"record {record.seq} is of step {step}, and the stage has {steps}"
+    before = 0
+    for epoch in latest_epochs(records):
+        if epoch.step <= before:
+            return f"evaluation {epoch.epoch} is of step {epoch.step}, and the one before it of step {before}"
+        before = epoch.step
+    return None
+
+
 def ends_with(log: Log[Event], result: Result) -> bool:
     """Return whether a log holds the end that a result vouches for; also where the result is too old to do so."""
     if result.lines_before is None:
