@@ -317,14 +317,17 @@ def alive(first: int) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize(
-    ("command", "until"),
+    ("command", "until", "number"),
     [
-        (["scheduler", "--stages", "500"], 2),  # the scheduler in the bench's own process
-        (["scheduler", "--stages", "2"], 8),  # the one of its own with many workers
-        (["train", "--network", "lenet-300-100"], 3),
-        (["study"], 3),
+        # the scheduler in the bench's own process
+        (["scheduler", "--stages", "500"], 2, signal.SIGTERM),
+        (["scheduler", "--stages", "500"], 2, signal.SIGINT),
+        # the one of its own with many workers
+        (["scheduler", "--stages", "2"], 8, signal.SIGINT),
+        (["train", "--network", "lenet-300-100"], 3, signal.SIGTERM),
+        (["study"], 3, signal.SIGTERM),
+        (["study"], 3, signal.SIGINT),
     ],
 )
 def test_a_bench_that_is_ended_leaves_nothing_behind(

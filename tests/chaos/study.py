@@ -68,7 +68,8 @@ def write_plan(folder: Path, short: bool = False) -> Path:
 def command(plan: Path, store: Path) -> list[str]:
     """The command that runs the study, and goes on with it."""
     arguments = ["run", str(plan), "--store", str(store), "--plain", "--devices", "cpu"]
-    arguments += ["--slots", "2", "--checkpoint-every", "0.05"]
+    slots = min(2, len(os.sched_getaffinity(0)))
+    arguments += ["--slots", str(slots), "--checkpoint-every", "0.05"]
     return [sys.executable, "-m", "prunectl.cli", *arguments]
 
 

@@ -80,7 +80,7 @@ def clear(paths: StorePaths) -> None:
     kind=st.sampled_from(["cut", "flipped bit", "zeros", "other bytes", "more bytes", "no log"]),
     first=st.sampled_from(["ask", "ingest", "rebuild", "verify"]),
 )
-@settings(max_examples=1000 if full() else 12, deadline=None)
+@settings(max_examples=1000 if full() else 8, deadline=None)
 def test_whatever_is_done_to_the_file_the_answer_is_the_same(
     paths: StorePaths, good: bytes, expected: dict[str, str], at: float, kind: str, first: str
 ) -> None:
@@ -152,11 +152,20 @@ def without_a_table(path: Path) -> None:
         connection.execute("ALTER TABLE trials RENAME TO mine")
 
 
-@pytest.mark.parametrize("first", ["ask", "ingest", "rebuild", "verify"])
+MAKERS = [
+    sqlite_file, another_programs, of_an_older_duckdb, half_made, empty, text, parquet, without_a_table,
+]  # fmt: skip
+FIRSTS = ["ask", "ingest", "rebuild", "verify"]
+
+
 @pytest.mark.parametrize(
-    "make",
-    [sqlite_file, another_programs, of_an_older_duckdb, half_made, empty, text, parquet, without_a_table],
-)  # fmt: skip
+    ("make", "first"),
+    [
+        (make, first)
+        for number, make in enumerate(MAKERS)
+        for first in (FIRSTS if full() else [FIRSTS[number % 4]])
+    ],
+)
 def test_what_another_program_made_is_replaced(
     paths: StorePaths,
     expected: dict[str, str],

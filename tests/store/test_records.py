@@ -192,3 +192,14 @@ def test_a_record_outside_of_any_store_may_lack_its_checksum(
     for path in (Path("beat.json"), tmp_path / "beat.json"):
         assert read_record(path, heartbeat.HeartbeatRecord).time == 1.0
     assert may_lack_checksum(Path("/beat.json"))
+
+
+def test_control_characters_of_a_text_come_back_escaped() -> None:
+    """However JSON wrote them; what only looks like an escape stays."""
+    text = "a\x1b[31m\x07\x00\b\x7f\x9b\n\r\t·\\u001b\\\\b\\"
+    shown = "a\\u001b[31m\\u0007\\u0000\\b\\u007f\\u009b\n\r\t·\\u001b\\\\b\\"
+    record = events.Note(text=text)
+    assert decode(encode(record), events.Note, "a test").text == shown
+    spelled = json.dumps({"type": "note", "text": text})  # é as \u00e9
+    assert decode(spelled, events.Note, "a test").text == shown
+    assert decode(encode(events.Note(text=shown)), events.Note, "a test").text == shown

@@ -14,7 +14,10 @@ from prunectl.store.records.result import PARTS_OF, Counts, Result
 
 FRACTIONS = st.sampled_from(["0", "1"]) | st.integers(0, 10**20).map("0.{}".format)
 """The only texts of a pattern."""
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+TEXT = st.text(
+    st.characters(exclude_categories=["Cs", "Cc"], include_characters="\n\r\t"), max_size=8
+)
+"""Control characters come back escaped."""
 
 
 def strategy(hint: Any) -> st.SearchStrategy[Any]:

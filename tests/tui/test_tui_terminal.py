@@ -90,15 +90,21 @@ def running(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
 
 
 @pytest.mark.slow
-def test_watching_a_run_and_cancelling_a_trial(
+def test_watching_a_run_and_cancelling_a_trial_while_another_viewer_is_killed(
     running: tuple[Path, subprocess.Popen[bytes]],
 ) -> None:
     store, run = running
     end = time.monotonic() + PATIENCE
     while not (store / "control" / "heartbeat.json").exists() and time.monotonic() < end:
         time.sleep(0.1)
-    terminal = Terminal(["watch", "--store", str(store)])
+    first, terminal, other = (
+        Terminal(["watch", "--store", str(store), *more]) for more in ([], [], ["--readonly"])
+    )
+    first.wait_for("● scheduler", "Running")
+    first.child.kill(9)
+    first.child.wait()
     terminal.wait_for("● scheduler", "Running", "Coverage")
+    other.wait_for("● scheduler", "Running", "read only")
 
     terminal.press("F")  # failures: none
     terminal.wait_for("Nothing failed")
@@ -126,7 +132,10 @@ def test_watching_a_run_and_cancelling_a_trial(
     terminal.child.close()
     assert terminal.child.exitstatus == 0
 
-    run.wait(PATIENCE * 2)
+    other.wait_for("5/6 done")
+    assert run.wait(PATIENCE * 2) == 0
+    other.child.send("q")
+    other.child.expect("no scheduler is running")
     log = [json.loads(line) for line in (store / "scheduler.jsonl").read_text().splitlines()]
     cancelled = [
         trial for record in log if record["type"] == "cancelled" for trial in record["trials"]
@@ -147,24 +156,3 @@ def _focused(terminal: Terminal, title: str) -> bool:
             other = terminal.screen.buffer[y][line.rindex("╭")].fg
             return bool(corner != other)
     return False
-
-
-@pytest.mark.slow
-def test_killing_the_viewer_leaves_the_run_alone(
-    running: tuple[Path, subprocess.Popen[bytes]],
-) -> None:
-    store, run = running
-    end = time.monotonic() + PATIENCE
-    while not (store / "control" / "heartbeat.json").exists() and time.monotonic() < end:
-        time.sleep(0.1)
-    first, second = (
-        Terminal(["watch", "--store", str(store), *more]) for more in ([], ["--readonly"])
-    )
-    first.wait_for("● scheduler", "Running")
-    second.wait_for("● scheduler", "Running", "read only")
-    first.child.kill(9)
-    first.child.wait()
-    second.wait_for("6/6 done")
-    assert run.wait(PATIENCE) == 0
-    second.child.send("q")
-    second.child.expect("no scheduler is running")
