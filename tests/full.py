@@ -27,7 +27,7 @@ COMMANDS = {
     "disk": ["-m", "pytest", "-q", "-x", "tests/cli/test_full_disk.py"],
     "archives": ["-m", "pytest", "-q", "-x", "-s", "tests/cli/test_import.py"],
     "chaos": [
-        *("-m", "tests.chaos", "--kills", "160", "--span", "4"),
+        *("-m", "tests.chaos", "--kills", "60", "--span", "4"),
         *("--commands", "all", "--jobs", "2"),
     ],
     "card": [

@@ -38,7 +38,7 @@ from tests.chaos import study
 from tests.chaos.kills import Tally
 from tests.support.tiny_plans import tiny_plan
 
-SHARES = {"rebuild": 300, "import": 200, "sql": 200, "export": 120, "replicate": 30}
+SHARES = {"rebuild": 330, "import": 240, "sql": 230, "export": 130, "replicate": 20}
 """Kills of each in the full form."""
 
 ASKED = "SELECT trial, iteration, accuracy, loss FROM iterations WHERE plan = 'tiny' ORDER BY ALL"
