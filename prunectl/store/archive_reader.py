@@ -14,10 +14,9 @@ from prunectl.errors import StoreError
 from prunectl.store import files, refusals
 from prunectl.store.archive import FORMAT, MANIFEST
 from prunectl.store.files import replacing
-from prunectl.store.paths import StorePaths
 from prunectl.store.records.archive import FileEntry, Manifest
 from prunectl.store.records.base import NOT_DECODED, BadRecord, decode, unsound
-from prunectl.store.records.store_format import add_unsealed, lacks_checksum
+from prunectl.store.records.store_format import lacks_checksum
 from prunectl.version import __version__
 
 MOST_MANIFEST = 256 << 20
@@ -141,10 +140,8 @@ def _pieces(folder: Path, name: str, most: int) -> Iterator[bytes]:
         raise StoreError(f"{refusals.cannot_read(path, error)}; nothing was taken") from error
 
 
-def admit_unsealed(
-    folder: Path, manifest: Manifest, paths: StorePaths, names: Iterable[str]
-) -> None:
-    """Let records that are about to be taken be without a checksum in the store, if older versions made them.
+def unsealed(folder: Path, manifest: Manifest, names: Iterable[str]) -> list[str]:
+    """List the records that are about to be taken and have no checksum, as older versions made them.
 
     Raises StoreError for one that should have one.
     """
@@ -154,5 +151,4 @@ def admit_unsealed(
     for name in found:
         if manifest.format > 1 and name not in manifest.unsealed:
             raise StoreError(f"{folder / name} has no checksum: refused; nothing was taken")
-    if found:
-        add_unsealed(paths, found)
+    return found

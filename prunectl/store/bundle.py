@@ -21,6 +21,7 @@ from prunectl.store.records.plan import read_study
 from prunectl.store.records.replication import Outcome, Replica, replica_of
 from prunectl.store.records.result import Result
 from prunectl.store.records.stage import has_result, read_result
+from prunectl.store.records.store_format import add_unsealed
 from prunectl.store.tensors import read_checked
 
 
@@ -61,7 +62,8 @@ class Bundle:
         keys = list(keys)
         entries = self.manifest.files
         taken = [name for key in keys for name in entries if name.startswith(f"stages/{key}/")]
-        archive_reader.admit_unsealed(self.folder, self.manifest, paths, taken)
+        if unsealed := archive_reader.unsealed(self.folder, self.manifest, taken):
+            add_unsealed(paths, unsealed)
         for key in keys:
             stage = paths.stage(key)
             lock = Lock(stage.lock)

@@ -18,10 +18,13 @@ import psutil
 from msgspec.structs import replace
 
 from prunectl.errors import DataError, StoreBusy, StoreError
+from prunectl.spec.key import spec_key
 from prunectl.spec.state import State
 from prunectl.spec.study import Study
+from prunectl.spec.task import KNOWN
+from prunectl.spec.trial import Trial
 from prunectl.store import files
-from prunectl.store.archive_reader import admit_unsealed, read_manifest, take_file
+from prunectl.store.archive_reader import read_manifest, take_file, unsealed
 from prunectl.store.locks import Lock
 from prunectl.store.paths import StagePaths, StorePaths
 from prunectl.store.records.archive import Manifest
@@ -37,8 +40,11 @@ from prunectl.store.records.plan import (
 from prunectl.store.records.provenance import read_run
 from prunectl.store.records.replication import read_replication
 from prunectl.store.records.stage import has_result, read_result, read_spec, stage_state
+from prunectl.store.records.store_format import add_unsealed, write_format
 from prunectl.store.refusals import cannot_write
 from prunectl.store.tensors import read_checked
+from prunectl.store.verdict import Verdict
+from prunectl.store.verify import StageCheck
 from prunectl.text import plural, size
 
 MOST_BYTES = 100 * 10**9
@@ -101,6 +107,10 @@ class Import:
                 "was taken"
             )
         self._wanted = wanted
+        self._unsealed: list[str] = []
+        """Records that may be without a checksum."""
+        self._prints: set[str] = set()
+        """Fingerprints of the data sets that its stages are of."""
 
     def _choose(self) -> None:
         for name in self.manifest.files:
@@ -139,6 +149,7 @@ class Import:
         try:
             for name in [*self._wanted, *self._compared]:
                 take_file(self._folder, name, self.manifest.files[name], self._staged.root / name)
+            self._unsealed = unsealed(self._staged.root, self.manifest, self._wanted)
             self._check(check)
         except BaseException:
             files.disk.remove_tree(self._staged.root)
@@ -154,13 +165,15 @@ class Import:
 
     def _check(self, check: CheckPlan) -> None:
         try:
-            for name in self._records:
+            write_format(self._staged, self._unsealed)  # which the records are held to
+            # Plans first: they say which data sets are theirs.
+            for name in sorted(self._records, key=lambda name: not name.startswith("plans/")):
                 self._check_record(self._staged.root / name, check)
             for name in self._compared:
                 if name.startswith("datasets/"):
                     self._check_record(self._staged.root / name, check)
             for key in self._stages:
-                _check_stage(self._staged.stage(key))
+                _check_stage(self._staged, self._staged.stage(key))
         except FileNotFoundError as error:
             raise StoreError(
                 f"{self._named(str(error.filename))} is missing; nothing was taken"
@@ -178,18 +191,51 @@ class Import:
             case "plans":
                 study = read_plan(path)
                 _not_ahead(path, study.created, study.made)
+                self._check_plan(path, study)
                 check(study)
+                self._prints |= {each.stage.data.fingerprint for each in study.stages.values()}
             case "datasets":
+                if path.stem not in self._prints:
+                    raise StoreError(f"{path} is of data that none of its stages is of")
                 check_dataset(self._paths, read_dataset(path))
             case "replications":
                 _not_ahead(path, read_replication(path).time)
             case _:
                 _not_ahead(path, read_run(path).started)
 
+    def _check_plan(self, path: Path, study: Study) -> None:
+        """Check that a plan's stages are what their keys say, and that it calls nothing that is here by another name.
+
+        Raises StoreError where that is not so.
+        """
+        for key, planned in study.stages.items():
+            if spec_key(planned.spec) != key or planned.steps != planned.stage.steps:
+                raise StoreError(f"{path} has a stage {key[:12]} that is not what its key says")
+        if study.stages.keys() != {key for trial in study.trials for key in trial.path}:
+            raise StoreError(f"{path} has other stages than its trials have")
+        here = [
+            each
+            for found in plan_versions(self._paths, read_outline).values()
+            for each in found.studies
+        ]
+        tasks = dict(KNOWN)
+        trials: dict[str, Trial] = {}
+        for each in here:
+            tasks |= each.tasks
+            trials |= {trial.id: trial for trial in each.trials}
+        for name, task in study.tasks.items():
+            if tasks.get(name, task) != task:
+                raise StoreError(f"{path} measures {name} by other metrics than are known here")
+        for trial in study.trials:
+            known = trials.get(trial.id, trial)
+            if known.path != trial.path or known.sparsities != trial.sparsities:
+                raise StoreError(f"{path} has trial {trial.id} with other stages than it has here")
+
     # land
 
     def _land(self, current: bool) -> None:
-        admit_unsealed(self._staged.root, self.manifest, self._paths, self._wanted)
+        if self._unsealed:
+            add_unsealed(self._paths, self._unsealed)
         for name in self._compared:
             if name.startswith("stages/"):
                 self._compare(name.split("/")[1])
@@ -261,9 +307,9 @@ class Import:
             )
 
 
-def _check_stage(stage: StagePaths) -> None:
+def _check_stage(paths: StorePaths, stage: StagePaths) -> None:
     """Check that spec and result are the stage's, that all lines of its log are records, and the files those that the
-    result vouches for.
+    result vouches for; and all else that `store verify` would name.
 
     Raises StoreError or ValueError where they are not.
     """
@@ -286,6 +332,10 @@ def _check_stage(stage: StagePaths) -> None:
             or result.digests.get(path.name, found.checksum) != found.checksum
         ):
             raise StoreError(f"{path} is not the file of its stage's result")
+    verdict = Verdict()
+    StageCheck(paths, stage, verdict).run()
+    for problem in verdict.problems:
+        raise StoreError(f"{stage.folder}: {problem}")
 
 
 def _not_ahead(path: Path, *times: float | str | None) -> None:

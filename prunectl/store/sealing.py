@@ -23,7 +23,7 @@ from prunectl.store.paths import StagePaths, StorePaths
 from prunectl.store.records import seal
 from prunectl.store.records.base import encode_sealed, read_file
 from prunectl.store.records.dataset import read_dataset
-from prunectl.store.records.events import last, read_events
+from prunectl.store.records.events import contradicts, last, read_events
 from prunectl.store.records.journal import Log
 from prunectl.store.records.plan import read_plan
 from prunectl.store.records.provenance import read_run
@@ -129,7 +129,7 @@ def _seal_stage(stage: StagePaths) -> None:
         _write(stage.events, _relinked(stage.events, log))
         return
     ended = last(log.records, Result)
-    if ended is None or _plain(ended) != _plain(result):
+    if ended is None or contradicts(log, result):
         raise StoreError(f"{stage.result} is not what {stage.events.name} says of the stage's end")
     ended.digests = {
         path.name: read_checked(path).checksum
@@ -139,13 +139,6 @@ def _seal_stage(stage: StagePaths) -> None:
     lines = _relinked(stage.events, log, ended)
     _write(stage.events, lines)
     _write(stage.result, [line for line in lines if b'"type":"done"' in line][-1:])
-
-
-def _plain(result: Result) -> Result:
-    """Return a result without what sealing adds, and what older versions wrote into the log alone."""
-    return msgspec.structs.replace(
-        result, lines_before=None, digest_before="", digests={}, seq=-1, time=0.0
-    )
 
 
 def _relinked(path: Path, log: Log[Any], end: Result | None = None) -> list[bytes]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from prunectl.errors import StoreError
 from prunectl.store import files
 from prunectl.store.files import replacing
+from prunectl.store.records import seal
 from prunectl.store.refusals import cannot_read
 
 if TYPE_CHECKING:
@@ -54,6 +55,17 @@ class CheckedFile:
         }
 
 
+def metadata_sum(metadata: Mapping[str, str]) -> str:
+    """Return the checksum of a training state's stage, step and tensors together."""
+    said = [metadata.get(name, "") for name in ("stage", "step", "sha256")]
+    return seal.digest(" ".join(said).encode())
+
+
+def holds(metadata: Mapping[str, str]) -> bool:
+    """Return whether stage and step are those that were written; also where an older version wrote no checksum."""
+    return metadata.get("sum") in (None, metadata_sum(metadata))
+
+
 def read_checked(path: Path) -> CheckedFile:
     """Read a checkpoint or mask.
 
@@ -82,8 +94,11 @@ def read_checked(path: Path) -> CheckedFile:
             raise CorruptFile(f"{path}: {name} is of type {tensor['dtype']}, which numpy has not")
         digest.update(f"{name} torch.{kind} {list(tensor['shape'])};".encode())
         digest.update(tensor["data"])
-        arrays[name] = numpy.frombuffer(tensor["data"], dtype=kind).reshape(tensor["shape"])
-    if metadata.get("sha256") != digest.hexdigest():
+        try:
+            arrays[name] = numpy.frombuffer(tensor["data"], dtype=kind).reshape(tensor["shape"])
+        except (ValueError, OverflowError, TypeError) as error:  # more dimensions than any has
+            raise CorruptFile(f"{path}: {name} is no tensor: {error}") from error
+    if metadata.get("sha256") != digest.hexdigest() or not holds(metadata):
         raise CorruptFile(f"{path} is not what its checksum says")
     return CheckedFile(digest.hexdigest(), arrays, metadata)
 

@@ -18,8 +18,10 @@ from prunectl.store.files import leftovers, set_asides
 from prunectl.store.locks import is_held
 from prunectl.store.paths import StagePaths, StorePaths
 from prunectl.store.records.events import (
+    Checkpoint,
     Epoch,
     Event,
+    contradicts,
     ends_with,
     impossible_step,
     latest_epochs,
@@ -79,9 +81,19 @@ class StageCheck:
             self._result(stage, found, log)
         set_aside = set_asides(self.place.folder)
         left = [] if is_held(self.place.lock) else leftovers(self.place.folder)
+        self._latest(log, found)
         if set_aside or left:
             names = ", ".join(path.name for path in [*set_aside, *left])
             self.verdict.notes.append(f"stage {self.place.key[:12]}: left over: {names}")
+
+    def _latest(self, log: Log[Event] | None, found: dict[str, CheckedFile]) -> None:
+        """Compare the checkpoint that the stage would go on from with what its log says of it."""
+        checked = found.get(self.place.latest.name)
+        if checked is None or log is None:
+            return
+        steps = {str(each.step) for each in log.records if isinstance(each, Checkpoint)}
+        if checked.metadata.get("step") not in steps:
+            self._problem(f"events.jsonl knows of no checkpoint like {self.place.latest.name}")
 
     def _problem(self, text: str) -> None:
         self.verdict.problems.append(f"stage {self.place.key[:12]}: {text}")
@@ -143,6 +155,10 @@ class StageCheck:
             self._digests(result, found)
             if log is not None and not log.bad and not ends_with(log, result):
                 self._problem("events.jsonl is not the log that result.json vouches for")
+            elif log is not None and not log.bad and contradicts(log, result):
+                self._problem(
+                    "events.jsonl says something else of the stage's end than result.json"
+                )
             if stage is not None and result.steps > stage.steps:
                 self._problem(f"result.json has {result.steps} steps of {stage.steps}")
             if result.replay or stage is None:
@@ -191,5 +207,7 @@ class StageCheck:
         except (StoreError, FileNotFoundError):  # reported with the parent
             return
         for name, mask in masks.items():
-            if name in before and bool(np.any(mask & ~before[name])):
+            if name in before and mask.shape != before[name].shape:
+                self._problem(f"the mask of {name} has another shape than that of the stage before")
+            elif name in before and bool(np.any(mask & ~before[name])):
                 self._problem(f"weights of {name} came back that {parent.parent.name[:12]} pruned")

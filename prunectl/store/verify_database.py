@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prunectl.errors import StoreBusy, StoreError
+from prunectl.errors import DiskError, StoreBusy, StoreError
 from prunectl.store import files
 from prunectl.store.db import ingest, query
 from prunectl.store.db.database import Damaged
@@ -56,8 +56,10 @@ def check_database(paths: StorePaths, verdict: Verdict) -> None:
         verdict.problems += (str(row[0]) for row in query.run(paths, replaced).rows)
         for problem in _rows(paths):
             verdict.problems.append(f"results.duckdb: {problem}; `prunectl store rebuild`")
-    except StoreError as error:
+    except (StoreBusy, DiskError) as error:
         verdict.notes.append(f"the database was not looked at: {error}")
+    except StoreError as error:
+        verdict.problems.append(f"results.duckdb: {error}; `prunectl store rebuild`")
 
 
 def _rows(paths: StorePaths) -> Iterator[str]:

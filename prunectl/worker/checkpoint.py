@@ -1,8 +1,8 @@
 """Checkpoints: safetensors files that carry their own checksum, written atomically, never pickles.
 
 A file holds the whole training state, so that what is loaded goes on bit by bit as what was saved:
-`weights/…`, `optimizer/…` and `accumulators/…` tensors, and as metadata the stage's key, the step and a sha256
-over all tensors. A mask file holds one boolean tensor per prunable layer.
+`weights/…`, `optimizer/…` and `accumulators/…` tensors, and as metadata the stage's key, the step, a sha256
+over all tensors, and a checksum over these three. A mask file holds one boolean tensor per prunable layer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from prunectl.ml.training.state import TrainingState
 from prunectl.store import files
 from prunectl.store.files import replacing
 from prunectl.store.refusals import cannot_read
-from prunectl.store.tensors import CorruptFile
+from prunectl.store.tensors import CorruptFile, holds, metadata_sum
 
 PARTS = ("weights", "optimizer", "accumulators")
 """Fields of a state that hold tensors, which is also how their names in the file begin."""
@@ -74,7 +74,8 @@ def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> N
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with replacing(path) as temporary:
         try:
-            save_file(plain, temporary, metadata | {"sha256": _checksum(plain)})
+            metadata = metadata | {"sha256": _checksum(plain)}
+            save_file(plain, temporary, metadata | {"sum": metadata_sum(metadata)})
         except SafetensorError as error:
             refused = _of_the_system(error)
             if refused is None:
@@ -104,7 +105,7 @@ def _load(path: Path, checksum: str | None) -> tuple[dict[str, Tensor], dict[str
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise CorruptFile(f"{path} cannot be read: {error}") from error
     found = _checksum(tensors)
-    if metadata.get("sha256") != found:
+    if metadata.get("sha256") != found or not holds(metadata):
         raise CorruptFile(f"{path} is not what its checksum says")
     if metadata.get("stage") != path.parent.name:
         raise CorruptFile(f"{path} is of stage {metadata.get('stage')}")

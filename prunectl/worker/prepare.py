@@ -20,7 +20,7 @@ from prunectl.spec.task import Metric
 from prunectl.store.files import set_aside
 from prunectl.store.paths import StagePaths, StorePaths
 from prunectl.store.records.base import BadRecord, LogRecord, Metrics
-from prunectl.store.records.events import Begin, LayerCount, Note, Pruned
+from prunectl.store.records.events import Begin, Checkpoint, LayerCount, Note, Pruned
 from prunectl.store.records.journal import Journal
 from prunectl.store.records.result import Counts, Result
 from prunectl.store.records.stage import read_result, read_spec
@@ -50,6 +50,11 @@ def resume(
     """
     try:
         state = load_state(folder.latest)
+        if not any(isinstance(each, Checkpoint) and each.step == state.step for each in history):
+            # Lines of the log are gone: what they said of scores and times would be missing in the result.
+            raise CorruptFile(
+                f"{folder.latest} is of step {state.step}, unknown to {folder.events}"
+            )
         masks = load_masks(folder.mask) if spec.mask else None
     except FileNotFoundError:
         return None

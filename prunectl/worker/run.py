@@ -209,6 +209,7 @@ class Attempt:
     def _record_start(self) -> None:
         self.journal.append(
             Start(
+                key=self.key,
                 step=self.trainer.step if self.resumed else 0,
                 resumed=self.resumed,
                 device=self.device,

@@ -58,7 +58,7 @@ class Stage:
         self.steps = self.stage.steps
         latest = self.files.latest
         self.step = int(latest.read_text()) if latest.exists() else 0
-        self.journal.append(Start(step=self.step, device="fake", pid=os.getpid()))
+        self.journal.append(Start(key=key, step=self.step, device="fake", pid=os.getpid()))
         worker.trace("start", key)
 
     def advance(self) -> str | None:

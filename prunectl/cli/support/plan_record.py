@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from prunectl.errors import PrunectlError, StoreError, shown
+from prunectl.errors import DataError, PrunectlError, StoreError, shown
 from prunectl.spec.study import Study
 from prunectl.spec.trial import LABELS, Trial, without_digits
 
@@ -13,27 +13,29 @@ def check_plan_record(study: Study, tell: Callable[[str], None]) -> None:
     """Derive trials, labels, cells, paths and sparsities again from the text, without data, torch or networks.
 
     Where that cannot be, as for folders of images that are not here or a version with other keys, `tell` hears of it.
-    Raises StoreError for a difference.
+    Raises StoreError for a difference, and for a text that is no plan.
     """
     from prunectl.plan.expand import expand  # the plan's models take 0.5 s to import
     from prunectl.plan.levels import UNKNOWN
     from prunectl.plan.load import loads
 
+    where = f"the record of plan {study.name}, version {study.digest}"
     try:
         loaded = loads(study.text, file=study.file, overrides=study.overrides)
         derived = {trial.id: trial for trial in expand(loaded, None).trials}
-    except (PrunectlError, OSError) as error:
+    except (DataError, OSError) as error:
         tell(
-            f"{study.name}: its record is taken as it is, as its text cannot be read here: {error}"
+            f"{study.name}: its record is taken as it is, as its data cannot be looked at here: {error}"
         )
         return
+    except PrunectlError as error:
+        raise StoreError(f"{where}: its text is no plan here: {error}") from error
     found = {trial.id: trial for trial in study.trials}
     if found.keys().isdisjoint(derived):
         tell(
             f"{study.name}: its record is taken as it is: this version makes other keys of its text"
         )
         return
-    where = f"the record of plan {study.name}, version {study.digest}"
     if odd := found.keys() ^ derived.keys():
         raise StoreError(f"{where}: trial {shown(min(odd))} is in one of record and text only")
     for name, trial in found.items():

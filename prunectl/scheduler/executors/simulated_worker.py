@@ -176,7 +176,12 @@ class SimulatedWorker:
     def _start(self, attempt: _Attempt) -> None:
         attempt.state = self._resumed(attempt) or ChainState(0, self._first(attempt))
         attempt.journal.append(
-            Start(step=attempt.state.step, device=self._device.id, pid=self._process.pid)
+            Start(
+                key=attempt.key,
+                step=attempt.state.step,
+                device=self._device.id,
+                pid=self._process.pid,
+            )
         )
         self._say(StageStarted(attempt.key, attempt.number))
         self._later(attempt)

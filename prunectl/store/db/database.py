@@ -55,12 +55,13 @@ _HELD = (
 """What DuckDB says where the file is held for a moment."""
 
 _DAMAGED = re.compile(
-    r"not a valid DuckDB|encrypted|extension|[Cc]orrupt|[Cc]hecksum|WAL|[Ss]erializ|INTERNAL|Fatal|does not match|"
-    r"truncated|Could not read enough bytes",
-    re.S,
+    r"[Cc]orrupt|[Cc]hecksum|Could not read enough bytes|Failed to (load|scan|read)"
 )
-"""What it says of files that are not what they were, or another program's: it asks for an extension that reads SQLite's
-files. Anything else must not cost a rebuild."""
+"""What it says, in errors of the classes that mistakes of a query have, of a file that is not what it was."""
+_OF_THE_FILE = (
+    duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException, duckdb.IOException,
+)  # fmt: skip
+"""Errors that no mistake of a query makes: the files that a query may read are none but the database."""
 
 _REFUSED = re.compile("|".join(map(re.escape, refusals.WORDS)))
 """What it says, in errors of any class, where the system refuses: the file is as good as before."""
@@ -163,9 +164,10 @@ def _unusable(path: Path, text: str) -> StoreError:
             f"{path} was written by a newer DuckDB (storage version {found[1]}; DuckDB "
             f"{duckdb.__version__} reads up to {found[2]})"
         )
-    if _DAMAGED.search(text) and not _REFUSED.search(text):
-        return Damaged(f"{path} is damaged: {text.splitlines()[0]}")
-    return _error("open", path, text)
+    if _REFUSED.search(text):
+        return _error("open", path, text)
+    # Whatever else it says: the file is not what it was, or another program's.
+    return Damaged(f"{path} is damaged: {text.splitlines()[0]}")
 
 
 def _error(action: str, path: Path, text: str) -> StoreError:
@@ -179,9 +181,7 @@ def _error(action: str, path: Path, text: str) -> StoreError:
 def is_damage(error: duckdb.Error) -> bool:
     """Return whether a query failed because of the file and not because of the query."""
     text = str(error)
-    of_the_file = isinstance(error, duckdb.FatalException) or any(
-        sign in text for sign in ("Corrupt", "Could not read enough bytes")
-    )
+    of_the_file = isinstance(error, _OF_THE_FILE) or _DAMAGED.search(text) is not None
     return of_the_file and not _REFUSED.search(text)
 
 

@@ -15,10 +15,19 @@ from typing import Annotated, TypeVar
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 
 from prunectl.spec.ranges import Amount, Count, Small
 from prunectl.store.records import journal
-from prunectl.store.records.base import Finite, LogRecord, Measured, Steps
+from prunectl.store.records.base import (
+    DigestBefore,
+    Finite,
+    Key,
+    LinesBefore,
+    LogRecord,
+    Measured,
+    Steps,
+)
 from prunectl.store.records.journal import START, Log, Position
 from prunectl.store.records.result import Counts, Result, Versions
 from prunectl.store.records.texts import measured
@@ -40,6 +49,7 @@ REASONS = {
 class Start(LogRecord, tag="start"):
     """An attempt begins."""
 
+    key: Key = ""
     step: Annotated[
         Steps, Meta(description="optimizer steps done: 0, or those of the checkpoint")
     ] = 0
@@ -51,6 +61,8 @@ class Start(LogRecord, tag="start"):
     host: Annotated[str, Meta(description="name of the machine")] = ""
     pid: Annotated[Small, Meta(description="the worker's process id")] = 0
     versions: Versions = {}
+    lines_before: LinesBefore = None
+    digest_before: DigestBefore = ""
 
 
 class LayerCount(msgspec.Struct, frozen=True):
@@ -118,6 +130,8 @@ class Checkpoint(LogRecord, tag="checkpoint"):
 
     step: Annotated[Steps, Meta(description="optimizer steps done")] = 0
     file: Annotated[str, Meta(description="its name in the stage's folder")] = ""
+    lines_before: LinesBefore = None
+    digest_before: DigestBefore = ""
 
 
 class Note(LogRecord, tag="note"):
@@ -130,6 +144,8 @@ class Interrupted(LogRecord, tag="interrupted"):
     """The attempt was asked to stop, and has left a checkpoint."""
 
     step: Annotated[Steps, Meta(description="optimizer steps done, those of the checkpoint")] = 0
+    lines_before: LinesBefore = None
+    digest_before: DigestBefore = ""
 
 
 class Failed(LogRecord, tag="failed"):
@@ -152,8 +168,13 @@ _DECODER = msgspec.json.Decoder(Event)
 
 
 def read_events(path: Path, start: Position = START) -> Log[Event]:
-    """Read a stage's log from a position on."""
-    return journal.read(path, _DECODER, start)
+    """Read a stage's log from a position on. That of another stage is bad from its beginning."""
+    log = journal.read(path, _DECODER, start)
+    for record in log.records:
+        if isinstance(record, Start) and record.key not in ("", path.parent.name):
+            log.bad[start.bytes] = f"is of stage {record.key[:12]}"
+            break
+    return log
 
 
 E = TypeVar("E", bound=LogRecord)
@@ -185,13 +206,19 @@ def impossible_step(records: Iterable[LogRecord], steps: int) -> str | None:
 
 
 def ends_with(log: Log[Event], result: Result) -> bool:
-    """Return whether a log holds the end that a result vouches for; also where the result is too old to do so."""
-    if result.lines_before is None:
-        return True
+    """Return whether a log ends with its stage's result; also where the result is too old to vouch for its log."""
+    return result.lines_before is None or last(log.records, Result) == result
+
+
+def contradicts(log: Log[Event], result: Result) -> bool:
+    """Return whether a log's own record of the end says something else than the result does."""
     end = last(log.records, Result)
-    return end is not None and (end.seq, end.lines_before, end.digest_before) == (
-        (result.seq, result.lines_before, result.digest_before)
-    )
+    return end is not None and _of_all_versions(end) != _of_all_versions(result)
+
+
+def _of_all_versions(result: Result) -> Result:
+    """Return a result without what sealing adds, and what older versions wrote into the log alone."""
+    return replace(result, lines_before=None, digest_before="", digests={}, seq=-1, time=0.0)
 
 
 def last(records: Iterable[LogRecord], kind: type[E]) -> E | None:
