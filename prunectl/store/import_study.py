@@ -149,7 +149,6 @@ class Import:
         try:
             for name in [*self._wanted, *self._compared]:
                 take_file(self._folder, name, self.manifest.files[name], self._staged.root / name)
-            self._unsealed = unsealed(self._staged.root, self.manifest, self._wanted)
             self._check(check)
         except BaseException:
             files.disk.remove_tree(self._staged.root)
@@ -165,6 +164,7 @@ class Import:
 
     def _check(self, check: CheckPlan) -> None:
         try:
+            self._unsealed = unsealed(self._staged.root, self.manifest, self._wanted)
             write_format(self._staged, self._unsealed)  # which the records are held to
             # Plans first: they say which data sets are theirs.
             for name in sorted(self._records, key=lambda name: not name.startswith("plans/")):

@@ -28,6 +28,7 @@ from prunectl.store.records.heartbeat import HeartbeatRecord
 from prunectl.store.records.plan import read_plan
 from prunectl.store.records.provenance import read_run
 from prunectl.store.records.requests import Hold
+from prunectl.store.records.result import Result
 from prunectl.store.records.scheduler_log import read_scheduler_log
 from prunectl.store.records.stage import has_result, read_result, read_spec
 from prunectl.store.records.store_format import read_format
@@ -325,3 +326,63 @@ def test_lines_that_are_gone_from_the_end_of_the_schedulers_log_are_missed(
     found = verify(store)
     assert found.problems == []
     assert any("unsealed after line" in text for text in found.notes)
+
+
+def interrupted(stage: StagePaths) -> None:
+    """Let a stage be as one that was stopped after its checkpoint at a rewind point."""
+    kept = stage.rewind(8)
+    lines = stage.events.read_bytes().splitlines(keepends=True)
+    last = max(
+        n for n, line in enumerate(lines) if kept.name.encode() in line and b'"checkpoint"' in line
+    )
+    stage.events.write_bytes(b"".join(lines[: last + 1]))
+    stage.latest.write_bytes(kept.read_bytes())
+    stage.result.unlink()
+    stage.final.unlink()
+
+
+def test_a_checkpoint_of_another_step_is_not_gone_on_from(store: StorePaths) -> None:
+    """Though its tensors are as they were."""
+    stage = stages(store)[0]
+    before = read_result(stage)
+    interrupted(stage)
+    assert verify(store).problems == []
+    data = stage.latest.read_bytes()
+    place = data.index(b'"step":"') + len(b'"step":"')
+    stage.latest.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+    assert any("latest.safetensors" in text for text in verify(store).problems)
+    assert_comes_to(store, stage, before)
+
+
+def test_a_checkpoint_is_not_gone_on_from_without_its_log(store: StorePaths) -> None:
+    """What the log said of the epochs before would be missing in the result."""
+    stage = stages(store)[0]
+    before = read_result(stage)
+    interrupted(stage)
+    lines = stage.events.read_bytes().splitlines(keepends=True)
+    stage.events.write_bytes(lines[0])
+    assert any("knows of no checkpoint" in text for text in verify(store).problems)
+    assert_comes_to(store, stage, before)
+
+
+def assert_comes_to(store: StorePaths, stage: StagePaths, before: Result) -> None:
+    """That the stage, run again, comes to the result that it had."""
+    (store.root.parent / "tiny.toml").write_text(TINY)
+    done = prunectl("run", "tiny.toml", "--store", store.root, "--plain", cwd=store.root.parent)
+    assert done.returncode == 0, done.stderr
+    after = read_result(stage)
+    assert (after.digests, after.score, after.loss) == (before.digests, before.score, before.loss)
+    assert (after.epochs, after.score_start) == (before.epochs, before.score_start)
+    assert verify(store).problems == []
+
+
+def test_logs_of_two_stages_are_not_swapped_before_their_ends(store: StorePaths) -> None:
+    one, two = stages(store)[-2:]
+    for stage in (one, two):
+        stage.result.unlink()
+        lines = stage.events.read_bytes().splitlines(keepends=True)
+        stage.events.write_bytes(b"".join(lines[:-1]))
+    first, second = one.events.read_bytes(), two.events.read_bytes()
+    one.events.write_bytes(second)
+    two.events.write_bytes(first)
+    assert len([text for text in verify(store).problems if "is of stage" in text]) == 2

@@ -30,11 +30,13 @@ from prunectl.store.db.ingest import ingest
 from prunectl.store.import_study import Import
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.archive import Manifest
-from prunectl.store.records.base import encode
+from prunectl.store.records.base import encode, write_record
+from prunectl.store.records.dataset import dataset_record
 from prunectl.store.records.events import Epoch, Pruned, Start
 from prunectl.store.records.plan import plan_versions, read_plan
 from prunectl.store.records.provenance import RunRecord
 from prunectl.store.records.result import Result
+from prunectl.store.tensors import read_checked, write_tensors
 from prunectl.store.verify import verify
 from tests.cli.conftest import TINY, Done, prunectl
 from tests.full import full
@@ -320,4 +322,113 @@ def test_lies_that_make_no_record_are_refused(par: Path, paths: StorePaths) -> N
     manifest = par / MANIFEST
     write_json(manifest, read_json(manifest) | {"code_to_run": "x"})
     with pytest.raises(StoreError, match="which no version of prunectl writes"):
+        take(par, paths)
+
+
+def forged_plan(par: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Leave nothing in the archive but a version of its plan that never was."""
+    [old] = par.glob("plans/*.json")
+    record = read_json(old) | {"digest": "a" * 16}
+    change(record)
+    old.unlink()
+    write_json(old.with_stem("a" * 16), record)
+    manifest = read_json(par / MANIFEST)
+    entry = manifest["files"][f"plans/{old.name}"]
+    write_json(par / MANIFEST, manifest | {"files": {f"plans/{'a' * 16}.json": entry}})
+    reseal(par)
+
+
+def other_specs(record: dict[str, Any]) -> None:
+    for planned in record["stages"].values():
+        planned["spec"]["stage"]["seed"] = 77
+
+
+def other_steps(record: dict[str, Any]) -> None:
+    next(iter(record["stages"].values()))["steps"] += 1
+
+
+def a_stage_more(record: dict[str, Any]) -> None:
+    record["trials"] = record["trials"][:1]
+
+
+def accuracy_is_bad(record: dict[str, Any]) -> None:
+    metric = {"name": "accuracy", "unit": "%", "higher_is_better": False}
+    record["tasks"] = {"classification": {"metrics": [metric]}}
+
+
+def no_text(record: dict[str, Any]) -> None:
+    record["text"] = "no plan ["
+
+
+def swapped_paths(record: dict[str, Any]) -> None:
+    no_text(record)
+    one, two = record["trials"][:2]
+    one["path"], two["path"] = two["path"], one["path"]
+
+
+@pytest.mark.parametrize(
+    "change", [other_specs, other_steps, a_stage_more, accuracy_is_bad, no_text, swapped_paths]
+)
+def test_a_plan_that_says_something_else_of_what_is_here_is_refused(
+    made: Path, par: Path, tmp_path: Path, change: Callable[[dict[str, Any]], None]
+) -> None:
+    paths = StorePaths(Path(shutil.copytree(made / "there", tmp_path / "there")))
+    before = rows(paths)
+    forged_plan(par, change)
+    with pytest.raises(StoreError, match="refused; nothing was taken"):
+        take(par, paths)
+    assert rows(paths) == before
+
+
+def without_sum(path: Path) -> None:
+    """As a version wrote it that made no checksums, behind an empty line."""
+    record = read_json(path)
+    del record["sum"]
+    path.write_text("\n" + json.dumps(record, separators=(",", ":")) + "\n")
+
+
+def another_score(path: Path) -> None:
+    """In the result alone, and not in its log."""
+    write_json(path, read_json(path) | {"score_start": 1.0})
+
+
+def without_weights(path: Path) -> None:
+    manifest = path.parents[2] / MANIFEST
+    record = read_json(manifest)
+    name = f"stages/{path.parent.name}/final.safetensors"
+    write_json(
+        manifest, record | {"files": {k: v for k, v in record["files"].items() if k != name}}
+    )
+
+
+def another_mask(path: Path) -> None:
+    """Of the dense weights' shape but for a row, with all checksums made to fit."""
+    mask = next(path.parents[1].glob("*/mask.safetensors"))
+    found = read_checked(mask)
+    arrays = {name: array[:-1] for name, array in found.arrays.items()}
+    write_tensors(mask, arrays, dict(found.metadata))
+
+
+@pytest.mark.parametrize("lie", [without_sum, another_score, without_weights, another_mask])
+def test_a_stage_that_verify_would_name_does_not_land(
+    par: Path, tmp_path: Path, lie: Callable[[Path], None]
+) -> None:
+    lie(sorted(par.glob("stages/*/result.json"))[0])
+    reseal(par)
+    with pytest.raises(StoreError, match="refused; nothing was taken") as caught:
+        take(par, StorePaths(tmp_path / "new"))
+    assert "import-" not in str(caught.value), "the archive's file is named, not its copy"
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_data_sets_held_is_taken_of_its_own_alone(par: Path, paths: StorePaths) -> None:
+    """Another's would have its plan refused once the true files are there."""
+    name = "datasets/mnist-1.json"
+    (par / "datasets").mkdir(exist_ok=True)
+    write_record(par / name, dataset_record("mnist", "mnist-1", {"train": "0" * 64}))
+    manifest = read_json(par / MANIFEST)
+    entry = next(iter(manifest["files"].values()))
+    write_json(par / MANIFEST, manifest | {"files": manifest["files"] | {name: entry}})
+    reseal(par)
+    with pytest.raises(StoreError, match="none of its stages is of"):
         take(par, paths)
