@@ -25,7 +25,7 @@ from tests.full import full
 from tests.support import hostile_files
 from tests.support.raw_images import png
 
-SECONDS = 5.0
+SECONDS = 10.0
 """Of processor time; each took less than one."""
 
 
