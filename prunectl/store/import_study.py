@@ -18,18 +18,15 @@ import psutil
 from msgspec.structs import replace
 
 from prunectl.errors import DataError, StoreBusy, StoreError
-from prunectl.spec.key import spec_key
 from prunectl.spec.state import State
 from prunectl.spec.study import Study
-from prunectl.spec.task import KNOWN
-from prunectl.spec.trial import Trial
 from prunectl.store import files
+from prunectl.store.archive_checks import check_plan, check_stage, not_ahead
 from prunectl.store.archive_reader import read_manifest, take_file, unsealed
 from prunectl.store.locks import Lock
 from prunectl.store.paths import StagePaths, StorePaths
 from prunectl.store.records.archive import Manifest
 from prunectl.store.records.dataset import check_dataset, read_dataset
-from prunectl.store.records.events import ends_with, impossible_step, read_events
 from prunectl.store.records.plan import (
     last_use,
     plan_versions,
@@ -39,18 +36,13 @@ from prunectl.store.records.plan import (
 )
 from prunectl.store.records.provenance import read_run
 from prunectl.store.records.replication import read_replication
-from prunectl.store.records.stage import has_result, read_result, read_spec, stage_state
+from prunectl.store.records.stage import has_result, read_result, stage_state
 from prunectl.store.records.store_format import add_unsealed, write_format
 from prunectl.store.refusals import cannot_write
-from prunectl.store.tensors import read_checked
-from prunectl.store.verdict import Verdict
-from prunectl.store.verify import StageCheck
 from prunectl.text import plural, size
 
 MOST_BYTES = 100 * 10**9
 """What an import takes at most unless it is told."""
-AHEAD = 86_400.0
-"""Seconds that times in an archive may lie in the future: clocks differ."""
 _NOT_IMPORTED = ("history.jsonl", "tables/")
 
 CheckPlan = Callable[[Study], None]
@@ -173,7 +165,7 @@ class Import:
                 if name.startswith("datasets/"):
                     self._check_record(self._staged.root / name, check)
             for key in self._stages:
-                _check_stage(self._staged, self._staged.stage(key))
+                check_stage(self._staged, self._staged.stage(key))
         except FileNotFoundError as error:
             raise StoreError(
                 f"{self._named(str(error.filename))} is missing; nothing was taken"
@@ -190,8 +182,7 @@ class Import:
         match path.parent.name:
             case "plans":
                 study = read_plan(path)
-                _not_ahead(path, study.created, study.made)
-                self._check_plan(path, study)
+                check_plan(self._paths, path, study)
                 check(study)
                 self._prints |= {each.stage.data.fingerprint for each in study.stages.values()}
             case "datasets":
@@ -199,37 +190,9 @@ class Import:
                     raise StoreError(f"{path} is of data that none of its stages is of")
                 check_dataset(self._paths, read_dataset(path))
             case "replications":
-                _not_ahead(path, read_replication(path).time)
+                not_ahead(path, read_replication(path).time)
             case _:
-                _not_ahead(path, read_run(path).started)
-
-    def _check_plan(self, path: Path, study: Study) -> None:
-        """Check that a plan's stages are what their keys say, and that it calls nothing that is here by another name.
-
-        Raises StoreError where that is not so.
-        """
-        for key, planned in study.stages.items():
-            if spec_key(planned.spec) != key or planned.steps != planned.stage.steps:
-                raise StoreError(f"{path} has a stage {key[:12]} that is not what its key says")
-        if study.stages.keys() != {key for trial in study.trials for key in trial.path}:
-            raise StoreError(f"{path} has other stages than its trials have")
-        here = [
-            each
-            for found in plan_versions(self._paths, read_outline).values()
-            for each in found.studies
-        ]
-        tasks = dict(KNOWN)
-        trials: dict[str, Trial] = {}
-        for each in here:
-            tasks |= each.tasks
-            trials |= {trial.id: trial for trial in each.trials}
-        for name, task in study.tasks.items():
-            if tasks.get(name, task) != task:
-                raise StoreError(f"{path} measures {name} by other metrics than are known here")
-        for trial in study.trials:
-            known = trials.get(trial.id, trial)
-            if known.path != trial.path or known.sparsities != trial.sparsities:
-                raise StoreError(f"{path} has trial {trial.id} with other stages than it has here")
+                not_ahead(path, read_run(path).started)
 
     # land
 
@@ -305,43 +268,6 @@ class Import:
             self.done.notes.append(
                 f"stage {key[:12]} came to a score of {theirs} there and {ours} here; what is here stays"
             )
-
-
-def _check_stage(paths: StorePaths, stage: StagePaths) -> None:
-    """Check that spec and result are the stage's, that all lines of its log are records, and the files those that the
-    result vouches for; and all else that `store verify` would name.
-
-    Raises StoreError or ValueError where they are not.
-    """
-    spec = read_spec(stage).computable
-    result = read_result(stage)
-    _not_ahead(stage.result, result.started, result.ended)
-    log = read_events(stage.events)
-    for problem in log.problems.values():
-        raise StoreError(f"{stage.events} {problem}")
-    if not ends_with(log, result):
-        raise StoreError(f"{stage.events} is not the log of its result")
-    if result.steps > spec.steps:
-        raise StoreError(f"{stage.result} has {result.steps} steps of {spec.steps}")
-    if said := impossible_step(log.records, spec.steps):
-        raise StoreError(f"{stage.events}: {said}")
-    for path in files.disk.glob(stage.folder, "*.safetensors"):
-        found = read_checked(path)
-        if (
-            found.stage != stage.key
-            or result.digests.get(path.name, found.checksum) != found.checksum
-        ):
-            raise StoreError(f"{path} is not the file of its stage's result")
-    verdict = Verdict()
-    StageCheck(paths, stage, verdict).run()
-    for problem in verdict.problems:
-        raise StoreError(f"{stage.folder}: {problem}")
-
-
-def _not_ahead(path: Path, *times: float | str | None) -> None:
-    latest = max((when for when in times if isinstance(when, int | float)), default=0.0)
-    if latest > time.time() + AHEAD:
-        raise StoreError(f"{path} is of a time in the future, {latest:.0f}")
 
 
 def _move(sources: Iterable[Path], folder: Path) -> None:
