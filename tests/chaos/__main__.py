@@ -8,6 +8,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.chaos.kills import Tally
 
 
 def main() -> int:
@@ -40,13 +44,9 @@ def main() -> int:
             tally = kills.rampage(
                 folder, reference, options.kills, options.seed, options.span, say=_say
             )
-            by = ", ".join(f"{count} {victim}" for victim, count in sorted(tally.kills.items()))
-            _say(
-                f"{sum(tally.kills.values())} kills ({by}) in {tally.studies} studies and "
-                f"{tally.attempts} starts, {time.monotonic() - started:.0f} s"
-            )
+            places = f"in {tally.studies} studies and {tally.attempts} starts"
+            total += _tell("kills", tally, places, started)
             problems += tally.problems
-            total += sum(tally.kills.values())
         if options.commands:
             started = time.monotonic()
             shares = dict(commands.SHARES)
@@ -54,13 +54,8 @@ def main() -> int:
                 words = (word.split("=") for word in options.commands.split(","))
                 shares = {name: int(number) for name, number in words}
             tally = commands.rampage(folder, shares, options.seed, say=_say, jobs=options.jobs)
-            by = ", ".join(f"{count} {victim}" for victim, count in sorted(tally.kills.items()))
-            _say(
-                f"{sum(tally.kills.values())} kills of commands ({by}), {tally.late} more came too late, "
-                f"{time.monotonic() - started:.0f} s"
-            )
+            total += _tell("kills of commands", tally, f"{tally.late} more came too late", started)
             problems += tally.problems
-            total += sum(tally.kills.values())
         if options.writes:
             for twice in (False, True)[: 1 if options.short else 2]:
                 place = folder / f"writes-{twice}"
@@ -78,6 +73,14 @@ def main() -> int:
         print(problem)
     _say(f"{total} kills, {len(problems) or 'no'} problems")
     return 1 if problems else 0
+
+
+def _tell(what: str, tally: Tally, more: str, started: float) -> int:
+    """Say what was killed since a monotonic time. Returns how many that were."""
+    count = sum(tally.kills.values())
+    by = ", ".join(f"{number} {victim}" for victim, number in sorted(tally.kills.items()))
+    _say(f"{count} {what} ({by}), {more}, {time.monotonic() - started:.0f} s")
+    return count
 
 
 def _say(text: str) -> None:

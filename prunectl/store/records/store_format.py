@@ -21,6 +21,7 @@ from prunectl.store.paths import StorePaths
 from prunectl.store.records import seal
 
 _VOUCHES = re.compile(rb'"lines_before":\d')
+"""In a result that vouches for its log, as those of versions do that make checksums."""
 
 FORMAT = 2
 """Version of a store's records; those of version 1 had no checksums."""
@@ -123,11 +124,11 @@ def list_unsealed(paths: StorePaths) -> Iterator[str]:
     """List the records that have no checksum, by path inside the store; logs whose first line has none."""
     for path in filter(lacks_checksum, record_files(paths)):
         # One that vouches for its log is of a version that made checksums: it has lost its own.
-        if path.name != "result.json" or not _VOUCHES.search(read_plainly(path)):
+        if path.name != "result.json" or not _VOUCHES.search(_read(path)):
             yield path.relative_to(paths.root).as_posix()
 
 
-def read_plainly(path: Path) -> bytes:
+def _read(path: Path) -> bytes:
     """Read a file; nothing where it is gone. Raises StoreError where it cannot be read."""
     try:
         return files.disk.read(path)
