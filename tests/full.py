@@ -22,7 +22,10 @@ COMMANDS = {
     "poison": ["-m", "pytest", "-q", "-x", "tests/cli/test_poisoned_store.py"],
     "simulation": ["-m", "prunectl.cli", "bench", "simulate", "--schedules", "100000"],
     "cuda": ["-m", "tests.support.fakecuda", "run", sys.executable, *FAKE],
-    "database": ["-m", "pytest", "-q", "-x", "tests/store/test_damaged_database.py"],
+    "database": [
+        *("-m", "pytest", "-q", "-x"),
+        *("tests/store/test_compare.py", "tests/store/test_damaged_database.py"),
+    ],
     "readers": ["-m", "pytest", "-q", "-x", "-s", "tests/scheduler/test_readers.py"],
     "disk": ["-m", "pytest", "-q", "-x", "tests/cli/test_full_disk.py"],
     "archives": ["-m", "pytest", "-q", "-x", "-s", "tests/cli/test_import.py"],

@@ -7,6 +7,7 @@ it is: its files are replaced atomically, so each is whole.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +37,11 @@ from prunectl.store.verify_database import check_database, indexed_lines
 from prunectl.store.verify_records import check_records, in_sequence
 
 
-def verify(paths: StorePaths, progress: Callable[[int, int], None] | None = None) -> Verdict:
-    """Check everything; calls `progress` with the stages checked and their total. Raises StoreError without a store."""
+def verify(paths: StorePaths, progress: Callable[[str, int, int], None] | None = None) -> Verdict:
+    """Check everything; calls `progress` with what is done, the stages that have been looked at and their total.
+
+    Raises StoreError without a store.
+    """
     if not files.disk.is_folder(paths.stages) and not files.disk.is_folder(paths.plans):
         raise StoreError(f"{paths.root} holds no results")
     verdict = Verdict()
@@ -46,9 +50,10 @@ def verify(paths: StorePaths, progress: Callable[[int, int], None] | None = None
     for number, folder in enumerate(folders):
         StageCheck(paths, StagePaths(folder), verdict).run()
         if progress is not None:
-            progress(number + 1, len(folders))
+            progress("checked", number + 1, len(folders))
     check_records(paths, verdict, indexed)
-    check_database(paths, verdict)
+    compared = None if progress is None else partial(progress, "compared with the database")
+    check_database(paths, verdict, compared)
     return verdict
 
 

@@ -8,12 +8,14 @@ import errno
 import io
 import os
 import sys
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
 
 import typer
 
 from prunectl.errors import DiskError
+from prunectl.text import plural
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -24,6 +26,21 @@ STDOUT, STDERR = 1, 2
 def narrate(text: str) -> None:
     """Write a line to stderr. stdout is for data alone."""
     typer.echo(text, err=True)
+
+
+class StageCounts:
+    """Tells of work on many stages: a line to stderr every few seconds, so that what is short says nothing."""
+
+    def __init__(self, seconds: float = 5.0) -> None:
+        self._seconds = seconds
+        self._last = time.monotonic()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Say so many stages of a total are `what` ("checked")."""
+        now = time.monotonic()
+        if now - self._last >= self._seconds and done < total:
+            self._last = now
+            narrate(f"{what}: {done:,} of {plural(total, 'stage')}")
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +32,8 @@ PATIENCE = 0.5
 
 BATCH = 256
 """Stages per opening of the file: a long catch-up lets readers in between."""
+
+Progress = Callable[[int, int], None]
 
 
 @dataclass
@@ -75,16 +77,19 @@ def ingest(
     return report
 
 
-def rebuild(paths: StorePaths, patience: float = 5.0) -> IngestReport:
+def rebuild(
+    paths: StorePaths, patience: float = 5.0, progress: Progress | None = None
+) -> IngestReport:
     """Create the database anew from the files: a new file, then a rename, so that readers see the old or the new.
 
-    Raises StoreBusy where another process keeps holding it, StoreError where the folder cannot be written.
+    Calls `progress` with the stages read and their total. Raises StoreBusy where another process keeps holding it,
+    StoreError where the folder cannot be written.
     """
     started = time.monotonic()
     report = IngestReport()
     with _write_lock(paths, patience):
         _ensure_format(paths)
-        _rebuild(paths, report, patience)
+        _rebuild(paths, report, patience, progress)
     report.seconds = time.monotonic() - started
     return report
 
@@ -169,18 +174,32 @@ def _copied(database: Path) -> Iterator[Connection]:
         files.disk.unlink(_wal(database), missing_ok=True)  # the copy has what was in it
 
 
-def _rebuild(paths: StorePaths, report: IngestReport, patience: float) -> None:
+def fill(
+    paths: StorePaths,
+    connection: Connection,
+    report: IngestReport,
+    progress: Progress | None = None,
+) -> None:
+    """Make all tables in an empty database, and load the whole store; calls `progress` as `rebuild`."""
+    schema.create(connection)
+    loader = Loader(paths, connection, report)
+    loader.load_plans_and_runs()
+    pending = loader.pending(None)
+    with without_collector():
+        for start in range(0, len(pending), BATCH):
+            loader.load_stages(pending[start : start + BATCH])
+            if progress is not None:
+                progress(min(start + BATCH, len(pending)), len(pending))
+
+
+def _rebuild(
+    paths: StorePaths, report: IngestReport, patience: float, progress: Progress | None = None
+) -> None:
     # Before as well as after: to find the file held after a minute's work would be in vain.
     _close_old(paths.database, report, patience)
     with replacing(paths.database) as temporary, _without_wal(temporary):
         with opened(temporary, write=True, patience=patience) as connection:
-            schema.create(connection)
-            loader = Loader(paths, connection, report)
-            loader.load_plans_and_runs()
-            pending = loader.pending(None)
-            with without_collector():
-                for start in range(0, len(pending), BATCH):
-                    loader.load_stages(pending[start : start + BATCH])
+            fill(paths, connection, report, progress)
         _close_old(paths.database, report, patience)
 
 
