@@ -16,10 +16,12 @@ from prunectl.store.db import database, loader, query, schema
 from prunectl.store.db.column_docs import docs
 from prunectl.store.db.ingest import ingest, rebuild
 from prunectl.store.db.replica import Replica
+from prunectl.store.records.base import write_record
 from prunectl.store.records.events import Epoch
 from prunectl.store.records.journal import Journal
 from prunectl.store.records.scheduler_log import Dispatched, RunStarted, StageFailed
 from prunectl.store.records.seal import seal
+from prunectl.store.records.stage import read_result
 from tests.support.fake_store import START, FakeStore
 from tests.support.records import read_json, resealed, rewrite, write_json
 
@@ -159,6 +161,32 @@ def test_a_log_that_is_another_one_is_read_anew(maker):
         before = tables(maker.paths)
         rebuild(maker.paths)
         assert tables(maker.paths) == before
+
+
+def test_a_log_that_was_cut_is_told_of_until_a_result_vouches_for_it(maker):
+    """Also where it has no checkpoint yet, so that nothing else knows of the lines."""
+    key = next(iter(maker.stages))
+    maker.log(key, range(1, 4))
+    ingest(maker.paths)
+    events = maker.paths.stage(key).events
+    lines = events.read_bytes().splitlines(keepends=True)
+    events.write_bytes(b"".join(lines[:-1]))
+    [said] = ingest(maker.paths).left_out
+    assert f"stages/{key}/events.jsonl is not the log that was read before" in said
+    assert [key] == [source.split("/")[1] for source in query.left_out(maker.paths)]
+    maker.log(key, range(3, 4), first=False)
+    assert ingest(maker.paths).left_out == []
+    assert query.left_out(maker.paths)
+    maker.finish(key)
+    ingest(maker.paths)
+    assert query.left_out(maker.paths), "this result says nothing of its log"
+    journal = Journal(events)
+    write_record(maker.paths.stage(key).result, journal.append(read_result(maker.paths.stage(key))))
+    journal.close()
+    ingest(maker.paths)
+    assert query.left_out(maker.paths) == {}
+    events.write_bytes(b"".join(lines[:-1]))
+    assert "is not the log that was read before" in ingest(maker.paths).left_out[0]
 
 
 def test_a_stage_that_is_gone_is_forgotten(maker):

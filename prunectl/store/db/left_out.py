@@ -49,13 +49,14 @@ class LeftOut:
         """Say that lines of a log are not those that were read. Returns a sentence for the user."""
         return self._add(path, REPLACED, text)
 
-    def could_read(self, path: Path) -> None:
-        """Forget that a log could not be read: what was said of its lines stays."""
-        place = self.source(path), UNREADABLE
-        if place in self._known:
+    def forget(self, path: Path, place: int) -> None:
+        """Forget what was said of a log as a whole, `UNREADABLE` or `REPLACED`: what was said of its lines stays."""
+        said = self.source(path), place
+        self._rows.pop(said, None)
+        if said in self._known:
             sql = "DELETE FROM left_out WHERE source = $1 AND place = $2"
-            self._connection.execute(sql, place)
-            self._known.remove(place)
+            self._connection.execute(sql, said)
+            self._known.remove(said)
 
     def forget_missing(self) -> None:
         """Forget files that could not be read and are gone now."""

@@ -19,7 +19,7 @@ from prunectl.store.db.ingest_offsets import (
     read_offsets,
     write_offsets,
 )
-from prunectl.store.db.left_out import LeftOut
+from prunectl.store.db.left_out import REPLACED, UNREADABLE, LeftOut
 from prunectl.store.db.rows import LogRows, PlanRows
 from prunectl.store.paths import StagePaths, StorePaths
 from prunectl.store.records.base import BadRecord
@@ -298,7 +298,7 @@ class Loader:
         except (OSError, StoreError) as error:
             self._leave_out(path, error)
             return None
-        self._left_out.could_read(path)
+        self._left_out.forget(path, UNREADABLE)
         return moved
 
     def _read_on(
@@ -307,7 +307,8 @@ class Loader:
         """Add the log's new records to `found`. Returns the new offset, None where there are none.
 
         A log that is shorter than before, begins otherwise, or whose numbers do not go on, is another log: it is
-        read anew. One that does not hold what a new result vouches for is left out as a whole.
+        read anew, and where it begins as before, that is said until a result vouches for it. One that does not hold
+        what a new result vouches for is left out as a whole.
         """
         size = file_size(path)
         if size == offset.bytes and (result is None or result.lines_before is None):
@@ -321,11 +322,13 @@ class Loader:
         if offset.bytes and size != offset.bytes and not (same and first == offset.next_seq):
             self._forget([log])
             part = self._read_part(log, path, START)
-            if log == SCHEDULER:
+            if log == SCHEDULER or head_of(first_line(path)) == offset.head:
                 self._say_replaced(path, offset)
             offset = Offset(stamp=offset.stamp)
-        if result is not None and not self._is_vouched_for(log, path, offset, part, result):
-            return self._leave_out_log(log, path, offset)
+        if result is not None:
+            if not self._is_vouched_for(log, path, offset, part, result):
+                return self._leave_out_log(log, path, offset)
+            self._left_out.forget(path, REPLACED)
         if part.end == offset.position:
             return None
         if offset.rate_step is not None and offset.rate is not None:
@@ -338,7 +341,7 @@ class Loader:
         return moved.moved_to(part.end)
 
     def _say_replaced(self, path: Path, before: Offset) -> None:
-        """Say that the scheduler's log, which only grows, is not the one that was read before."""
+        """Say that a log, which only grows, is not the one that was read before."""
         text = (
             f"is not the log that was read before, of {plural(before.lines, 'line')}: some are gone or others; "
             "`prunectl store rebuild` takes it as it is"
