@@ -216,6 +216,7 @@ def kill_import(ground: Ground, place: Path, chance: random.Random) -> tuple[boo
         ground.must(*words)
     else:
         Import(ground.archive, paths).run(partial(check_plan_record, tell=problems.append))
+        ingest.ingest(paths)
     expected = {name: each for name, each in ground.records.items() if not name.startswith("runs/")}
     found = contents(store, *RECORDS)
     problems += same("records", {name: found.get(name) for name in expected}, expected)
