@@ -24,7 +24,7 @@ COMMANDS = {
     "cuda": ["-m", "tests.support.fakecuda", "run", sys.executable, *FAKE],
     "database": [
         *("-m", "pytest", "-q", "-x"),
-        *("tests/store/test_compare.py", "tests/store/test_damaged_database.py"),
+        *("tests/store/test_database_differences.py", "tests/store/test_damaged_database.py"),
     ],
     "readers": ["-m", "pytest", "-q", "-x", "-s", "tests/scheduler/test_readers.py"],
     "disk": ["-m", "pytest", "-q", "-x", "tests/cli/test_full_disk.py"],

@@ -9,7 +9,7 @@ import typer
 
 from prunectl.cli.support.fresh_results import results_of
 from prunectl.cli.support.options import StoreOption
-from prunectl.cli.support.terminal import narrate
+from prunectl.cli.support.terminal import Counts, narrate
 from prunectl.store.paths import StorePaths
 
 
@@ -50,7 +50,13 @@ def _export_study(plan: str, folder: Path, store: Path | None) -> None:
     from prunectl.store.archive import export_study, finish
 
     paths = results_of(store)
-    manifest = export_study(paths, plan, folder)
+    manifest = export_study(
+        paths,
+        plan,
+        folder,
+        Counts("file"),
+        lambda text: narrate(f"{text}: if it is a version of {plan}, an older one is exported"),
+    )
     tables = export_tables(paths, plan, folder / "tables")
     manifest = finish(folder, manifest, tables)
     size = sum(entry.bytes for entry in manifest.files.values())

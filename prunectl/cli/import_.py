@@ -13,7 +13,7 @@ import typer
 
 from prunectl.cli.support.fresh_results import bring_up_to_date
 from prunectl.cli.support.options import StoreOption
-from prunectl.cli.support.terminal import narrate
+from prunectl.cli.support.terminal import Counts, narrate
 from prunectl.store.paths import StorePaths
 
 
@@ -42,7 +42,8 @@ def import_(
     narrate(f"{found.done.plan}: {'would take' if dry_run else 'taking'} {found.done.summary()}")
     if dry_run:
         return
-    imported = found.run(partial(check_plan_record, tell=narrate), current=current)
+    check = partial(check_plan_record, tell=narrate)
+    imported = found.run(check, current=current, progress=Counts("file"))
     for note in imported.notes:
         narrate(note)
     narrate(f"{imported.plan}: {imported.stages} stages taken, {imported.known} were here already")

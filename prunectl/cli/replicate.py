@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,12 +17,14 @@ from prunectl.cli.support.fresh_results import bring_up_to_date
 from prunectl.cli.support.options import DataOption, SlotsByOption, SlotsOption
 from prunectl.cli.support.progress import stage_names
 from prunectl.cli.support.tables import console, table
-from prunectl.cli.support.terminal import narrate
+from prunectl.cli.support.terminal import Counts, narrate
 from prunectl.cli.support.verdicts import VERDICTS, verdict_counts
 from prunectl.errors import ControlError, ExitCode
 from prunectl.spec.ranges import BIGGEST
+from prunectl.store.files import set_aside
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.stage import has_result
+from prunectl.store.tensors import CorruptFile
 from prunectl.text import plural
 
 if TYPE_CHECKING:  # rich and msgspec's records take 0.1 s to import
@@ -106,7 +109,7 @@ def replicate(
     if every and stages is not None:
         raise typer.BadParameter("give either --stages or --all")
     paths = _own_store(bundle, store, from_parents)
-    source = open_bundle(bundle)
+    source = open_bundle(bundle, Counts("file"))
     others = _other_stores(source, paths, into)
     before = replica_of(paths)
     if seed is None:
@@ -247,11 +250,18 @@ def _conclude(
     from prunectl.store.records.replication import write_replications
 
     seeds = SeedScores(source)
-    done = [key for key in there if has_result(paths, key)]
-    found = [
-        compare_stage(source, there[key], seeds.beside(key), paths, key, from_parents=from_parents)
-        for key in done
-    ]
+    found = []
+    for key in filter(partial(has_result, paths), there):
+        beside = seeds.beside(key)
+        try:
+            found.append(
+                compare_stage(source, there[key], beside, paths, key, from_parents=from_parents)
+            )
+        except CorruptFile as error:
+            stage = paths.stage(key)
+            for path in (stage.final, stage.result):
+                set_aside(path)
+            narrate(f"{error}: it was set aside, and the same command runs its stage again")
     write_replications(paths, found)
     for other in others:
         write_replications(other, found)

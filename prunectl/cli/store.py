@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from prunectl.cli.support.options import StoreOption
-from prunectl.cli.support.terminal import StageCounts, narrate
+from prunectl.cli.support.terminal import Counts, narrate
 from prunectl.errors import ControlError, ExitCode, PrunectlError, StoreError
 from prunectl.store.paths import StorePaths
 from prunectl.text import plural, size
@@ -33,7 +32,7 @@ def rebuild(store: StoreOption = None) -> None:
     paths = StorePaths.locate(store)
     if not paths.is_store():  # a folder that is mistyped is not made
         raise StoreError(f"{paths.root} holds no results")
-    report = ingest.rebuild(paths, progress=partial(StageCounts(), "read"))
+    report = ingest.rebuild(paths, progress=Counts("stage"))
     for note in (*report.notes, *report.left_out):
         narrate(note)
     narrate(
@@ -74,7 +73,7 @@ def verify(
         sealed = seal_store(paths)
         unsealed = sealed.problems
         narrate(f"{plural(sealed.records, 'record')} got their checksums")
-    found = verify.verify(paths, StageCounts())
+    found = verify.verify(paths, Counts("stage"))
     found.problems += (text for text in unsealed if text not in found.problems)
     if with_data:
         from prunectl.cli.support.data_check import check_again

@@ -12,9 +12,8 @@ from typing import get_args
 from prunectl.store.bundle import Bundle, outcome
 from prunectl.store.db import query
 from prunectl.store.paths import StorePaths
-from prunectl.store.records.base import read_record
 from prunectl.store.records.replication import Outcome, Replication, VerdictName
-from prunectl.store.records.result import Result
+from prunectl.store.records.stage import read_result
 
 SPREADS = 3
 """Standard deviations over the seeds that a score may differ by."""
@@ -115,7 +114,7 @@ class SeedScores:
         cells = (self._cells[cell] for cell in self._cells_of[key])
         others = max(cells, key=len, default=set()) - {key}
         stages = map(self._bundle.paths.stage, sorted(others))
-        scores = (read_record(stage.result, Result).score for stage in stages)
+        scores = (read_result(stage).score for stage in stages)
         return [score for score in scores if score is not None]
 
 

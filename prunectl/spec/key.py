@@ -86,6 +86,11 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def is_key(text: str) -> bool:
+    """Return whether it may be the key of a stage: 64 hex digits."""
+    return re.fullmatch("[0-9a-f]{64}", text) is not None
+
+
 def stage_key(stage: Stage) -> str:
     """Return the key of a stage: 64 hex digits."""
     return spec_key(Spec(NUMERICS, stage))

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -30,7 +30,8 @@ from prunectl.errors import ControlError, StoreError, nearest
 from prunectl.spec.study import Study
 from prunectl.store import files, refusals
 from prunectl.store.files import replacing, write_text
-from prunectl.store.paths import StagePaths, StorePaths
+from prunectl.store.paths import RESULT, StagePaths, StorePaths
+from prunectl.store.progress import Progress, silent
 from prunectl.store.records.archive import FileEntry, Manifest
 from prunectl.store.records.base import write_record
 from prunectl.store.records.plan import current_studies
@@ -39,6 +40,8 @@ from prunectl.store.records.replication import read_replications
 from prunectl.store.records.scheduler_log import RunStarted, concerned, read_scheduler_log
 from prunectl.store.records.stage import has_result
 from prunectl.store.records.store_format import list_unsealed
+from prunectl.store.verdict import Verdict
+from prunectl.store.verify import StageCheck
 from prunectl.version import __version__
 
 FORMAT = 2
@@ -51,13 +54,22 @@ _READ_ONLY = 0o555
 """What is left of a file's permissions once the bundle is finished."""
 
 
-def export_study(paths: StorePaths, plan: str, folder: Path) -> Manifest:
+def export_study(
+    paths: StorePaths,
+    plan: str,
+    folder: Path,
+    progress: Progress = silent,
+    refused: Callable[[str], None] = lambda text: None,
+) -> Manifest:
     """Copy the plan's current version with its runs, history and done stages into a new folder. Returns the manifest.
 
-    It is for `finish`, once everything else is in the folder. Raises ControlError for a plan the store does not have or
-    a folder that is not empty, StoreError where something cannot be read or written.
+    It is for `finish`, once everything else is in the folder. `progress` hears of what is checked and copied, `refused`
+    of records that cannot be read and may be of a newer version.
+
+    Raises ControlError for a plan the store does not have or a folder that is not empty, StoreError where something is
+    damaged, before anything is written, or cannot be read or written.
     """
-    study = _study(paths, plan)
+    study = _study(paths, plan, refused)
     empty = files.disk.is_folder(folder) and not files.disk.glob(folder)
     if files.disk.exists(folder) and not empty:
         is_begun = files.disk.is_folder(folder / "plans") and not files.disk.exists(
@@ -65,12 +77,14 @@ def export_study(paths: StorePaths, plan: str, folder: Path) -> Manifest:
         )
         what = "an export that did not end: remove it, or" if is_begun else "not empty;"
         raise ControlError(f"{folder} is there already and {what} give another --out")
+    _check_stages(paths, study, progress)
     entries: dict[str, FileEntry] = {}
-    done = 0
-    for source in _sources(paths, study):
+    sources = list(_sources(paths, study))
+    done = sum(source.name == RESULT for source in sources)
+    for number, source in enumerate(sources):
         name = source.relative_to(paths.root).as_posix()
         entries[name] = _copy(source, folder / name)
-        done += name.endswith("/result.json")
+        progress("copied", number + 1, len(sources))
     write_text(folder / HISTORY, _history(paths, study))
     entries[HISTORY] = _entry(folder / HISTORY)
     return Manifest(
@@ -107,8 +121,21 @@ def _make_read_only(path: Path) -> None:
         raise refusals.cannot_write(path, error) from error
 
 
-def _study(paths: StorePaths, plan: str) -> Study:
-    studies = {study.name: study for study in current_studies(paths)}
+def _check_stages(paths: StorePaths, study: Study, progress: Progress) -> None:
+    """Raise StoreError for a done stage of which `store verify` would name anything: whoever imports it refuses it."""
+    done = [key for key in study.stages if has_result(paths, key)]
+    verdict = Verdict()
+    for number, key in enumerate(done):
+        StageCheck(paths, paths.stage(key), verdict).run()
+        for problem in verdict.problems:
+            raise StoreError(
+                f"{problem}: nothing was exported; remove {paths.stage(key).folder} and run the plan"
+            )
+        progress("checked", number + 1, len(done))
+
+
+def _study(paths: StorePaths, plan: str, refused: Callable[[str], None]) -> Study:
+    studies = {study.name: study for study in current_studies(paths, refused=refused)}
     if plan not in studies:
         if not studies:
             raise StoreError(f"{paths.root} holds no plans; `prunectl run PLAN` makes some")

@@ -11,7 +11,6 @@ from prunectl.spec.study import Study
 from prunectl.spec.task import KNOWN
 from prunectl.spec.trial import Trial
 from prunectl.store.paths import StagePaths, StorePaths
-from prunectl.store.records.events import read_events
 from prunectl.store.records.plan import plan_versions, read_outline
 from prunectl.store.records.stage import read_result, read_spec
 from prunectl.store.verdict import Verdict
@@ -56,8 +55,6 @@ def check_stage(paths: StorePaths, stage: StagePaths) -> None:
     _ = read_spec(stage).computable
     result = read_result(stage)
     not_ahead(stage.result, result.started, result.ended)
-    for problem in read_events(stage.events).problems.values():
-        raise StoreError(f"{stage.events} {problem}")
     verdict = Verdict()
     StageCheck(paths, stage, verdict).run()
     for problem in verdict.problems:

@@ -124,9 +124,9 @@ def _pieces(folder: Path, name: str, most: int) -> Iterator[bytes]:
             while piece := file.read(PIECE):
                 left -= len(piece)
                 if left < 0:
+                    what = "has" if name == MANIFEST else "is not what its checksum says, it has"
                     raise StoreError(
-                        f"{path} is not what its checksum says, it has more than the {most} bytes that it may have: "
-                        "refused; nothing was taken"
+                        f"{path} {what} more than the {most} bytes that it may have: refused; nothing was taken"
                     )
                 yield piece
     except FileNotFoundError:

@@ -5,6 +5,7 @@ Its folder is laid out as a store, without locks and without a database.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,7 @@ from prunectl.spec.study import Study
 from prunectl.store import archive_reader, files
 from prunectl.store.locks import Lock
 from prunectl.store.paths import StorePaths
+from prunectl.store.progress import Progress, silent
 from prunectl.store.records.archive import Manifest
 from prunectl.store.records.base import write_record
 from prunectl.store.records.plan import read_study
@@ -61,7 +63,11 @@ class Bundle:
         """
         keys = list(keys)
         entries = self.manifest.files
-        taken = [name for key in keys for name in entries if name.startswith(f"stages/{key}/")]
+        names: dict[str, list[str]] = defaultdict(list)
+        for name in entries:
+            if name.startswith("stages/"):
+                names[name.split("/")[1]].append(name)
+        taken = [name for key in keys for name in names[key]]
         if unsealed := archive_reader.unsealed(self.folder, self.manifest, taken):
             add_unsealed(paths, unsealed)
         for key in keys:
@@ -73,8 +79,10 @@ class Bundle:
                     continue
                 if files.disk.exists(stage.result):
                     files.set_aside(stage.result)
-                names = [name for name in entries if name.startswith(f"stages/{key}/")]
-                for name in sorted(names, key=lambda name: (name.endswith("/result.json"), name)):
+                stage.remove_tensors()
+                for name in sorted(
+                    names[key], key=lambda name: (name.endswith("/result.json"), name)
+                ):
                     archive_reader.take_file(self.folder, name, entries[name], paths.root / name)
 
     def take_datasets(self, paths: StorePaths) -> None:
@@ -84,14 +92,15 @@ class Bundle:
                 archive_reader.take_file(self.folder, name, entry, paths.root / name)
 
 
-def open_bundle(folder: Path) -> Bundle:
-    """Read a bundle and compare every file with its digest.
+def open_bundle(folder: Path, progress: Progress = silent) -> Bundle:
+    """Read a bundle and compare every file with its digest; `progress` hears how many.
 
     Raises StoreError, naming the file, where one is missing or another, or the folder is no finished bundle.
     """
     manifest = archive_reader.read_manifest(folder)
-    for name, entry in manifest.files.items():
+    for number, (name, entry) in enumerate(manifest.files.items()):
         archive_reader.verify_file(folder, name, entry)
+        progress("files checked", number + 1, len(manifest.files))
     bundle = Bundle(folder, manifest)
     if not bundle.done:
         raise StoreError(f"{folder} has no stage that is done: there is nothing to replicate")

@@ -64,15 +64,17 @@ def removable(paths: StorePaths) -> list[Removal]:
 
 
 def remove(paths: StorePaths, found: Iterable[Removal]) -> int:
-    """Remove files, after the store's log says so. Returns the bytes freed.
+    """Remove those of the files that nothing needs still, after the store's log says so. Returns the bytes freed.
 
     Raises StoreBusy where a scheduler has the store, StoreError where a file cannot be removed.
     """
-    found = list(found)
     freed = 0
     lock = Lock(paths.scheduler_lock)
     lock.acquire(f"garbage collection, pid {os.getpid()}")
     with lock:
+        # Since they were found somebody was asked, and a plan may have come that wants one, or a stage begun anew.
+        still = set(removable(paths))
+        found = [each for each in found if each in still]
         _log(paths, found)
         for each in found:
             try:

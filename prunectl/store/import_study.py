@@ -23,8 +23,9 @@ from prunectl.spec.study import Study
 from prunectl.store import files
 from prunectl.store.archive_checks import check_plan, check_stage, not_ahead
 from prunectl.store.archive_reader import read_manifest, take_file, unsealed
-from prunectl.store.locks import Lock
+from prunectl.store.locks import Lock, is_held
 from prunectl.store.paths import StagePaths, StorePaths
+from prunectl.store.progress import Progress, silent
 from prunectl.store.records.archive import Manifest
 from prunectl.store.records.dataset import check_dataset, read_dataset
 from prunectl.store.records.plan import (
@@ -126,35 +127,43 @@ class Import:
         """Where the archive's files are copied to, laid out as a store."""
         return StorePaths(self._paths.control / f"import-{os.getpid()}-{time.time_ns():x}")
 
-    def run(self, check: CheckPlan = _no_check, *, current: bool = False) -> Imported:
+    def run(
+        self, check: CheckPlan = _no_check, *, current: bool = False, progress: Progress = silent
+    ) -> Imported:
         """Take what is wanted.
 
         Args:
             check: compares a plan's record with what its text says.
             current: whether the plan's version becomes the current one of its name.
+            progress: hears how many files are read and how many stages are checked.
 
         Raises StoreError, naming the file, where one is missing, not what its checksum says, or no record of what it
         is to be: then nothing was taken.
         """
         clear_staging(self._paths)
         is_new = not files.disk.exists(self._paths.root)
-        try:
-            for name in [*self._wanted, *self._compared]:
-                take_file(self._folder, name, self.manifest.files[name], self._staged.root / name)
-            self._check(check)
-        except BaseException:
-            files.disk.remove_tree(self._staged.root)
-            if is_new:
-                files.disk.remove_empty(self._paths.control)
-                files.disk.remove_empty(self._paths.root)
-            raise
-        self._land(current)
-        files.disk.remove_tree(self._staged.root)
+        staged = self._staged.root
+        # Locked: an import on another machine does not know this process.
+        with Lock(self._staged.scheduler_lock):
+            try:
+                names = [*self._wanted, *self._compared]
+                for number, name in enumerate(names):
+                    take_file(self._folder, name, self.manifest.files[name], staged / name)
+                    progress("files read", number + 1, len(names))
+                self._check(check, progress)
+            except BaseException:
+                files.disk.remove_tree(staged)
+                if is_new:
+                    files.disk.remove_empty(self._paths.control)
+                    files.disk.remove_empty(self._paths.root)
+                raise
+            self._land(current)
+            files.disk.remove_tree(staged)
         return self.done
 
     # check
 
-    def _check(self, check: CheckPlan) -> None:
+    def _check(self, check: CheckPlan, progress: Progress) -> None:
         try:
             self._unsealed = unsealed(self._staged.root, self.manifest, self._wanted)
             write_format(self._staged, self._unsealed)  # which the records are held to
@@ -164,8 +173,9 @@ class Import:
             for name in self._compared:
                 if name.startswith("datasets/"):
                     self._check_record(self._staged.root / name, check)
-            for key in self._stages:
+            for number, key in enumerate(self._stages):
                 check_stage(self._staged, self._staged.stage(key))
+                progress("stages checked", number + 1, len(self._stages))
         except FileNotFoundError as error:
             raise StoreError(
                 f"{self._named(str(error.filename))} is missing; nothing was taken"
@@ -210,6 +220,17 @@ class Import:
                 self._land_plan(target, current)
             else:
                 _move([self._staged.root / name], target.parent)
+        if current and f"plans/{self.manifest.digest}.json" not in self._records:
+            self._make_current(self.manifest.digest)
+
+    def _make_current(self, digest: str) -> None:
+        """Make a version that is here already the one that was used last."""
+        study = read_plan(self._paths.plan(digest))
+        write_study(self._paths, replace(study, created=last_use(self._paths) + 1e-3))
+        versions = plan_versions(self._paths, read_outline)[study.name]
+        self.done.notes.append(
+            f"{study.name}: version {versions.number(digest)}, which was here already, is the current one now"
+        )
 
     def _land_stage(self, stage: StagePaths, staged: StagePaths) -> None:
         """Move the files of one stage into place, its result last; skip it where it is running here."""
@@ -227,8 +248,7 @@ class Import:
                 return
             if files.disk.exists(stage.result):
                 files.set_aside(stage.result)
-            # A checkpoint of an attempt that was begun here belongs to another log than the one that comes.
-            files.disk.unlink(stage.latest, missing_ok=True)
+            stage.remove_tensors()
             found = files.disk.glob(staged.folder)
             _move(sorted(found, key=lambda path: path == staged.result), stage.folder)
 
@@ -284,10 +304,11 @@ def _move(sources: Iterable[Path], folder: Path) -> None:
 
 
 def staging_of_the_dead(paths: StorePaths) -> Iterator[Path]:
-    """Yield the folders of imports whose process is gone."""
+    """Yield the folders of imports whose process is gone, here or on another machine."""
     for folder in files.disk.glob(paths.control, "import-*"):
         pid = folder.name.split("-")[1]
-        if not (pid.isdigit() and psutil.pid_exists(int(pid))):
+        is_here = pid.isdigit() and psutil.pid_exists(int(pid))
+        if not is_here and not is_held(StorePaths(folder).scheduler_lock):
             yield folder
 
 

@@ -56,6 +56,11 @@ class StagePaths:
         steps = (name.removeprefix("rewind-") for name in names)
         return sorted(int(step) for step in steps if re.fullmatch("[0-9]{1,16}", step))
 
+    def remove_tensors(self) -> None:
+        """Remove checkpoints, final weights and mask: those of one attempt must not stay beside the log of another."""
+        for path in files.disk.glob(self.folder, "*.safetensors"):
+            files.disk.unlink(path, missing_ok=True)
+
 
 @dataclass(frozen=True)
 class StorePaths:

@@ -31,7 +31,7 @@ from prunectl.store.records.replication import read_replication
 from prunectl.store.records.result import Result
 from prunectl.store.records.scheduler_log import read_scheduler_log
 from prunectl.store.records.stage import read_result
-from prunectl.store.records.store_format import ensure_format, read_format, write_format
+from prunectl.store.records.store_format import list_unsealed, read_format, write_format
 from prunectl.store.tensors import read_checked
 
 _READERS: dict[str, Callable[[Path], object]] = {
@@ -52,18 +52,21 @@ class Sealed:
 def seal_store(paths: StorePaths) -> Sealed:
     """Add the checksums, and make the database anew.
 
-    Raises StoreBusy where a scheduler or a reader of the database has the store, StoreError where a file cannot be
-    written, or format.json cannot be read.
+    Raises StoreBusy where a scheduler or a reader of the database has the store, StoreError where there is none, a file
+    cannot be written, or format.json cannot be read. What was sealed by then is sealed, and may be so again.
     """
+    if not paths.is_store():
+        raise StoreError(f"{paths.root} holds no results")
     report = Sealed()
     lock = Lock(paths.scheduler_lock)
     lock.acquire(f"sealing, {process_name()}")
     with lock:
-        ensure_format(paths)
-        rest = _Sealing(paths, report).run(read_format(paths).unsealed)
-        write_format(paths, rest)
+        is_listed = files.disk.exists(paths.format)
+        names = read_format(paths).unsealed if is_listed else list_unsealed(paths)
+        rest = _Sealing(paths, report).run(names)
         if report.records:
             ingest.rebuild(paths)  # it knows logs by their first lines
+        write_format(paths, rest)  # last: until then the whole may be tried again
     return report
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from prunectl.errors import StoreError
 from prunectl.store import files
 from prunectl.store.files import replacing
@@ -40,6 +42,8 @@ class CheckedFile:
     checksum: str
     arrays: Arrays
     metadata: Mapping[str, str]
+    bytes: int
+    """The file's size."""
 
     @property
     def stage(self) -> str | None:
@@ -72,7 +76,7 @@ def read_checked(path: Path) -> CheckedFile:
     Raises FileNotFoundError as is, StoreError where it cannot be read, CorruptFile where its checksum does not hold.
     """
     import numpy
-    from safetensors import SafetensorError, deserialize, safe_open
+    from safetensors import SafetensorError, deserialize
 
     try:
         content = files.disk.read(path)
@@ -81,10 +85,9 @@ def read_checked(path: Path) -> CheckedFile:
     except OSError as error:
         raise cannot_read(path, error) from error
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata: dict[str, str] = dict(file.metadata() or {})
         found = deserialize(content)  # type: ignore[no-untyped-call]
-    except (SafetensorError, OSError, ValueError) as error:
+        metadata = _metadata(content)
+    except (SafetensorError, ValueError) as error:
         raise CorruptFile(f"{path} cannot be read: {error}") from error
     digest = hashlib.sha256()
     arrays: Arrays = {}
@@ -100,7 +103,20 @@ def read_checked(path: Path) -> CheckedFile:
             raise CorruptFile(f"{path}: {name} is no tensor: {error}") from error
     if metadata.get("sha256") != digest.hexdigest() or not holds(metadata):
         raise CorruptFile(f"{path} is not what its checksum says")
-    return CheckedFile(digest.hexdigest(), arrays, metadata)
+    return CheckedFile(digest.hexdigest(), arrays, metadata, len(content))
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """Return the metadata of a safetensors file that was read, whose header is 8 bytes with its length, then JSON.
+
+    Not by its path again: a stage that is running replaces the file at any time. Raises ValueError for what is none.
+    """
+    length = int.from_bytes(content[:8], "little")
+    return msgspec.json.decode(content[8 : 8 + length], type=_Header).metadata
+
+
+class _Header(msgspec.Struct):
+    metadata: dict[str, str] = msgspec.field(name="__metadata__", default={})
 
 
 def stored_checksum(path: Path) -> str:

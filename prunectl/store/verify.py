@@ -6,18 +6,19 @@ it is: its files are replaced atomically, so each is whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from prunectl.errors import StoreError
+from prunectl.spec.key import is_key
 from prunectl.spec.stage import Stage
 from prunectl.store import files
 from prunectl.store.files import leftovers, set_asides
 from prunectl.store.locks import is_held
 from prunectl.store.paths import StagePaths, StorePaths
+from prunectl.store.progress import Progress, silent
 from prunectl.store.records.events import (
     Checkpoint,
     Epoch,
@@ -31,30 +32,38 @@ from prunectl.store.records.events import (
 from prunectl.store.records.journal import Log
 from prunectl.store.records.result import Result
 from prunectl.store.records.stage import read_result, read_spec
+from prunectl.store.refusals import cannot_read, is_refusal
 from prunectl.store.tensors import CheckedFile, read_checked
 from prunectl.store.verdict import Verdict
 from prunectl.store.verify_database import check_database, indexed_lines
 from prunectl.store.verify_records import check_records, in_sequence
 
 
-def verify(paths: StorePaths, progress: Callable[[str, int, int], None] | None = None) -> Verdict:
-    """Check everything; calls `progress` with what is done, the stages that have been looked at and their total.
-
-    Raises StoreError without a store.
-    """
+def verify(paths: StorePaths, progress: Progress = silent) -> Verdict:
+    """Check everything; `progress` hears how many stages are checked. Raises StoreError without a store."""
     if not files.disk.is_folder(paths.stages) and not files.disk.is_folder(paths.plans):
         raise StoreError(f"{paths.root} holds no results")
     verdict = Verdict()
     indexed = indexed_lines(paths)  # before it is brought up to date
-    folders = [paths.stages / name for name in files.disk.folders(paths.stages)]
-    for number, folder in enumerate(folders):
-        StageCheck(paths, StagePaths(folder), verdict).run()
-        if progress is not None:
-            progress("checked", number + 1, len(folders))
+    folders = files.disk.folders(paths.stages)
+    for number, name in enumerate(folders):
+        _check_stage(paths, paths.stage(name), verdict)
+        progress("checked", number + 1, len(folders))
     check_records(paths, verdict, indexed)
-    compared = None if progress is None else partial(progress, "compared with the database")
-    check_database(paths, verdict, compared)
+    check_database(paths, verdict, progress)
     return verdict
+
+
+def _check_stage(paths: StorePaths, stage: StagePaths, verdict: Verdict) -> None:
+    if not is_key(stage.key):
+        verdict.notes.append(f"{stage.folder} is no stage's folder, and was not looked at")
+        return
+    try:
+        StageCheck(paths, stage, verdict).run()
+    except OSError as error:
+        if not is_refusal(error):
+            raise
+        verdict.problems.append(str(cannot_read(stage.folder, error)))
 
 
 class StageCheck:
@@ -124,13 +133,14 @@ class StageCheck:
             self.unusable.add(path.name)
             return None
         self.verdict.files += 1
-        self.verdict.bytes += files.disk.status(path).size
+        self.verdict.bytes += checked.bytes
         if checked.stage != self.place.key:
             self._problem(f"{path.name} is of stage {checked.stage}")
         step = path.stem.removeprefix("rewind-")
         if step != path.stem and checked.metadata.get("step") != step:
             self._problem(f"{path.name} is of step {checked.metadata.get('step')}")
-        return checked
+        # Of large networks not all checkpoints of a stage fit into the memory together.
+        return checked if path == self.place.mask else replace(checked, arrays={})
 
     def _events(self, stage: Stage | None) -> Log[Event] | None:
         """Read the log; None where it cannot be read."""
@@ -177,13 +187,19 @@ class StageCheck:
                 self.verdict.checksums[self.place.key] = found[self.place.final.name].checksum
             if self.place.mask.name in found:
                 self._mask(stage, result, found[self.place.mask.name])
+        except FileNotFoundError:  # set aside just now, to be made again
+            self.verdict.done -= 1
         except StoreError as error:
             self._problem(f"result.json is unusable: {error}")
 
     def _digests(self, result: Result, found: dict[str, CheckedFile]) -> None:
         """Compare files with what the result says of them. One that is gone was removed: others say if it is needed."""
-        for name, checksum in result.digests.items():
-            if name in found and found[name].checksum != checksum:
+        if result.lines_before is None:
+            return
+        for name in found.keys() - {self.place.latest.name}:
+            if name not in result.digests:
+                self._problem(f"{name} is none of the files that result.json names")
+            elif found[name].checksum != result.digests[name]:
                 self._problem(f"{name} is not the file that result.json names")
 
     def _epochs(self, result: Result, epochs: list[Epoch]) -> None:

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 from prunectl.errors import DiskError, StoreBusy, StoreError
-from prunectl.store import files
 from prunectl.store.db import ingest, query
 from prunectl.store.db.compare import differences
 from prunectl.store.db.database import Damaged
+from prunectl.store.db.ingest_offsets import offset_of
 from prunectl.store.db.left_out import REPLACED
 from prunectl.store.db.loader import SCHEDULER
 from prunectl.store.paths import StorePaths
+from prunectl.store.progress import Progress, silent
 from prunectl.store.verdict import Verdict
 
 
 def indexed_lines(paths: StorePaths) -> tuple[int, str]:
-    """Return how many lines of the scheduler's log the database has read, and their digest; (0, "") without one."""
-    sql = f"SELECT lines, digest FROM ingested WHERE source = '{SCHEDULER}'"
-    if not files.disk.exists(paths.database):
-        return 0, ""
-    try:
-        found = query.run(paths, sql).rows
-    except StoreError:  # which is said where the database is looked at
-        return 0, ""
-    return (int(found[0][0]), str(found[0][1])) if found else (0, "")
+    """Return how many lines of the scheduler's log the database has read, and their digest; (0, "") without one.
+
+    A damaged database is left as it is, to be named where it is looked at.
+    """
+    found = offset_of(paths.database, SCHEDULER)
+    return found.lines, found.digest
 
 
-def check_database(
-    paths: StorePaths, verdict: Verdict, progress: ingest.Progress | None = None
-) -> None:
-    """Compare the database with the files; calls `progress` with the stages compared and their total."""
+def check_database(paths: StorePaths, verdict: Verdict, progress: Progress = silent) -> None:
+    """Compare the database with the files; `progress` hears how many stages are compared."""
     try:
         report = ingest.ingest(paths)
         if report.busy:
@@ -36,13 +32,13 @@ def check_database(
         verdict.problems += report.notes
         try:
             query.read_all(paths)
+            for problem in differences(paths, progress):
+                verdict.problems.append(f"results.duckdb: {problem}; `prunectl store rebuild`")
         except Damaged as error:
             verdict.problems.append(f"{error}: it is made anew from the files")
             ingest.rebuild(paths)
         replaced = f"SELECT source || ' ' || text FROM left_out WHERE place = {REPLACED}"
         verdict.problems += (str(row[0]) for row in query.run(paths, replaced).rows)
-        for problem in differences(paths, progress):
-            verdict.problems.append(f"results.duckdb: {problem}; `prunectl store rebuild`")
     except (StoreBusy, DiskError) as error:
         verdict.notes.append(f"the database was not looked at: {error}")
     except StoreError as error:

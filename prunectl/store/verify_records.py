@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,8 @@ def check_records(paths: StorePaths, verdict: Verdict, indexed: tuple[int, str])
     def check(path: Path, read: Callable[[Path], object]) -> None:
         try:
             read(path)
+        except FileNotFoundError:  # there is none, or no longer
+            pass
         except StoreError as error:
             verdict.problems.append(str(error))
 
@@ -47,9 +48,8 @@ def check_records(paths: StorePaths, verdict: Verdict, indexed: tuple[int, str])
         check(path, read_run)
     for path in files.disk.glob(paths.replications, "*.json"):
         check(path, read_replication)
-    with contextlib.suppress(FileNotFoundError):
-        check(paths.heartbeat, lambda path: read_record(path, HeartbeatRecord))
-        check(paths.replica, lambda _: replica_of(paths))
+    check(paths.heartbeat, lambda path: read_record(path, HeartbeatRecord))
+    check(paths.replica, lambda _: replica_of(paths))
     verdict.problems += requests.unreadable(paths)
     _check_format(paths, verdict)
     try:

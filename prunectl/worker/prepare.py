@@ -222,14 +222,16 @@ def _read_masks(paths: StorePaths, key: str) -> Masks | None:
 def _checksum(folder: StagePaths, path: Path) -> str | None:
     """Return what a done stage's result says of one of its files; None where it says nothing.
 
+    A result of this version that does not name the file says that it is none of the stage's: no content is right then.
     Raises MissingInput where the result cannot be trusted.
     """
     try:
-        return read_result(folder).digests.get(path.name)
-    except FileNotFoundError:  # it is being trained, or is an older version's
+        result = read_result(folder)
+    except FileNotFoundError:  # it is being trained
         return None
     except BadRecord as error:
         raise MissingInput(str(error), folder.key) from error
+    return None if result.lines_before is None else result.digests.get(path.name, "")
 
 
 def _computable(folder: StagePaths) -> Stage:
@@ -245,7 +247,8 @@ def _begin_replay(spec: Stage, trainer: Trainer, paths: StorePaths) -> None:
         if step <= spec.steps:
             try:
                 trainer.set_masks(None)
-                state = load_state(folder.rewind(step), step)
+                path = folder.rewind(step)
+                state = load_state(path, step, _checksum(folder, path))
                 trainer.load(state, optimizer=True)
                 return
             except CorruptFile:

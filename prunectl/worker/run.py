@@ -95,7 +95,8 @@ def run(
     with Lock(folder.lock):
         for path in leftovers(folder.folder):
             path.unlink(missing_ok=True)
-        if clear_damage(folder, spec):
+        # Once more: it may have been imported since, or come from a worker that was thought dead.
+        if has_result(paths, key) or clear_damage(folder, spec):
             control.outcome = "done"
             return
         journal = Journal(folder.events, attempt=control.attempt)
@@ -153,6 +154,8 @@ class Attempt:
         self.resumed = result is not None
         self._record_start()
         if result is None:
+            # Rewind points, too: made on another device, they would not be of this attempt's numbers.
+            self.folder.remove_tensors()
             result = prepare(
                 self.spec, self.key, self.trainer, self.paths, self.journal, self.score
             )

@@ -195,6 +195,9 @@ def test_what_is_taken_becomes_current_only_if_that_is_asked(
     here = read_plan(paths.plan(theirs))
     assert (here.made, here.used_there, here.trials) == (there.made, there.created, there.trials)
     assert verify(paths).problems == []
+    [note] = take(par, paths, current=True)
+    assert "version 1, which was here already, is the current one now" in note
+    assert plan_versions(paths)["tiny"].current.digest == theirs
     paths.plan(theirs).unlink()
     take(par, paths, current=True)
     assert plan_versions(paths)["tiny"].current.digest == theirs

@@ -194,6 +194,31 @@ def test_what_was_killed_goes_on(here: Here, bundle: Path, tmp_path: Path) -> No
     assert {path: path.stat().st_mtime_ns for path in done} == done
 
 
+def test_weights_that_are_damaged_afterwards_cost_their_stage_alone(
+    here: Here, bundle: Path, tmp_path: Path
+) -> None:
+    """The others get their verdicts, and the same command runs it again."""
+    command = ("replicate", bundle, "--stages", "2", "--seed", "4")
+    assert here(*command, cwd=tmp_path).returncode == 0
+    store = StorePaths(tmp_path / "bundle-replication")
+    before = records(store.root)
+    for path in store.replications.glob("*.json"):
+        path.unlink()
+    final = store.stage(min(before)).final
+    data = bytearray(final.read_bytes())
+    data[-1] ^= 1
+    final.write_bytes(data)
+    done = here(*command, cwd=tmp_path)
+    assert done.returncode == ExitCode.TRIAL_FAILED
+    assert "is not what its checksum says: it was set aside" in done.stderr
+    assert "1 bit-identical" in done.stdout
+    assert "1 not run" in done.stdout
+    assert list(records(store.root)) == [max(before)]
+    done = here(*command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert set(records(store.root)) == set(before)
+
+
 # What is refused
 
 

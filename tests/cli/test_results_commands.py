@@ -212,6 +212,30 @@ def test_its_tables_are_those_of_the_store(folder: Path, made: Path) -> None:
     assert len(lines) == 1 + 2 * 3
 
 
+def test_what_is_damaged_is_not_vouched_for_by_a_bundle(
+    here: Here, store: Path, tmp_path: Path
+) -> None:
+    path = sorted(store.glob("stages/*/final.safetensors"))[0]
+    data = bytearray(path.read_bytes())
+    data[-4] ^= 1
+    path.write_bytes(data)
+    done = here("export", "--study", "tiny", "--out", tmp_path / "out", "--store", store)
+    assert done.returncode == 3
+    assert "is not what its checksum says" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_version_is_told_of_where_an_older_one_is_exported(
+    here: Here, store: Path, tmp_path: Path
+) -> None:
+    [path] = store.glob("plans/*.json")
+    newer = path.with_name("0" * 16 + ".json")
+    newer.write_bytes(path.read_bytes().replace(b"tiny", b"tony"))
+    done = here("export", "--study", "tiny", "--out", tmp_path / "out", "--store", store)
+    assert done.returncode == 0
+    assert f"{newer} is not what its checksum says: if it is a version of tiny" in done.stderr
+
+
 def test_a_tampered_file_is_refused_by_name_and_nothing_is_taken(
     here: Here, folder: Path, tmp_path: Path
 ) -> None:

@@ -7,12 +7,16 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from prunectl.errors import ExitCode
 from prunectl.store.db.ingest import ingest
+from prunectl.store.locks import Lock
 from prunectl.store.paths import StagePaths, StorePaths
 from prunectl.store.records.events import Note, ends_with, read_events
 from prunectl.store.records.journal import Journal
+from prunectl.store.records.plan import current_studies, write_plans
 from prunectl.store.records.stage import read_result
 from prunectl.store.records.store_format import list_unsealed, read_format, record_files
 from prunectl.store.verify import verify
@@ -139,6 +143,38 @@ def test_records_without_checksums_are_listed_once_and_get_them_when_asked(
     before = {path: path.read_bytes() for path in record_files(paths)}
     assert "0 records got" in here("store", "verify", "--seal").stderr
     assert before == {path: path.read_bytes() for path in record_files(paths)}
+
+
+def test_sealing_that_was_kept_from_the_database_is_done_again(here: Here, old: OldStore) -> None:
+    """Which else took every log for another than it had read."""
+    paths = StorePaths(old.folder / "store")
+    ingest(paths)
+    command = ("store", "verify", "--seal", "--store", str(paths.root))
+    with Lock(paths.database_lock):
+        done = here(*command)
+    assert done.returncode == ExitCode.STORE
+    assert "is locked" in done.stderr
+    done = here(*command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert read_format(paths).unsealed == ()
+    assert ingest(paths).left_out == []
+
+
+def test_beside_a_scheduler_of_that_version_nothing_is_taken_for_damaged(old: OldStore) -> None:
+    """It goes on writing records without checksums, also after this version has handed it a plan."""
+    paths = StorePaths(old.folder / "store")
+    [study, *_] = current_studies(paths)
+    with Lock(paths.scheduler_lock):
+        write_plans(paths, [study])
+        assert not paths.format.exists()
+    ingest(paths)
+    assert paths.format.exists()
+
+
+def test_a_folder_that_is_mistyped_is_not_made_a_store(here: Here, tmp_path: Path) -> None:
+    done = here("store", "verify", "--seal", "--store", tmp_path / "typo")
+    assert done.returncode == ExitCode.STORE
+    assert not (tmp_path / "typo").exists()
 
 
 def test_what_lost_its_checksum_or_never_had_one_is_damaged(old: OldStore) -> None:

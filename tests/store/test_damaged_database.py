@@ -103,6 +103,21 @@ def test_whatever_is_done_to_the_file_the_answer_is_the_same(
     assert answers(paths) == expected
 
 
+@pytest.mark.parametrize("where", ["header", "blocks"])
+def test_verify_names_it_before_anything_mends_it(
+    paths: StorePaths, good: bytes, where: str
+) -> None:
+    clear(paths)
+    data = bytearray(good)
+    if where == "header":
+        data[:4096] = bytes(4096)
+    else:
+        for place in range(12_388, len(data), 4096):
+            data[place] ^= 255
+    paths.database.write_bytes(data)
+    assert any("results.duckdb is damaged" in problem for problem in verify(paths).problems)
+
+
 def test_what_stands_in_its_place_is_set_aside(
     paths: StorePaths, good: bytes, expected: dict[str, str]
 ) -> None:

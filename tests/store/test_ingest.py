@@ -346,6 +346,24 @@ def test_a_trial_has_the_labels_of_the_newest_plan_that_has_it(maker):
     assert tables(maker.paths) == before
 
 
+def test_a_trial_has_its_labels_by_the_plans_that_have_it_alone(maker):
+    """One that is imported may be older than the newest plan, and newer than all that have a trial."""
+    made = ("2", "fine-tune", 10), ("3", "lr-rewind", 30), ("4", "fine-tune", 20)
+    for version, strategy, created in made:
+        digest = maker.plan("q", version=version, strategies=(strategy,), created=START + created)
+        path = maker.paths.plan(digest)
+        content = read_json(path)
+        for trial in content["trials"]:
+            trial["retrain"] = version
+        write_json(path, content)
+        ingest(maker.paths)
+    found = rows(maker, "SELECT DISTINCT strategy, retrain FROM trials ORDER BY ALL")
+    assert found == [("fine-tune", "4"), ("lr-rewind", "3")]
+    before = tables(maker.paths)
+    rebuild(maker.paths)
+    assert tables(maker.paths) == before
+
+
 # What holds or breaks the file
 
 

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from prunectl.errors import StoreBusy
-from prunectl.store import gc
+from prunectl.spec.stage import Weights
+from prunectl.store import files, gc
+from prunectl.store.db.ingest import ingest
+from prunectl.store.files import set_aside
 from prunectl.store.locks import Lock
+from prunectl.store.paths import StagePaths
 from prunectl.store.records.plan import write_study
-from prunectl.store.verify import Verdict, verify
-from prunectl.worker.checkpoint import save_masks
+from prunectl.store.verdict import Verdict
+from prunectl.store.verify import StageCheck, verify
+from prunectl.worker.checkpoint import load_state, save_masks, save_state
+from prunectl.worker.failures import MissingInput
+from prunectl.worker.prepare import read_stage, read_state
 from tests.support.records import resealed, write_json
 
 Make = Callable[..., Any]
@@ -157,9 +166,101 @@ def test_gc_waits_for_the_scheduler_to_end(lab: Any) -> None:
     assert all(each.path.exists() for each in found)
 
 
-def test_a_stage_whose_parent_lost_its_mask_says_so(lab: Any) -> None:
-    from prunectl.worker.failures import MissingInput
+def test_gc_looks_again_before_it_removes(lab: Any) -> None:
+    """Between the question and the answer a stage was begun anew."""
+    dense = lab.paths.stage(lab.path("weight-rewind")[0])
+    dense.latest.write_bytes(b"old")
+    found = gc.removable(lab.paths)
+    assert names(found) == {"latest.safetensors", "rewind-0.safetensors"}
+    dense.result.rename(dense.result.with_name("result.json.damaged-1"))
+    assert gc.remove(lab.paths, found) == 0
+    assert dense.latest.exists()
+    assert dense.rewind(0).exists()
 
+
+def test_a_checkpoint_that_no_result_names_is_named_and_not_started_from(lab: Any) -> None:
+    """Such as of an attempt on another machine, beside the stage that was imported since."""
+    dense = lab.path("weight-rewind")[0]
+    stage = lab.paths.stage(dense)
+    state = load_state(stage.rewind(7))
+    next(iter(state.weights.values())).add_(1)
+    save_state(stage.rewind(9), replace(state, step=9), dense)
+    assert any("rewind-9.safetensors is none of the files" in text for text in problems(lab))
+    with pytest.raises(MissingInput, match="not the file that its stage's result names"):
+        read_state(lab.paths, Weights(dense, 9))
+    assert not stage.rewind(9).exists()
+    assert read_state(lab.paths, Weights(dense, 7)).step == 7
+
+
+def test_what_an_attempt_left_goes_when_the_stage_starts_over(lab: Any) -> None:
+    key = lab.path("weight-rewind")[0]
+    stage = lab.paths.stage(key)
+    before = lab.result(key)
+    for path in (stage.result, stage.final):
+        path.unlink()
+    save_state(stage.rewind(3), replace(load_state(stage.rewind(7)), step=3), key)
+    after = lab.run(key)
+    assert not stage.rewind(3).exists()
+    assert after["digests"] == before["digests"]
+
+
+def test_a_result_that_came_meanwhile_is_not_taken_for_damaged(
+    lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An import lands it after the worker looked and before it has the lock."""
+    key = lab.path("weight-rewind")[1]
+    stage = lab.paths.stage(key)
+    away = stage.result.rename(stage.folder / "away")
+
+    def landing(folder: StagePaths) -> Any:
+        away.rename(stage.result)
+        return read_stage(folder)
+
+    monkeypatch.setattr("prunectl.worker.run.read_stage", landing)
+    data = away.read_bytes()
+    lab.run(key)
+    assert stage.result.read_bytes() == data
+    assert not list(stage.folder.glob("*.damaged-*"))
+
+
+def test_beside_a_run_nothing_is_taken_for_damaged(
+    lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint that is replaced or removed while it is read, and a result that is set aside to be made again."""
+    keys = lab.path("weight-rewind")
+    stage = lab.paths.stage(keys[0])
+    stage.latest.write_bytes(stage.rewind(7).read_bytes())
+    read = files.disk.read
+
+    def reading(path: Path | str, offset: int = 0) -> bytes:
+        data = read(path, offset)
+        if path == stage.latest:
+            stage.latest.unlink()
+        if path == stage.events and stage.result.exists():
+            set_aside(stage.result)
+        return data
+
+    monkeypatch.setattr(files.disk, "read", reading)
+    check = StageCheck(lab.paths, stage, Verdict())
+    check.run()
+    assert check.verdict.problems == []
+    assert check.verdict.done == 0
+    assert not stage.latest.exists()
+    assert not stage.result.exists()
+
+
+def test_a_folder_that_is_no_stages_is_noted_and_harms_nothing(lab: Any) -> None:
+    """As `cp -r stages/KEY stages/KEY-old` makes."""
+    key = lab.path("weight-rewind")[0]
+    folder = lab.paths.stage(key).folder
+    shutil.copytree(folder, folder.with_name("mine"))
+    found = verify(lab.paths)
+    assert found.problems == []
+    assert any("mine is no stage's folder" in note for note in found.notes)
+    assert ingest(lab.paths).notes == []
+
+
+def test_a_stage_whose_parent_lost_its_mask_says_so(lab: Any) -> None:
     keys = lab.path("weight-rewind")
     lab.paths.stage(keys[2]).mask.unlink()
     with pytest.raises(MissingInput, match="lost its mask") as caught:

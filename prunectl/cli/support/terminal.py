@@ -28,19 +28,19 @@ def narrate(text: str) -> None:
     typer.echo(text, err=True)
 
 
-class StageCounts:
-    """Tells of work on many stages: a line to stderr every few seconds, so that what is short says nothing."""
+class Counts:
+    """Tells how far work on many things is: a line to stderr every few seconds, so that what is short says nothing."""
 
-    def __init__(self, seconds: float = 5.0) -> None:
-        self._seconds = seconds
+    def __init__(self, thing: str, seconds: float = 5.0) -> None:
+        self._thing, self._seconds = thing, seconds
         self._last = time.monotonic()
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Say so many stages of a total are `what` ("checked")."""
+        """Say that so many of all are `what` ("checked")."""
         now = time.monotonic()
         if now - self._last >= self._seconds and done < total:
             self._last = now
-            narrate(f"{what}: {done:,} of {plural(total, 'stage')}")
+            narrate(f"{what}: {done} of {plural(total, self._thing)}")
 
 
 @contextlib.contextmanager

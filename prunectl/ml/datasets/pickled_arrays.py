@@ -1,7 +1,7 @@
 """Reads pickles of plain containers, numbers, texts and numpy's arrays of bytes, without executing them.
 
 The standard library's unpickler calls what a file names, and allocates what it says. Here the opcodes are followed by
-hand: nothing is imported or called by a name in the file, and no object takes more memory than the file has bytes.
+hand: nothing is imported or called by a name in the file, and arrays take no more memory than the file has bytes.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def parse_pickle(data: bytes) -> Any:
 
     Raises ValueError where that is anything else than the module says.
     """
-    reader = _Reader()
+    reader = _Reader(room=len(data))
     try:
         for number, (opcode, argument, _) in enumerate(pickletools.genops(data)):
             if number >= MOST_OPCODES:
@@ -106,9 +106,11 @@ def as_array(pickled: Any) -> NDArray[np.uint8]:
 class _Reader:
     """A pickle's stack and memo."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: int) -> None:
         self.stack: list[Any] = []
         self._memo: dict[int, Any] = {}
+        self._room = room
+        """Bytes that calls may still make: a text that is written once may be called for again and again."""
 
     def follow(self, opcode: str, argument: Any) -> None:
         """Do what one opcode says. Raises ValueError for one that no container of arrays needs."""
@@ -161,7 +163,12 @@ class _Reader:
                 stack.append(_allowed(module, name))
             case "REDUCE":
                 arguments, function = stack.pop(), stack.pop()
-                stack.append(_called(function, arguments))
+                made = _called(function, arguments)
+                if isinstance(made, bytes):
+                    self._room -= len(made)
+                if self._room < 0:
+                    raise ValueError("a damaged pickle (it makes more bytes than it has)")
+                stack.append(made)
             case "BUILD":
                 state = stack.pop()
                 if not isinstance(stack[-1], _Object):

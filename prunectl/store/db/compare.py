@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 
 import duckdb
 
 from prunectl.store.db import ingest, schema
 from prunectl.store.db.column_docs import docs
-from prunectl.store.db.database import WRITER, Connection, attached, first_column
+from prunectl.store.db.database import (
+    WRITER,
+    Connection,
+    attached,
+    first_column,
+    incomplete,
+)
 from prunectl.store.db.left_out import REPLACED
 from prunectl.store.db.loader import SCHEDULER
 from prunectl.store.db.query import PATIENCE
 from prunectl.store.paths import StorePaths
+from prunectl.store.progress import Progress, silent
 from prunectl.text import plural
 
 KEPT = "kept"
@@ -39,16 +47,23 @@ _EXCLUDED = re.compile(r"(?<=EXCLUDE \()[^)]*")
 """Columns that a view leaves out, which DuckDB tells in any order."""
 
 
-def differences(paths: StorePaths, progress: ingest.Progress | None = None) -> list[str]:
-    """Return a sentence for each table that is not what the files say; calls `progress` as `ingest.rebuild`.
+def differences(paths: StorePaths, progress: Progress = silent) -> list[str]:
+    """Return a sentence for each table that is not what the files say; `progress` hears how many stages are compared.
 
     What a run has written to its files since the database was brought up to date is not compared. Raises Damaged
-    where the database cannot be read, StoreBusy where it stays held.
+    where the database cannot be read or is not whole, StoreBusy where it stays held.
     """
     with duckdb.connect(":memory:", config=dict(WRITER)) as connection:
-        ingest.fill(paths, connection, ingest.IngestReport(), progress)
-        with attached(connection, paths.database, KEPT, patience=PATIENCE):
-            return [*_views(connection), *_tables(connection)]
+        ingest.fill(paths, connection, ingest.IngestReport(), partial(_compared, progress))
+        try:
+            with attached(connection, paths.database, KEPT, patience=PATIENCE):
+                return [*_views(connection), *_tables(connection)]
+        except (duckdb.CatalogException, duckdb.BinderException) as error:
+            raise incomplete(paths.database, error) from error
+
+
+def _compared(progress: Progress, _: str, done: int, total: int) -> None:
+    progress("compared with the database", done, total)
 
 
 def _views(connection: Connection) -> Iterator[str]:

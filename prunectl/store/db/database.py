@@ -29,7 +29,12 @@ Opened = TypeVar("Opened")
 
 
 class Damaged(StoreError):
-    """The file is not a database, or its content does not match its checksums."""
+    """The file is not a database, its content does not match its checksums, or tables are missing."""
+
+
+def incomplete(path: Path, error: duckdb.Error) -> Damaged:
+    """Make the error for a file of this version in which a statement of ours found no table or column."""
+    return Damaged(f"{path} lacks what it was made with ({str(error).splitlines()[0]})")
 
 
 WRITER = {

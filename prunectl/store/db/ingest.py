@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,11 +20,12 @@ from prunectl.errors import DiskError, StoreBusy, StoreError
 from prunectl.gc_pause import without_collector
 from prunectl.store import files
 from prunectl.store.db import schema
-from prunectl.store.db.database import Connection, Damaged, opened
+from prunectl.store.db.database import Connection, Damaged, incomplete, opened
 from prunectl.store.db.loader import Loader, Outdated
-from prunectl.store.files import replacing
-from prunectl.store.locks import Lock, is_held
+from prunectl.store.files import replacing, set_aside
+from prunectl.store.locks import Lock
 from prunectl.store.paths import StorePaths
+from prunectl.store.progress import Progress, silent
 from prunectl.store.records.store_format import ensure_format
 
 PATIENCE = 0.5
@@ -32,8 +33,6 @@ PATIENCE = 0.5
 
 BATCH = 256
 """Stages per opening of the file: a long catch-up lets readers in between."""
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass
@@ -68,7 +67,7 @@ def ingest(
     report = IngestReport()
     try:
         with _write_lock(paths, patience):
-            _ensure_format(paths)
+            ensure_format(paths)
             if not (files.disk.exists(paths.database) and _update(paths, keys, report, patience)):
                 _rebuild(paths, report, patience)
     except StoreBusy:
@@ -77,30 +76,19 @@ def ingest(
     return report
 
 
-def rebuild(
-    paths: StorePaths, patience: float = 5.0, progress: Progress | None = None
-) -> IngestReport:
+def rebuild(paths: StorePaths, patience: float = 5.0, progress: Progress = silent) -> IngestReport:
     """Create the database anew from the files: a new file, then a rename, so that readers see the old or the new.
 
-    Calls `progress` with the stages read and their total. Raises StoreBusy where another process keeps holding it,
-    StoreError where the folder cannot be written.
+    `progress` hears how many stages are read. Raises StoreBusy where another process keeps holding it, StoreError where
+    the folder cannot be written.
     """
     started = time.monotonic()
     report = IngestReport()
     with _write_lock(paths, patience):
-        _ensure_format(paths)
+        ensure_format(paths)
         _rebuild(paths, report, patience, progress)
     report.seconds = time.monotonic() - started
     return report
-
-
-def _ensure_format(paths: StorePaths) -> None:
-    """Note which records have no checksum, where nobody has yet.
-
-    Not beside a scheduler: it has done so, or is of a version that makes none and goes on writing such records.
-    """
-    if not is_held(paths.scheduler_lock):
-        ensure_format(paths)
 
 
 @contextlib.contextmanager
@@ -138,10 +126,7 @@ def _update(
         report.notes.append(f"{error}; {_set_aside(paths.database)} and made anew from the files")
         return False
     except (duckdb.CatalogException, duckdb.BinderException) as error:
-        what = str(error).splitlines()[0]
-        report.notes.append(
-            f"{paths.database} lacks what it was made with ({what}): made anew from the files"
-        )
+        report.notes.append(f"{incomplete(paths.database, error)}: made anew from the files")
         return False
     return True
 
@@ -178,9 +163,9 @@ def fill(
     paths: StorePaths,
     connection: Connection,
     report: IngestReport,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> None:
-    """Make all tables in an empty database, and load the whole store; calls `progress` as `rebuild`."""
+    """Make all tables in an empty database, and load the whole store; `progress` hears as of `rebuild`."""
     schema.create(connection)
     loader = Loader(paths, connection, report)
     loader.load_plans_and_runs()
@@ -188,12 +173,11 @@ def fill(
     with without_collector():
         for start in range(0, len(pending), BATCH):
             loader.load_stages(pending[start : start + BATCH])
-            if progress is not None:
-                progress(min(start + BATCH, len(pending)), len(pending))
+            progress("read", min(start + BATCH, len(pending)), len(pending))
 
 
 def _rebuild(
-    paths: StorePaths, report: IngestReport, patience: float, progress: Progress | None = None
+    paths: StorePaths, report: IngestReport, patience: float, progress: Progress = silent
 ) -> None:
     # Before as well as after: to find the file held after a minute's work would be in vain.
     _close_old(paths.database, report, patience)
@@ -241,13 +225,7 @@ def _wal(database: Path) -> Path:
 
 def _set_aside(database: Path) -> str:
     """Rename a damaged file and its write-ahead log. Returns a phrase with the new name."""
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    kept = database.with_name(f"{database.name}.damaged-{stamp}")
-    number = 1
-    while files.disk.exists(kept):
-        number += 1
-        kept = database.with_name(f"{database.name}.damaged-{stamp}-{number}")
-    for source, target in ((database, kept), (_wal(database), _wal(kept))):
-        if files.disk.exists(source):
-            files.disk.rename(source, target)
-    return f"set aside as {kept.name}"
+    now = time.time()
+    if files.disk.exists(_wal(database)):
+        set_aside(_wal(database), now)
+    return f"set aside as {set_aside(database, now).name}"

@@ -8,8 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
+import duckdb
+
+from prunectl.errors import StoreError
 from prunectl.store import files
-from prunectl.store.db.database import Connection, upsert
+from prunectl.store.db.database import Connection, opened, upsert
 from prunectl.store.records.journal import Position
 
 
@@ -38,11 +41,24 @@ class Offset(NamedTuple):
         return self._replace(**asdict(position))
 
 
-def read_offsets(connection: Connection, where: str, *parameters: list[str]) -> dict[str, Offset]:
+def read_offsets(
+    connection: Connection, where: str, *parameters: str | list[str]
+) -> dict[str, Offset]:
     """Read the offsets that an SQL condition picks, by source."""
     query = f"SELECT source, {', '.join(Offset._fields)} FROM ingested WHERE {where}"
     rows = connection.execute(query, parameters).fetchall()
     return {source: Offset(*rest) for source, *rest in rows}
+
+
+def offset_of(database: Path, source: str, patience: float = 20.0) -> Offset:
+    """Read how far a source has been read; nothing where the database is not there or cannot say."""
+    if not files.disk.exists(database):
+        return Offset()
+    try:
+        with opened(database, write=False, patience=patience) as connection:
+            return read_offsets(connection, "source = $1", source).get(source, Offset())
+    except (StoreError, duckdb.Error):
+        return Offset()
 
 
 def write_offsets(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from prunectl.errors import StoreError
+from prunectl.spec.key import is_key
 from prunectl.store import files
 from prunectl.store.db import database, rows
 from prunectl.store.db.database import Connection, Row, first_column
@@ -32,6 +33,7 @@ from prunectl.store.records.replication import read_replication
 from prunectl.store.records.result import Result
 from prunectl.store.records.scheduler_log import read_scheduler_log
 from prunectl.store.records.stage import read_result, read_spec
+from prunectl.store.refusals import cannot_read
 from prunectl.text import plural
 
 SCHEDULER = "scheduler"
@@ -40,6 +42,14 @@ DATASETS = "datasets/"
 """How records of data sets begin there."""
 
 Converted = TypeVar("Converted")
+
+
+_TRIALS_OF_NEWER = """
+    SELECT DISTINCT trial FROM plan_trials JOIN plans USING (digest), (FROM plans WHERE digest = $1) AS this
+    WHERE (coalesce(plans.created, TIMESTAMP '1970-01-01'), plans.digest)
+        > (coalesce(this.created, TIMESTAMP '1970-01-01'), this.digest)
+"""
+"""Trials of the plans that were made after a plan."""
 
 
 class Outdated(Exception):
@@ -148,23 +158,18 @@ class Loader:
         return PlanRows.of(path.stem, read_plan(path))
 
     def _load_plans(self, offsets: Mapping[str, Offset]) -> None:
-        [newest] = first_column(self.connection, "SELECT max(created) FROM plans")
         plans = self._changed(files.disk.glob(self.paths.plans, "*.json"), offsets, self._plan_rows)
         # In the order they were made: a trial's labels are those of the newest plan that has it.
         for plan in sorted(plans, key=lambda plan: (str(plan.created or ""), plan.digest)):
-            older = newest is not None and plan.created is not None and plan.created < newest
-            self._load_plan(plan, keep_known=older)
+            self._load_plan(plan)
 
-    def _load_plan(self, plan: PlanRows, *, keep_known: bool) -> None:
+    def _load_plan(self, plan: PlanRows) -> None:
         self._put("plans", rows.PLAN, [plan.row])
         self.connection.execute("DELETE FROM plan_trials WHERE digest = $1", [plan.digest])
         members = [(plan.digest, trial, i) for i, trial in enumerate(plan.trials)]
         self._put("plan_trials", ("digest", "trial", "position"), members)
-        chosen = list(plan.trials)
-        if keep_known:
-            sql = "SELECT trial FROM trials WHERE trial IN (SELECT unnest($1))"
-            known = set(first_column(self.connection, sql, [chosen]))
-            chosen = [trial for trial in chosen if trial not in known]
+        newer = set(first_column(self.connection, _TRIALS_OF_NEWER, [plan.digest]))
+        chosen = [trial for trial in plan.trials if trial not in newer]
         self.connection.execute("DELETE FROM paths WHERE trial IN (SELECT unnest($1))", [chosen])
         self._put("trials", (*rows.TRIAL, "iterations"), [plan.trials[trial] for trial in chosen])
         paths = [row for trial in chosen for row in plan.paths[trial]]
@@ -197,7 +202,7 @@ class Loader:
         if keys is not None:
             return list(dict.fromkeys(keys))
         offsets = read_offsets(self.connection, "length(source) = 64")
-        found = files.disk.folders(self.paths.stages)
+        found = [name for name in files.disk.folders(self.paths.stages) if is_key(name)]
         gone = list(offsets.keys() - set(found))
         if gone:
             self.connection.begin()
@@ -210,7 +215,11 @@ class Loader:
 
     def _is_new(self, key: str, offset: Offset) -> bool:
         stage = self.paths.stage(key)
-        return file_stamp(stage.result) != offset.stamp or file_size(stage.events) != offset.bytes
+        try:
+            stamp, size = file_stamp(stage.result), file_size(stage.events)
+        except OSError:  # which is told where it is read
+            return True
+        return (stamp, size) != (offset.stamp, offset.bytes)
 
     def load_stages(self, keys: Sequence[str]) -> None:
         """Load what is new of these stages, in one transaction."""
@@ -242,9 +251,15 @@ class Loader:
         """Read on in a stage's files. Returns its new offset, and its result row where the result is new or gone."""
         stage = self.paths.stage(key)
         # Read before the log: records that a result rests on are in the log before it.
-        stamp = file_stamp(stage.result)
+        try:
+            stamp = file_stamp(stage.result)
+        except OSError as error:  # its folder may not be opened
+            self._leave_out(stage.result, cannot_read(stage.result, error))
+            return offset, []
         content, is_known = None, stamp == offset.stamp
-        if not is_known:
+        if is_known:
+            self._left_out.forget(stage.result, UNREADABLE)
+        else:
             self._left_out.look_at(stage.result)
             try:
                 content = read_result(stage)

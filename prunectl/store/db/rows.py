@@ -7,7 +7,6 @@ classification, and NULL for other tasks.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from prunectl.spec.key import Spec, to_json
+from prunectl.spec.key import Spec, is_key, to_json
 from prunectl.spec.ranges import BIGGEST
 from prunectl.spec.study import Study
 from prunectl.spec.task import TaskMetrics
@@ -270,7 +269,6 @@ class PlanRows:
         )
 
 
-_STAGE_KEY = re.compile(r"[0-9a-f]{64}")
 _OWN_COLUMNS = ("seq", "attempt", "time", "type", "layers", "sum")
 """Members of a record that the table `events` has columns for, or that the table `layers` has; and its checksum."""
 
@@ -288,7 +286,7 @@ class LogRows:
 
     def add(self, log: str, part: Log[Any]) -> None:
         """Add the records of one log, in their order; those without a number are left out."""
-        is_stage = _STAGE_KEY.fullmatch(log) is not None
+        is_stage = is_key(log)
         for record, line in zip(part.records, part.lines, strict=True):
             if record.seq < 0:
                 continue

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -190,14 +191,18 @@ def read_record(path: Path, kind: type[Found]) -> Found:
     return decode(data, kind, path)
 
 
-def unsound(data: bytes, path: Path) -> str | None:
+def unsound(
+    data: bytes,
+    path: Path,
+    may_lack_checksum: Callable[[Path], bool] = store_format.may_lack_checksum,
+) -> str | None:
     """Return what is wrong with the checksum of a record of the file, to follow the file's name; None where it holds,
     and for a record of an older version, which has none."""
     if seal.holds(data):
         return None
     if seal.is_sealed(data):
         return "is not what its checksum says"
-    return None if store_format.may_lack_checksum(path) else "has no checksum"
+    return None if may_lack_checksum(path) else "has no checksum"
 
 
 def read_file(path: Path) -> bytes:

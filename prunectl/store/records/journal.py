@@ -10,6 +10,7 @@ instead and went on with its number, by which it is told from a line that was wh
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from msgspec import Meta
 from prunectl.errors import StoreError
 from prunectl.spec.ranges import EXACT, SMALL, Moment
 from prunectl.store import files
-from prunectl.store.records import seal
+from prunectl.store.records import seal, store_format
 from prunectl.store.records.base import NOT_DECODED, LogRecord, decode_by, encode_sealed, unsound
 from prunectl.store.refusals import cannot_read, cannot_write
 from prunectl.text import plural
@@ -125,6 +126,8 @@ class _Reader(Generic[T]):
         self._lines, self._digest, self._next_seq = start.lines, start.digest, start.next_seq
         self._doubtful: dict[int, str] = {}
         """Lines since the last record that are none: torn if the next record has their number."""
+        self._may_lack_checksum = functools.cache(store_format.may_lack_checksum)
+        """Asked once: it looks at the disk."""
         self._sealed = False
         """There was a line with a checksum: all that follow have one."""
 
@@ -149,7 +152,7 @@ class _Reader(Generic[T]):
         """Return the record of a line; of one whose checksum does not hold why not. Raises one of `NOT_DECODED`."""
         if seal.holds(line):
             self._sealed = True
-        elif (why := unsound(line, self._path)) is not None:
+        elif (why := unsound(line, self._path, self._may_lack_checksum)) is not None:
             return why
         elif self._sealed:
             return "has no checksum"

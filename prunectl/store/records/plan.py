@@ -204,19 +204,18 @@ def write_plans(paths: StorePaths, studies: Sequence[Study]) -> None:
     now = min(max(time.time(), last_use(paths) + 1e-3), LAST_MOMENT)
     for study in studies:
         made = _first_use(paths, study.digest) or now
-        if _is_damaged(paths.plan(study.digest)):
-            files.set_aside(paths.plan(study.digest))
         write_study(paths, replace(study, created=now, made=made))
 
 
 def _first_use(paths: StorePaths, digest: str) -> float | str | None:
     """Return when the version was first recorded; None where nothing is known of it.
 
-    Where its record is damaged, its first run says it.
+    Where its record is damaged, its first run says it; and the record is set aside.
     """
     try:
         known = read_record(paths.plan(digest), _Use)
     except BadRecord:
+        files.set_aside(paths.plan(digest))
         return _first_run(paths, digest)
     except (OSError, StoreError):
         return None
@@ -227,16 +226,6 @@ def _first_run(paths: StorePaths, digest: str) -> float | None:
     found = (_use_of(path) for path in files.disk.glob(paths.runs, "*.json"))
     times = [use.started for use in found if use is not None and digest in use.plans]
     return min((when for when in times if isinstance(when, float)), default=None)
-
-
-def _is_damaged(path: Path) -> bool:
-    try:
-        read_record(path, _Use)
-    except BadRecord:
-        return True
-    except (OSError, StoreError):
-        return False
-    return False
 
 
 def write_study(paths: StorePaths, study: Study) -> None:

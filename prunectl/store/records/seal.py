@@ -4,7 +4,7 @@
 
 It is BLAKE2b with a digest of 8 bytes: it finds damage, all but one in 2⁶⁴, and no forgery. Adding it to a line takes
 0.9 μs, checking it 1.2 μs. It says nothing of a line that is gone, or of a record in the place of another: those are
-found by the marks of logs (`base.Mark`) and by the digests that a result has of its stage's files.
+found by the marks of logs (`base.LinesBefore`) and by the digests that a result has of its stage's files.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from msgspec import Meta
 from prunectl.errors import StoreError
 from prunectl.spec.ranges import Small
 from prunectl.store import files, refusals
+from prunectl.store.locks import is_held
 from prunectl.store.paths import StorePaths
 from prunectl.store.records import seal
 
@@ -40,7 +41,8 @@ class StoreFormat(msgspec.Struct, tag="store_format", kw_only=True):
 
 
 _known: dict[Path, tuple[files.Status, frozenset[str]]] = {}
-"""What was read of the last format.json: by its path."""
+"""What was read of the last few format.json, by path: an import compares two stores' records in turns."""
+_MOST_KNOWN = 4
 
 
 def read_format(paths: StorePaths) -> StoreFormat:
@@ -67,7 +69,7 @@ def may_lack_checksum(path: Path) -> bool:
     """Return whether a record of a store may be without a checksum; one outside of any store may."""
     path = path.absolute()
     root = _root(path)
-    place = root / "format.json"
+    place = StorePaths(root).format
     try:
         status = files.disk.status(place)
     except OSError:
@@ -79,7 +81,8 @@ def may_lack_checksum(path: Path) -> bool:
             return True
         except StoreError:  # which `store verify` names
             names = frozenset()
-        _known.clear()
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
         _known[place] = status, names
     return path.relative_to(root).as_posix() in _known[place][1]
 
@@ -98,9 +101,10 @@ def _root(path: Path) -> Path:
 def ensure_format(paths: StorePaths) -> None:
     """Write format.json where there is none, with the records that have no checksum.
 
+    Not beside a scheduler: it has done so, or is of a version that makes no checksums and goes on writing such records.
     Raises StoreError where it cannot be written, or a record cannot be read.
     """
-    if not files.disk.exists(paths.format):
+    if not files.disk.exists(paths.format) and not is_held(paths.scheduler_lock):
         write_format(paths, list_unsealed(paths))
 
 
@@ -115,6 +119,8 @@ def write_format(paths: StorePaths, unsealed: Iterable[str]) -> None:
 def add_unsealed(paths: StorePaths, names: Iterable[str]) -> None:
     """Allow more records of a store to be without a checksum. Raises StoreError where that cannot be written."""
     ensure_format(paths)
+    if not files.disk.exists(paths.format):  # what is there is listed when it is written
+        return
     new = set(names) - set(read_format(paths).unsealed)
     if new:
         write_format(paths, new.union(read_format(paths).unsealed))
