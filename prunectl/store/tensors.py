@@ -31,6 +31,9 @@ _TYPES = {
 Arrays = dict[str, "numpy.ndarray[Any, Any]"]
 
 
+_METADATA = {"stage", "step", "sha256", "sum"}
+
+
 class CorruptFile(StoreError):
     """The file is torn, or its content is not what its checksum says."""
 
@@ -66,8 +69,8 @@ def metadata_sum(metadata: Mapping[str, str]) -> str:
 
 
 def holds(metadata: Mapping[str, str]) -> bool:
-    """Return whether stage and step are those that were written; also where an older version wrote no checksum."""
-    return metadata.get("sum") in (None, metadata_sum(metadata))
+    """Return whether metadata is what was written, all of it; also where an older version wrote no checksum."""
+    return metadata.keys() <= _METADATA and metadata.get("sum") in (None, metadata_sum(metadata))
 
 
 def read_checked(path: Path) -> CheckedFile:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import msgspec
 from hypothesis import strategies as st
 
-from prunectl.store.records.base import encode
+from prunectl.store.records.base import PERCENTAGES, encode
 from prunectl.store.records.result import PARTS_OF, Counts, Result
 
 FRACTIONS = st.sampled_from(["0", "1"]) | st.integers(0, 10**20).map("0.{}".format)
@@ -78,6 +78,8 @@ def consistent(kind: type[msgspec.Struct], fields: dict[str, Any]) -> dict[str, 
                 some, total = fields.get(part), fields.get(whole)
                 if some is not None and total is not None:
                     fields |= {part: min(some, total), whole: max(some, total)}
+    for name in PERCENTAGES.intersection(fields.get("metrics") or ()):
+        fields["metrics"][name] = min(abs(fields["metrics"][name] or 0.0), 100.0)
     if issubclass(kind, Result):
         fields |= {
             "flag": "diverged",
