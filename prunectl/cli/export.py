@@ -54,7 +54,7 @@ def _export_study(plan: str, folder: Path, store: Path | None) -> None:
         paths,
         plan,
         folder,
-        Counts("file"),
+        Counts(),
         lambda text: narrate(f"{text}: if it is a version of {plan}, an older one is exported"),
     )
     tables = export_tables(paths, plan, folder / "tables")

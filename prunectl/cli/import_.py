@@ -43,7 +43,7 @@ def import_(
     if dry_run:
         return
     check = partial(check_plan_record, tell=narrate)
-    imported = found.run(check, current=current, progress=Counts("file"))
+    imported = found.run(check, current=current, progress=Counts())
     for note in imported.notes:
         narrate(note)
     narrate(f"{imported.plan}: {imported.stages} stages taken, {imported.known} were here already")

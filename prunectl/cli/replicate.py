@@ -109,7 +109,7 @@ def replicate(
     if every and stages is not None:
         raise typer.BadParameter("give either --stages or --all")
     paths = _own_store(bundle, store, from_parents)
-    source = open_bundle(bundle, Counts("file"))
+    source = open_bundle(bundle, Counts())
     others = _other_stores(source, paths, into)
     before = replica_of(paths)
     if seed is None:
@@ -259,7 +259,7 @@ def _conclude(
             )
         except CorruptFile as error:
             stage = paths.stage(key)
-            for path in (stage.final, stage.result):
+            for path in (stage.result, stage.final):  # so that it is never done without weights
                 set_aside(path)
             narrate(f"{error}: it was set aside, and the same command runs its stage again")
     write_replications(paths, found)

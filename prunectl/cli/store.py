@@ -32,7 +32,7 @@ def rebuild(store: StoreOption = None) -> None:
     paths = StorePaths.locate(store)
     if not paths.is_store():  # a folder that is mistyped is not made
         raise StoreError(f"{paths.root} holds no results")
-    report = ingest.rebuild(paths, progress=Counts("stage"))
+    report = ingest.rebuild(paths, progress=Counts())
     for note in (*report.notes, *report.left_out):
         narrate(note)
     narrate(
@@ -73,7 +73,7 @@ def verify(
         sealed = seal_store(paths)
         unsealed = sealed.problems
         narrate(f"{plural(sealed.records, 'record')} got their checksums")
-    found = verify.verify(paths, Counts("stage"))
+    found = verify.verify(paths, Counts())
     found.problems += (text for text in unsealed if text not in found.problems)
     if with_data:
         from prunectl.cli.support.data_check import check_again

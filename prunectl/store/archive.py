@@ -84,7 +84,7 @@ def export_study(
     for number, source in enumerate(sources):
         name = source.relative_to(paths.root).as_posix()
         entries[name] = _copy(source, folder / name)
-        progress("copied", number + 1, len(sources))
+        progress("files copied", number + 1, len(sources))
     write_text(folder / HISTORY, _history(paths, study))
     entries[HISTORY] = _entry(folder / HISTORY)
     return Manifest(
@@ -131,7 +131,7 @@ def _check_stages(paths: StorePaths, study: Study, progress: Progress) -> None:
             raise StoreError(
                 f"{problem}: nothing was exported; remove {paths.stage(key).folder} and run the plan"
             )
-        progress("checked", number + 1, len(done))
+        progress("stages checked", number + 1, len(done))
 
 
 def _study(paths: StorePaths, plan: str, refused: Callable[[str], None]) -> Study:

@@ -80,9 +80,7 @@ class Bundle:
                 if files.disk.exists(stage.result):
                     files.set_aside(stage.result)
                 stage.remove_tensors()
-                for name in sorted(
-                    names[key], key=lambda name: (name.endswith("/result.json"), name)
-                ):
+                for name in sorted(names[key], key=_order):
                     archive_reader.take_file(self.folder, name, entries[name], paths.root / name)
 
     def take_datasets(self, paths: StorePaths) -> None:
@@ -90,6 +88,11 @@ class Bundle:
         for name, entry in self.manifest.files.items():
             if name.startswith("datasets/") and not files.disk.exists(paths.root / name):
                 archive_reader.take_file(self.folder, name, entry, paths.root / name)
+
+
+def _order(name: str) -> tuple[bool, bool]:
+    """Return what a stage's files are sorted by: what it is first, its result last."""
+    return name.endswith("/result.json"), not name.endswith("/spec.json")
 
 
 def open_bundle(folder: Path, progress: Progress = silent) -> Bundle:

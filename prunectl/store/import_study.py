@@ -250,7 +250,9 @@ class Import:
                 files.set_aside(stage.result)
             stage.remove_tensors()
             found = files.disk.glob(staged.folder)
-            _move(sorted(found, key=lambda path: path == staged.result), stage.folder)
+            # What it is first, as whoever reads the log wants to know that.
+            order = sorted(found, key=lambda path: (path == staged.result, path != staged.spec))
+            _move(order, stage.folder)
 
     def _land_plan(self, target: Path, current: bool) -> None:
         """Write the plan's record; beside other versions of its name, it is not the current one unless that is asked.

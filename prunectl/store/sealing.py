@@ -62,10 +62,12 @@ def seal_store(paths: StorePaths) -> Sealed:
     lock.acquire(f"sealing, {process_name()}")
     with lock:
         is_listed = files.disk.exists(paths.format)
-        names = read_format(paths).unsealed if is_listed else list_unsealed(paths)
+        names = [*(read_format(paths).unsealed if is_listed else list_unsealed(paths))]
+        if names:
+            ingest.remove(paths)  # it knows logs by their first lines
         rest = _Sealing(paths, report).run(names)
-        if report.records:
-            ingest.rebuild(paths)  # it knows logs by their first lines
+        if names:
+            ingest.rebuild(paths)
         write_format(paths, rest)  # last: until then the whole may be tried again
     return report
 

@@ -48,7 +48,7 @@ def verify(paths: StorePaths, progress: Progress = silent) -> Verdict:
     folders = files.disk.folders(paths.stages)
     for number, name in enumerate(folders):
         _check_stage(paths, paths.stage(name), verdict)
-        progress("checked", number + 1, len(folders))
+        progress("stages checked", number + 1, len(folders))
     check_records(paths, verdict, indexed)
     check_database(paths, verdict, progress)
     return verdict

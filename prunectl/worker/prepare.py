@@ -251,6 +251,8 @@ def _begin_replay(spec: Stage, trainer: Trainer, paths: StorePaths) -> None:
                 state = load_state(path, step, _checksum(folder, path))
                 trainer.load(state, optimizer=True)
                 return
+            except FileNotFoundError:  # the dense run starts over just now
+                continue
             except CorruptFile:
                 set_aside(folder.rewind(step))
     trainer.initialise(spec.seed, spec.iteration)

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
+from msgspec.structs import replace
 
-from prunectl.store.db import compare, schema
+from prunectl.spec.task import CLASSIFICATION
+from prunectl.store.db import compare, query, schema
 from prunectl.store.db.column_docs import docs
 from prunectl.store.db.compare import differences
 from prunectl.store.db.ingest import ingest
+from prunectl.store.files import set_aside
 from prunectl.store.paths import StorePaths
+from prunectl.store.records.base import write_record
+from prunectl.store.records.events import Epoch, Start
+from prunectl.store.records.journal import Journal
+from prunectl.store.records.plan import read_plan, write_study
 from prunectl.store.records.replication import Outcome, Replication, write_replications
+from prunectl.store.records.result import Result
 from prunectl.store.records.scheduler_log import Dispatched, RunStarted
 from prunectl.store.verdict import Verdict
 from prunectl.store.verify_database import check_database
@@ -165,3 +175,97 @@ def test_what_is_written_meanwhile_is_not_compared(
     change(paths.database, f"UPDATE epochs SET loss = 7.25 WHERE stage = '{keys[4]}' AND epoch = 1")
     [problem] = problems(paths)
     assert f"1 row of epochs is not what the files say, such as of stage {keys[4]}" in problem
+
+
+# What the files went through, the two say the same
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> FakeStore:
+    """A store with a plan of one seed, of which nothing was run."""
+    made = FakeStore(tmp_path / "fresh")
+    made.plan(seeds=1)
+    return made
+
+
+def attempt(maker: FakeStore, key: str, begun: float, loss: float) -> None:
+    """One epoch and the result, the log as long for any `begun` and `loss` with as many digits."""
+    stage = maker.paths.stage(key)
+    if not stage.spec.exists():
+        maker.log(key, range(1, 2))
+        stage.events.unlink()
+    with contextlib.closing(Journal(stage.events, clock=lambda: begun)) as journal:
+        journal.append(Start(key=key))
+        journal.append(Epoch(epoch=1, step=391, loss=loss, score=loss))
+        write_record(stage.result, journal.append(Result(key=key, steps=391, epochs=1, loss=loss)))
+
+
+def test_a_log_of_the_same_length_is_another_one(fresh: FakeStore) -> None:
+    """Of two attempts, between which nothing was read: one in four is as long as the other after an epoch."""
+    key = next(iter(fresh.stages))
+    stage = fresh.paths.stage(key)
+    attempt(fresh, key, 1.7e9 + 0.25, 0.25)
+    ingest(fresh.paths)
+    size = stage.events.stat().st_size
+    for path in (stage.result, stage.events):
+        set_aside(path)
+    attempt(fresh, key, 1.7e9 + 0.75, 0.75)
+    assert stage.events.stat().st_size == size
+    ingest(fresh.paths)
+    sql = "SELECT epochs.loss, stages.loss FROM epochs JOIN stages USING (stage)"
+    assert query.run(fresh.paths, sql).rows == [(0.75, 0.75)]
+    assert problems(fresh.paths) == []
+
+
+def test_the_log_of_a_done_stage_is_cut_and_put_back(fresh: FakeStore) -> None:
+    key = next(iter(fresh.stages))
+    events = fresh.paths.stage(key).events
+    attempt(fresh, key, 1.7e9, 0.5)
+    ingest(fresh.paths)
+    whole = events.read_bytes()
+    events.write_bytes(whole[: whole.rindex(b"\n", 0, -1) + 1])
+    [said] = ingest(fresh.paths).left_out
+    assert "is not the log that result.json vouches for" in said
+    assert problems(fresh.paths) == []
+    events.write_bytes(whole)
+    assert ingest(fresh.paths).left_out == []
+    assert query.left_out(fresh.paths) == {}
+    assert query.run(fresh.paths, "SELECT count(*) FROM epochs").rows == [(1,)]
+    assert problems(fresh.paths) == []
+
+
+def test_a_stage_that_no_plan_has_is_forgotten_with_its_folder(fresh: FakeStore) -> None:
+    """Such as a replay."""
+    [plan] = fresh.paths.plans.glob("*.json")
+    fresh.finish_all()
+    plan.unlink()
+    ingest(fresh.paths)
+    shutil.rmtree(fresh.paths.stage(next(iter(fresh.stages))).folder)
+    ingest(fresh.paths)
+    assert problems(fresh.paths) == []
+
+
+def test_tasks_measure_what_the_newest_plan_says_whenever_it_came(fresh: FakeStore) -> None:
+    [path] = fresh.paths.plans.glob("*.json")
+    study = read_plan(path)
+    for digest, created, digits in ((study.digest, 200.0, 2), ("0" * 16, 100.0, 3)):
+        metrics = tuple(replace(each, digits=digits) for each in CLASSIFICATION.metrics)
+        tasks = {"mine": replace(CLASSIFICATION, metrics=metrics)}
+        write_study(fresh.paths, replace(study, digest=digest, tasks=tasks, created=created))
+        ingest(fresh.paths)
+    sql = "SELECT DISTINCT digits FROM tasks WHERE task = 'mine'"
+    assert query.run(fresh.paths, sql).rows == [(2,)]
+    assert problems(fresh.paths) == []
+
+
+@pytest.mark.parametrize("pattern", ["plans/*.json", "stages/*/spec.json", "runs/*.json"])
+def test_what_cannot_be_read_any_more_is_not_the_databases_fault(
+    fresh: FakeStore, pattern: str
+) -> None:
+    """It keeps what it had read, which a new one would not have."""
+    fresh.run()
+    fresh.finish_all()
+    ingest(fresh.paths)
+    path = next(fresh.paths.root.glob(pattern))
+    path.write_bytes(path.read_bytes()[:-9])
+    assert problems(fresh.paths) == []

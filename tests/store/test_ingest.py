@@ -186,7 +186,7 @@ def test_a_log_that_was_cut_is_told_of_until_a_result_vouches_for_it(maker):
     ingest(maker.paths)
     assert query.left_out(maker.paths) == {}
     events.write_bytes(b"".join(lines[:-1]))
-    assert "is not the log that was read before" in ingest(maker.paths).left_out[0]
+    assert "is not the log that result.json vouches for" in ingest(maker.paths).left_out[0]
 
 
 def test_a_stage_that_is_gone_is_forgotten(maker):

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, TextIO
 import typer
 
 from prunectl.errors import DiskError
-from prunectl.text import plural
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -31,16 +30,16 @@ def narrate(text: str) -> None:
 class Counts:
     """Tells how far work on many things is: a line to stderr every few seconds, so that what is short says nothing."""
 
-    def __init__(self, thing: str, seconds: float = 5.0) -> None:
-        self._thing, self._seconds = thing, seconds
+    def __init__(self, seconds: float = 5.0) -> None:
+        self._seconds = seconds
         self._last = time.monotonic()
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Say that so many of all are `what` ("checked")."""
+        """Say how many of all are done, `what` being done with what ("stages checked")."""
         now = time.monotonic()
         if now - self._last >= self._seconds and done < total:
             self._last = now
-            narrate(f"{what}: {done} of {plural(total, self._thing)}")
+            narrate(f"{what}: {done} of {total}")
 
 
 @contextlib.contextmanager

@@ -159,6 +159,13 @@ def _copied(database: Path) -> Iterator[Connection]:
         files.disk.unlink(_wal(database), missing_ok=True)  # the copy has what was in it
 
 
+def remove(paths: StorePaths, patience: float = 5.0) -> None:
+    """Remove the database: whoever reads it next makes it anew. Raises StoreBusy where it is being written."""
+    with _write_lock(paths, patience):
+        for path in (paths.database, _wal(paths.database)):
+            files.disk.unlink(path, missing_ok=True)
+
+
 def fill(
     paths: StorePaths,
     connection: Connection,
@@ -173,7 +180,7 @@ def fill(
     with without_collector():
         for start in range(0, len(pending), BATCH):
             loader.load_stages(pending[start : start + BATCH])
-            progress("read", min(start + BATCH, len(pending)), len(pending))
+            progress("stages read", min(start + BATCH, len(pending)), len(pending))
 
 
 def _rebuild(

@@ -49,6 +49,10 @@ class LeftOut:
         """Say that lines of a log are not those that were read. Returns a sentence for the user."""
         return self._add(path, REPLACED, text)
 
+    def is_left_out(self, path: Path) -> bool:
+        """Return whether a file was left out as a whole."""
+        return (self.source(path), 0) in self._known
+
     def forget(self, path: Path, place: int) -> None:
         """Forget what was said of a log as a whole, `UNREADABLE` or `REPLACED`: what was said of its lines stays."""
         said = self.source(path), place

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -160,15 +161,29 @@ class Loader:
     def _load_plans(self, offsets: Mapping[str, Offset]) -> None:
         plans = self._changed(files.disk.glob(self.paths.plans, "*.json"), offsets, self._plan_rows)
         # In the order they were made: a trial's labels are those of the newest plan that has it.
-        for plan in sorted(plans, key=lambda plan: (str(plan.created or ""), plan.digest)):
+        for plan in sorted(plans, key=_age):
             self._load_plan(plan)
+        if any(self._newer_trials(plan) for plan in plans if plan.tasks):
+            self._load_tasks_in_order()
+
+    def _load_tasks_in_order(self) -> None:
+        """Write what tasks measure once more: the newest plan says it, and an older one came after it."""
+        records: list[PlanRows] = []
+        for path in files.disk.glob(self.paths.plans, "*.json"):
+            with contextlib.suppress(FileNotFoundError, StoreError):  # which is left out
+                records.append(self._plan_rows(path))
+        for plan in sorted(records, key=_age):
+            self._put("tasks", rows.TASK, plan.tasks)
+
+    def _newer_trials(self, plan: PlanRows) -> set[str]:
+        return set(first_column(self.connection, _TRIALS_OF_NEWER, [plan.digest]))
 
     def _load_plan(self, plan: PlanRows) -> None:
         self._put("plans", rows.PLAN, [plan.row])
         self.connection.execute("DELETE FROM plan_trials WHERE digest = $1", [plan.digest])
         members = [(plan.digest, trial, i) for i, trial in enumerate(plan.trials)]
         self._put("plan_trials", ("digest", "trial", "position"), members)
-        newer = set(first_column(self.connection, _TRIALS_OF_NEWER, [plan.digest]))
+        newer = self._newer_trials(plan)
         chosen = [trial for trial in plan.trials if trial not in newer]
         self.connection.execute("DELETE FROM paths WHERE trial IN (SELECT unnest($1))", [chosen])
         self._put("trials", (*rows.TRIAL, "iterations"), [plan.trials[trial] for trial in chosen])
@@ -209,7 +224,14 @@ class Loader:
             self._forget(gone)
             for key in gone:
                 self._left_out.look_at(self.paths.stage(key).result)
-            self._put("stages", rows.RESULT_COLUMNS, [rows.result_row(key, None) for key in gone])
+            query = "SELECT DISTINCT stage FROM paths WHERE stage IN (SELECT unnest($1))"
+            planned = first_column(self.connection, query, [gone])
+            left = [rows.result_row(key, None) for key in planned]
+            self._put("stages", rows.RESULT_COLUMNS, left)
+            others = list({*gone} - {*planned})
+            self.connection.execute(
+                "DELETE FROM stages WHERE stage IN (SELECT unnest($1))", [others]
+            )
             self._commit()
         return [key for key in found if self._is_new(key, offsets.get(key, Offset()))]
 
@@ -326,24 +348,28 @@ class Loader:
         what a new result vouches for is left out as a whole.
         """
         size = file_size(path)
-        if size == offset.bytes and (result is None or result.lines_before is None):
+        if size == offset.bytes and result is None:
             return None
         part: Log[Any] = Log.empty(offset.position)
         if size > offset.bytes:
             part = self._read_part(log, path, offset.position)
         head = head_of(first_line(path) if offset.bytes else part.first)
-        same = size > offset.bytes and head == offset.head
+        # Of the same size, too: one that was begun anew has other times, which may be as long.
+        same = size >= offset.bytes and head == offset.head
         first = next(iter(_numbers(part)), offset.next_seq)
-        if offset.bytes and size != offset.bytes and not (same and first == offset.next_seq):
+        before = offset
+        is_other = not same or first != offset.next_seq or self._left_out.is_left_out(path)
+        if offset.bytes and is_other:
             self._forget([log])
             part = self._read_part(log, path, START)
-            if log == SCHEDULER or head_of(first_line(path)) == offset.head:
-                self._say_replaced(path, offset)
             offset = Offset(stamp=offset.stamp)
-        if result is not None:
-            if not self._is_vouched_for(log, path, offset, part, result):
-                return self._leave_out_log(log, path, offset)
+            result = result or self._result_of(log)
+        if result is not None and not self._is_vouched_for(log, path, offset, part, result):
+            return self._leave_out_log(log, path, offset)
+        if result is not None and result.lines_before is not None:
             self._left_out.forget(path, REPLACED)
+        elif before != offset and (log == SCHEDULER or head == before.head):
+            self._say_replaced(path, before)
         if part.end == offset.position:
             return None
         if offset.rate_step is not None and offset.rate is not None:
@@ -354,6 +380,15 @@ class Loader:
         rate = found.last_rate.get(log, (None, None))
         moved = Offset(stamp=offset.stamp, head=head, rate_step=rate[0], rate=rate[1])
         return moved.moved_to(part.end)
+
+    def _result_of(self, log: str) -> Result | None:
+        """Read the result that a stage's log is held to; None where there is none that can be trusted."""
+        if log == SCHEDULER:
+            return None
+        try:
+            return read_result(self.paths.stage(log))
+        except (FileNotFoundError, StoreError):
+            return None
 
     def _say_replaced(self, path: Path, before: Offset) -> None:
         """Say that a log, which only grows, is not the one that was read before."""
@@ -405,6 +440,11 @@ class Loader:
         self._put("epochs", rows.EPOCH_COLUMNS, found.epochs.values(), new=new)
         self._put("layers", rows.LAYER, found.layers.values(), new=new)
         self._put("rates", ("stage", "first_step", "lr"), found.rates.values(), new=new)
+
+
+def _age(plan: PlanRows) -> tuple[str, str]:
+    """Return what plans are sorted by: the newest last."""
+    return str(plan.created or ""), plan.digest
 
 
 def _numbers(part: Log[Any]) -> list[int]:
