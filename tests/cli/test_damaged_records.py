@@ -40,6 +40,7 @@ from prunectl.store.verify_records import check_records
 from tests.cli.conftest import TINY, prunectl
 from tests.full import full
 
+PLAN = TINY.replace("[0, 1]", "[0]") if full() else TINY
 OF_STAGES = ("spec.json", "result.json", "events.jsonl", "final.safetensors", "mask.safetensors")
 OF_THE_STORE = (
     "plans/*.json", "runs/*.json", "datasets/*.json", "control/requests/*.json", "control/heartbeat.json",
@@ -51,7 +52,7 @@ OF_THE_STORE = (
 def made(tmp_path_factory: pytest.TempPathFactory) -> StorePaths:
     """The store of a tiny plan that was run, with a request that waits."""
     folder = tmp_path_factory.mktemp("damaged")
-    (folder / "tiny.toml").write_text(TINY.replace("[0, 1]", "[0]") if full() else TINY)
+    (folder / "tiny.toml").write_text(PLAN)
     done = prunectl("run", "tiny.toml", "--store", "store", "--plain", cwd=folder)
     assert done.returncode == 0, done.stderr
     paths = StorePaths(folder / "store")
@@ -276,7 +277,7 @@ def test_a_damaged_result_is_set_aside_and_made_again_when_its_plan_is_run(
     data = result.read_bytes()
     result.write_bytes(data.replace(b'"kept"', b'"gone"'))
     logs = {path: path.read_bytes() for path in store.stages.glob("*/events.jsonl")}
-    (store.root.parent / "tiny.toml").write_text(TINY)
+    (store.root.parent / "tiny.toml").write_text(PLAN)
     done = prunectl("run", "tiny.toml", "--store", store.root, "--plain", cwd=store.root.parent)
     assert done.returncode == 0, done.stderr
     assert result.read_bytes() == data
@@ -292,7 +293,7 @@ def test_a_stage_with_a_damaged_log_is_run_again_where_its_result_is_damaged_too
     before = read_result(stage)
     for path in (stage.result, stage.events):
         path.write_bytes(path.read_bytes().replace(b'"score":', b'"scorn":', 1))
-    (store.root.parent / "tiny.toml").write_text(TINY)
+    (store.root.parent / "tiny.toml").write_text(PLAN)
     done = prunectl("run", "tiny.toml", "--store", store.root, "--plain", cwd=store.root.parent)
     assert done.returncode == 0, done.stderr
     after = read_result(stage)
@@ -306,7 +307,7 @@ def test_a_damaged_plan_record_is_healed_by_running_its_file(store: StorePaths) 
     before = read_plan(path)
     path.write_bytes(path.read_bytes().replace(b'"name":"tiny"', b'"name":"tony"'))
     assert any("checksum" in text for text in verify(store).problems)
-    (store.root.parent / "tiny.toml").write_text(TINY)
+    (store.root.parent / "tiny.toml").write_text(PLAN)
     done = prunectl("run", "tiny.toml", "--store", store.root, "--plain", cwd=store.root.parent)
     assert done.returncode == 0, done.stderr
     after = read_plan(path)
@@ -368,7 +369,7 @@ def test_a_checkpoint_is_not_gone_on_from_without_its_log(store: StorePaths) -> 
 
 def assert_comes_to(store: StorePaths, stage: StagePaths, before: Result) -> None:
     """That the stage, run again, comes to the result that it had."""
-    (store.root.parent / "tiny.toml").write_text(TINY)
+    (store.root.parent / "tiny.toml").write_text(PLAN)
     done = prunectl("run", "tiny.toml", "--store", store.root, "--plain", cwd=store.root.parent)
     assert done.returncode == 0, done.stderr
     after = read_result(stage)
