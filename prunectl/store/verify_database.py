@@ -8,7 +8,7 @@ from prunectl.store.db.compare import differences
 from prunectl.store.db.database import Damaged
 from prunectl.store.db.ingest_offsets import offset_of
 from prunectl.store.db.left_out import REPLACED
-from prunectl.store.db.loader import SCHEDULER
+from prunectl.store.db.log_reader import SCHEDULER
 from prunectl.store.paths import StorePaths
 from prunectl.store.progress import Progress, silent
 from prunectl.store.verdict import Verdict

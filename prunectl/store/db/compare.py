@@ -20,7 +20,7 @@ from prunectl.store.db.database import (
     incomplete,
 )
 from prunectl.store.db.left_out import REPLACED, UNREADABLE
-from prunectl.store.db.loader import SCHEDULER
+from prunectl.store.db.log_reader import SCHEDULER
 from prunectl.store.db.query import PATIENCE
 from prunectl.store.paths import StorePaths
 from prunectl.store.progress import Progress, silent

@@ -22,8 +22,10 @@ REPLACED = -2
 class LeftOut:
     """What a connection leaves out; collected within a transaction, and written at its end."""
 
-    def __init__(self, paths: StorePaths, connection: Connection) -> None:
+    def __init__(self, paths: StorePaths, connection: Connection, said: list[str]) -> None:
+        """`said` gets a sentence for the user for each that was not left out before."""
         self._root = paths.root
+        self._said = said
         self._connection = connection
         rows = connection.execute("SELECT source, place FROM left_out").fetchall()
         self._known = {(str(source), int(place)) for source, place in rows}
@@ -38,16 +40,18 @@ class LeftOut:
         """Forget what was said of a file, which is read anew."""
         self._read.append(self.source(path))
 
-    def add(self, path: Path, error: Exception) -> list[str]:
-        """Leave out a file that is read as a whole. Returns a sentence for the user where that is new."""
+    def add(self, path: Path, error: Exception) -> bool:
+        """Leave out a whole file. Returns whether that is for as long as it is as it is: else it is tried again."""
         if isinstance(error, BadRecord):
-            return self._add(path, 0, str(error).removeprefix(f"{path} "))
+            self._add(path, 0, str(error).removeprefix(f"{path} "))
+            return True
         why = str(error).removeprefix(f"cannot read {path}: ")
-        return self._add(path, UNREADABLE, f"cannot be read: {why}")
+        self._add(path, UNREADABLE, f"cannot be read: {why}")
+        return False
 
-    def add_replaced(self, path: Path, text: str) -> list[str]:
-        """Say that lines of a log are not those that were read. Returns a sentence for the user."""
-        return self._add(path, REPLACED, text)
+    def add_replaced(self, path: Path, text: str) -> None:
+        """Say that lines of a log are not those that were read."""
+        self._add(path, REPLACED, text)
 
     def is_left_out(self, path: Path) -> bool:
         """Return whether a file was left out as a whole."""
@@ -67,15 +71,16 @@ class LeftOut:
         unread = [source for source, place in self._known if place == UNREADABLE]
         self._read += (each for each in unread if not files.disk.exists(self._root / each))
 
-    def add_lines(self, path: Path, log: Log[object]) -> list[str]:
-        """Leave out lines of a log. Returns sentences for the user."""
-        found = (self._add(path, place, text) for place, text in log.problems.items())
-        return [sentence for sentences in found for sentence in sentences]
+    def add_lines(self, path: Path, log: Log[object]) -> None:
+        """Leave out lines of a log."""
+        for place, text in log.problems.items():
+            self._add(path, place, text)
 
-    def _add(self, path: Path, place: int, text: str) -> list[str]:
+    def _add(self, path: Path, place: int, text: str) -> None:
         source = self.source(path)
         self._rows[source, place] = text
-        return [] if (source, place) in self._known else [f"left out: {source} {text}"]
+        if (source, place) not in self._known:
+            self._said.append(f"left out: {source} {text}")
 
     def write(self) -> None:
         """Write what was collected into the table."""

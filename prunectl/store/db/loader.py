@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from prunectl.errors import StoreError
 from prunectl.spec.key import is_key
@@ -16,34 +16,24 @@ from prunectl.store.db.ingest_offsets import (
     Offset,
     file_size,
     file_stamp,
-    first_line,
-    head_of,
     read_offsets,
     write_offsets,
 )
-from prunectl.store.db.left_out import REPLACED, UNREADABLE, LeftOut
+from prunectl.store.db.left_out import UNREADABLE, LeftOut
+from prunectl.store.db.log_reader import SCHEDULER, LogReader
 from prunectl.store.db.rows import LogRows, PlanRows
 from prunectl.store.paths import StagePaths, StorePaths
-from prunectl.store.records.base import BadRecord
 from prunectl.store.records.dataset import read_dataset
-from prunectl.store.records.events import ends_with, read_events
-from prunectl.store.records.journal import START, Log, Position
 from prunectl.store.records.plan import read_plan
 from prunectl.store.records.provenance import read_run
 from prunectl.store.records.replication import read_replication
-from prunectl.store.records.result import Result
-from prunectl.store.records.scheduler_log import read_scheduler_log
 from prunectl.store.records.stage import read_result, read_spec
 from prunectl.store.refusals import cannot_read
-from prunectl.text import plural
 
-SCHEDULER = "scheduler"
-"""The scheduler's log in `events.log` and `ingested.source`."""
 DATASETS = "datasets/"
-"""How records of data sets begin there."""
+"""How records of data sets begin in `ingested.source`."""
 
 Converted = TypeVar("Converted")
-
 
 _TRIALS_OF_NEWER = """
     SELECT DISTINCT trial FROM plan_trials JOIN plans USING (digest), (FROM plans WHERE digest = $1) AS this
@@ -73,16 +63,12 @@ class Loader:
         self.paths = paths
         self.connection = connection
         self.report = report
-        self._left_out = LeftOut(paths, connection)
+        self._left_out = LeftOut(paths, connection, report.left_out)
+        self._logs = LogReader(paths, connection, report, self._left_out)
 
     def _commit(self) -> None:
         self._left_out.write()
         self.connection.commit()
-
-    def _leave_out(self, path: Path, error: Exception) -> bool:
-        """Leave out a file. Returns whether that is for as long as it is as it is: else it is to be tried again."""
-        self.report.left_out += self._left_out.add(path, error)
-        return isinstance(error, BadRecord)
 
     def _put(
         self, table: str, columns: Sequence[str], content: Iterable[Row], *, new: bool = False
@@ -134,7 +120,7 @@ class Loader:
             except FileNotFoundError:
                 continue
             except StoreError as error:
-                if not self._leave_out(path, error):
+                if not self._left_out.add(path, error):
                     continue
             moved[source] = Offset(stamp=stamp)
         write_offsets(self.connection, moved)
@@ -147,7 +133,7 @@ class Loader:
         present = {self._left_out.source(path) for path in found}
         gone = [each for each in offsets if each.startswith(DATASETS) and each not in present]
         if gone:
-            self._forget(gone)
+            self._logs.forget(gone)
 
     def _run_row(self, path: Path) -> Row:
         return rows.run_row(path.stem, read_run(path))
@@ -202,7 +188,7 @@ class Loader:
 
     def _load_scheduler_log(self, offset: Offset) -> None:
         found = LogRows()
-        moved = self._read_log(SCHEDULER, self.paths.scheduler_log, offset, found)
+        moved = self._logs.read(SCHEDULER, self.paths.scheduler_log, offset, found)
         if moved is not None:
             self._put_log(found)
             write_offsets(self.connection, {SCHEDULER: moved})
@@ -221,7 +207,7 @@ class Loader:
         gone = list(offsets.keys() - set(found))
         if gone:
             self.connection.begin()
-            self._forget(gone)
+            self._logs.forget(gone)
             for key in gone:
                 self._left_out.look_at(self.paths.stage(key).result)
             query = "SELECT DISTINCT stage FROM paths WHERE stage IN (SELECT unnest($1))"
@@ -276,7 +262,7 @@ class Loader:
         try:
             stamp = file_stamp(stage.result)
         except OSError as error:  # its folder may not be opened
-            self._leave_out(stage.result, cannot_read(stage.result, error))
+            self._left_out.add(stage.result, cannot_read(stage.result, error))
             return offset, []
         content, is_known = None, stamp == offset.stamp
         if is_known:
@@ -288,8 +274,8 @@ class Loader:
             except FileNotFoundError:
                 pass
             except StoreError as error:
-                is_known = not self._leave_out(stage.result, error)
-        moved = self._read_log(key, stage.events, offset, found, content) or offset
+                is_known = not self._left_out.add(stage.result, error)
+        moved = self._logs.read(key, stage.events, offset, found, content) or offset
         if is_known:
             return moved, []
         if content is not None and not offset.stamp:
@@ -319,120 +305,10 @@ class Loader:
             except FileNotFoundError:
                 continue
             except StoreError as error:
-                final = self._leave_out(path, error)
+                final = self._left_out.add(path, error)
                 moved[self._left_out.source(path)] = Offset(stamp=stamp if final else "")
         write_offsets(self.connection, moved)
         return found
-
-    # Logs
-
-    def _read_log(
-        self, log: str, path: Path, offset: Offset, found: LogRows, result: Result | None = None
-    ) -> Offset | None:
-        """Do as `_read_on`; a log that cannot be read is left out, and tried again next time."""
-        try:
-            moved = self._read_on(log, path, offset, found, result)
-        except (OSError, StoreError) as error:
-            self._leave_out(path, error)
-            return None
-        self._left_out.forget(path, UNREADABLE)
-        return moved
-
-    def _read_on(
-        self, log: str, path: Path, offset: Offset, found: LogRows, result: Result | None
-    ) -> Offset | None:
-        """Add the log's new records to `found`. Returns the new offset, None where there are none.
-
-        A log that is shorter than before, begins otherwise, or whose numbers do not go on, is another log: it is
-        read anew, and where it begins as before, that is said until a result vouches for it. One that does not hold
-        what a new result vouches for is left out as a whole.
-        """
-        size = file_size(path)
-        if size == offset.bytes and result is None:
-            return None
-        part: Log[Any] = Log.empty(offset.position)
-        if size > offset.bytes:
-            part = self._read_part(log, path, offset.position)
-        head = head_of(first_line(path) if offset.bytes else part.first)
-        # Of the same size, too: one that was begun anew has other times, which may be as long.
-        same = size >= offset.bytes and head == offset.head
-        first = next(iter(_numbers(part)), offset.next_seq)
-        before = offset
-        is_other = not same or first != offset.next_seq or self._left_out.is_left_out(path)
-        if offset.bytes and is_other:
-            self._forget([log])
-            part = self._read_part(log, path, START)
-            offset = Offset(stamp=offset.stamp)
-            result = result or self._result_of(log)
-        if result is not None and not self._is_vouched_for(log, path, offset, part, result):
-            return self._leave_out_log(log, path, offset)
-        if result is not None and result.lines_before is not None:
-            self._left_out.forget(path, REPLACED)
-        elif before != offset and (log == SCHEDULER or head == before.head):
-            self._say_replaced(path, before)
-        if part.end == offset.position:
-            return None
-        if offset.rate_step is not None and offset.rate is not None:
-            found.last_rate[log] = (offset.rate_step, offset.rate)
-        found.add(log, part)
-        self.report.left_out += self._left_out.add_lines(path, part)
-        self.report.records += len(_numbers(part))
-        rate = found.last_rate.get(log, (None, None))
-        moved = Offset(stamp=offset.stamp, head=head, rate_step=rate[0], rate=rate[1])
-        return moved.moved_to(part.end)
-
-    def _result_of(self, log: str) -> Result | None:
-        """Read the result that a stage's log is held to; None where there is none that can be trusted."""
-        if log == SCHEDULER:
-            return None
-        try:
-            return read_result(self.paths.stage(log))
-        except (FileNotFoundError, StoreError):
-            return None
-
-    def _say_replaced(self, path: Path, before: Offset) -> None:
-        """Say that a log, which only grows, is not the one that was read before."""
-        text = (
-            f"is not the log that was read before, of {plural(before.lines, 'line')}: some are gone or others; "
-            "`prunectl store rebuild` takes it as it is"
-        )
-        self.report.left_out += self._left_out.add_replaced(path, text)
-
-    def _is_vouched_for(
-        self, log: str, path: Path, offset: Offset, part: Log[Any], result: Result
-    ) -> bool:
-        """Return whether the log holds the end that a result vouches for; looked for in what is new of it first."""
-        return ends_with(part, result) or (
-            offset.bytes > 0 and ends_with(self._read_part(log, path, START), result)
-        )
-
-    def _leave_out_log(self, log: str, path: Path, offset: Offset) -> Offset:
-        """Leave out a log that is not the one its stage's result vouches for. Returns its offset."""
-        whole = self._read_part(log, path, START)
-        self._forget([log])
-        text = "is not the log that result.json vouches for: lines are gone or others"
-        self._leave_out(path, BadRecord(f"{path} {text}"))
-        return Offset(stamp=offset.stamp, head=head_of(whole.first)).moved_to(whole.end)
-
-    def _file(self, source: str) -> Path:
-        """Return the file of a source of `ingested`."""
-        if source == SCHEDULER:
-            return self.paths.scheduler_log
-        return self.paths.root / source if "/" in source else self.paths.stage(source).events
-
-    def _read_part(self, log: str, path: Path, start: Position) -> Log[Any]:
-        return (read_scheduler_log if log == SCHEDULER else read_events)(path, start)
-
-    def _forget(self, logs: list[str]) -> None:
-        """Delete the rows that these logs, or records of data sets, had brought in."""
-        columns = {"events": "log", "ingested": "source"}
-        for table in ("events", "epochs", "layers", "rates", "ingested"):
-            column = columns.get(table, "stage")
-            self.connection.execute(
-                f"DELETE FROM {table} WHERE {column} IN (SELECT unnest($1))", [logs]
-            )
-        for log in logs:
-            self._left_out.look_at(self._file(log))
 
     def _put_log(self, found: LogRows, *, new: bool = False) -> None:
         """Write what logs have brought in; `new` logs have no rows yet."""
@@ -445,8 +321,3 @@ class Loader:
 def _age(plan: PlanRows) -> tuple[str, str]:
     """Return what plans are sorted by: the newest last."""
     return str(plan.created or ""), plan.digest
-
-
-def _numbers(part: Log[Any]) -> list[int]:
-    """List the numbers of a log's records."""
-    return [record.seq for record in part.records if record.seq >= 0]
