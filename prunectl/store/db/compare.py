@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import duckdb
 
@@ -70,8 +69,8 @@ def differences(paths: StorePaths, progress: Progress = silent) -> list[str]:
     where the database cannot be read or is not whole, StoreBusy where it stays held, DiskError without enough memory.
     """
     # What the memory does not hold goes where DuckDB would put it for the file.
-    config: dict[str, Any] = {**WRITER, "temp_directory": f"{paths.database}.tmp"}
-    with duckdb.connect(":memory:", config=config) as connection:
+    place = {"temp_directory": f"{paths.database}.tmp"}
+    with duckdb.connect(":memory:", config=dict(WRITER | place)) as connection:
         try:
             ingest.fill(paths, connection, ingest.IngestReport(), partial(_compared, progress))
             with attached(connection, paths.database, KEPT, patience=PATIENCE):
