@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,17 @@ def sealed(
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.setenv("TZ", "UTC")
     monkeypatch.setenv("TEXTUAL_ANIMATIONS", "none")
+
+
+@pytest.fixture(scope="module")
+def bare_tables() -> Iterator[None]:
+    """Databases without comments and published results, which take most of the time of making one."""
+    from prunectl.store.db import schema
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(schema, "_comment", lambda connection: None)
+        patch.setattr(schema, "SHIPPED", ("t_quantiles",))
+        yield
 
 
 @pytest.fixture

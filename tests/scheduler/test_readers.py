@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from prunectl.scheduler.ingestion import Ingestion
-from prunectl.store.db import query, schema
+from prunectl.store.db import query
 from prunectl.store.db.ingest import IngestReport, ingest, rebuild
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.base import LogRecord
@@ -27,11 +27,7 @@ BEHIND = 5.0
 """Seconds that a reader's answer may be behind the run, beside what ingestion takes."""
 
 
-@pytest.fixture(autouse=True)
-def _bare_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without comments and published results, which take most of the time of making a file."""
-    monkeypatch.setattr(schema, "_comment", lambda connection: None)
-    monkeypatch.setattr(schema, "SHIPPED", ("t_quantiles",))
+pytestmark = pytest.mark.usefixtures("bare_tables")
 
 
 def plan_of(stages: int) -> Plan:

@@ -9,7 +9,6 @@ import random
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pytest
@@ -29,13 +28,7 @@ OWN = ("store", "published")
 """Tables that do not come from the store's files."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _bare_tables() -> Any:
-    """Without comments and published results, which take most of the time of making a file."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(schema, "_comment", lambda connection: None)
-        patch.setattr(schema, "SHIPPED", ("t_quantiles",))
-        yield
+pytestmark = pytest.mark.usefixtures("bare_tables")
 
 
 @pytest.fixture(scope="module")

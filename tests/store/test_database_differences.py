@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from prunectl.spec.task import CLASSIFICATION
-from prunectl.store.db import compare, query, schema
+from prunectl.store.db import compare, query
 from prunectl.store.db.column_docs import docs
 from prunectl.store.db.compare import differences
 from prunectl.store.db.ingest import ingest
@@ -44,13 +44,7 @@ OTHER = {
 """A value of each type that no row has; of the others 77."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _bare_tables() -> Any:
-    """Without comments, and with one table instead of the published results, which take most of the time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(schema, "_comment", lambda connection: None)
-        patch.setattr(schema, "SHIPPED", ("t_quantiles",))
-        yield
+pytestmark = pytest.mark.usefixtures("bare_tables")
 
 
 @pytest.fixture(scope="module")

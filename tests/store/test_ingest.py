@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from prunectl.errors import StoreBusy
-from prunectl.store.db import database, loader, query, schema
+from prunectl.store.db import database, loader, query
 from prunectl.store.db.column_docs import docs
 from prunectl.store.db.ingest import ingest, rebuild
 from prunectl.store.db.replica import Replica
@@ -25,12 +25,7 @@ from prunectl.store.records.stage import read_result
 from tests.support.fake_store import START, FakeStore
 from tests.support.records import read_json, resealed, rewrite, write_json
 
-
-@pytest.fixture(autouse=True)
-def _bare_tables(monkeypatch):
-    """Without comments and published results, which take most of the time of making a file."""
-    monkeypatch.setattr(schema, "_comment", lambda connection: None)
-    monkeypatch.setattr(schema, "SHIPPED", ("t_quantiles",))
+pytestmark = pytest.mark.usefixtures("bare_tables")
 
 
 @pytest.fixture
