@@ -66,7 +66,7 @@ def differences(paths: StorePaths, progress: Progress = silent) -> list[str]:
     """Return a sentence for each table that is not what the files say; `progress` hears how many stages are compared.
 
     What a run has written to its files since the database was brought up to date is not compared. Raises Damaged
-    where the database cannot be read or is not whole, StoreBusy where it stays held, DiskError without enough memory.
+    where the database cannot be read or is not whole, StoreBusy where it stays held, DiskError without room for another.
     """
     # What the memory does not hold goes where DuckDB would put it for the file.
     place = {"temp_directory": f"{paths.database}.tmp"}
@@ -77,9 +77,9 @@ def differences(paths: StorePaths, progress: Progress = silent) -> list[str]:
                 return [*_views(connection), *_tables(connection)]
         except (duckdb.CatalogException, duckdb.BinderException) as error:
             raise incomplete(paths.database, error) from error
-        except duckdb.OutOfMemoryException as error:
+        except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
             what = str(error).splitlines()[0]
-            raise DiskError(f"no memory for a second {paths.database.name}: {what}") from error
+            raise DiskError(f"no room for a second {paths.database.name}: {what}") from error
 
 
 def _compared(progress: Progress, _: str, done: int, total: int) -> None:
