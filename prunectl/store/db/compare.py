@@ -66,7 +66,7 @@ def differences(paths: StorePaths, progress: Progress = silent) -> list[str]:
     """Return a sentence for each table that is not what the files say; `progress` hears how many stages are compared.
 
     What a run has written to its files since the database was brought up to date is not compared. Raises Damaged
-    where the database cannot be read or is not whole, StoreBusy where it stays held, DiskError without room for another.
+    where the database cannot be read or is not whole, StoreBusy where it stays held, DiskError without room for two.
     """
     # What the memory does not hold goes where DuckDB would put it for the file.
     place = {"temp_directory": f"{paths.database}.tmp"}
