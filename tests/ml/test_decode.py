@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +171,26 @@ def test_no_program_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(DataError, match="no picture"):
         decode(write(tmp_path, "postscript-called-png"), 3)
     assert not (tmp_path / "ran").exists()
+
+
+def test_pictures_are_read_where_nothing_can_be_imported_any_more(tmp_path: Path) -> None:
+    """As another user, or without a file descriptor to spare; Pillow would remember that it could not."""
+    kinds = ("png", "jpg", "bmp", "webp", "tif", "ppm")
+    paths = [tmp_path / f"x.{kind}" for kind in kinds]
+    for path in paths:
+        Image.fromarray(PIXELS).save(path)
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from prunectl.ml.datasets.decode import decode\n"
+        "sys.meta_path.clear()\n"
+        "for path in sys.argv[1:]:\n"
+        "    print(decode(Path(path), 3).shape)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *paths], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.splitlines() == [str(PIXELS.shape)] * len(kinds), done.stderr
 
 
 def test_the_name_on_the_file_does_not_matter(tmp_path: Path) -> None:

@@ -15,7 +15,20 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import (
+    BmpImagePlugin,
+    ExifTags,
+    Image,
+    ImageFile,
+    ImageOps,
+    JpegImagePlugin,
+    MpoImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
 
 from prunectl.errors import DataError
 from prunectl.ml.datasets.listing import AS_SEEN, Decoding
@@ -25,6 +38,13 @@ from prunectl.text import printable
 
 FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """All that Pillow is given: it knows formats that start programs (PostScript), and tries each by content."""
+
+# Left to itself, Pillow imports its readers when the first file is opened, takes a failed import for good and says
+# nothing of it: where they cannot be read at that moment (no more file descriptors, another user), never after.
+_READERS = (
+    *(BmpImagePlugin, JpegImagePlugin, MpoImagePlugin),
+    *(PngImagePlugin, PpmImagePlugin, TiffImagePlugin, WebPImagePlugin),
+)
 
 DEEP = frozenset({"F", "I", "I;16", "I;16B", "I;16L", "I;16N"})
 """Pillow's modes of more than 8 bits a value, all of grey."""
