@@ -1,7 +1,7 @@
-"""Means with confidence intervals of small samples, and compression without loss.
+"""Means of small samples with their intervals and one-sided bounds, by Student's t.
 
-Plain floats in and out. Median and standard deviation are Python's own `statistics`, quantiles
-SciPy's, as in the database's table `t_quantiles`.
+Plain floats in and out. Median and standard deviation are Python's own `statistics`, quantiles SciPy's, as in the
+database's table `t_quantiles`.
 """
 
 from __future__ import annotations
@@ -12,15 +12,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from prunectl.spec.task import Metric
-
-PERCENTAGE_LOSSES = (0.0, 0.25, 0.5, 1.0)
-"""Percentage points that count as "no loss", one column of `rank --summary` each."""
-
-
-def losses(metric: Metric) -> tuple[float, ...]:
-    """Return how much worse than dense counts as "no loss"; of what is no percentage nobody can say but 0."""
-    return PERCENTAGE_LOSSES if metric.unit == "%" else (0.0,)
-
 
 @dataclass(frozen=True)
 class Interval:
@@ -56,17 +47,74 @@ def interval(values: Sequence[float]) -> Interval:
     return Interval(mean, std, n, half)
 
 
-def largest_compression(
-    points: Iterable[tuple[float, float]],
-    dense: float,
-    loss: float = 0.0,
-    *,
-    higher_is_better: bool = True,
-) -> float | None:
-    """Find the largest compression whose median is at most `loss` worse than the mean dense score.
+@dataclass(frozen=True)
+class Estimate:
+    """A difference of means as known from `n` seeds: (true value − `mean`) / `error` is Student's t with `df`."""
 
-    `points` are (compression, median score); None where none is. It need not hold at every smaller compression.
+    mean: float
+    error: float
+    """The mean's standard error."""
+    df: float
+    """Degrees of freedom; 0 where the spread is unknown, and every bound is infinite."""
+    n: int
+
+    @property
+    def std(self) -> float:
+        """The spread of one seed's difference."""
+        return self.error * math.sqrt(self.n)
+
+    def lower(self, tail: float) -> float:
+        """Return the one-sided lower bound that the true value is below with probability `tail`."""
+        return self.mean - self._reach(tail)
+
+    def upper(self, tail: float) -> float:
+        """Return the one-sided upper bound that the true value is above with probability `tail`."""
+        return self.mean + self._reach(tail)
+
+    def above(self, value: float) -> float:
+        """Return the p-value of the one-sided test whose alternative is that the true value is above `value`."""
+        from scipy.special import stdtr
+
+        if self.df == 0:
+            return 1.0
+        if self.error == 0:
+            return 0.0 if self.mean > value else 1.0
+        return float(stdtr(self.df, (value - self.mean) / self.error))
+
+    def below(self, value: float) -> float:
+        """Return the p-value of the one-sided test whose alternative is that the true value is below `value`."""
+        return Estimate(-self.mean, self.error, self.df, self.n).above(-value)
+
+    def _reach(self, tail: float) -> float:
+        from scipy.special import stdtrit
+
+        return math.inf if self.df == 0 else float(stdtrit(self.df, 1 - tail)) * self.error
+
+
+def paired(differences: Sequence[float], resolution: float = 0.0) -> Estimate:
+    """Estimate the mean of differences, one of each seed.
+
+    Args:
+        differences: at least one.
+        resolution: the least standard deviation to believe: the smallest step between two scores, one test item. Few
+            seeds can come out alike by chance, and would prove any difference.
     """
-    sign = 1 if higher_is_better else -1
-    # 1e-9 forgives the last bits of means: 91.7134 − 91.7134 must count as no loss.
-    return max((x for x, median in points if sign * (median - dense) >= -loss - 1e-9), default=None)
+    n, mean = len(differences), statistics.fmean(differences)
+    if n < 2:
+        return Estimate(mean, 0.0, 0, n)
+    std = max(statistics.stdev(differences), resolution)
+    return Estimate(mean, std / math.sqrt(n), n - 1, n)
+
+
+def welch(a: Sequence[float], b: Sequence[float]) -> Estimate:
+    """Estimate the difference of two means of independent samples of two values or more, with Welch's df.
+
+    B. L. Welch, Biometrika 34 (1947) 28-35.
+    """
+    parts = [statistics.variance(values) / len(values) for values in (a, b)]
+    total = sum(parts)
+    sizes = [len(a) - 1, len(b) - 1]
+    weights = sum(part**2 / size for part, size in zip(parts, sizes, strict=True))
+    df = total**2 / weights if weights else float(sum(sizes))
+    mean = statistics.fmean(a) - statistics.fmean(b)
+    return Estimate(mean, math.sqrt(total), df, min(len(a), len(b)))

@@ -332,6 +332,7 @@ class Attempt:
         result.seed, result.iteration = self.spec.seed, self.spec.iteration
         result.steps = self.trainer.step
         test_images = len(self.trainer.images.test_targets)
+        result.test_items = test_images
         result.flag = flag(self.spec, epochs, test_images, self.score)
         result.retrain_epochs = float(self.trainer.step / self.trainer.layout.per_epoch)
         result.seconds = round(sum(epoch.seconds or 0.0 for epoch in epochs), 3)

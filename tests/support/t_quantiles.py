@@ -9,17 +9,26 @@ import math
 
 from scipy.special import stdtrit
 
-LAST = 1000
-"""Degrees of freedom up to which there is a row each; then one row for the normal distribution."""
+TAIL = 0.05
+COMPARISONS = (*range(1, 65), 4096)
+"""Each has its quantile at 1 − 0.05/comparisons; the last one stands for all that are more than 64."""
+LAST, LAST_OF_MANY = 1000, 100
+"""Degrees of freedom up to which there is a row each, of up to two comparisons and of more; then one row for the normal
+distribution."""
 
 
-def t_quantiles() -> list[tuple[float, float]]:
-    """Degrees of freedom and the 97.5 % quantile, ascending; infinity last."""
-    df = [*map(float, range(1, LAST + 1)), math.inf]
-    return list(zip(df, stdtrit(df, 0.975).tolist(), strict=True))
+def t_quantiles() -> list[tuple[int, float, float]]:
+    """Comparisons, degrees of freedom and the quantile, ascending; infinity last."""
+    out: list[tuple[int, float, float]] = []
+    for comparisons in COMPARISONS:
+        last = LAST if comparisons <= 2 else LAST_OF_MANY
+        df = [*map(float, range(1, last + 1)), math.inf]
+        quantiles = stdtrit(df, 1 - TAIL / comparisons).tolist()
+        out += [(comparisons, *row) for row in zip(df, quantiles, strict=True)]
+    return out
 
 
 if __name__ == "__main__":
-    print("df,t975")
-    for freedom, quantile in t_quantiles():
-        print(f"{freedom:g},{quantile!r}")
+    print("comparisons,df,t")
+    for comparisons, freedom, quantile in t_quantiles():
+        print(f"{comparisons},{freedom:g},{quantile!r}")

@@ -80,6 +80,8 @@ AS_IN = {
     "leaderboard": ("leaderboard_all",),
     "ranking_all": ("leaderboard_all",),
     "ranking": ("ranking_all",),
+    "no_loss_all": ("leaderboard_all",),
+    "no_loss": ("no_loss_all",),
     "directions": ("tasks",),
     "published": ("trials",),
     "store": ("runs",),

@@ -40,7 +40,7 @@ MEASURES = (
 `epochs` has. The others go into the column `other_metrics`."""
 RESULT = (
     "flag", "kept", "prunable", "parameters", "kept_parameters", "macs", "macs_dense", "score_pruned", "score_start",
-    "score", "loss", "best_score", "validation_score", "train_score", "train_loss", "retrain_epochs", "seconds",
+    "score", "loss", "best_score", "validation_score", "train_score", "train_loss", "test_items", "retrain_epochs", "seconds",
     "peak_memory", "device", "device_name", "attempt",
 )  # fmt: skip
 """Fields of a result that are columns as they are."""

@@ -53,7 +53,7 @@ CREATE TABLE stages (
     train_score DOUBLE, other_metrics JSON,
     accuracy_pruned DOUBLE, accuracy_start DOUBLE, accuracy DOUBLE, top5 DOUBLE, loss DOUBLE,
     best_accuracy DOUBLE, validation_accuracy DOUBLE, train_accuracy DOUBLE, train_loss DOUBLE,
-    train_epochs DOUBLE, seconds DOUBLE, peak_memory BIGINT, device VARCHAR, device_name VARCHAR,
+    test_items BIGINT, train_epochs DOUBLE, seconds DOUBLE, peak_memory BIGINT, device VARCHAR, device_name VARCHAR,
     device_names VARCHAR[], attempts INTEGER,
     versions JSON, started TIMESTAMP, ended TIMESTAMP, bytes BIGINT
 );
@@ -91,4 +91,4 @@ CREATE TABLE published (
     median DOUBLE, mean DOUBLE, validation DOUBLE, low DOUBLE, high DOUBLE, band VARCHAR, dense DOUBLE
 );
 
-CREATE TABLE t_quantiles (df DOUBLE PRIMARY KEY, t975 DOUBLE);
+CREATE TABLE t_quantiles (comparisons INTEGER, df DOUBLE, t DOUBLE, PRIMARY KEY (comparisons, df));

@@ -1,33 +1,23 @@
 -- The macros and views of results.duckdb: what the tables on screen show. Being views they are never behind the tables.
 
--- By degrees of freedom from 1 on; the last one is the normal distribution's.
-CREATE MACRO t975_list() AS (SELECT list(t.t975 ORDER BY t.df) FROM t_quantiles t);
+-- Quantiles of Student's t by degrees of freedom from 1 on; the last one is the normal distribution's. The first list is
+-- that of 95 %, the second of 97.5 %, the m-th of 1 − 5 %/m; the last stands for all that are more.
+CREATE MACRO t_lists() AS (
+    SELECT list(q.ts ORDER BY q.comparisons)
+    FROM (SELECT comparisons, list(t ORDER BY df) AS ts FROM t_quantiles GROUP BY comparisons) q
+);
 
--- Macros named ..._of take this list as a column: a subquery in each place would double the time to plan `ranking`.
--- Beyond the table t is interpolated in 1/df to the normal distribution's quantile: with 1,000 rows to 1e-6.
-CREATE MACRO t975_of(q, df) AS
+-- Macros named ..._of take these lists as a column: a subquery in each place would double the time to plan `ranking`.
+-- Beyond the table t is interpolated in 1/df to the normal distribution's quantile: never too small.
+CREATE MACRO t_of(q, df) AS
     CASE WHEN df < 1 THEN NULL
          WHEN df < len(q) THEN list_extract(q, df::BIGINT)
          ELSE q[-1] + (q[-2] - q[-1]) * (len(q) - 1) / df END;
 
-CREATE MACRO leaves_out_0(q, mean, std, n) AS t975_of(q, n - 1) * std / sqrt(n) < abs(mean);
-
--- Solves t²/n = (mean/std)² with t² ≈ z² + (z⁴ + z²) / 2n: right but for one up or down.
-CREATE MACRO n_estimate(q, mean, std) AS ceil((q[-1] * std / mean) ** 2 + (q[-1] ** 2 + 1) / 2);
-
--- NULL for more than a BIGINT holds, as where scores of 50 ± 50 differ by 1e-9.
-CREATE MACRO n_needed_of(q, mean, std) AS
-    TRY_CAST(CASE WHEN mean = 0 THEN NULL
-         WHEN std = 0 THEN 2
-         WHEN leaves_out_0(q, mean, std, n_estimate(q, mean, std) - 1) THEN n_estimate(q, mean, std) - 1
-         WHEN leaves_out_0(q, mean, std, n_estimate(q, mean, std)) THEN n_estimate(q, mean, std)
-         ELSE n_estimate(q, mean, std) + 1 END AS BIGINT);
+CREATE MACRO t_among_of(lists, comparisons, df) AS t_of(lists[least(comparisons, len(lists))], df);
 
 -- The 97.5 % quantile of Student's t, for 95 % intervals.
-CREATE MACRO t975(df) AS t975_of(t975_list(), df);
-
--- The least n at which the 95 % interval of a mean leaves out 0, if mean and std stay as they are.
-CREATE MACRO n_needed(mean, std) AS n_needed_of(t975_list(), mean, std);
+CREATE MACRO t975(freedom) AS t_among_of(t_lists(), 2, freedom);
 
 -- A rate logged again after a resume starts no new run: only changes of the rate are kept.
 CREATE VIEW schedules AS
@@ -104,7 +94,7 @@ SELECT r.*,
        s.score,
        s.score - d.score AS delta,
        s.best_score, s.validation_score,
-       s.accuracy, s.top5, s.best_accuracy, s.validation_accuracy,
+       s.accuracy, s.top5, s.best_accuracy, s.validation_accuracy, s.test_items,
        coalesce(s.flag, CASE WHEN len(s.dead_layers) > 0 THEN 'dead layers' END) AS flag,
        s.kept, s.prunable, s.kept_parameters, s.parameters, s.macs, s.macs_dense,
        CASE WHEN r.iteration = 0 THEN 0 ELSE s.train_epochs END AS retrain_epochs,
@@ -138,6 +128,8 @@ SELECT plan, version, current, network, dataset, task, recipe, schedule, strateg
        round(avg(delta), 9) AS delta,
        round(stddev_samp(delta), 9) AS delta_std,
        stddev_samp(delta) / sqrt(count(delta)) AS delta_ci,
+       -- Few seeds can come out alike by chance: a spread is at least what one test item makes.
+       greatest(stddev_samp(delta), coalesce(max(t.per_item / test_items), 0)) / sqrt(count(delta)) AS delta_bound,
        round(avg(best_score), 9) AS best_score,
        round(avg(validation_score), 9) AS validation_score,
        round(avg(top5), 9) AS top5,
@@ -154,15 +146,18 @@ SELECT plan, version, current, network, dataset, task, recipe, schedule, strateg
        avg(parameters) AS parameters,
        count(flag) AS flagged,
        count(*) FILTER (flag = 'diverged') AS diverged,
-       count(*) FILTER (flag = 'collapsed') AS collapsed
-FROM points_all
+       count(*) FILTER (flag = 'collapsed') AS collapsed,
+       max(t.per_item / test_items) AS resolution,
+       any_value(CASE WHEN t.higher_is_better THEN 1 WHEN NOT t.higher_is_better THEN -1 END) AS sign
+FROM points_all LEFT JOIN (SELECT task, per_item, higher_is_better FROM tasks WHERE position = 0) t USING (task)
 GROUP BY ALL
 )
-SELECT cells.* REPLACE (
-    round(t975_of(q, n - 1) * ci, 9) AS ci,
-    round(t975_of(q, delta_n - 1) * delta_ci, 9) AS delta_ci
+SELECT cells.* EXCLUDE (sign) REPLACE (
+    round(t_of(lists[2], n - 1) * ci, 9) AS ci,
+    round(t_of(lists[2], delta_n - 1) * delta_ci, 9) AS delta_ci,
+    round(delta - coalesce(sign, 1) * t_of(lists[1], delta_n - 1) * delta_bound, 9) AS delta_bound
 )
-FROM cells, (SELECT t975_list() AS q);
+FROM cells, (SELECT t_lists() AS lists);
 
 CREATE VIEW leaderboard AS
 SELECT * EXCLUDE (version, current) FROM leaderboard_all WHERE current;
@@ -171,49 +166,124 @@ SELECT * EXCLUDE (version, current) FROM leaderboard_all WHERE current;
 CREATE VIEW directions AS
 SELECT task, CASE WHEN higher_is_better THEN 1 ELSE -1 END AS sign FROM tasks WHERE position = 0;
 
--- `lower`: the tasks whose score is better the lower, as a list; a join in its place takes 4 % of a ranking.
-CREATE MACRO goodness_of(lower, task, score) AS CASE WHEN list_contains(lower, task) THEN -score ELSE score END;
-
--- A column is one sparsity of one table; its leader is the best mean among the cells that have all their seeds, or
--- among all cells while none has. Everything else is compared with the leader, paired by seed.
+-- A column is one sparsity of one table. Among its methods with three seeds or more, of which none failed (diverged or
+-- collapsed) in a seed where another did not, a method goes unmarked if one of the k − 1 others beats it: in the t test
+-- paired by seed, one-sided at 5 %/(k − 1). So a truly best method stays marked with at least 95 %, whatever the spreads
+-- are. Cells that share all their stages are one entry. All comparisons are over the seeds that both have.
 CREATE VIEW ranking_all AS
-WITH ranked AS (
-    SELECT l.*,
-           rank() OVER (PARTITION BY plan, version, current, network, dataset, task, recipe, schedule, target_sparsity
-                        ORDER BY goodness_of(d.lower, task, mean) DESC) AS rank,
-           row_number() OVER (PARTITION BY plan, version, current, network, dataset, task, recipe, schedule, target_sparsity
-                              ORDER BY n = planned DESC, goodness_of(d.lower, task, mean) DESC, cell) = 1 AS leads
-    FROM leaderboard_all l, (SELECT coalesce(list(task) FILTER (sign < 0), []) AS lower FROM directions) d
+WITH cells AS (
+    SELECT l.*, coalesce(d.sign, 1) AS sign,
+           dense_rank() OVER (
+               ORDER BY plan, version, current, network, dataset, task, recipe, schedule, target_sparsity) AS col
+    FROM leaderboard_all l LEFT JOIN directions d USING (task)
     WHERE iteration > 0 AND n > 0
-), gaps AS (
-    SELECT r.plan, r.version, r.current, r.cell, r.iteration, round(avg(a.score - b.score), 9) AS gap,
-           round(stddev_samp(a.score - b.score), 9) AS gap_std, count(*) AS pairs
-    FROM ranked r
-    JOIN ranked l ON l.leads AND NOT r.leads AND l.plan = r.plan AND l.version = r.version
-         AND l.current = r.current AND l.network = r.network AND l.dataset = r.dataset AND l.task = r.task AND l.recipe = r.recipe AND l.schedule = r.schedule
-         AND l.target_sparsity = r.target_sparsity
-    JOIN points_all a ON a.plan = r.plan AND a.version = r.version AND a.current = r.current AND a.cell = r.cell
-         AND a.iteration = r.iteration
-    JOIN points_all b ON b.plan = l.plan AND b.version = l.version AND b.current = l.current AND b.cell = l.cell
-         AND b.iteration = l.iteration AND b.seed = a.seed
-    WHERE a.score IS NOT NULL AND b.score IS NOT NULL
+), entries AS (
+    SELECT cells.*, min(cell) OVER (PARTITION BY col, stages) AS entry
+    FROM cells JOIN (
+        SELECT plan, version, current, cell, iteration, list(stage ORDER BY seed) AS stages
+        FROM points_all WHERE iteration > 0 GROUP BY ALL
+    ) USING (plan, version, current, cell, iteration)
+), scores AS (
+    SELECT e.col, e.entry, p.seed, e.sign * p.score AS good, coalesce(p.flag IN ('diverged', 'collapsed'), false) AS failed
+    FROM entries e JOIN points_all p USING (plan, version, current, cell, iteration)
+    WHERE e.cell = e.entry AND p.score IS NOT NULL
+), uneven AS (
+    SELECT DISTINCT a.col, a.entry
+    FROM scores a JOIN scores b USING (col, seed)
+    WHERE a.failed AND NOT b.failed
+), contenders AS (
+    SELECT e.col, e.entry, coalesce(e.resolution, 0) AS resolution, count(*) OVER (PARTITION BY e.col) AS k
+    FROM entries e LEFT JOIN uneven u ON u.col = e.col AND u.entry = e.entry
+    WHERE e.cell = e.entry AND e.n >= 3 AND u.entry IS NULL
+), duels AS (
+    SELECT a.col, a.entry, b.entry AS rival, count(*) AS pairs, round(avg(b.good - a.good), 9) AS ahead,
+           round(stddev_samp(b.good - a.good), 9) AS spread
+    FROM scores a JOIN scores b ON b.col = a.col AND b.seed = a.seed AND b.entry <> a.entry
     GROUP BY ALL
-), intervals AS (
-    SELECT g.*, round(t975_of(q, pairs - 1) * gap_std / sqrt(pairs), 9) AS gap_ci,
-           n_needed_of(q, gap, gap_std) AS n_needed
-    FROM gaps g, (SELECT t975_list() AS q)
+), tests AS (
+    SELECT d.*, a.k, greatest(d.spread, a.resolution) / sqrt(d.pairs) AS error
+    FROM duels d
+    JOIN contenders a ON a.col = d.col AND a.entry = d.entry
+    JOIN contenders b ON b.col = d.col AND b.entry = d.rival
+    WHERE d.pairs > 1
+), beaten AS (
+    SELECT DISTINCT col, entry
+    FROM tests, (SELECT t_lists() AS lists)
+    WHERE ahead > 0 AND ahead > t_among_of(lists, k - 1, pairs - 1) * error
+), unbeaten AS (
+    SELECT c.col, c.entry, count(*) OVER (PARTITION BY c.col) AS u
+    FROM contenders c LEFT JOIN beaten b ON b.col = c.col AND b.entry = c.entry
+    WHERE b.entry IS NULL
+), means AS (  -- the first over the seeds that all unbeaten ones have, the second over their own
+    SELECT col, entry, avg(good) FILTER (shared) AS mean, avg(good) AS own
+    FROM (SELECT s.*, count(*) OVER (PARTITION BY s.col, s.seed) = u.u AS shared
+          FROM scores s JOIN unbeaten u ON u.col = s.col AND u.entry = s.entry)
+    GROUP BY ALL
+), stars AS (
+    SELECT col, first(entry ORDER BY round(coalesce(mean, own), 9) DESC, entry) AS star FROM means GROUP BY col
+), ranked AS (
+    SELECT a.col, a.entry,
+           1 + count(*) FILTER (coalesce(d.ahead, b.sign * b.mean - a.sign * a.mean) > 0) AS rank
+    FROM entries a JOIN entries b ON b.col = a.col AND b.cell = b.entry
+    LEFT JOIN duels d ON d.col = a.col AND d.entry = a.entry AND d.rival = b.entry
+    WHERE a.cell = a.entry
+    GROUP BY ALL
+), leaders AS (
+    SELECT r.col, coalesce(any_value(s.star), first(r.entry ORDER BY r.rank, r.entry)) AS leader
+    FROM ranked r LEFT JOIN stars s USING (col)
+    GROUP BY r.col
+), spreads AS (
+    SELECT col, sqrt(avg((error * sqrt(pairs)) ** 2)) AS spread FROM tests GROUP BY col
 )
-SELECT r.plan, r.version, r.current, r.network, r.dataset, r.task, r.recipe, r.schedule, r.target_sparsity, r.rank,
-       r.strategy, r.criterion, r.scope, r.granularity, r.retrain, r.cell, r.iteration, r.n, r.planned, r.mean, r.std, r.ci, r.delta,
-       r.search_epochs, r.flagged,
-       r.leads AND r.n = r.planned AS best,
-       g.gap,
-       g.gap_ci,
-       coalesce(g.pairs, 0) AS pairs,
-       NOT r.leads AND coalesce(abs(g.gap) <= g.gap_ci, true) AS tied,
-       CASE WHEN abs(g.gap) <= g.gap_ci THEN g.n_needed END AS n_needed
-FROM ranked r
-LEFT JOIN intervals g USING (plan, version, current, cell, iteration);
+SELECT e.plan, e.version, e.current, e.network, e.dataset, e.task, e.recipe, e.schedule, e.target_sparsity, r.rank,
+       e.strategy, e.criterion, e.scope, e.granularity, e.retrain, e.cell, e.iteration, e.n, e.planned, e.mean, e.std,
+       e.ci, e.delta, e.search_epochs, e.flagged, e.entry,
+       s.star IS NOT DISTINCT FROM e.entry AS best,
+       u.entry IS NOT NULL AND s.star <> e.entry AS tied,
+       v.entry IS NOT NULL AS uneven,
+       -e.sign * d.ahead AS gap,
+       d.spread AS gap_std,
+       round(t_of(lists[2], d.pairs - 1) * d.spread / sqrt(d.pairs), 9) AS gap_ci,
+       coalesce(d.pairs, 0) AS pairs,
+       coalesce(c.k, 0) AS contenders,
+       p.spread
+FROM entries e
+JOIN ranked r USING (col, entry)
+JOIN leaders l USING (col)
+LEFT JOIN stars s USING (col)
+LEFT JOIN unbeaten u ON u.col = e.col AND u.entry = e.entry
+LEFT JOIN uneven v ON v.col = e.col AND v.entry = e.entry
+LEFT JOIN duels d ON d.col = e.col AND d.entry = e.entry AND d.rival = l.leader
+LEFT JOIN (SELECT col, any_value(k) AS k FROM contenders GROUP BY col) c ON c.col = e.col
+LEFT JOIN spreads p ON p.col = e.col,
+(SELECT t_lists() AS lists);
 
 CREATE VIEW ranking AS
 SELECT * EXCLUDE (version, current) FROM ranking_all WHERE current;
+
+-- How far each method can be compressed without loss: up to the first level whose change from the own dense networks
+-- is not shown, by a one-sided 95 % bound over the seeds, to be better than −margin.
+CREATE VIEW no_loss_all AS
+WITH levels AS (
+    SELECT l.*, m.margin,
+           coalesce(d.sign, 1) * l.delta_bound > -m.margin * CASE WHEN t.unit = '%' THEN 1 ELSE abs(l.mean - l.delta) / 100 END
+               AS kept_up
+    FROM leaderboard_all l
+    LEFT JOIN directions d USING (task) LEFT JOIN tasks t ON t.task = l.task AND t.position = 0,
+    (SELECT unnest([0.25, 0.5, 1.0]) AS margin) m
+    WHERE l.iteration > 0 AND l.n > 0
+), firsts AS (
+    SELECT *, min(target_sparsity) FILTER (kept_up IS NOT TRUE) OVER (
+        PARTITION BY plan, version, current, network, dataset, task, recipe, schedule, strategy, criterion, scope,
+                     granularity, retrain, margin) AS first_loss
+    FROM levels
+)
+SELECT plan, version, current, network, dataset, task, recipe, schedule, strategy, criterion, scope, granularity,
+       retrain, margin,
+       max(compression) FILTER (first_loss IS NULL OR target_sparsity < first_loss) AS compression,
+       max(compression) AS measured
+FROM firsts
+GROUP BY ALL;
+
+CREATE VIEW no_loss AS
+SELECT * EXCLUDE (version, current) FROM no_loss_all WHERE current;

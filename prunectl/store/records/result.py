@@ -113,6 +113,9 @@ class Result(Counts, tag="done"):
     validation_score: Annotated[Finite, Meta(description=measured("validation_score", LAST))] = None
     best_score: Annotated[Finite, Meta(description=measured("best_score"))] = None
     epochs: Annotated[Small | None, Meta(description="how many evaluations it had")] = None
+    test_items: Annotated[
+        Count | None, Meta(description="items of the test set, which the scores are over")
+    ] = None
     retrain_epochs: Annotated[
         Amount | None, Meta(description="length of the stage's training as done, epochs")
     ] = None
