@@ -1,32 +1,30 @@
 """Measured beside published: the same cells as changes from each one's own dense network, and the papers' claims.
 
-Both papers' figures show medians, so ours are medians; absolute accuracies differ because their dense networks do (by
-up to 0.75 points), so everything is the median minus the mean dense accuracy, in percentage points. Nothing is
-interpolated: a cell has the published neighbour at the nearest sparsity and length of retraining, within `TOLERANCE`,
-or none.
+Absolute accuracies differ because their dense networks do (by up to 0.75 points), so everything is a change from the
+mean dense accuracy, in points: of medians, as both papers' figures show them, and with an interval where theirs give
+single networks.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from operator import attrgetter
 
 from prunectl.errors import UnknownName
-from prunectl.results.claims import Claim, at_main_length, judge
+from prunectl.results.claims import judge
 from prunectl.results.formats import typed_table
-from prunectl.results.samples import Sample, measured, published
+from prunectl.results.judged import Judged
+from prunectl.results.pairing import NeighbourSearch, near_misses
+from prunectl.results.published_claims import CLAIMS
+from prunectl.results.samples import Sample, at_main_length, measured, published, three_values
+from prunectl.results.statistics import Estimate, welch
 from prunectl.store.db.query import Result
 from prunectl.store.paths import StorePaths
 
 SOURCES = ("renda2020", "mikler2021", "mikler2021-thesis")
-
-TOLERANCE = 0.05
-"""How far compression and length of retraining may be from the published ones, as a fraction of them."""
-
-STATED_STEP = {"renda2020": 0.2}
-"""The fraction removed per iteration of iterative pruning where the table leaves it out but the paper has one."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +34,34 @@ class Point:
     ours: Sample
     theirs: Sample
 
-    @property
-    def difference(self) -> float:
-        """Our change from dense minus theirs."""
-        return self.ours.delta - self.theirs.delta
+    near_misses: tuple[str, ...] = ()
+    """What of the recipe differs without keeping them apart."""
+
+    @cached_property
+    def estimate(self) -> Estimate | None:
+        """Our change from dense minus theirs, by the seeds of ours and their three networks (Welch).
+
+        None where there are fewer than two of ours, or theirs are not given.
+        """
+        three = three_values(self.theirs)
+        ours = [
+            seed.score - seed.dense for seed in self.ours.seeds.values() if seed.dense is not None
+        ]
+        if three is None or len(ours) < 2:
+            return None
+        return welch(ours, [value - self.theirs.dense for value in three])
 
     @property
-    def inside(self) -> bool | None:
-        """Whether our change lies within their spread; None where they give none."""
-        if self.theirs.low is None or self.theirs.high is None:
+    def difference(self) -> float:
+        """Our change from dense minus theirs: of means where both have several networks, else of medians."""
+        return self.ours.delta - self.theirs.delta if self.estimate is None else self.estimate.mean
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of the difference."""
+        if self.estimate is None:
             return None
-        low, high = self.theirs.low - self.theirs.dense, self.theirs.high - self.theirs.dense
-        # 1e-9 forgives the last bits of differences of accuracies with two digits.
-        return low - 1e-9 <= self.ours.delta <= high + 1e-9
+        return self.estimate.lower(0.025), self.estimate.upper(0.025)
 
 
 @dataclass(frozen=True)
@@ -62,14 +75,21 @@ class Comparison:
     missing: tuple[Sample, ...]
     """Published cells, at their method's main length of retraining, of our networks, data sets and kinds of
     schedule that we have not measured."""
-    claims: tuple[tuple[Claim, Claim], ...] = ()
+    claims: tuple[tuple[Judged, Judged], ...] = ()
     """What the publication claims, judged by its own numbers and by ours."""
+    own_claims: tuple[Judged, ...] = ()
+    """What our plans claim."""
 
     @property
-    def inside(self) -> tuple[int, int]:
-        """How many points lie within the published spread, of how many that have one."""
-        judged = [point.inside for point in self.points if point.inside is not None]
-        return sum(judged), len(judged)
+    def apart(self) -> tuple[int, int]:
+        """How many differences have an interval that leaves out 0, of how many that have one."""
+        found = [point.interval for point in self.points if point.interval is not None]
+        return sum(low > 0 or high < 0 for low, high in found), len(found)
+
+    @property
+    def near_misses(self) -> dict[str, int]:
+        """What differs from the publication's recipe without keeping a cell from its neighbour, with the cells."""
+        return dict(Counter(each for point in self.points for each in point.near_misses))
 
     def table(self) -> Result:
         """Write the points in long form, for programs."""
@@ -78,12 +98,19 @@ class Comparison:
             "strategy": "VARCHAR", "sparsity": "DOUBLE", "retrain_epochs": "DOUBLE", "n": "BIGINT",
             "median": "DOUBLE", "dense": "DOUBLE", "delta": "DOUBLE", "published_sparsity": "DOUBLE",
             "published_retrain_epochs": "DOUBLE", "published_n": "BIGINT", "published_median": "DOUBLE",
-            "published_dense": "DOUBLE", "published_delta": "DOUBLE", "difference": "DOUBLE", "inside": "BOOLEAN",
+            "published_dense": "DOUBLE", "published_delta": "DOUBLE", "difference": "DOUBLE",
+            "difference_low": "DOUBLE", "difference_high": "DOUBLE",
         }  # fmt: skip
         names = list(columns)
         condition, measures = attrgetter(*names[:5]), attrgetter(*names[5:11])
         rows = [
-            (*condition(p.ours), *measures(p.ours), *measures(p.theirs), p.difference, p.inside)
+            (
+                *condition(p.ours),
+                *measures(p.ours),
+                *measures(p.theirs),
+                p.difference,
+                *(p.interval or (None, None)),
+            )
             for p in self.points
         ]
         return typed_table(columns, rows)
@@ -96,9 +123,7 @@ def compare(paths: StorePaths, to: str = "renda2020", plan: str | None = None) -
     """
     if to not in SOURCES:
         raise UnknownName("publication", to, SOURCES)
-    theirs = published(paths, to)
-    ours, unlike = measured(paths, plan)
-    return match(to, ours, theirs, unlike)
+    return match(to, measured(paths, plan), published(paths, to))
 
 
 def neighbours(paths: StorePaths) -> dict[tuple[str, str, int], tuple[str, Sample]]:
@@ -107,10 +132,10 @@ def neighbours(paths: StorePaths) -> dict[tuple[str, str, int], tuple[str, Sampl
     By plan, cell and iteration.
     Raises StoreError where the store cannot be read.
     """
-    ours, _ = measured(paths)
+    ours = measured(paths)
     out: dict[tuple[str, str, int], tuple[str, Sample]] = {}
     for source in SOURCES:
-        search = _NeighbourSearch(source, published(paths, source))
+        search = NeighbourSearch(source, published(paths, source))
         for sample in ours:
             if sample.cell is not None and sample.cell not in out:
                 found, _ = search.nearest(sample)
@@ -119,22 +144,17 @@ def neighbours(paths: StorePaths) -> dict[tuple[str, str, int], tuple[str, Sampl
     return out
 
 
-def match(
-    source: str,
-    ours: Sequence[Sample],
-    theirs: Sequence[Sample],
-    unmatched: Iterable[tuple[Sample, str]] = (),
-) -> Comparison:
-    """Pair our samples with the published ones; `unmatched` are more of ours, with the reason they have no pair."""
+def match(source: str, ours: Sequence[Sample], theirs: Sequence[Sample]) -> Comparison:
+    """Pair our samples with the published ones, and judge the publication's claims by both."""
     points: list[Point] = []
-    alone = list(unmatched)
-    search = _NeighbourSearch(source, theirs)
+    alone: list[tuple[Sample, str]] = []
+    search = NeighbourSearch(source, theirs)
     for sample in ours:
         found, why = search.nearest(sample)
         if found is None:
             alone.append((sample, why))
         else:
-            points.append(Point(sample, found))
+            points.append(Point(sample, found, tuple(near_misses(source, sample))))
     seen = {(sample.network, sample.dataset, sample.kind) for sample in ours}
     used = {id(point.theirs) for point in points}
     missing = [
@@ -142,84 +162,5 @@ def match(
         for sample in at_main_length(theirs)
         if (sample.network, sample.dataset, sample.kind) in seen and id(sample) not in used
     ]
-    judged = zip(judge(source, theirs), judge(source, ours), strict=True)
+    judged = [(judge(claim, theirs), judge(claim, ours)) for claim in CLAIMS[source]]
     return Comparison(source, tuple(points), tuple(alone), tuple(missing), tuple(judged))
-
-
-class _NeighbourSearch:
-    """Search for the published sample to compare one of ours with."""
-
-    def __init__(self, source: str, theirs: Sequence[Sample]) -> None:
-        self._source = source
-        self._theirs = theirs
-        self._known: dict[tuple[object, ...], tuple[list[Sample], str]] = {}
-
-    def nearest(self, sample: Sample) -> tuple[Sample | None, str]:
-        """Find the sample nearest in sparsity, then in length of retraining, then the one with more trials."""
-        left, why = self._alike(sample)
-        if left:
-            left = [each for each in left if _same_length(sample, each)]
-            why = "length of retraining not within 5 % of a published one"
-        if left:
-            left = [each for each in left if near(1 - each.sparsity, 1 - sample.sparsity)]
-            why = "sparsity not within 5 % of a published compression"
-        if not left:
-            return None, why
-
-        def distance(each: Sample) -> tuple[float, float, int]:
-            longer = abs((each.retrain_epochs or 0) - (sample.retrain_epochs or 0))
-            return abs(each.sparsity - sample.sparsity), longer, -each.n
-
-        return min(left, key=distance), ""
-
-    def _alike(self, sample: Sample) -> tuple[list[Sample], str]:
-        """Find all published samples of the same condition but for sparsity and length, or the reason for none."""
-        condition = (
-            sample.network, sample.dataset, sample.structure, sample.kind, sample.prune_step, sample.strategy,
-        )  # fmt: skip
-        if condition not in self._known:
-            self._known[condition] = self._search(sample)
-        return self._known[condition]
-
-    def _search(self, sample: Sample) -> tuple[list[Sample], str]:
-        place = (sample.network, sample.dataset)
-        left = [each for each in self._theirs if (each.network, each.dataset) == place]
-        if not left:
-            return [], "network and data set not in the publication"
-        left = [each for each in left if _same_structure(sample, each)]
-        if not left:
-            return [], "kind of pruning not in the publication for this network"
-        left = [each for each in left if _same_schedule(self._source, sample, each)]
-        if not left:
-            return [], "schedule not in the publication for this network"
-        left = [each for each in left if each.strategy == sample.strategy]
-        return left, "" if left else "strategy not in the publication for this schedule"
-
-
-def near(a: float, b: float) -> bool:
-    """Check whether two positive quantities are within `TOLERANCE` of each other."""
-    if a <= 0 or b <= 0:
-        return a == b
-    # 1e-9 forgives the last bits of 1 − sparsity.
-    return abs(math.log(a / b)) <= math.log(1 + TOLERANCE) + 1e-9
-
-
-def _same_structure(ours: Sample, theirs: Sample) -> bool:
-    # Ratios of one's own have no name; they are beside whichever of the published sets comes nearest.
-    return theirs.structure == ours.structure or (
-        ours.structure == "structured" and theirs.structure.startswith("structured")
-    )
-
-
-def _same_schedule(source: str, ours: Sample, theirs: Sample) -> bool:
-    if ours.kind != theirs.kind:
-        return False
-    step = theirs.prune_step or STATED_STEP.get(source)
-    return theirs.kind != "iterative" or None in (step, ours.prune_step) or step == ours.prune_step
-
-
-def _same_length(ours: Sample, theirs: Sample) -> bool:
-    # Renda et al. trained re-initialised networks at full length whatever the table's retrain_epochs says.
-    if theirs.retrain_epochs is None or ours.retrain_epochs is None or ours.strategy == "reinit":
-        return True
-    return near(ours.retrain_epochs, theirs.retrain_epochs)

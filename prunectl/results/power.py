@@ -74,7 +74,9 @@ def equivalence(difference: float, spread: float, n: int, tail: float, margin: f
     df, error = n - 1, spread / math.sqrt(n)
     middles = (numpy.arange(_TAIL_STEPS) + 0.5) / _TAIL_STEPS
     reach = stdtrit(df, 1 - tail) * error * numpy.sqrt(2 * gammaincinv(df / 2, middles) / df)
-    inside = ndtr((margin - reach - difference) / error) - ndtr((reach - margin - difference) / error)
+    inside = ndtr((margin - reach - difference) / error) - ndtr(
+        (reach - margin - difference) / error
+    )
     return float(numpy.maximum(inside, 0).mean())
 
 
@@ -100,7 +102,10 @@ def _least(power: Power, spread: float) -> int | None:
 
 
 def smallest_gap(spread: float, n: int, tail: float) -> float | None:
-    """Find the smallest true difference that a one-sided t test at level `tail` tells with 80 % power; None for n < 2."""
+    """Find the smallest true difference that a one-sided t test at level `tail` tells with 80 % power.
+
+    None for n < 2.
+    """
     if n < 2:
         return None
     if spread == 0:

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from prunectl.results.claims import at_main_length
 from prunectl.results.compare import SOURCES
 from prunectl.results.leaderboard import Board
-from prunectl.results.samples import PUBLISHED_TASK, Sample, published, schedule_kind
+from prunectl.results.samples import (
+    PUBLISHED_TASK,
+    Sample,
+    at_main_length,
+    published,
+    schedule_kind,
+)
 from prunectl.store.paths import StorePaths
 
 

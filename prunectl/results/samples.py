@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from prunectl.spec.task import DEFAULT_TASK
 from prunectl.store.db import query
@@ -12,7 +13,7 @@ from prunectl.store.paths import StorePaths
 
 @dataclass(frozen=True)
 class Sample:
-    """The median score of n networks, accuracy in percent (BLEU for gnmt); sparsity from 0 to 1."""
+    """The scores of n networks in the unit of their task, accuracy in percent (BLEU for gnmt); sparsity from 0 to 1."""
 
     network: str
     dataset: str
@@ -35,9 +36,24 @@ class Sample:
     dense: float
     """Mean score of the dense networks of the same study."""
     label: str = ""
-    """Figure of the publication; plan and recipe of ours."""
+    """Figure of the publication; plan of ours."""
+    band: str | None = None
+    """What low and high are; of ours always min-max."""
     cell: tuple[str, str, int] | None = None
     """Of ours: plan, cell and iteration."""
+    recipe: str = ""
+    granularity: str = ""
+    criterion: str = ""
+    scope: str = ""
+    task: str = DEFAULT_TASK
+    level: float = 0.0
+    """The sparsity that was asked for: what methods are compared at."""
+    seeds: Mapping[int, Seed] = field(default_factory=dict)
+    """Of ours: what each seed came to."""
+    sign: int = 1
+    """−1 where a lower score is better."""
+    resolution: float = 0.0
+    """What one test item more or less changes of a score; 0 where that is not known."""
 
     @property
     def delta(self) -> float:
@@ -48,6 +64,34 @@ class Sample:
     def compression(self) -> float:
         """Prunable weights of the dense network / weights kept."""
         return 1 / (1 - self.sparsity)
+
+    @property
+    def condition(self) -> tuple[str, ...]:
+        """What two methods have in common that a claim compares: it is judged for each condition apart."""
+        return (
+            self.label, self.network, self.dataset, self.task, self.recipe, self.structure, self.granularity,
+            self.criterion, self.scope, self.schedule,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Seed:
+    """What one seed of a cell came to."""
+
+    score: float
+    dense: float | None
+    """Score of its own dense network."""
+    failed: bool
+    """Whether it diverged or collapsed."""
+    ended: float = 0.0
+    """When its stage was done, Unix seconds."""
+
+
+def three_values(sample: Sample) -> tuple[float, float, float] | None:
+    """Return the scores of a published cell's three networks, where that is what it gives."""
+    if sample.n != 3 or sample.band != "min-max" or sample.low is None or sample.high is None:
+        return None
+    return sample.low, sample.median, sample.high
 
 
 PUBLISHED_TASK = DEFAULT_TASK
@@ -61,7 +105,7 @@ REWOUND_EPOCHS = {"resnet": 64_000 * 128 / 50_000, "wrn": 72_000 * 128 / 50_000}
 
 _PUBLISHED = """
 SELECT network, dataset, structure, schedule, schedule AS kind, prune_step, method AS strategy, sparsity,
-       retrain_epochs, coalesce(n, 1) AS n, median, low, high, dense, coalesce(figure, source) AS label
+       retrain_epochs, coalesce(n, 1) AS n, median, low, high, dense, coalesce(figure, source) AS label, band
 FROM (
     FROM published
     WHERE source = $1 AND method <> 'dense' AND median IS NOT NULL AND dense IS NOT NULL
@@ -77,7 +121,8 @@ def published(paths: StorePaths, source: str) -> list[Sample]:
         row["retrain_epochs"] = row["retrain_epochs"] or _unstated_epochs(
             source, row["network"], row["strategy"]
         )
-        samples.append(Sample(**row))
+        # Figures give sparsities with three digits or more.
+        samples.append(Sample(**row, level=round(row["sparsity"], 3)))
     return samples
 
 
@@ -89,41 +134,68 @@ def _unstated_epochs(source: str, network: str, method: str) -> float | None:
 
 
 _MEASURED = """
-SELECT l.*, d.mean AS dense
+WITH seeds AS (
+    SELECT p.plan, p.cell, p.iteration,
+           list({'seed': p.seed, 'score': p.score, 'dense': p.score - p.delta,
+                 'failed': coalesce(p.flag IN ('diverged', 'collapsed'), false), 'ended': epoch(s.ended)}) AS seeds
+    FROM points p JOIN stages s USING (stage)
+    WHERE p.iteration > 0 AND p.score IS NOT NULL AND ($plan IS NULL OR p.plan = $plan)
+    GROUP BY ALL
+)
+SELECT l.*, d.mean AS dense, s.seeds, coalesce(t.sign, 1) AS sign
 FROM leaderboard l
+JOIN seeds s USING (plan, cell, iteration)
 JOIN leaderboard d ON d.iteration = 0 AND d.plan = l.plan AND d.network = l.network
      AND d.dataset = l.dataset AND d.task = l.task AND d.recipe = l.recipe
+LEFT JOIN directions t ON t.task = l.task
 WHERE l.iteration > 0 AND l.n > 0 AND d.mean IS NOT NULL AND l.sparsity IS NOT NULL
   AND ($plan IS NULL OR l.plan = $plan)
 ORDER BY ALL
 """
 
 
-def measured(
-    paths: StorePaths, plan: str | None = None
-) -> tuple[list[Sample], list[tuple[Sample, str]]]:
-    """Read our cells: those a publication may have, and apart those that none here can have, with the reason."""
+def measured(paths: StorePaths, plan: str | None = None) -> list[Sample]:
+    """Read our cells, of one plan or of all."""
     samples: list[Sample] = []
-    unlike: list[tuple[Sample, str]] = []
     for row in query.run(paths, _MEASURED, {"plan": plan}).dicts():
         kind, step = schedule_kind(row["schedule"])
+        seeds = {each.pop("seed"): Seed(**each) for each in row["seeds"]}
         sample = Sample(
-            network=row["network"], dataset=row["dataset"],
-            structure=structure(row["granularity"]),
+            network=row["network"], dataset=row["dataset"], task=row["task"], recipe=row["recipe"],
+            structure=structure(row["granularity"]), granularity=row["granularity"], criterion=row["criterion"],
+            scope=row["scope"],
             schedule=row["schedule"], kind=kind, prune_step=step, strategy=row["strategy"],
-            sparsity=row["sparsity"], retrain_epochs=row["retrain_epochs"], n=row["n"],
-            median=row["median"], low=row["min"], high=row["max"], dense=row["dense"],
-            label=f"{row['plan']} {row['recipe']}",
-            cell=(row["plan"], row["cell"], row["iteration"]),
+            sparsity=row["sparsity"], level=row["target_sparsity"], retrain_epochs=row["retrain_epochs"], n=row["n"],
+            median=row["median"], low=row["min"], high=row["max"], band="min-max", dense=row["dense"],
+            label=row["plan"], cell=(row["plan"], row["cell"], row["iteration"]), seeds=seeds, sign=row["sign"],
+            resolution=row["resolution"] or 0.0,
         )  # fmt: skip
-        pruned_by = (row["criterion"], row["scope"])
-        if row["task"] != PUBLISHED_TASK:
-            unlike.append((sample, f"{row['task']}: the publications have {PUBLISHED_TASK} alone"))
-        elif row["granularity"] == "weight" and pruned_by != ("magnitude", "global"):
-            unlike.append((sample, "the publications prune weights by global magnitude"))
-        else:
-            samples.append(sample)
-    return samples, unlike
+        samples.append(sample)
+    return samples
+
+
+REWIND_AT_MOST = 0.9
+"""Weight rewinding's main length: the largest t ≤ 0.9 T (METHODS A1: the authors' rule for their plots)."""
+
+
+def at_main_length(samples: Iterable[Sample]) -> list[Sample]:
+    """Select the samples at the main length of their method: the longest, for weight rewinding the longest ≤ 0.9 T.
+
+    T is the longest retraining under the same condition; samples without a length count as they are.
+    """
+    groups: dict[tuple[str, ...], list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.condition, []).append(sample)
+    out: list[Sample] = []
+    for group in groups.values():
+        full = max((s.retrain_epochs or 0.0 for s in group), default=0.0)
+        for strategy in {s.strategy: None for s in group}:
+            own = [s for s in group if s.strategy == strategy]
+            lengths = sorted({s.retrain_epochs or 0.0 for s in own})
+            if strategy == "weight-rewind":
+                lengths = [t for t in lengths if t <= REWIND_AT_MOST * full + 1e-9] or lengths
+            out += [s for s in own if (s.retrain_epochs or 0.0) == lengths[-1]]
+    return out
 
 
 def structure(granularity: str) -> str:

@@ -14,7 +14,9 @@ Relation = Literal["better", "worse", "as-good", "equal"]
 NEEDS_MARGIN: tuple[Relation, ...] = ("as-good", "equal")
 """Relations that say nothing without a margin above 0: no number of seeds shows a difference to be 0."""
 
-Names = Annotated[tuple[str, ...], Meta(description="names or patterns such as resnet-*; all where it is empty")]
+Names = Annotated[
+    tuple[str, ...], Meta(description="names or patterns such as resnet-*; all where it is empty")
+]
 
 
 class Scope(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -24,10 +26,14 @@ class Scope(msgspec.Struct, frozen=True, omit_defaults=True):
     dataset: Names = ()
     recipe: Names = ()
     structure: Annotated[
-        Names, Meta(description="unstructured (single weights), or structured (whole channels or filters)")
+        Names,
+        Meta(
+            description="unstructured (single weights), or structured (whole channels or filters)"
+        ),
     ] = ()
     schedule: Annotated[
-        Names, Meta(description="one-shot, iterative, or a schedule's whole label such as iterative 0.2")
+        Names,
+        Meta(description="one-shot, iterative, or a schedule's whole label such as iterative 0.2"),
     ] = ()
     compression: Annotated[
         tuple[Amount, Amount] | None,
@@ -46,7 +52,9 @@ class Scope(msgspec.Struct, frozen=True, omit_defaults=True):
 class Claim(msgspec.Struct, frozen=True, omit_defaults=True):
     """`a` against `b`, two strategies or "dense": stated before the numbers, judged by them after."""
 
-    a: Annotated[str, Meta(description="the method that something is said of: a strategy, or dense")]
+    a: Annotated[
+        str, Meta(description="the method that something is said of: a strategy, or dense")
+    ]
     b: Annotated[str, Meta(description="the method that it is compared with")]
     relation: Annotated[
         Relation,

@@ -1,4 +1,4 @@
-"""Fill the tables of a database with scores of made-up studies, thousands at once: for simulations with a known truth."""
+"""Fill the tables of a database with scores of made-up studies, thousands at once, whose truth is known."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 _FILL = """
-INSERT INTO plans (digest, plan, created, made) VALUES ('d', 'simulated', TIMESTAMP '2026-01-01', TIMESTAMP '2026-01-01');
+INSERT INTO plans (digest, plan, created) VALUES ('d', 'simulated', TIMESTAMP '2026-01-01');
 INSERT INTO trials (trial, cell, plan, network, dataset, task, recipe, strategy, schedule, criterion, scope,
                     granularity, retrain, seed, iterations)
 SELECT DISTINCT format('t{}-{}-{}', study, method, seed), format('c{}-{}', study, method), 'simulated',
@@ -20,7 +20,8 @@ FROM long;
 INSERT INTO plan_trials SELECT 'd', trial, 0 FROM trials;
 INSERT INTO paths SELECT format('t{}-{}-{}', study, method, seed), level + 1,
        format('s{}-{}-{}-{}', study, method, level, seed), 1 - 0.8 ** (level + 1) FROM long;
-INSERT INTO paths SELECT DISTINCT format('t{}-{}-{}', study, method, seed), 0, format('d{}-{}', study, seed), 0 FROM long;
+INSERT INTO paths
+SELECT DISTINCT format('t{}-{}-{}', study, method, seed), 0, format('d{}-{}', study, seed), 0 FROM long;
 INSERT INTO stages (stage, network, dataset, task, seed, iteration, done, flag, score, accuracy, kept, prunable,
                     test_items, train_epochs)
 SELECT format('s{}-{}-{}-{}', study, method, level, seed), format('n{}', study), 'cifar10', 'classification', seed,
@@ -50,7 +51,7 @@ def fill(
         dense: [studies, seeds]; 90 unless given.
         test_items: of the test set; unknown unless given.
     """
-    studies, methods, levels, seeds = scores.shape
+    studies, _, levels, seeds = scores.shape
     at = np.indices(scores.shape).reshape(4, -1)
     flags = np.zeros(scores.shape, bool) if failed is None else failed
     reference = np.full((studies, seeds), 90.0) if dense is None else dense
@@ -60,7 +61,8 @@ def fill(
     }  # fmt: skip
     connection.register("long_view", table)
     connection.execute(
-        f"CREATE TEMP TABLE long AS SELECT *, {levels} AS levels, {test_items or 'NULL'}::BIGINT AS items FROM long_view"
+        f"CREATE TEMP TABLE long AS "
+        f"SELECT *, {levels} AS levels, {test_items or 'NULL'}::BIGINT AS items FROM long_view"
     )
     connection.execute(_FILL)
     connection.execute("DROP TABLE long")
@@ -74,7 +76,8 @@ def marks(connection: Any, shape: tuple[int, ...]) -> NDArray[np.int64]:
     """Read the marks [studies, methods, levels] of what `fill` inserted: 2 is ★, 1 is ≈, 0 unmarked."""
     out = np.zeros(shape[:3], np.int64)
     sql = f"""
-        SELECT substr(network, 2)::INT AS study, substr(strategy, 2)::INT AS method, iteration - 1 AS level, {MARK} AS mark
+        SELECT substr(network, 2)::INT AS study, substr(strategy, 2)::INT AS method, iteration - 1 AS level,
+               {MARK} AS mark
         FROM ranking_all"""
     found = connection.execute(sql).fetchnumpy()
     out[found["study"], found["method"], found["level"]] = found["mark"]

@@ -40,8 +40,8 @@ MEASURES = (
 `epochs` has. The others go into the column `other_metrics`."""
 RESULT = (
     "flag", "kept", "prunable", "parameters", "kept_parameters", "macs", "macs_dense", "score_pruned", "score_start",
-    "score", "loss", "best_score", "validation_score", "train_score", "train_loss", "test_items", "retrain_epochs", "seconds",
-    "peak_memory", "device", "device_name", "attempt",
+    "score", "loss", "best_score", "validation_score", "train_score", "train_loss", "test_items", "retrain_epochs",
+    "seconds", "peak_memory", "device", "device_name", "attempt",
 )  # fmt: skip
 """Fields of a result that are columns as they are."""
 _RENAMED = {"retrain_epochs": "train_epochs", "attempt": "attempts"}

@@ -1,0 +1,91 @@
+"""What is said of a claim: verdicts, under each condition and over all of them, with what they rest on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from prunectl.results import relations
+from prunectl.results.power import SeedsNeeded
+from prunectl.results.samples import Sample
+from prunectl.results.statistics import Estimate
+from prunectl.text import signed
+
+Verdict = Literal["supported", "contradicted", "undecided", "agrees", "disagrees", "out of scope"]
+VERDICTS: tuple[Verdict, ...] = (
+    "supported", "contradicted", "undecided", "agrees", "disagrees",
+)  # fmt: skip
+
+MARGIN = 0.25
+"""Percentage points that count as nothing in the publications' claims and in "no loss": about the standard deviation of
+three networks of theirs (0.16 to 0.28 on ResNet-20)."""
+
+
+class Titled(Protocol):
+    """A claim, as far as a table names it."""
+
+    @property
+    def title(self) -> str:
+        """The claim in words."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A claim under one condition."""
+
+    condition: str
+    """In words: ``resnet-20 · cifar10 · iterative 0.2``."""
+    verdict: Verdict
+    evidence: str
+    estimate: Estimate | None = None
+    """The gain of `a` over `b`, above 0 where `a` is better."""
+    levels: tuple[float, ...] = ()
+    """The sparsities that it is averaged over."""
+    needed: SeedsNeeded | None = None
+    against: float = 1.0
+    """p-value of the claim; it is contradicted where that is small."""
+    first_result: float | None = None
+    """When the first of the results that it rests on was there, Unix seconds."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim, and what numbers say of it."""
+
+    claim: Titled
+    verdict: Verdict
+    parts: tuple[Part, ...] = ()
+    note: str = ""
+    """That a plan claimed it after the fact."""
+
+    @property
+    def evidence(self) -> str:
+        """What the verdict rests on, in a line."""
+        if not self.parts:
+            return "no such methods, networks or data sets among these numbers"
+        if len(self.parts) == 1:
+            return f"{self.parts[0].evidence} ({self.parts[0].condition})"
+        counts = (f"{n} {name}" for name in VERDICTS if (n := self.count(name)))
+        return f"{len(self.parts)} conditions: {', '.join(counts)}"
+
+    def count(self, verdict: Verdict) -> int:
+        """Return how many of its parts have this verdict."""
+        return sum(part.verdict == verdict for part in self.parts)
+
+
+def condition_title(sample: Sample) -> str:
+    """Name a condition: ``resnet-20 · cifar10 · iterative 0.2``."""
+    names = (sample.label, sample.network, sample.dataset, sample.recipe, sample.schedule)
+    usual = ("unstructured", "magnitude")
+    varied = [name for name in (sample.structure, sample.criterion) if name not in usual]
+    return " · ".join(filter(None, (*names, *varied)))
+
+
+def interval_text(estimate: Estimate, sign: int) -> str:
+    """Write a difference with its 90 % interval, whose ends are the one-sided 95 % bounds that it is judged by."""
+    said = signed(sign * estimate.mean)
+    if estimate.df == 0:
+        return said
+    bounds = (estimate.lower(relations.TAIL), estimate.upper(relations.TAIL))
+    low, high = sorted(sign * bound for bound in bounds)
+    return f"{said} [{signed(low)}, {signed(high)}]"
