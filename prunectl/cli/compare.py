@@ -6,6 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from prunectl.cli.support.claims import (
+    CLAIMS_NOTE,
+    print_conditions,
+    print_plan_claims,
+    verdict_text,
+)
 from prunectl.cli.support.fresh_results import results_of
 from prunectl.cli.support.options import Publication, StoreOption, TableFormat
 from prunectl.cli.support.tables import console, table
@@ -15,7 +21,7 @@ from prunectl.text import plural, signed
 if TYPE_CHECKING:  # results.compare imports DuckDB
     from rich.table import Table
 
-    from prunectl.results.compare import Comparison
+    from prunectl.results.compare import Comparison, Point
     from prunectl.results.verdicts import Replicated
 
 SHOWN = 12
@@ -32,12 +38,14 @@ def compare(
     many stages were replicated."""
     from prunectl.results import compare
     from prunectl.results.formats import render
+    from prunectl.results.plan_claims import plan_claims
     from prunectl.results.verdicts import replicated
 
     paths = results_of(store)
     found = compare.compare(paths, to, plan)
     if form == "table":
         _print(found)
+        print_plan_claims(console(), plan_claims(paths, plan))
         for each in replicated(paths, plan):
             typer.echo(_replications(each))
     else:
@@ -48,29 +56,37 @@ def _print(found: Comparison) -> None:
     out = console()
     if found.points:
         out.print(_points(found))
-        inside, judged = found.inside
+        apart, judged = found.apart
         out.print(
-            f"{len(found.points)} cells beside {found.source}: points from each one's own dense network, medians; "
-            f"{inside} of {judged} inside the published spread"
+            f"{len(found.points)} cells beside {found.source}: points from each one's own dense network; gap: ours "
+            f"minus theirs, [ ] its 95 % interval where both give single networks: without 0 in {apart} of {judged}"
         )
     else:
         out.print(f"No cell of ours has a published neighbour in {found.source}.")
+    for what, count in found.near_misses.items():
+        out.print(
+            f"  {what} differs from the publication's recipe in {plural(count, 'cell')}",
+            markup=False,
+        )
     for sample, why in found.unmatched[:SHOWN]:
-        name = f"{sample.network} {sample.dataset} {sample.strategy} {sample.sparsity:.4g}"
+        name = f"{sample.network} {sample.dataset} {sample.strategy} {sample.level:.4g}"
         out.print(f"  {name}: {why}", markup=False)
     if len(found.unmatched) > SHOWN:
         out.print(f"  … and {len(found.unmatched) - SHOWN} more of ours without a neighbour")
     if found.missing:
         out.print(f"not measured yet: {len(found.missing)} published cells of these networks")
-    claims = [
-        (theirs.text, f"{theirs.verdict}: {theirs.evidence}", f"{ours.verdict}: {ours.evidence}")
-        for theirs, ours in found.claims
+    rows = [
+        (theirs.title, verdict_text(theirs), verdict_text(ours)) for theirs, ours in found.claims
     ]
-    out.print(table(("claim", "by their numbers", "by ours"), claims, left=(0, 1, 2)))
+    out.print(
+        table((f"claim of {found.source}", "by their numbers", "by ours"), rows, left=(0, 1, 2))
+    )
+    print_conditions(out, [ours for _, ours in found.claims])
+    out.print(CLAIMS_NOTE)
 
 
 def _points(found: Comparison) -> Table:
-    headings = ("network", "schedule", "strategy", "sparsity", "ours (n)", "theirs (n)", "gap", "")
+    headings = ("network", "schedule", "strategy", "sparsity", "ours (n)", "theirs (n)", "gap")
     rows = [
         (
             f"{point.ours.network} {point.ours.dataset}",
@@ -79,12 +95,18 @@ def _points(found: Comparison) -> Table:
             f"{point.ours.sparsity:.4g}",
             f"{signed(point.ours.delta)} ({point.ours.n})",
             f"{signed(point.theirs.delta)} ({point.theirs.n})",
-            signed(point.difference),
-            {True: "inside", False: "outside", None: ""}[point.inside],
+            _gap(point),
         )
         for point in found.points
     ]
     return table(headings, rows, left=(0, 1, 2))
+
+
+def _gap(point: Point) -> str:
+    if point.interval is None:
+        return signed(point.difference)
+    low, high = point.interval
+    return f"{signed(point.difference)} [{signed(low)}, {signed(high)}]"
 
 
 def _replications(found: Replicated) -> str:

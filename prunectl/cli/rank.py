@@ -43,7 +43,7 @@ def rank(
     form: Annotated[TableFormat, typer.Option("--format", help="What to write.")] = "table",
     store: StoreOption = None,
 ) -> None:
-    """Rank strategies by their score at each sparsity: mean ± std (n), best ★, tied with it ≈."""
+    """Rank strategies by their score at each sparsity: mean ± std (n), best ★, not beaten by any ≈."""
     from prunectl.results.cells import cells
     from prunectl.results.formats import render
     from prunectl.results.leaderboard import boards

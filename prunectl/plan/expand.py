@@ -14,12 +14,14 @@ from prunectl.gc_pause import without_collector
 from prunectl.ml.datasets.files import Progress
 from prunectl.ml.datasets.registry import Description, OptionValue
 from prunectl.ml.tasks import registry as tasks
+from prunectl.plan.claims import claims_of
 from prunectl.plan.grid import axes
 from prunectl.plan.levels import Ladder, ladders
 from prunectl.plan.load import LoadedPlan
 from prunectl.plan.points import GridPoint, grid_points
 from prunectl.plan.shapes import Check, check_shapes
 from prunectl.plan.size import check_size
+from prunectl.spec.claim import Claim
 from prunectl.spec.key import NUMERICS, TEMPLATE_SEED, PathTemplate, Spec
 from prunectl.spec.settings import DataSettings, NetworkSettings
 from prunectl.spec.stage import Mask, Stage, Weights
@@ -33,6 +35,7 @@ class Expansion:
     """All trials of a plan and their stages, each once."""
 
     plan: LoadedPlan
+    claims: tuple[Claim, ...]
     trials: tuple[Trial, ...]
     stages: dict[str, Stage]
     epoch_steps: dict[str, float]
@@ -63,6 +66,7 @@ class Expansion:
             overrides=self.plan.overrides,
             question=self.plan.question,
             axes=tuple(axis.key for axis in axes(self.plan) if axis.varies),
+            claims=self.claims,
             tasks=self._tasks(),
             trials=self.trials,
             stages={
@@ -87,6 +91,7 @@ def expand(plan: LoadedPlan, check: Check | None, progress: Progress | None = No
     Raises PlanError with file and line.
     """
     check_size(plan)
+    claims = claims_of(plan)
     trials: list[Trial] = []
     stages: dict[str, Stage] = {}
     epoch_steps: dict[str, float] = {}
@@ -105,7 +110,7 @@ def expand(plan: LoadedPlan, check: Check | None, progress: Progress | None = No
                 stages.update(_stages(cell.point, cell.ladder, seed, _in_order(path)))
                 epoch_steps.update(dict.fromkeys(path, per_epoch))
                 trials.append(cell.trial(seed, path))
-    return Expansion(plan, tuple(trials), stages, epoch_steps, datasets, places)
+    return Expansion(plan, claims, tuple(trials), stages, epoch_steps, datasets, places)
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
-_HEADER = re.compile(r"\s*\[\[?\s*([^\]]+?)\s*\]\]?\s*(?:#.*)?$")
+_HEADER = re.compile(r"\s*(\[\[?)\s*([^\]]+?)\s*\]\]?\s*(?:#.*)?$")
 _KEY = re.compile(
     r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*="""
 )
@@ -21,10 +22,15 @@ class LineNumbers:
     def __init__(self, text: str) -> None:
         self._lines: dict[tuple[str, ...], int] = {}
         table: tuple[str, ...] = ()
+        counts: Counter[tuple[str, ...]] = Counter()
         for number, line in enumerate(text.splitlines(), start=1):
             if header := _HEADER.match(line):
-                table = _parts(header[1])
+                table = _parts(header[2])
                 self._lines.setdefault(table, number)
+                if header[1] == "[[":  # one more of a list of tables
+                    table = (*table, str(counts[table]))
+                    counts[table[:-1]] += 1
+                    self._lines[table] = number
             elif key := _KEY.match(line):
                 self._lines.setdefault((*table, *_parts(key[1])), number)
 

@@ -26,6 +26,7 @@ from prunectl.plan.table import (
     Slots,
     Table,
 )
+from prunectl.spec.claim import NEEDS_MARGIN, Relation
 from prunectl.spec.length import Length, LengthField
 from prunectl.spec.settings import AugmentSettings, OptimizerSettings
 from prunectl.spec.task import DEFAULT_TASK
@@ -249,6 +250,37 @@ class RunTable(Table):
     devices: str | None = None
 
 
+class ClaimTable(Table):
+    """What the plan claims of two of its methods before it is run; see spec.claim.Claim.
+
+    What is left out of the scope is all of the plan.
+    """
+
+    a: str
+    b: str
+    relation: Relation
+    margin: Amount = 0.0
+    text: str = ""
+    network: Values[str] | None = None
+    dataset: Values[str] | None = None
+    recipe: Values[str] | None = None
+    structure: Values[Literal["unstructured", "structured"]] | None = None
+    schedule: Values[Literal["one-shot", "iterative"]] | None = None
+    compression: tuple[Positive, Positive] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> ClaimTable:
+        if self.relation in NEEDS_MARGIN and not self.margin:
+            raise ValueError(
+                f'"{self.relation}" needs a margin above 0: no number of seeds shows that a difference is exactly 0'
+            )
+        if self.a == self.b:
+            raise ValueError("a and b are the same method")
+        if self.compression is not None and not 1 <= self.compression[0] < self.compression[1]:
+            raise ValueError("compression is two numbers from 1 on, the smaller first")
+        return self
+
+
 class PlanFile(Table):
     """A whole plan. `recipe` and `pruning` are checked once the grid's values are filled in."""
 
@@ -259,6 +291,7 @@ class PlanFile(Table):
     pruning: dict[str, Any] = Field(default_factory=dict)
     strategies: dict[Name, Strategy] = Field(default_factory=dict)
     datasets: dict[Name, dict[str, Any]] = Field(default_factory=dict)
+    claims: tuple[ClaimTable, ...] = ()
     run: RunTable = RunTable()
 
     @field_validator("seeds")

@@ -11,7 +11,8 @@ from prunectl.store.paths import StorePaths
 
 _CELLS = """
 SELECT {columns}, r.rank, coalesce(r.best, false) AS best, coalesce(r.tied, false) AS tied,
-       r.gap, r.gap_ci, r.pairs, r.n_needed, t.metric, t.unit, t.higher_is_better, v.version, v.versions, v.current
+       coalesce(r.uneven, false) AS uneven, r.gap, r.gap_std, r.gap_ci, r.pairs, r.contenders, r.spread, r.spread_pairs,
+       t.metric, t.unit, t.higher_is_better, v.version, v.versions, v.current
 FROM {leaderboard} l
 LEFT JOIN {ranking} r USING ({key})
 LEFT JOIN tasks t ON t.task = l.task AND t.position = 0

@@ -126,8 +126,7 @@ def _three_networks(sides: Sequence[Sequence[Sample | None]]) -> Estimate | None
     a, b = means
     if a is not None and b is not None:
         return welch(a, b)
-    (cells,) = ([cell for cell in side if cell is not None] for side in sides if any(side))
-    dense = statistics.fmean(cell.dense for cell in cells)
+    dense = statistics.fmean(cell.dense for side in sides for cell in side if cell is not None)
     return paired([value - dense for value in a] if a else [dense - value for value in b or ()])
 
 

@@ -19,7 +19,14 @@ from prunectl.results.formats import typed_table
 from prunectl.results.judged import Judged
 from prunectl.results.pairing import NeighbourSearch, near_misses
 from prunectl.results.published_claims import CLAIMS
-from prunectl.results.samples import Sample, at_main_length, measured, published, three_values
+from prunectl.results.samples import (
+    PUBLISHED_TASK,
+    Sample,
+    at_main_length,
+    measured,
+    published,
+    three_values,
+)
 from prunectl.results.statistics import Estimate, welch
 from prunectl.store.db.query import Result
 from prunectl.store.paths import StorePaths
@@ -77,8 +84,6 @@ class Comparison:
     schedule that we have not measured."""
     claims: tuple[tuple[Judged, Judged], ...] = ()
     """What the publication claims, judged by its own numbers and by ours."""
-    own_claims: tuple[Judged, ...] = ()
-    """What our plans claim."""
 
     @property
     def apart(self) -> tuple[int, int]:
@@ -162,5 +167,6 @@ def match(source: str, ours: Sequence[Sample], theirs: Sequence[Sample]) -> Comp
         for sample in at_main_length(theirs)
         if (sample.network, sample.dataset, sample.kind) in seen and id(sample) not in used
     ]
-    judged = [(judge(claim, theirs), judge(claim, ours)) for claim in CLAIMS[source]]
+    alike = [sample for sample in ours if sample.task == PUBLISHED_TASK]
+    judged = [(judge(claim, theirs), judge(claim, alike)) for claim in CLAIMS[source]]
     return Comparison(source, tuple(points), tuple(alone), tuple(missing), tuple(judged))

@@ -59,6 +59,11 @@ class Judged:
     """That a plan claimed it after the fact."""
 
     @property
+    def title(self) -> str:
+        """The claim in words."""
+        return self.claim.title
+
+    @property
     def evidence(self) -> str:
         """What the verdict rests on, in a line."""
         if not self.parts:

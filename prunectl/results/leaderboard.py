@@ -6,13 +6,14 @@ The numbers are those of the views `leaderboard` and `ranking`; this module only
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
-from prunectl.results import metrics
+from prunectl.results import metrics, power, relations
 from prunectl.results.cells import Selection, cells
 from prunectl.results.formats import text_table
+from prunectl.results.power import SeedsNeeded
 from prunectl.spec.task import Metric, TaskMetrics, metrics_of
 from prunectl.store.db.query import Result
 from prunectl.store.paths import StorePaths
@@ -27,8 +28,7 @@ _IDENTITY = ("task", "version", "versions", "current", *BOARD_LABELS)
 class Cell:
     """One number with what it rests on: scores in their metric's unit.
 
-    `values` has every column of the views `leaderboard` and (rank, best, tied, gap, gap_ci, pairs, n_needed)
-    `ranking`.
+    `values` has every column of the view `leaderboard`, and of `ranking` what `cells` takes from it.
     """
 
     cell: str
@@ -44,6 +44,8 @@ class Cell:
     rank: int | None
     best: bool
     tied: bool
+    uneven: bool
+    """Whether it failed in a seed where another method of its column did not: it is never marked."""
     metric: Metric
     """What the number is."""
     values: Mapping[str, Any]
@@ -55,7 +57,7 @@ class Cell:
 
     @property
     def mark(self) -> str:
-        """★ best of its column, ≈ tied with the best, ! some seeds diverged, collapsed or lost a layer."""
+        """★ best of its column, ≈ not beaten by any other of it, ! some seeds diverged, collapsed or lost a layer."""
         return ("★" if self.best else "≈" if self.tied else "") + ("!" if self.flagged else "")
 
     @property
@@ -69,7 +71,24 @@ class Cell:
             return f"{DASH} ({self.count})"
         digits = self.metric.digits
         spread = f" ± {self.std:.{digits}f}" if self.std is not None else ""
-        return f"{self.mean:.{digits}f}{spread} ({self.count}) {self.mark}".rstrip()
+        failed = f" {self.failed}" if self.uneven else ""
+        return f"{self.mean:.{digits}f}{spread} ({self.count}) {self.mark}{failed}".rstrip()
+
+    @property
+    def failed(self) -> str:
+        """Such as ``1 of 3 diverged``; "" where none failed."""
+        kinds = ((name, self.values[name]) for name in ("diverged", "collapsed"))
+        said = " and ".join(f"{count} {name}" for name, count in kinds if count)
+        return said.replace(" ", f" of {self.n} ", 1) if said else ""
+
+    def seeds_needed(self) -> SeedsNeeded | None:
+        """Find how many seeds would tell a tied method from the best with 80 % power, were their gap the true one."""
+        if not self.tied or self.values["gap_std"] is None:
+            return None
+        return power.seeds_for_gap(
+            abs(self.values["gap"]), self.values["gap_std"], self.values["pairs"],
+            relations.TAIL / (self.values["contenders"] - 1),
+        )  # fmt: skip
 
     def delta_text(self) -> str:
         """Such as ``−0.24 ± 0.10``, the second being half the 95 % interval; with ns where that covers 0."""
@@ -160,6 +179,20 @@ class Board:
         """Numbers planned, the dense networks left out."""
         return sum(row.planned for row in self.rows)
 
+    def smallest_gaps(self) -> tuple[float, float] | None:
+        """Find the least and the most, over the columns, that a gap must be to be told with 80 % power.
+
+        By the spread of the differences of a column's methods, at the seeds that they share; None without marks.
+        """
+        found = []
+        for column in self.columns:
+            marked = [row.cells[column].values for row in self.rows if column in row.cells]
+            one = next((values for values in marked if values["spread"] is not None), None)
+            if one is not None:
+                tail = relations.TAIL / (one["contenders"] - 1)
+                found.append(power.smallest_gap(one["spread"], one["spread_pairs"], tail))
+        return (min(found), max(found)) if found else None
+
     def table(self, *, delta: bool = False) -> Result:
         """Write the board as texts: a column per sparsity, the dense network first; `delta` for changes from it."""
 
@@ -221,7 +254,13 @@ def _board(
         while row["target_sparsity"] in methods.setdefault((*labels, number), {}):
             number += 1
         methods[*labels, number][row["target_sparsity"]] = _cell(row, metric)
-    made = [_row(labels, cells, varied) for labels, cells in methods.items()]
+    entries: dict[tuple[Any, ...], list[BoardRow]] = {}
+    for labels, own in methods.items():
+        # Methods whose cells have the same stages are one, with two names: as fine-tuning and learning-rate rewinding
+        # are under a constant rate.
+        same = tuple((column, cell.values["entry"]) for column, cell in sorted(own.items()))
+        entries.setdefault(same, []).append(_row(labels, own, varied))
+    made = [_one_row(same) for same in entries.values()]
     made.sort(key=lambda row: (row.average_rank is None, row.average_rank or 0.0, row.label))
     named = dict(zip(_IDENTITY, key, strict=True))
     reference = None if dense is None else _cell(dense, metric)
@@ -240,6 +279,12 @@ def _row(labels: tuple[Any, ...], cells: dict[float, Cell], varied: list[str]) -
     if labels[-1]:
         label += f" · {next(iter(cells.values())).cell[:6]}"
     return BoardRow(label, named["strategy"], named["granularity"], cells)
+
+
+def _one_row(rows: Sequence[BoardRow]) -> BoardRow:
+    """Join the rows of methods that are the same stages."""
+    first = min(rows, key=lambda row: row.label)
+    return replace(first, label=" = ".join(sorted(row.label for row in rows)))
 
 
 def _cell(row: Mapping[str, Any], metric: Metric) -> Cell:

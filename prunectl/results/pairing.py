@@ -28,8 +28,8 @@ RECIPES = {
 
 TOLD = ("precision", "optimizer_state")
 HARMLESS = (*TOLD, "deterministic", "evaluate", "micro_batch", "retrain", "source", "unverified")
-"""Keys of a recipe that a plan may change and still be beside the publication: how it is computed, when it is looked at,
-and the lengths of retraining, which are compared by themselves. Of these the first are told."""
+"""Keys of a recipe that a plan may change and still be beside the publication: how it is computed, when it is looked
+at, and the lengths of retraining, which are compared by themselves. Of these the first are told."""
 
 
 class NeighbourSearch:

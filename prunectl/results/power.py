@@ -97,17 +97,17 @@ def seeds_needed(power: Power, std: float, n: int) -> SeedsNeeded:
     return SeedsNeeded(_least(power, low), _least(power, high))
 
 
+def seeds_for_gap(gap: float, std: float, n: int, tail: float) -> SeedsNeeded:
+    """Find how many seeds a one-sided t test at level `tail` would need to tell a gap, given how `n` ≥ 2 spread."""
+    return seeds_needed(lambda spread, seeds: one_sided(gap, spread, seeds, tail), std, n)
+
+
 def _least(power: Power, spread: float) -> int | None:
     return next((n for n in range(2, MOST + 1) if power(spread, n) >= POWER), None)
 
 
-def smallest_gap(spread: float, n: int, tail: float) -> float | None:
-    """Find the smallest true difference that a one-sided t test at level `tail` tells with 80 % power.
-
-    None for n < 2.
-    """
-    if n < 2:
-        return None
+def smallest_gap(spread: float, n: int, tail: float) -> float:
+    """Find the smallest true difference that a one-sided t test at level `tail` of n ≥ 2 tells with 80 % power."""
     if spread == 0:
         return 0.0
     low, high = 0.0, spread

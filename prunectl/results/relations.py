@@ -83,7 +83,4 @@ def seeds_needed(relation: Relation, estimate: Estimate, margin: float) -> Seeds
         relation, margin if mean > 0 else -margin
     )
     tail = TAIL / 2 if relation == "equal" else TAIL
-    effect = abs(mean - limit)
-    return power.seeds_needed(
-        lambda spread, n: power.one_sided(effect, spread, n, tail), std, estimate.n
-    )
+    return power.seeds_for_gap(abs(mean - limit), std, estimate.n, tail)

@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 
-from prunectl.results import metrics
 from prunectl.results.formats import text_table, typed_table
-from prunectl.results.leaderboard import BOARD_LABELS, Board, BoardRow
-from prunectl.results.statistics import PERCENTAGE_LOSSES, largest_compression, losses
+from prunectl.results.leaderboard import BOARD_LABELS, ROW_LABELS, Board, BoardRow
 from prunectl.results.ties import BySeed, Record, record
 from prunectl.spec.task import Metric
 from prunectl.store.db import query
@@ -19,8 +17,8 @@ from prunectl.store.db.query import Result
 from prunectl.store.paths import StorePaths
 from prunectl.text import DASH
 
-NO_LOSS = "no loss"
-"""Heading of the largest compression that is as good as dense."""
+MARGINS = (0.25, 0.5, 1.0)
+"""Those of the view `no_loss`: points of percentages, else percent of the dense networks' mean."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Summary:
     against: Mapping[str, Record]
     """The same, against each."""
     compressions: Mapping[float, float | None]
-    """Largest compression whose median is at most so much worse than the mean dense score; None: nowhere."""
+    """By margin: the compression up to which every level is without loss; None: nowhere."""
     largest: float | None
     """The largest compression measured."""
     search_epochs: float | None
@@ -43,7 +41,8 @@ class Summary:
 def summarise(paths: StorePaths, board: Board) -> list[Summary]:
     """Summarise the methods of a board, in its order. Raises StoreError where the store cannot be read."""
     scores = _scores(paths, board)
-    return [_summary(row, board, scores) for row in board.rows]
+    reached = _without_loss(paths, board)
+    return [_summary(row, board, scores, reached) for row in board.rows]
 
 
 _SCORES = """
@@ -69,7 +68,27 @@ def _scores(paths: StorePaths, board: Board) -> dict[str, dict[float, BySeed]]:
     }
 
 
-def _summary(row: BoardRow, board: Board, scores: Mapping[str, Mapping[float, BySeed]]) -> Summary:
+_NO_LOSS = """
+SELECT strategy, criterion, scope, granularity, retrain, margin, compression FROM no_loss_all
+WHERE plan = $plan AND version = $version AND network = $network AND dataset = $dataset AND recipe = $recipe
+  AND schedule = $schedule AND task = $task
+"""
+
+Reached = Mapping[tuple[str, ...], Mapping[float, float | None]]
+"""By a method's labels and a margin: the compression without loss."""
+
+
+def _without_loss(paths: StorePaths, board: Board) -> Reached:
+    out: dict[tuple[str, ...], dict[float, float | None]] = {}
+    named = {name: getattr(board, name) for name in (*BOARD_LABELS, "version", "task")}
+    for *labels, margin, compression in query.run(paths, _NO_LOSS, named).rows:
+        out.setdefault(tuple(labels), {})[margin] = compression
+    return out
+
+
+def _summary(
+    row: BoardRow, board: Board, scores: Mapping[str, Mapping[float, BySeed]], reached: Reached
+) -> Summary:
     higher = board.metric.higher_is_better
     against = {
         other.label: record(scores[row.label], scores[other.label], higher_is_better=higher)
@@ -77,31 +96,25 @@ def _summary(row: BoardRow, board: Board, scores: Mapping[str, Mapping[float, By
         if other.label != row.label
     }
     measured = [cell.values for cell in row.cells.values() if cell.n]
-    points = [
-        (float(values["compression"]), float(values["median"]))
-        for values in measured
-        if values["compression"] is not None
+    compressions = [
+        values["compression"] for values in measured if values["compression"] is not None
     ]
-    dense = board.dense.mean if board.dense is not None else None
+    labels = [tuple(values[name] for name in ROW_LABELS) for values in measured]
+    found: Mapping[float, float | None] = reached.get(labels[0], {}) if labels else {}
     costs = [values["search_epochs"] for values in measured]
     return Summary(
         row=row,
         record=sum(against.values(), Record()),
         against=against,
-        compressions={
-            loss: None
-            if dense is None
-            else largest_compression(points, dense, loss, higher_is_better=higher)
-            for loss in losses(board.metric)
-        },
-        largest=max((x for x, _ in points), default=None),
+        compressions={margin: found.get(margin) for margin in MARGINS},
+        largest=max(map(float, compressions), default=None),
         search_epochs=max((cost for cost in costs if cost is not None), default=None),
     )
 
 
 def table(summaries: Sequence[Summary], metric: Metric) -> Result:
     """Write the summaries of a board with this score as texts, for people."""
-    kept = [_loss_text(f"{loss:g}", metric) if loss else NO_LOSS for loss in losses(metric)]
+    kept = [_margin_text(f"{margin:g}", metric) for margin in MARGINS]
     heads = ["method", "n", "average rank", "wins–ties–losses", *kept, "search epochs"]
     rows = [
         [
@@ -111,7 +124,7 @@ def table(summaries: Sequence[Summary], metric: Metric) -> Result:
             else f"{each.row.n}/{each.row.planned}",
             DASH if each.row.average_rank is None else f"{each.row.average_rank:.2f}",
             f"{each.record.wins}–{each.record.ties}–{each.record.losses}",
-            *(_times(each.compressions[loss], each.largest) for loss in losses(metric)),
+            *(_times(each.compressions[margin], each.largest) for margin in MARGINS),
             DASH if each.search_epochs is None else f"{each.search_epochs:g}",
         ]
         for each in summaries
@@ -119,21 +132,23 @@ def table(summaries: Sequence[Summary], metric: Metric) -> Result:
     return text_table(heads, rows)
 
 
-def _loss_text(loss: str, metric: Metric) -> str:
+def _margin_text(margin: str, metric: Metric) -> str:
     """Name a column of compressions: ``−0.5 points``, or with a plus where lower is better."""
     sign = "−" if metric.higher_is_better else "+"
-    return f"{sign}{loss} {metrics.difference_unit(metric)}"
+    return f"{sign}{margin} {_unit(metric)}"
+
+
+def _unit(metric: Metric) -> str:
+    return metric.points if metric.unit == "%" else "%"
 
 
 def note(metric: Metric) -> str:
     """Explain the columns of compressions."""
-    side = "below" if metric.higher_is_better else "above"
-    columns, least = NO_LOSS, f"not {side}"
-    if any(losses(metric)):
-        columns += f", {_loss_text('x', metric)}"
-        least = f"at most x {metrics.difference_unit(metric)} {side}"
+    worse = "below" if metric.higher_is_better else "above"
+    of = "" if metric.unit == "%" else " of it"
     return (
-        f"{columns}: the largest compression whose median is {least} the mean dense {metric.name}"
+        f"{_margin_text('x', metric)}: the compression up to which every level is shown by its seeds (one-sided 95 %) "
+        f"to be less than x {_unit(metric)}{of} {worse} the own dense {metric.name}"
     )
 
 
@@ -146,7 +161,7 @@ def _times(compression: float | None, largest: float | None) -> str:
 
 def long_form(found: Sequence[tuple[Board, Sequence[Summary]]]) -> Result:
     """Write one row per method and board, for programs."""
-    names = [f"compression_loss_{loss:g}".replace(".", "_") for loss in PERCENTAGE_LOSSES]
+    names = [f"compression_loss_{margin:g}".replace(".", "_") for margin in MARGINS]
     columns = {
         **dict.fromkeys((*BOARD_LABELS, "method"), "VARCHAR"),
         "n": "BIGINT", "planned": "BIGINT", "average_rank": "DOUBLE",
@@ -159,7 +174,7 @@ def long_form(found: Sequence[tuple[Board, Sequence[Summary]]]) -> Result:
         (
             *(getattr(board, name) for name in BOARD_LABELS), each.row.label, each.row.n, each.row.planned,
             each.row.average_rank, *astuple(each.record),
-            *(each.compressions.get(loss) for loss in PERCENTAGE_LOSSES), each.largest, each.search_epochs,
+            *(each.compressions[margin] for margin in MARGINS), each.largest, each.search_epochs,
             {name: list(astuple(count)) for name, count in each.against.items()},
             board.task, board.metric.name, board.metric.unit, board.metric.higher_is_better,
             board.version, board.current,

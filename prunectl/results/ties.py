@@ -1,8 +1,7 @@
-"""What counts as a tie: two methods whose difference, paired by seed, has a 95 % interval that covers 0.
+"""Wins, ties and losses of two methods, for `rank --summary`: a tie is a difference whose 95 % interval covers 0.
 
-`rank` marks the method with the best mean of a column ★ and those tied with it ≈. The view `ranking` (views.sql)
-decides that by this rule; here the same rule judges any two methods, for the wins, ties and losses of `rank
---summary`.
+Each pair is judged by itself, paired by seed. The marks of a column, which keep the truly best of all its methods, are
+the view `ranking`'s (views.sql).
 """
 
 from __future__ import annotations

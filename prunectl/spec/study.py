@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from prunectl.spec.claim import Claim
 from prunectl.spec.key import Spec
 from prunectl.spec.ranges import Amount, Count, Moment
 from prunectl.spec.stage import Stage
@@ -68,6 +69,9 @@ class Study(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     ] = ""
     axes: Annotated[
         tuple[str, ...], Meta(description="keys that the plan's grid varies, dotted")
+    ] = ()
+    claims: Annotated[
+        tuple[Claim, ...], Meta(description="what the plan claims of its methods, in its order")
     ] = ()
     tasks: Annotated[
         dict[str, TaskMetrics],

@@ -71,6 +71,8 @@ class Reader:
 
     def boards(self) -> Boards:
         """Read the leaderboards of every version of all plans."""
+        import scipy.special  # noqa: F401  # what a cell says of its ties needs it; here nobody waits for it
+
         from prunectl.results.compare import neighbours
         from prunectl.results.leaderboard import leaderboard
 

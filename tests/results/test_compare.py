@@ -1,14 +1,24 @@
 """Ours beside published: what is matched, what is not, and the papers' claims."""
 
 import dataclasses
+import random
 
 import pytest
+import scipy.stats
 
 from prunectl.errors import UnknownName
-from prunectl.results import claims
-from prunectl.results.compare import SOURCES, compare, match, near, neighbours
-from prunectl.results.samples import Sample, measured, published, schedule_kind, structure
-from prunectl.store.db import query
+from prunectl.results.compare import SOURCES, compare, match, neighbours
+from prunectl.results.pairing import RECIPES, near
+from prunectl.results.samples import (
+    Sample,
+    Seed,
+    at_main_length,
+    published,
+    schedule_kind,
+    structure,
+)
+from prunectl.store.db import queries
+from prunectl.store.db.database import opened
 from prunectl.store.db.ingest import ingest
 from tests.support.fake_store import FakeStore
 
@@ -30,15 +40,26 @@ def renda(store):
     return published(store, "renda2020")
 
 
+def as_ours(source, published):
+    """A published cell as a study of ours would have it."""
+    filters = published.structure in ("structured-a", "structured-b")
+    return dataclasses.replace(
+        published,
+        recipe=RECIPES[source][0],
+        criterion="magnitude",
+        scope="layerwise" if filters else "global",
+        granularity=f"filters renda2020-{published.structure[-1]}" if filters else "weight",
+    )
+
+
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_publication_beside_itself_differs_by_nothing(store, source):
     samples = published(store, source)[::7]
-    found = match(source, samples, samples)
+    ours = [as_ours(source, each) for each in samples]
+    found = match(source, ours, samples)
     assert len(found.points) == len(samples)
     assert {point.difference for point in found.points} == {0.0}
-    assert all(point.ours == point.theirs for point in found.points)
-    inside, judged = found.inside
-    assert inside == judged
+    assert all(point.ours == as_ours(source, point.theirs) for point in found.points)
 
 
 def test_the_neighbour_of_each_cell_is_the_one_that_compare_finds(store):
@@ -51,51 +72,9 @@ def test_the_neighbour_of_each_cell_is_the_one_that_compare_finds(store):
     assert {cell for cell, (source, _) in found.items() if source == SOURCES[0]} == first
 
 
-@pytest.mark.parametrize(
-    ("network", "expected"),
-    [("resnet-20", 5.96), ("resnet-56", 9.31), ("resnet-50", 4.77), ("resnet-110", 9.31)],
-)
-def test_no_loss_in_renda_et_als_own_data(renda, network, expected):
-    reached, _ = claims.largest_without_loss(renda, network)
-    assert round(reached, 2) == expected
-
-
-def test_resnet_50_loses_a_quarter_of_a_point_at_most_up_to_6x(renda):
-    assert round(claims.largest_without_loss(renda, "resnet-50", loss=0.25)[0], 2) == 5.96
-
-
-@pytest.mark.parametrize("source", SOURCES)
-def test_the_publications_numbers_bear_their_claims_out(store, source):
-    found = claims.judge(source, published(store, source))
-    assert [(claim.text, claim.verdict) for claim in found if claim.verdict != "holds"] == []
-
-
-@pytest.mark.parametrize("source", SOURCES)
-def test_no_numbers_bear_nothing_out(source):
-    assert {claim.verdict for claim in claims.judge(source, [])} == {"not enough data"}
-
-
-def test_a_claim_may_not_hold(renda):
-    swapped = {"lr-rewind": "fine-tune", "fine-tune": "lr-rewind"}
-    turned = [dataclasses.replace(s, strategy=swapped.get(s.strategy, s.strategy)) for s in renda]
-    verdicts = {claim.text: claim.verdict for claim in claims.judge("renda2020", turned)}
-    assert verdicts["learning-rate rewinding is better than fine-tuning"] == "does not hold"
-    assert verdicts["resnet-20: iterative lr-rewind at full length loses nothing up to 5.96×"] == (
-        "does not hold"
-    )
-
-
-def test_without_loss_so_far_is_not_enough(renda):
-    begun = [s for s in renda if s.compression < 3]
-    assert claims.no_loss("resnet-20", 5.96)(begun).verdict == "not enough data"
-    assert claims.no_loss("resnet-20", 2.44)(begun).verdict == "holds"
-
-
 def test_main_lengths_are_the_papers(renda):
     kept = {
-        (s.strategy, s.retrain_epochs)
-        for s in claims.at_main_length(renda)
-        if s.network == "resnet-20"
+        (s.strategy, s.retrain_epochs) for s in at_main_length(renda) if s.network == "resnet-20"
     }
     assert {("lr-rewind", 182), ("fine-tune", 182), ("weight-rewind", 150)} <= kept
 
@@ -127,17 +106,12 @@ def test_ours_are_medians_beside_medians(store):
     assert len(table.columns) == len(table.rows[0])
 
 
-def test_182_of_our_epochs_are_their_182(store):
-    found = compare(store, "renda2020", plan="figure1")
-    assert {point.theirs.retrain_epochs for point in found.points} == {182}
-    assert len(found.claims) == 8
-
-
 def sample(**changes):
     base = Sample(
         network="resnet-20", dataset="cifar10", structure="unstructured", schedule="one-shot", kind="one-shot",
         prune_step=None, strategy="lr-rewind", sparsity=0.8926, retrain_epochs=182.0, n=3, median=89.0,
-        low=88.9, high=89.1, dense=91.7,
+        low=88.9, high=89.1, dense=91.7, recipe="renda2020-cifar", criterion="magnitude", scope="global",
+        granularity="weight",
     )  # fmt: skip
     return dataclasses.replace(base, **changes)
 
@@ -152,6 +126,13 @@ def sample(**changes):
         ({"strategy": "partial-rewind-75"}, "strategy"),
         ({"retrain_epochs": 20.0}, "length of retraining"),
         ({"sparsity": 0.999}, "sparsity"),
+        ({"criterion": "random"}, "pruned by random"),
+        ({"scope": "layerwise"}, "scope layerwise"),
+        ({"recipe": "mikler2021-resnet"}, "trained by mikler2021-resnet, not by renda2020-cifar"),
+        ({"recipe": "own@123456"}, "trained by own@123456"),
+        ({"recipe": "renda2020-cifar network.shortcut=padding"}, "network.shortcut=padding"),
+        ({"recipe": "renda2020-cifar batch=64 precision=bf16"}, "the recipe is changed: batch=64"),
+        ({"task": "regression"}, "regression: the publications have classification"),
     ],
 )
 def test_what_has_no_counterpart_is_told_why(renda, changes, why):
@@ -165,11 +146,33 @@ def test_a_reinitialised_network_was_trained_in_full_whatever_the_table_says(ren
     assert found.points[0].theirs.retrain_epochs == 182
 
 
-def test_inside_means_within_their_spread_around_their_dense(renda):
-    theirs = match("renda2020", [sample()], renda).points[0].theirs
-    for offset, inside in ((0.0, True), (5.0, False), (-5.0, False)):
-        ours = sample(median=theirs.delta + 80 + offset, dense=80.0)
-        assert match("renda2020", [ours], renda).points[0].inside is inside
+def test_near_misses_are_told_and_do_not_keep_apart(renda):
+    ours = [
+        sample(recipe="renda2020-cifar precision=bf16 optimizer_state=fresh"),
+        sample(recipe="renda2020-cifar precision=bf16 retrain.reinit=full"),
+        sample(),
+    ]
+    found = match("renda2020", ours, renda)
+    assert len(found.points) == 3
+    assert found.near_misses == {"precision=bf16": 2, "optimizer_state=fresh": 1}
+
+
+def test_a_difference_has_welchs_interval_where_both_give_networks(renda):
+    deltas = [-2.5, -2.9, -2.6]
+    seeds = {n: Seed(91.0 + delta, 91.0, False) for n, delta in enumerate(deltas)}
+    [point] = match("renda2020", [sample(seeds=seeds)], renda).points
+    theirs = point.theirs
+    test = scipy.stats.ttest_ind(
+        deltas,
+        [x - theirs.dense for x in (theirs.low, theirs.median, theirs.high)],
+        equal_var=False,
+    )
+    interval = test.confidence_interval(0.95)
+    assert point.interval == pytest.approx((interval.low, interval.high), abs=1e-9)
+    assert point.difference == pytest.approx(sum(point.interval) / 2)
+    [alone] = match("renda2020", [sample()], renda).points
+    assert alone.interval is None
+    assert alone.difference == pytest.approx(alone.ours.delta - alone.theirs.delta)
 
 
 def test_near_is_within_five_percent_either_way():
@@ -192,20 +195,74 @@ def test_schedule_labels(label, expected):
     assert schedule_kind(label) == expected
 
 
-def test_another_criterion_is_not_compared(store, monkeypatch):
-    samples, strange = measured(store)
-    assert (len(samples), strange) == (6, [])
-    original = query.run
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_query_gives_the_same_pairs(many, source):
+    rows = queries.run_query(many, "ours-vs-published", {"source": source}).dicts()
+    asked = {(row["plan"], row["cell"], row["iteration"]): row for row in rows}
+    points = {point.ours.cell: point for point in compare(many, source).points}
+    assert asked.keys() == points.keys()
+    for cell, row in asked.items():
+        theirs = points[cell].theirs
+        assert row["published_sparsity"] == theirs.sparsity
+        assert row["published_retrain_epochs"] == (
+            None if theirs.retrain_epochs is None else pytest.approx(theirs.retrain_epochs)
+        )
+        assert row["published_delta"] == pytest.approx(theirs.delta)
 
-    def other(paths, sql, parameters):
-        result = original(paths, sql, parameters)
-        place = result.columns.index("criterion")
-        rows = [(*row[:place], "random", *row[place + 1 :]) for row in result.rows]
-        return dataclasses.replace(result, rows=rows)
 
-    monkeypatch.setattr(query, "run", other)
-    samples, strange = measured(store)
-    assert (samples, len(strange)) == ([], 6)
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Cells of every kind that a publication has, each trained and pruned in several ways."""
+    made = FakeStore(tmp_path_factory.mktemp("many"))
+    recipes = [name for names in RECIPES.values() for name in names]
+    words = (
+        "",
+        " precision=bf16",
+        " batch=64",
+        " retrain.reinit=full",
+        " network.shortcut=padding",
+    )
+    count = 0
+    for number, recipe in enumerate([*recipes, "own@123456"]):
+        for schedule in ("iterative 0.2", "one-shot", "iterative 0.3"):
+            made.plan(
+                f"p{number}-{schedule.split()[0]}-{schedule[-1]}",
+                strategies=(
+                    "fine-tune",
+                    "lr-rewind",
+                    "weight-rewind",
+                    "reinit",
+                    "partial-rewind-75",
+                ),
+                sparsities=("0.2", "0.5", "0.8926"),
+                schedule=schedule,
+                network=("resnet-20", "resnet-56", "resnet-50", "wrn-16-8"),
+                dataset="imagenet" if recipe.endswith("imagenet") else "cifar10",
+                recipe=recipe + words[number % len(words)] if number % 2 else recipe,
+                seeds=1,
+            )
+            count += 1
+    made.finish_all()
+    ingest(made.paths)
+    draw = random.Random(1)
+    with opened(made.paths.database, write=True, patience=5) as connection:
+        trials = connection.execute("SELECT trial FROM trials ORDER BY trial").fetchall()
+        for (trial,) in trials:
+            values = [
+                draw.choice(
+                    ["weight", "weight", "channel", "filters renda2020-a", "filters own@1"]
+                ),
+                draw.choice(["global", "global", "layerwise"]),
+                draw.choice(["magnitude", "magnitude", "magnitude", "random"]),
+            ]
+            connection.execute(
+                "UPDATE trials SET granularity = $1, scope = $2, criterion = $3 WHERE trial = $4",
+                [*values, trial],
+            )
+        connection.execute(
+            "UPDATE stages SET train_epochs = [182, 150, 163.84, 184.32, 90, 204.8][(1 + hash(stage) % 6)::INT]"
+        )
+    return made.paths
 
 
 def test_an_unknown_publication_is_refused(store):

@@ -1,4 +1,6 @@
-"""Intervals, ties and compressions against SciPy and NumPy."""
+"""Intervals, bounds, ties and power against SciPy and NumPy."""
+
+import math
 
 import numpy
 import pytest
@@ -6,7 +8,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prunectl.results.statistics import interval, largest_compression
+from prunectl.results.statistics import interval, paired, welch
 from prunectl.results.ties import Record, paired_difference, record
 
 accuracy = st.floats(0, 100).map(lambda x: round(x, 2))
@@ -61,9 +63,38 @@ def test_wins_ties_and_losses():
     assert found == Record(wins=1, ties=1, losses=1)
 
 
-@pytest.mark.parametrize(
-    ("loss", "expected"), [(0, 4.0), (0.25, 4.0), (0.5, 8.0), (1, 16.0), (-1, None)]
-)
-def test_largest_compression(loss, expected):
-    points = [(2.0, 92.4), (3.0, 91.99), (4.0, 92.0), (8.0, 91.5), (16.0, 91.0)]
-    assert largest_compression(points, 92.0, loss) == expected
+@settings(deadline=None)
+@given(samples, st.sampled_from([0.025, 0.05, 0.01]), accuracy)
+def test_bounds_and_p_values_of_pairs_are_scipys(values, tail, value):
+    found = paired(values)
+    if numpy.std(values) < 1e-9:
+        return
+    test = scipy.stats.ttest_1samp(values, value, alternative="greater")
+    low = test.confidence_interval(1 - tail).low
+    assert found.lower(tail) == pytest.approx(low, rel=1e-9, abs=1e-9)
+    assert found.upper(tail) == pytest.approx(2 * numpy.mean(values) - low, rel=1e-9, abs=1e-9)
+    assert found.above(value) == pytest.approx(test.pvalue, abs=1e-9)
+    assert found.below(value) == pytest.approx(1 - test.pvalue, abs=1e-9)
+
+
+@settings(deadline=None)
+@given(samples, samples)
+def test_independent_samples_are_compared_as_welch_does(a, b):
+    if min(numpy.std(a), numpy.std(b)) < 1e-6:
+        return
+    found = welch(a, b)
+    test = scipy.stats.ttest_ind(a, b, equal_var=False)
+    low, high = test.confidence_interval(0.9)
+    assert found.df == pytest.approx(test.df)
+    assert (found.lower(0.05), found.upper(0.05)) == pytest.approx((low, high), rel=1e-9, abs=1e-9)
+
+
+def test_seeds_that_came_out_alike_prove_nothing_finer_than_a_test_item():
+    assert paired([0.3, 0.3, 0.3]).lower(0.05) == 0.3
+    assert paired([0.3, 0.3, 0.3], 0.28).lower(0.05) < 0
+
+
+def test_one_seed_bounds_nothing():
+    one = paired([5.0])
+    assert (one.lower(0.05), one.upper(0.05)) == (-math.inf, math.inf)
+    assert one.above(0) == one.below(0) == 1.0

@@ -7,6 +7,8 @@ import pytest
 from prunectl.results import summary
 from prunectl.results.formats import render
 from prunectl.results.leaderboard import leaderboard
+from prunectl.results.no_loss import without_loss
+from prunectl.results.statistics import paired
 from prunectl.results.ties import Record, paired_difference
 from prunectl.store.db import query
 from prunectl.store.db.ingest import ingest
@@ -39,15 +41,37 @@ def test_order_rank_and_cost_are_the_boards(found):
         assert (row.n, row.planned) == (30, 30)
 
 
-def test_the_largest_compression_is_found_again_in_sql(paths, found):
+def test_compression_without_loss_stops_at_the_first_level_that_fails(paths, found):
+    """As the rule of the publications' claims, by SciPy's bounds over the seeds."""
     _, summaries = found
+    levels = {}
     sql = """
-        SELECT max(compression) FROM leaderboard, (SELECT mean AS dense FROM leaderboard WHERE iteration = 0)
-        WHERE iteration > 0 AND strategy = $1 AND median - dense >= -$2 - 1e-9"""
+        SELECT strategy, 1 / (1 - sum(1 - kept / prunable) / count(*)), list(delta) FROM points
+        WHERE iteration > 0 GROUP BY strategy, target_sparsity"""
+    for strategy, compression, deltas in query.run(paths, sql).rows:
+        levels.setdefault(strategy, []).append((compression, paired(deltas)))
+    reached = set()
     for label, each in summaries.items():
-        assert set(each.compressions) == {0.0, 0.25, 0.5, 1.0}
-        for loss, compression in each.compressions.items():
-            assert query.run(paths, sql, [label, loss]).rows == [(compression,)]
+        assert set(each.compressions) == {0.25, 0.5, 1.0}
+        for margin, compression in each.compressions.items():
+            expected = without_loss(levels[label], margin)
+            assert compression == (expected and pytest.approx(expected))
+            reached.add(compression)
+    assert len(reached) > 2
+
+
+def test_a_level_beyond_one_that_failed_does_not_count(tmp_path):
+    made = FakeStore(tmp_path)
+    made.plan("demo", strategies=("lr-rewind",), sparsities=LADDER, seeds=3)
+    for key in made.stages:
+        stage = made.stages[key]["spec"]["stage"]
+        loss = 5.0 if stage.get("iteration") == 3 else 0.0
+        made.finish(key, accuracy=90.0 + 0.01 * stage["seed"] - loss)
+    ingest(made.paths)
+    (board,) = leaderboard(made.paths)
+    [each] = summary.summarise(made.paths, board)
+    assert {round(x, 2) for x in each.compressions.values()} == {1.56}
+    assert round(each.largest, 2) == 3.81
 
 
 def test_wins_and_losses_are_each_others(found):
@@ -94,7 +118,7 @@ def test_nothing_measured_is_a_dash(tmp_path):
     ingest(made.paths)
     (board,) = leaderboard(made.paths, "demo")
     for each in summary.summarise(made.paths, board):
-        assert each.compressions == dict.fromkeys((0.0, 0.25, 0.5, 1.0))
+        assert each.compressions == dict.fromkeys((0.25, 0.5, 1.0))
         assert each.record == Record()
         assert "–" in render(summary.table([each], board.metric), "md")
 

@@ -4,8 +4,6 @@ import math
 
 import duckdb
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.stats import t
 
 from prunectl.store.db import schema
@@ -21,10 +19,22 @@ def connection():
 
 def test_the_shipped_table_is_scipys(connection):
     """python -m tests.support.t_quantiles | gzip -9n > prunectl/store/db/t_quantiles.csv.gz"""
-    rows = connection.execute("SELECT df, t975 FROM t_quantiles ORDER BY df").fetchall()
+    rows = connection.execute("SELECT * FROM t_quantiles ORDER BY comparisons, df").fetchall()
     expected = t_quantiles()
-    assert [df for df, _ in rows] == [df for df, _ in expected] == [*range(1, LAST + 1), math.inf]
-    assert [each for _, each in rows] == pytest.approx([each for _, each in expected], rel=1e-13)
+    assert [row[:2] for row in rows] == [row[:2] for row in expected]
+    assert [row[2] for row in rows] == pytest.approx([row[2] for row in expected], rel=1e-13)
+    assert [df for m, df, _ in rows if m == 2] == [*range(1, LAST + 1), math.inf]
+
+
+@pytest.mark.parametrize("comparisons", [1, 2, 3, 9, 64, 65, 4000])
+@pytest.mark.parametrize("df", [1, 2, 9, 99, 100, 101, 300, 1000, 5000])
+def test_quantiles_of_many_comparisons_are_never_too_small(comparisons, df, connection):
+    """More than 64 comparisons count as 4096: too strict, for nobody compares so many."""
+    exact = t.isf(0.05 / (comparisons if comparisons <= 64 else 4096), df)
+    sql = f"SELECT t_among_of(t_lists(), {comparisons}, {df})"
+    ((found,),) = connection.execute(sql).fetchall()
+    assert found >= exact * (1 - 1e-12)
+    assert found == pytest.approx(exact, rel=1e-3)
 
 
 @pytest.mark.parametrize("df", [1, 2, 3, 10, 29, 30, 31, 100, 999, 1000, 1001, 2000, 100_000])
@@ -42,26 +52,3 @@ def test_quantiles_take_aggregates(connection):
 
 def test_there_is_no_interval_below_two_values(connection):
     assert connection.execute("SELECT t975(0), t975(-1), t975(NULL)").fetchall() == [(None,) * 3]
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.floats(0.02, 50), st.sampled_from([1.0, -1.0]))
-def test_n_needed_is_the_least_n_that_leaves_out_zero(connection, ratio, sign):
-    ((found,),) = connection.execute("SELECT n_needed($1, 1.0)", [sign * ratio]).fetchall()
-    slack = 0 if found <= LAST else 1  # beyond the table quantiles are interpolated
-
-    def decides(n):
-        return t.ppf(0.975, n - 1) / math.sqrt(n) < ratio
-
-    assert decides(found + slack)
-    assert found == 2 or not decides(found - 1 - slack)
-
-
-def test_n_needed_without_spread_or_without_difference(connection):
-    row = connection.execute("SELECT n_needed(0.0, 1.0), n_needed(0.5, 0.0)").fetchall()
-    assert row == [(None, 2)]
-
-
-@pytest.mark.parametrize(("mean", "std"), [(1e-9, 50.0), (1e-100, 1e100), (1e-300, 1e300)])
-def test_n_needed_is_null_where_no_integer_holds_it(connection, mean, std):
-    assert connection.execute("SELECT n_needed($1, $2)", [mean, std]).fetchall() == [(None,)]

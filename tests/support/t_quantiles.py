@@ -23,7 +23,7 @@ def t_quantiles() -> list[tuple[int, float, float]]:
     for comparisons in COMPARISONS:
         last = LAST if comparisons <= 2 else LAST_OF_MANY
         df = [*map(float, range(1, last + 1)), math.inf]
-        quantiles = stdtrit(df, 1 - TAIL / comparisons).tolist()
+        quantiles = (-stdtrit(df, TAIL / comparisons)).tolist()
         out += [(comparisons, *row) for row in zip(df, quantiles, strict=True)]
     return out
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prunectl.cli.support.tables import console, table
+from prunectl.results import metrics
 
 if TYPE_CHECKING:  # results.leaderboard imports DuckDB
     from rich.console import Console
@@ -20,15 +21,16 @@ def print_boards(boards: list[Board], *, delta: bool = False) -> None:
         return
     for board in boards:
         _print_board(out, board, delta)
-    out.print(f"{_value(boards, delta)} · ★ best, ≈ tied with it (95 %, paired by seed)")
+    out.print(f"{_value(boards, delta)} · ★ best, ≈ not beaten by any (paired by seed)")
+    out.print(
+        "the truly best of the methods with 3 seeds or more, none of them failing alone, is marked with at least 95 %"
+    )
     if any(cell.flagged for board in boards for row in board.rows for cell in row.cells.values()):
         out.print("! a seed diverged, collapsed or lost a layer: it is counted, not dropped")
 
 
 def _value(boards: list[Board], delta: bool) -> str:
     """Say what the numbers of the boards are."""
-    from prunectl.results import metrics
-
     scores = [board.metric for board in boards]
     if not delta:
         return f"{metrics.titles(scores)} of the last epoch, mean ± std (n)"
@@ -43,12 +45,28 @@ def _print_board(out: Console, board: Board, delta: bool) -> None:
     unlimited = out.options.update(width=10_000)
     if out.measure(made, options=unlimited).maximum <= out.width or not out.is_terminal:
         out.print(made)
+        _print_gaps(out, board)
         return
     if board.dense is not None:
         out.print(f"dense {board.dense.text()}", markup=False)
     methods = [row for row in wide.rows if row[0] != "dense"]
     transposed = zip(wide.columns[1:], *(row[1:] for row in methods), strict=True)
     out.print(table(["sparsity", *(row[0] for row in methods)], transposed))
+    _print_gaps(out, board)
+
+
+def _print_gaps(out: Console, board: Board) -> None:
+    """Say what so few seeds leave unseen."""
+    gaps = board.smallest_gaps()
+    if gaps is not None:
+        digits = board.metric.digits
+        low, high = (f"{gap:.{digits}f}" for gap in gaps)
+        between = low if low == high else f"{low} to {high}"
+        what = metrics.difference_unit(board.metric)
+        out.print(
+            f"a gap is told with 80 % power from {between} {what} on, with these seeds",
+            markup=False,
+        )
 
 
 def heading(board: Board) -> str:

@@ -22,7 +22,8 @@ def check_plan_record(study: Study, tell: Callable[[str], None]) -> None:
     where = f"the record of plan {study.name}, version {study.digest}"
     try:
         loaded = loads(study.text, file=study.file, overrides=study.overrides)
-        derived = {trial.id: trial for trial in expand(loaded, None).trials}
+        expansion = expand(loaded, None)
+        derived = {trial.id: trial for trial in expansion.trials}
     except (DataError, OSError) as error:
         tell(
             f"{study.name}: its record is taken as it is, as its data cannot be looked at here: {error}"
@@ -36,6 +37,8 @@ def check_plan_record(study: Study, tell: Callable[[str], None]) -> None:
             f"{study.name}: its record is taken as it is: this version makes other keys of its text"
         )
         return
+    if study.claims != expansion.claims:
+        raise StoreError(f"{where}: it claims other things than its text")
     if odd := found.keys() ^ derived.keys():
         raise StoreError(f"{where}: trial {shown(min(odd))} is in one of record and text only")
     for name, trial in found.items():

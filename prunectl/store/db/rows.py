@@ -59,7 +59,18 @@ TRIAL = (
     "trial", "cell", "plan", "network", "dataset", "recipe", "strategy", "schedule", "criterion", "scope",
     "granularity", "retrain", "task", "seed",
 )  # fmt: skip
-PLAN = ("digest", "plan", "file", "question", "axes", "overrides", "created", "made", "text")
+PLAN = (
+    "digest",
+    "plan",
+    "file",
+    "question",
+    "axes",
+    "overrides",
+    "claims",
+    "created",
+    "made",
+    "text",
+)
 RUN = (
     "run", "plans", "started", "argv", "cwd", "git_commit", "git_dirty", "host", "devices", "driver", "packages",
     "python", "platform", "prunectl",
@@ -156,6 +167,7 @@ def plan_row(study: Study) -> Row:
         study.question,
         list(study.axes),
         list(study.overrides),
+        _text(study.claims),
         moment(study.created),
         moment(study.made),
         study.text,

@@ -13,7 +13,7 @@ CREATE TABLE left_out (source VARCHAR, place BIGINT, text VARCHAR, PRIMARY KEY (
 
 CREATE TABLE plans (
     digest VARCHAR PRIMARY KEY, plan VARCHAR, file VARCHAR, question VARCHAR, axes VARCHAR[],
-    overrides VARCHAR[], created TIMESTAMP, made TIMESTAMP, text VARCHAR
+    overrides VARCHAR[], claims JSON, created TIMESTAMP, made TIMESTAMP, text VARCHAR
 );
 
 CREATE TABLE plan_trials (

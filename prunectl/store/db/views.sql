@@ -148,15 +148,18 @@ SELECT plan, version, current, network, dataset, task, recipe, schedule, strateg
        count(*) FILTER (flag = 'diverged') AS diverged,
        count(*) FILTER (flag = 'collapsed') AS collapsed,
        max(t.per_item / test_items) AS resolution,
+       list(stage ORDER BY seed) AS stages,
        any_value(CASE WHEN t.higher_is_better THEN 1 WHEN NOT t.higher_is_better THEN -1 END) AS sign
 FROM points_all LEFT JOIN (SELECT task, per_item, higher_is_better FROM tasks WHERE position = 0) t USING (task)
 GROUP BY ALL
 )
-SELECT cells.* EXCLUDE (sign) REPLACE (
+SELECT cells.* EXCLUDE (sign, stages) REPLACE (
     round(t_of(lists[2], n - 1) * ci, 9) AS ci,
     round(t_of(lists[2], delta_n - 1) * delta_ci, 9) AS delta_ci,
     round(delta - coalesce(sign, 1) * t_of(lists[1], delta_n - 1) * delta_bound, 9) AS delta_bound
-)
+), min(cell) OVER (
+    PARTITION BY plan, version, current, network, dataset, task, recipe, schedule, target_sparsity, iteration = 0, stages
+) AS entry
 FROM cells, (SELECT t_lists() AS lists);
 
 CREATE VIEW leaderboard AS
@@ -171,18 +174,12 @@ SELECT task, CASE WHEN higher_is_better THEN 1 ELSE -1 END AS sign FROM tasks WH
 -- paired by seed, one-sided at 5 %/(k − 1). So a truly best method stays marked with at least 95 %, whatever the spreads
 -- are. Cells that share all their stages are one entry. All comparisons are over the seeds that both have.
 CREATE VIEW ranking_all AS
-WITH cells AS (
+WITH entries AS (
     SELECT l.*, coalesce(d.sign, 1) AS sign,
            dense_rank() OVER (
                ORDER BY plan, version, current, network, dataset, task, recipe, schedule, target_sparsity) AS col
     FROM leaderboard_all l LEFT JOIN directions d USING (task)
     WHERE iteration > 0 AND n > 0
-), entries AS (
-    SELECT cells.*, min(cell) OVER (PARTITION BY col, stages) AS entry
-    FROM cells JOIN (
-        SELECT plan, version, current, cell, iteration, list(stage ORDER BY seed) AS stages
-        FROM points_all WHERE iteration > 0 GROUP BY ALL
-    ) USING (plan, version, current, cell, iteration)
 ), scores AS (
     SELECT e.col, e.entry, p.seed, e.sign * p.score AS good, coalesce(p.flag IN ('diverged', 'collapsed'), false) AS failed
     FROM entries e JOIN points_all p USING (plan, version, current, cell, iteration)
@@ -233,7 +230,7 @@ WITH cells AS (
     FROM ranked r LEFT JOIN stars s USING (col)
     GROUP BY r.col
 ), spreads AS (
-    SELECT col, sqrt(avg((error * sqrt(pairs)) ** 2)) AS spread FROM tests GROUP BY col
+    SELECT col, round(sqrt(avg(error ** 2 * pairs)), 9) AS spread, min(pairs) AS least FROM tests GROUP BY col
 )
 SELECT e.plan, e.version, e.current, e.network, e.dataset, e.task, e.recipe, e.schedule, e.target_sparsity, r.rank,
        e.strategy, e.criterion, e.scope, e.granularity, e.retrain, e.cell, e.iteration, e.n, e.planned, e.mean, e.std,
@@ -246,7 +243,7 @@ SELECT e.plan, e.version, e.current, e.network, e.dataset, e.task, e.recipe, e.s
        round(t_of(lists[2], d.pairs - 1) * d.spread / sqrt(d.pairs), 9) AS gap_ci,
        coalesce(d.pairs, 0) AS pairs,
        coalesce(c.k, 0) AS contenders,
-       p.spread
+       p.spread, p.least AS spread_pairs
 FROM entries e
 JOIN ranked r USING (col, entry)
 JOIN leaders l USING (col)

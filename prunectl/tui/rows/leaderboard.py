@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MOST_CURVES = 6
 MOST_TICKS = 10
-LEGEND = "★ best  ≈ tied with it  ! flagged seeds"
+LEGEND = "★ best  ≈ not beaten  ! flagged seeds"
 
 
 @dataclass(frozen=True)
@@ -191,10 +191,10 @@ def _first(cell: Number) -> str:
     if cell.best:
         parts.append("★ best of its column")
     elif cell.tied:
-        needed = cell.values.get("n_needed")
-        parts.append("≈ tied with the best" + (f", {needed} seeds would decide" if needed else ""))
+        needed = cell.seeds_needed()
+        parts.append("≈ not beaten by any" + (f"; to tell it from ★: {needed}" if needed else ""))
     elif cell.rank is not None:
-        parts.append(f"rank {cell.rank}")
+        parts.append(f"rank {cell.rank}" + (f", not marked: {cell.failed}" if cell.uneven else ""))
     return "   ".join(parts)
 
 

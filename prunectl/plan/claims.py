@@ -1,0 +1,41 @@
+"""What a plan claims: its `[[claims]]` held against its grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prunectl.errors import UnknownName
+from prunectl.plan.load import LoadedPlan
+from prunectl.plan.strategies import DENSE
+from prunectl.spec.claim import Claim, Scope, matches
+
+
+def claims_of(plan: LoadedPlan) -> tuple[Claim, ...]:
+    """Return the plan's claims. Raises PlanError for a method, a network or a data set that the grid does not have."""
+    grid = plan.content.grid
+    out = []
+    for number, table in enumerate(plan.content.claims):
+        key = f"claims[{number}]"
+        for side in ("a", "b"):
+            with plan.naming(f"{key}.{side}"):
+                _check(getattr(table, side), "method", dict.fromkeys((*grid.strategy, DENSE)))
+        for name, values in (("network", grid.network), ("dataset", grid.dataset)):
+            for pattern in getattr(table, name) or ():
+                with plan.naming(f"{key}.{name}"):
+                    _check(pattern, name, values)
+        scope = Scope(
+            table.network or (),
+            table.dataset or (),
+            table.recipe or (),
+            table.structure or (),
+            table.schedule or (),
+            table.compression,
+        )
+        out.append(Claim(table.a, table.b, table.relation, table.margin, scope, table.text))
+    return tuple(out)
+
+
+def _check(pattern: str, kind: str, names: Sequence[str] | dict[str, None]) -> None:
+    """Raise UnknownName for a pattern that matches none of the names."""
+    if not matches((pattern,), *names):
+        raise UnknownName(kind, pattern, list(names))
