@@ -20,6 +20,7 @@ COMMANDS = {
     "hostile": ["-m", "pytest", "-q", "-x", "tests/ml/test_hostile_data.py"],
     "plans": ["-m", "pytest", "-q", "-x", "-s", "tests/plan/test_mutations.py"],
     "poison": ["-m", "pytest", "-q", "-x", "tests/cli/test_poisoned_store.py"],
+    "statistics": ["-m", "pytest", "-q", "-x", "-s", "tests/results/test_known_truth.py"],
     "simulation": ["-m", "prunectl.cli", "bench", "simulate", "--schedules", "100000"],
     "cuda": ["-m", "tests.support.fakecuda", "run", sys.executable, *FAKE],
     "database": [

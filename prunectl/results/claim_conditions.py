@@ -58,13 +58,17 @@ def _by_seeds(claim: Claim, a: Cells, b: Cells) -> Part:
     said = f"{_difference(claim, estimate, one.sign)} {over}"
     if uneven := _uneven(cells, seeds):
         return Part(where, "undecided", f"{said}; {uneven}", estimate, levels, first_result=first)
-    verdict = relations.verdict(claim.relation, estimate, claim.margin)
-    needed = None
-    if verdict == "undecided":
-        needed = relations.seeds_needed(claim.relation, estimate, claim.margin)
-        said += "; one seed shows no spread" if needed is None else f"; would be decided: {needed}"
-    against = relations.against(claim.relation, estimate, claim.margin)
-    return Part(where, verdict, said, estimate, levels, needed, against, first)
+    return Part(
+        where,
+        relations.verdict(claim.relation, estimate, claim.margin),
+        said if estimate.df else f"{said}; one seed shows no spread",
+        estimate,
+        levels,
+        claim.relation,
+        claim.margin,
+        relations.against(claim.relation, estimate, claim.margin),
+        first,
+    )
 
 
 def _gains(claim: Claim, a: Sample | None, b: Sample | None) -> dict[int, float]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, Protocol
 
 from prunectl.results import relations
 from prunectl.results.power import SeedsNeeded
 from prunectl.results.samples import Sample
 from prunectl.results.statistics import Estimate
+from prunectl.spec.claim import Relation
 from prunectl.text import signed
 
 Verdict = Literal["supported", "contradicted", "undecided", "agrees", "disagrees", "out of scope"]
@@ -36,16 +38,33 @@ class Part:
     condition: str
     """In words: ``resnet-20 · cifar10 · iterative 0.2``."""
     verdict: Verdict
-    evidence: str
+    found: str
+    """What was found, in words."""
     estimate: Estimate | None = None
     """The gain of `a` over `b`, above 0 where `a` is better."""
     levels: tuple[float, ...] = ()
     """The sparsities that it is averaged over."""
-    needed: SeedsNeeded | None = None
+    relation: Relation | None = None
+    margin: float = 0.0
+    """Those of the claim, where seeds judge it."""
     against: float = 1.0
     """p-value of the claim; it is contradicted where that is small."""
     first_result: float | None = None
     """When the first of the results that it rests on was there, Unix seconds."""
+
+    @cached_property
+    def needed(self) -> SeedsNeeded | None:
+        """How many seeds would decide it; None where it is decided, or seeds have shown no spread."""
+        if self.verdict != "undecided" or self.relation is None or self.estimate is None:
+            return None
+        return relations.seeds_needed(self.relation, self.estimate, self.margin)
+
+    @property
+    def evidence(self) -> str:
+        """What was found, with the seeds that would decide it."""
+        return (
+            self.found if self.needed is None else f"{self.found}; would be decided: {self.needed}"
+        )
 
 
 @dataclass(frozen=True)
