@@ -18,15 +18,23 @@ RESULT, EVENTS, LOCK = "result.json", "events.jsonl", "lock"
 """Files of a stage, which its state is computed from."""
 
 
-@dataclass(frozen=True)
 class _Named:
-    """An attribute that is a path: a name under the object's own folder."""
+    """An attribute that is a path: a name under the object's own folder.
 
-    name: str
+    An object keeps it once it is made: joining paths takes 7 % of reading a store into the database.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __set_name__(self, _: type, attribute: str) -> None:
+        self._attribute = attribute
 
     def __get__(self, owner: Any, _: type) -> Path:
         folder: Path = owner.folder
-        return folder / self.name
+        path = folder / self._name
+        vars(owner)[self._attribute] = path
+        return path
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from prunectl.spec.ranges import MOST_ITEMS
 from prunectl.spec.stage import Stage
-from prunectl.store import files
 from prunectl.store.paths import StagePaths, StorePaths
 from prunectl.store.records.result import Result
 from prunectl.store.records.stage import read_spec
-from prunectl.store.refusals import cannot_read
 from prunectl.store.tensors import CheckedFile, CorruptFile, read_checked
 
 if TYPE_CHECKING:
@@ -37,14 +35,6 @@ def read_predictions(stage: StagePaths, result: Result) -> Classes | None:
     named = result.digests.get(path.name)
     if named is None:
         return None
-    try:
-        size = files.disk.status(path).size
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise cannot_read(path, error) from error
-    if size > MOST_BYTES:
-        raise CorruptFile(f"{path} is larger than predictions are")
     checked = read_checked(path)
     if checked.checksum != named or checked.stage != stage.key:
         raise CorruptFile(f"{path} is not the file that its stage's result names")

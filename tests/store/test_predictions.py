@@ -396,3 +396,42 @@ def test_labels_that_come_late_are_counted_all_the_same(paths: StorePaths) -> No
     path.write_bytes(whole)
     assert "labels came after stages" in ingest(paths).notes[0]
     assert table(paths) == before
+
+
+# --- questions
+
+
+def readme_query(repository: Path, title: str) -> str:
+    """A query of README by the comment that it begins with."""
+    text = (repository / "README.md").read_text(encoding="utf-8")
+    return next(
+        each
+        for each in re.findall(r"```sql\n(.*?)```", text, re.S)
+        if each.startswith(f"-- {title}")
+    )
+
+
+def test_mcnemar_counts_what_one_has_right_and_the_other_wrong(
+    made: Laboratory, paths: StorePaths, repository: Path
+) -> None:
+    found = query.run(paths, readme_query(repository, "McNemar")).rows
+    wanted = []
+    for seed in (0, 1):
+        one, other = (right(paths, made.path(name, seed)[1]) for name in ("fine-tune", "lr-rewind"))
+        counts = int((one & ~other).sum()), int((other & ~one).sum())
+        wanted.append(("lenet-300-100", 0.5, seed, *counts))
+    assert found == wanted
+    assert any(row[3] != row[4] for row in wanted)
+
+
+def test_the_worst_class_is_that_with_the_least_right(
+    made: Laboratory, paths: StorePaths, repository: Path
+) -> None:
+    found = query.run(paths, readme_query(repository, "Worst class")).rows
+    [path] = paths.labels.iterdir()
+    labels = np.array(read_labels(path).labels)
+    assert len(found) == len(made.plan.stages)
+    for stage, worst, number in found:
+        per_class = [100 * right(paths, stage)[labels == each].mean() for each in range(4)]
+        assert worst == pytest.approx(min(per_class))
+        assert per_class[number] == pytest.approx(min(per_class))
