@@ -95,7 +95,7 @@ def test_they_are_the_final_networks(lab: Laboratory) -> None:
             labels = test_images(lab, key).test_targets.numpy()
             assert (kept(lab, key) == values.argmax(1)).all()
             result = lab.result(key)
-            assert result["accuracy"] == 100 * (values.argmax(1) == labels).mean()
+            assert result["accuracy"] == pytest.approx(100 * (values.argmax(1) == labels).mean())
             assert result["ece"] == pytest.approx(calibration(values, labels), abs=1e-3)
 
 
