@@ -25,6 +25,10 @@ MOST_BATCH = 10**6
 """Images: so that the place of the last image of `MOST_STEPS` batches is a BIGINT, too."""
 MOST_SLOTS = 1000
 """Of a device: each is a process on the CPU, and a stream or a process on a CUDA device."""
+MOST_CLASSES = 2**16
+"""Of a network whose predictions are kept, so that each takes two bytes; others have none."""
+MOST_ITEMS = 10**7
+"""Of a test set whose labels and predictions are kept: a file of 20 MB for each stage."""
 LARGE = 1e100
 """Of what was measured: the squares of a million such numbers can be added up. float32 ends at 3.4e38."""
 LEAST_FLOAT32, MOST_FLOAT32 = 1e-37, 1e38
@@ -38,6 +42,8 @@ Count = Annotated[int, Meta(ge=0, le=EXACT)]
 Small = Annotated[int, Meta(ge=0, le=SMALL)]
 Real = Annotated[float, Meta(ge=-LARGE, le=LARGE)]
 Amount = Annotated[float, Meta(ge=0, le=LARGE)]
+Percent = Annotated[float, Meta(ge=0, le=100)]
+ClassNumber = Annotated[int, Meta(ge=0, le=MOST_CLASSES - 1)]
 Moment = Annotated[float, Meta(ge=0, le=LAST_MOMENT)]
 """Unix seconds."""
 FRACTION = r"^(0|1|0\.[0-9]{1,250})\Z"

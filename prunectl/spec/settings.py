@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 
 from prunectl.spec.ranges import Count, Fraction01, Real, Small, Whole
 
@@ -62,6 +63,13 @@ class DataSettings(msgspec.Struct, frozen=True):
     """Where the validation split is taken from. Renda et al. hold out 2,000 of CIFAR's 10,000 test images."""
     validation_count: Small = 0
     """Images in the validation split."""
+
+    @property
+    def test_items(self) -> DataSettings:
+        """What decides which the test items are: the same without a validation split that is taken from elsewhere."""
+        if self.validation_from == "test" and self.validation_count:
+            return self
+        return replace(self, validation_from="none", validation_count=0)
 
 
 class OptimizerSettings(msgspec.Struct, frozen=True):

@@ -5,7 +5,8 @@
       plans/<digest>.json        the plan's current version
       runs/<id>.json             the runs of it: commands, commit, packages, versions, devices
       datasets/<print>.json      what its data sets' files held
-      stages/<key>/              its done stages: spec, log, result, mask and checkpoints
+      labels/<print>.json        the labels of its test sets
+      stages/<key>/              its done stages: spec, log, result, mask, checkpoints and predictions
       replications/<id>.json     how its stages were replicated
       history.jsonl              what the scheduler's log says of its stages and trials: failures, with their reasons,
                                  what was cancelled, runs; the lines as they stand there; not imported
@@ -156,8 +157,12 @@ def _sources(paths: StorePaths, study: Study) -> Iterator[Path]:
             continue
         if study.digest in plans:
             yield path
-    prints = {planned.stage.data.fingerprint for planned in study.stages.values()}
-    yield from filter(files.disk.exists, map(paths.dataset, sorted(prints)))
+    data = {planned.stage.data for planned in study.stages.values()}
+    yield from filter(
+        files.disk.exists, map(paths.dataset, sorted({each.fingerprint for each in data}))
+    )
+    labels = {paths.labels_of(each) for each in data}
+    yield from filter(files.disk.exists, sorted(labels))
     for key in sorted(study.stages):
         stage = paths.stage(key)
         if has_result(paths, key):
@@ -184,7 +189,8 @@ def _history(paths: StorePaths, study: Study) -> str:
 def _parts(stage: StagePaths) -> list[Path]:
     """List the files of a done stage that are exported, the result last."""
     rewinds = [stage.rewind(step) for step in stage.rewind_steps()]
-    return [stage.spec, stage.events, stage.mask, stage.final, *rewinds, stage.result]
+    tensors = [stage.mask, stage.final, *rewinds, stage.predictions]
+    return [stage.spec, stage.events, *tensors, stage.result]
 
 
 def _copy(source: Path, target: Path) -> FileEntry:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,9 +12,11 @@ from pathlib import Path
 import msgspec
 
 from prunectl.errors import StoreError
+from prunectl.spec.ranges import MOST_ITEMS
 from prunectl.store import files, refusals
 from prunectl.store.archive import FORMAT, MANIFEST
 from prunectl.store.files import replacing
+from prunectl.store.predictions import MOST_BYTES as MOST_PREDICTIONS
 from prunectl.store.records.archive import FileEntry, Manifest
 from prunectl.store.records.base import NOT_DECODED, BadRecord, decode, unsound
 from prunectl.store.records.store_format import lacks_checksum
@@ -21,13 +24,16 @@ from prunectl.version import __version__
 
 MOST_MANIFEST = 256 << 20
 """Bytes: that of 10,000 trials with five iterations has 60 MB."""
+MOST_LABELS = 8 * MOST_ITEMS
+"""Bytes of a record of labels: up to five digits and a comma for each item."""
 PIECE = 1 << 20
 """Bytes that are read at a time."""
 
 _NAMES = re.compile(
     r"plans/[0-9a-f]{8,64}\.json|runs/[\w-]+\.json|datasets/[\w-]+\.json|replications/[0-9a-f]{32}\.json|"
+    r"labels/[\w-]+\.json|"
     r"history\.jsonl|tables/[\w-]+\.(?:parquet|csv)|"
-    r"stages/[0-9a-f]{64}/(?:(?:spec|result)\.json|events\.jsonl|(?:mask|final|rewind-\d{1,16})\.safetensors)",
+    r"stages/[0-9a-f]{64}/(?:(?:spec|result)\.json|events\.jsonl|(?:mask|final|predictions|rewind-\d{1,16})\.safetensors)",
     re.ASCII,
 )
 """Files that a bundle may have: anything else, such as a path out of the store, is refused."""
@@ -58,10 +64,21 @@ def read_manifest(folder: Path) -> Manifest:
         raise StoreError(
             f"{path} has {min(unknown)!r}, which no version of prunectl writes: refused"
         )
-    for name in manifest.files:
+    for name, entry in manifest.files.items():
         if not _NAMES.fullmatch(name):
             raise StoreError(f"{path} names {name!r}, which no exported study has: refused")
+        if entry.bytes > _most(name):
+            raise StoreError(
+                f"{path} has {entry.bytes} bytes of {name}, too many for such a file: refused"
+            )
     return manifest
+
+
+def _most(name: str) -> float:
+    """Return how many bytes a file of the folder may have at most, where what it holds says so."""
+    if name.startswith("labels/"):
+        return MOST_LABELS
+    return MOST_PREDICTIONS if name.endswith("/predictions.safetensors") else math.inf
 
 
 def _members(data: bytes) -> set[str]:

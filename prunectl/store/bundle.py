@@ -84,9 +84,12 @@ class Bundle:
                     archive_reader.take_file(self.folder, name, entries[name], paths.root / name)
 
     def take_datasets(self, paths: StorePaths) -> None:
-        """Copy into a store what the files of the study's data sets held, which those used there must hold, too."""
+        """Copy into a store what the files of the study's data sets held and the labels of its test sets: those used
+        there must be the same."""
         for name, entry in self.manifest.files.items():
-            if name.startswith("datasets/") and not files.disk.exists(paths.root / name):
+            if name.startswith(("datasets/", "labels/")) and not files.disk.exists(
+                paths.root / name
+            ):
                 archive_reader.take_file(self.folder, name, entry, paths.root / name)
 
 

@@ -1,4 +1,4 @@
-"""Find and remove files that nothing needs any more. Never a final state, a mask, a log or a result.
+"""Find and remove files that nothing needs any more. Never a final state, a mask, predictions, a log or a result.
 
 Not needed are: checkpoints inside stages that are done, rewind checkpoints that no unfinished stage starts from (a
 plan that wants one later replays the dense run to it; none are removed while a plan's record cannot be read), files set
@@ -52,13 +52,13 @@ def removable(paths: StorePaths) -> list[Removal]:
         stage = paths.stage(name)
         if not is_held(stage.lock):
             found += _of_stage(stage, needed)
-    records = (paths.plans, paths.runs, paths.datasets, paths.replications)
+    records = (paths.plans, paths.runs, paths.datasets, paths.labels, paths.replications)
     for folder in (paths.root, paths.control, paths.requests, *records):
         found += _removals(_dead(leftovers(folder)), TEMPORARY)
     for folder in staging_of_the_dead(paths):
         inside = files.disk.glob(folder, "**/*")
         found += _removals(filter(files.disk.is_file, inside), TEMPORARY)
-    for folder in (paths.root, paths.plans, paths.datasets):
+    for folder in (paths.root, paths.plans, paths.datasets, paths.labels):
         found += _removals(set_asides(folder), CORRUPT)
     return found
 

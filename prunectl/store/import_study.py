@@ -18,6 +18,7 @@ import psutil
 from msgspec.structs import replace
 
 from prunectl.errors import DataError, StoreBusy, StoreError
+from prunectl.spec.settings import DataSettings
 from prunectl.spec.state import State
 from prunectl.spec.study import Study
 from prunectl.store import files
@@ -28,6 +29,7 @@ from prunectl.store.paths import StagePaths, StorePaths
 from prunectl.store.progress import Progress, silent
 from prunectl.store.records.archive import Manifest
 from prunectl.store.records.dataset import check_dataset, read_dataset
+from prunectl.store.records.labels import check_labels, read_labels
 from prunectl.store.records.plan import (
     last_use,
     plan_versions,
@@ -45,6 +47,8 @@ from prunectl.text import plural, size
 MOST_BYTES = 100 * 10**9
 """What an import takes at most unless it is told."""
 _NOT_IMPORTED = ("history.jsonl", "tables/")
+_COMPARED = ("datasets/", "labels/")
+"""Records that must say the same where they are here already."""
 
 CheckPlan = Callable[[Study], None]
 """Raises StoreError for a plan's record that does not say what its text does."""
@@ -102,8 +106,8 @@ class Import:
         self._wanted = wanted
         self._unsealed: list[str] = []
         """Records that may be without a checksum."""
-        self._prints: set[str] = set()
-        """Fingerprints of the data sets that its stages are of."""
+        self._data: set[DataSettings] = set()
+        """What its stages are trained on."""
 
     def _choose(self) -> None:
         for name in self.manifest.files:
@@ -114,7 +118,7 @@ class Import:
             elif not files.disk.exists(self._paths.root / name):
                 self._records.append(name)
                 self.done.records[name.split("/")[0]] += 1
-            elif name.startswith("datasets/"):
+            elif name.startswith(_COMPARED):
                 self._compared.append(name)
         for key in [key for key in self._stages if has_result(self._paths, key)]:
             self.done.known += 1
@@ -168,10 +172,13 @@ class Import:
             self._unsealed = unsealed(self._staged.root, self.manifest, self._wanted)
             write_format(self._staged, self._unsealed)  # which the records are held to
             # Plans first: they say which data sets are theirs.
+            for name in self.manifest.files:
+                if name.startswith("plans/") and name not in self._records:  # it is here already
+                    self._is_of(read_plan(self._paths.root / name))
             for name in sorted(self._records, key=lambda name: not name.startswith("plans/")):
                 self._check_record(self._staged.root / name, check)
             for name in self._compared:
-                if name.startswith("datasets/"):
+                if name.startswith(_COMPARED):
                     self._check_record(self._staged.root / name, check)
             for number, key in enumerate(self._stages):
                 check_stage(self._staged, self._staged.stage(key))
@@ -194,15 +201,29 @@ class Import:
                 study = read_plan(path)
                 check_plan(self._paths, path, study)
                 check(study)
-                self._prints |= {each.stage.data.fingerprint for each in study.stages.values()}
+                self._is_of(study)
             case "datasets":
-                if path.stem not in self._prints:
-                    raise StoreError(f"{path} is of data that none of its stages is of")
+                self._is_of_a_stage(path, path.stem in {each.fingerprint for each in self._data})
                 check_dataset(self._paths, read_dataset(path))
+            case "labels":
+                found = read_labels(path)
+                of_stages = {each.test_items for each in self._data}
+                self._is_of_a_stage(path, found.data in of_stages)
+                not_ahead(path, found.first)
+                check_labels(self._paths, found)
             case "replications":
                 not_ahead(path, read_replication(path).time)
             case _:
                 not_ahead(path, read_run(path).started)
+
+    def _is_of(self, study: Study) -> None:
+        """Remember what the plan's stages are trained on."""
+        self._data |= {each.stage.data for each in study.stages.values()}
+
+    def _is_of_a_stage(self, path: Path, is_so: bool) -> None:
+        """Raise StoreError for a record of data that no stage is of."""
+        if not is_so:
+            raise StoreError(f"{path} is of data that none of its stages is of")
 
     # land
 
@@ -212,9 +233,13 @@ class Import:
         for name in self._compared:
             if name.startswith("stages/"):
                 self._compare(name.split("/")[1])
+        # Labels before the stages that rest on them, which are read as soon as they are here.
+        labels = [name for name in self._records if name.startswith("labels/")]
+        if labels:
+            _move([self._staged.root / name for name in labels], self._paths.labels)
         for key in self._stages:
             self._land_stage(self._paths.stage(key), self._staged.stage(key))
-        for name in self._records:
+        for name in [each for each in self._records if each not in labels]:
             target = self._paths.root / name
             if name.startswith("plans/"):
                 self._land_plan(target, current)

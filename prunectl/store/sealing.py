@@ -25,6 +25,7 @@ from prunectl.store.records.base import encode_sealed, read_file
 from prunectl.store.records.dataset import read_dataset
 from prunectl.store.records.events import contradicts, last, read_events
 from prunectl.store.records.journal import Log
+from prunectl.store.records.labels import read_labels
 from prunectl.store.records.plan import read_plan
 from prunectl.store.records.provenance import read_run
 from prunectl.store.records.replication import read_replication
@@ -35,7 +36,8 @@ from prunectl.store.records.store_format import list_unsealed, read_format, writ
 from prunectl.store.tensors import read_checked
 
 _READERS: dict[str, Callable[[Path], object]] = {
-    "plans": read_plan, "runs": read_run, "datasets": read_dataset, "replications": read_replication,
+    "plans": read_plan, "runs": read_run, "datasets": read_dataset, "labels": read_labels,
+    "replications": read_replication,
 }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy
 
 _TYPES = {
-    "BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64",
+    "BOOL": "bool", "U8": "uint8", "U16": "uint16", "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64",
     "F16": "float16", "F32": "float32", "F64": "float64",
 }  # fmt: skip
 """Names of types in safetensors, and in numpy and torch. numpy has no bfloat16, and no checkpoint has it."""

@@ -14,7 +14,7 @@ import numpy as np
 from prunectl.errors import StoreError
 from prunectl.spec.key import is_key
 from prunectl.spec.stage import Stage
-from prunectl.store import files
+from prunectl.store import files, verify_predictions
 from prunectl.store.files import leftovers, set_asides
 from prunectl.store.locks import is_held
 from prunectl.store.paths import StagePaths, StorePaths
@@ -140,7 +140,8 @@ class StageCheck:
         if step != path.stem and checked.metadata.get("step") != step:
             self._problem(f"{path.name} is of step {checked.metadata.get('step')}")
         # Of large networks not all checkpoints of a stage fit into the memory together.
-        return checked if path == self.place.mask else replace(checked, arrays={})
+        is_small = path in (self.place.mask, self.place.predictions)
+        return checked if is_small else replace(checked, arrays={})
 
     def _events(self, stage: Stage | None) -> Log[Event] | None:
         """Read the log; None where it cannot be read."""
@@ -180,13 +181,19 @@ class StageCheck:
                 return
             if log is not None:
                 self._epochs(result, latest_epochs(log.records))
-            for path in [self.place.final, *([self.place.mask] if stage.mask else [])]:
+            predictions = self.place.predictions
+            needed = [self.place.final, *([self.place.mask] if stage.mask else [])]
+            needed += [predictions] if predictions.name in result.digests else []
+            for path in needed:
                 if path.name not in found and path.name not in self.unusable:
                     self._problem(f"is done, but {path.name} is missing")
             if self.place.final.name in found:
                 self.verdict.checksums[self.place.key] = found[self.place.final.name].checksum
             if self.place.mask.name in found:
                 self._mask(stage, result, found[self.place.mask.name])
+            checked = found.get(predictions.name)
+            for text in verify_predictions.problems(self.paths, stage, result, checked):
+                self._problem(text)
         except FileNotFoundError:  # set aside just now, to be made again
             self.verdict.done -= 1
         except StoreError as error:

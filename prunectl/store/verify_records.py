@@ -1,4 +1,5 @@
-"""Check the records of a store that belong to no stage, for `store verify`: plans, runs, data sets, logs, requests."""
+"""Check the records of a store that belong to no stage, for `store verify`: plans, runs, data sets, labels, logs,
+requests."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from prunectl.store.records import dataset
 from prunectl.store.records.base import read_record
 from prunectl.store.records.heartbeat import HeartbeatRecord
 from prunectl.store.records.journal import Log, digest_of
+from prunectl.store.records.labels import read_labels
 from prunectl.store.records.plan import read_plan
 from prunectl.store.records.provenance import read_run
 from prunectl.store.records.replication import read_replication, replica_of
@@ -28,7 +30,7 @@ def in_sequence(log: Log[Any]) -> bool:
 
 
 def check_records(paths: StorePaths, verdict: Verdict, indexed: tuple[int, str]) -> None:
-    """Check plans, runs, data sets, the heartbeat, requests, the scheduler's log, and the list of old records.
+    """Check plans, runs, data sets, labels, the heartbeat, requests, the scheduler's log, and the list of old records.
 
     `indexed` is how much of the scheduler's log the database had read: lines, and their digest.
     """
@@ -44,6 +46,8 @@ def check_records(paths: StorePaths, verdict: Verdict, indexed: tuple[int, str])
     for path in files.disk.glob(paths.plans, "*.json"):
         check(path, read_plan)
     verdict.problems += dataset.unreadable(paths)
+    for path in files.disk.glob(paths.labels, "*.json"):
+        check(path, read_labels)
     for path in files.disk.glob(paths.runs, "*.json"):
         check(path, read_run)
     for path in files.disk.glob(paths.replications, "*.json"):

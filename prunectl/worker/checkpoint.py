@@ -2,7 +2,8 @@
 
 A file holds the whole training state, so that what is loaded goes on bit by bit as what was saved:
 `weights/…`, `optimizer/…` and `accumulators/…` tensors, and as metadata the stage's key, the step, a sha256
-over all tensors, and a checksum over these three. A mask file holds one boolean tensor per prunable layer.
+over all tensors, and a checksum over these three. A mask file holds one boolean tensor per prunable layer, a file of
+predictions one number per test item (`store.predictions`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from prunectl.ml.pruning.masks import Masks
 from prunectl.ml.training.state import TrainingState
 from prunectl.store import files
 from prunectl.store.files import replacing
+from prunectl.store.predictions import TENSOR as PREDICTIONS
 from prunectl.store.refusals import cannot_read
 from prunectl.store.tensors import CorruptFile, holds, metadata_sum
 
@@ -68,6 +70,14 @@ def save_masks(path: Path, masks: Masks, stage: str) -> None:
 def load_masks(path: Path, checksum: str | None = None) -> Masks:
     """Read a stage's mask; arguments and errors as `load_state`."""
     return _load(path, checksum)[0]
+
+
+def save_predictions(path: Path, classes: Tensor, stage: str) -> None:
+    """Write the class that a stage's last network predicts for each test item, int64 [items], each below 65,536.
+
+    Raises StoreError where it cannot be written.
+    """
+    _save(path, {PREDICTIONS: classes.to(torch.uint16)}, {"stage": stage})
 
 
 def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:

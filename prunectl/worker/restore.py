@@ -42,6 +42,7 @@ def _stands(folder: StagePaths, spec: Stage, result: Result) -> bool:
     if spec.replay:
         assert spec.weights.step is not None
         needed = [folder.rewind(spec.weights.step)]
+    needed += [folder.predictions] if folder.predictions.name in result.digests else []
     try:
         return all(read_checked(path).checksum == result.digests.get(path.name) for path in needed)
     except (FileNotFoundError, StoreError):

@@ -44,6 +44,7 @@ from prunectl.store.tensors import stored_checksum
 from prunectl.worker.checkpoint import save_state
 from prunectl.worker.failures import failed_record
 from prunectl.worker.memory import peak_memory
+from prunectl.worker.predictions import KeptPredictions
 from prunectl.worker.prepare import prepare, read_stage, resume
 from prunectl.worker.restore import clear_damage
 from prunectl.worker.result import add_epochs, check_replay, flag, is_diverged
@@ -153,6 +154,7 @@ class Attempt:
         result = resume(self.spec, self.trainer, self.folder, self.history, self.journal)
         self.resumed = result is not None
         self._record_start()
+        kept = KeptPredictions(self.paths, self.key, self.spec, self.trainer)
         if result is None:
             # Rewind points, too: made on another device, they would not be of this attempt's numbers.
             self.folder.remove_tensors()
@@ -173,7 +175,7 @@ class Attempt:
                 yield True
                 if self._checkpoint_or_stop():
                     return
-        self._finish(result)
+        self._finish(result, kept)
 
     def _train(self, boundary: int) -> Iterator[bool]:
         """Train up to step number `boundary`, or to an interruption, and wait for the device."""
@@ -305,9 +307,12 @@ class Attempt:
 
     # -- the end
 
-    def _finish(self, result: Result) -> None:
+    def _finish(self, result: Result, kept: KeptPredictions) -> None:
         if not self.spec.replay:
             save_state(self.folder.final, self.trainer.state(), self.key)
+        kept.finish(result)
+        for text in kept.notes:
+            self._note(text)
         self._complete(result)
         self.journal.append(result, durable=True)
         write_record(self.folder.result, result)

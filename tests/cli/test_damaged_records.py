@@ -25,6 +25,7 @@ from prunectl.store.records.base import read_record
 from prunectl.store.records.dataset import read_dataset
 from prunectl.store.records.events import read_events
 from prunectl.store.records.heartbeat import HeartbeatRecord
+from prunectl.store.records.labels import read_labels
 from prunectl.store.records.plan import read_plan
 from prunectl.store.records.provenance import read_run
 from prunectl.store.records.requests import Hold
@@ -41,10 +42,12 @@ from tests.cli.conftest import TINY, prunectl
 from tests.full import full
 
 PLAN = TINY.replace("[0, 1]", "[0]") if full() else TINY
-OF_STAGES = ("spec.json", "result.json", "events.jsonl", "final.safetensors", "mask.safetensors")
+OF_STAGES = (
+    "spec.json", "result.json", "events.jsonl", "final.safetensors", "mask.safetensors", "predictions.safetensors",
+)  # fmt: skip
 OF_THE_STORE = (
-    "plans/*.json", "runs/*.json", "datasets/*.json", "control/requests/*.json", "control/heartbeat.json",
-    "scheduler.jsonl", "format.json",
+    "plans/*.json", "runs/*.json", "datasets/*.json", "labels/*.json", "control/requests/*.json",
+    "control/heartbeat.json", "scheduler.jsonl", "format.json",
 )  # fmt: skip
 
 
@@ -131,7 +134,7 @@ def meaning(path: Path) -> Any:
         "format.json": lambda path: read_format(StorePaths(path.parent)),
         "heartbeat.json": lambda path: read_record(path, HeartbeatRecord),
         "requests": lambda path: requests.pending(StorePaths(path.parents[2])),
-        "plans": read_plan, "runs": read_run, "datasets": read_dataset,
+        "plans": read_plan, "runs": read_run, "datasets": read_dataset, "labels": read_labels,
     }  # fmt: skip
     return (readers.get(name) or readers[folder])(path)
 
@@ -212,13 +215,14 @@ def test_no_change_is_silent(store: StorePaths, damage: Damage) -> None:
 
 def kinds(paths: StorePaths) -> dict[str, list[Path]]:
     """Files of the store, by what may be mistaken for each other."""
-    found = {pattern: sorted(paths.root.glob(pattern)) for pattern in OF_THE_STORE[:4]}
+    found = {pattern: sorted(paths.root.glob(pattern)) for pattern in OF_THE_STORE[:5]}
     for name in OF_STAGES[:3]:
         found[name] = [stage.folder / name for stage in stages(paths)]
     found["checkpoints"] = sorted(paths.stages.glob("*/final.*")) + sorted(
         paths.stages.glob("*/rewind-*")
     )
-    found["masks"] = sorted(paths.stages.glob("*/mask.*"))
+    for name in ("mask", "predictions"):
+        found[name] = sorted(paths.stages.glob(f"*/{name}.*"))
     return found
 
 

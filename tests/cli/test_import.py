@@ -216,7 +216,7 @@ def test_it_says_first_what_it_takes(made: Path, tmp_path: Path) -> None:
 
     done = here("--dry-run")
     assert (done.returncode, done.stdout) == (0, "")
-    assert "tiny: would take 5 stages, 1 of plans/, 1 of runs/" in done.stderr
+    assert "tiny: would take 5 stages, 1 of labels/, 1 of plans/, 1 of runs/" in done.stderr
     done = here("--max-size", "0.0001")
     assert done.returncode == ExitCode.STORE
     assert "more than --max-size" in done.stderr

@@ -179,6 +179,7 @@ def test_a_study_with_a_bad_record_is_not_imported(made: Path, here: Here, tmp_p
     for pattern in (
         "plans/*",
         "runs/*",
+        "labels/*",
         "stages/*/spec.json",
         "stages/*/result.json",
         "stages/*/events.jsonl",
@@ -197,7 +198,7 @@ def test_a_study_with_a_bad_record_is_not_imported(made: Path, here: Here, tmp_p
             assert not other.root.exists()
             tried[pattern] += 1
         path.write_text(whole)
-    assert len(tried) == 5, tried
+    assert len(tried) == 6, tried
     reseal(folder)
     assert Import(folder, other).run().stages == 5
 

@@ -91,7 +91,7 @@ class _Watch(TorchDispatchMode):
         self._step = 0
         self._born: dict[int, tuple[int, StorageWeakRef]] = {}
         """By address: the step that made a storage. While a weak reference lives, no other gets its address."""
-        kept = [*made._changed(), *made.evaluator.totals.values(), *made.precision._cast.values()]
+        kept = [*made._changed(), *made.evaluator.changed(), *made.precision._cast.values()]
         if made.optimizer.loss_scale is not None:
             kept.append(made.optimizer.loss_scale.found)
         self._may_change = {_storage(tensor): tensor for tensor in kept}

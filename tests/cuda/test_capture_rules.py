@@ -125,9 +125,9 @@ MUTATIONS = [
     broken(
         "recording an evaluation leaves its sums as they were",
         checks.replays_do_what_calls_do,
-        "training.evaluation:Evaluator.capture",
-        "self.totals.values",
-        "list",
+        "training.evaluation:Evaluator.changed",
+        "*self.totals.values(), ",
+        "",
     ),
     broken(
         "everything that a step changes is known",

@@ -16,7 +16,15 @@ from prunectl.spec.key import Spec
 from prunectl.spec.study import Study
 from prunectl.spec.trial import Trial
 from prunectl.store.paths import StorePaths
-from prunectl.store.records import archive, events, heartbeat, messages, provenance, scheduler_log
+from prunectl.store.records import (
+    archive,
+    events,
+    heartbeat,
+    labels,
+    messages,
+    provenance,
+    scheduler_log,
+)
 from prunectl.store.records.base import BadRecord, LogRecord, decode, encode, read_record
 from prunectl.store.records.events import Event, read_events
 from prunectl.store.records.journal import Journal, Unknown
@@ -30,7 +38,7 @@ from tests.support.typed_records import damaged, records
 RECORDS: list[type[msgspec.Struct]] = [
     *get_args(Event), *get_args(SchedulerRecord), *get_args(messages.AnyMessage),
     *get_args(messages.AnyCommand), *get_args(Request), heartbeat.HeartbeatRecord,
-    provenance.RunRecord, archive.Manifest, Spec, Trial,
+    provenance.RunRecord, archive.Manifest, labels.Labels, Spec, Trial,
 ]  # fmt: skip
 """Every type that is written to the disk or to another process as it is."""
 EXAMPLES = 20_000 if full() else 250

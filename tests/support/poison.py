@@ -19,6 +19,7 @@ from prunectl.store.paths import StagePaths, StorePaths
 from prunectl.store.records.base import BadRecord, decode
 from prunectl.store.records.events import read_events
 from prunectl.store.records.journal import Log
+from prunectl.store.records.labels import read_labels
 from prunectl.store.records.plan import read_plan
 from prunectl.store.records.provenance import read_run
 from prunectl.store.records.result import Result
@@ -79,6 +80,7 @@ def variants(record: Any) -> Iterator[str]:
 READERS: dict[str, Callable[[Path], object]] = {
     "plans/*.json": read_plan,
     "runs/*.json": read_run,
+    "labels/*.json": read_labels,
     "stages/*/spec.json": lambda path: read_spec(StagePaths(path.parent)),
     "stages/*/result.json": lambda path: read_result(StagePaths(path.parent)),
     "stages/*/events.jsonl": read_events,

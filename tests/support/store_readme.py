@@ -23,6 +23,7 @@ from prunectl.store.records.archive import Manifest
 from prunectl.store.records.base import LogRecord
 from prunectl.store.records.dataset import DatasetRecord
 from prunectl.store.records.heartbeat import HeartbeatRecord
+from prunectl.store.records.labels import Labels
 from prunectl.store.records.provenance import RunRecord
 from prunectl.store.records.replication import Replica, Replication
 from prunectl.store.records.result import Result
@@ -36,10 +37,11 @@ The default place for results. A store is a folder; `--store` or `PRUNECTL_STORE
 
 | path | what it is |
 |---|---|
-| `stages/<key>/` | a stage: `spec.json`, `events.jsonl`, checkpoints, and `result.json`, written last |
+| `stages/<key>/` | a stage: `spec.json`, `events.jsonl`, checkpoints, predictions, and `result.json`, written last |
 | `plans/<digest>.json` | every version of every plan that was run, with its trials and their stages |
 | `runs/<id>.json` | every start of a scheduler: command, commit, packages, devices |
 | `datasets/<fingerprint>.json` | what the files of a data set held when they were first used |
+| `labels/<fingerprint>-<digest>.json` | the true class of each test item |
 | `replications/<id>.json` | how stages of an exported study that were run again compare, wherever they were |
 | `scheduler.jsonl` | what the scheduler did: requests, retries, failures |
 | `format.json` | which records have no checksum: those of older versions |
@@ -111,6 +113,8 @@ FILES = (
     File("A run", "runs/<id>.json", "What a scheduler was started with.", RunRecord),
     File("A data set", "datasets/<fingerprint>.json", "What its files held when this store first used them.",
          DatasetRecord),
+    File("Labels of a test set", "labels/<fingerprint>-<digest>.json", "The digest is the beginning of the sha256 of "
+         "`data` in canonical JSON.", Labels),
     File("A request", "control/requests/<id>.json", "Asked of the scheduler, which removes the file once it has "
          "logged its answer.", requests.Request),
     File("The scheduler's log", "scheduler.jsonl", "What the scheduler did: the only memory between its runs.",

@@ -92,7 +92,7 @@ def counts(root: Path, trials: int) -> dict[str, int]:
         "steps": sum(r["steps"] for r in records if r["type"] == "done"),
         "records": len(records),
         "epochs": sum(r["type"] == "epoch" for r in records),
-        "files": sum(1 for path in root.rglob("*") if path.is_file()),
+        "files": sum(1 for path in paths.stages.rglob("*") if path.is_file()),
     }
 
 
@@ -125,7 +125,14 @@ def test_an_epoch_writes_one_record_and_no_file(tmp_path: Path, epochs: int) -> 
     folder = paths.stage(stage_key(spec))
     assert sorted(path.name for path in folder.folder.iterdir()) == sorted(
         path.name
-        for path in (folder.spec, folder.events, folder.result, folder.final, folder.lock)
+        for path in (
+            folder.spec,
+            folder.events,
+            folder.result,
+            folder.final,
+            folder.predictions,
+            folder.lock,
+        )
         if path.exists()
     )
     kinds = [record["type"] for record in read(folder.events)]

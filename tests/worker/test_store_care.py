@@ -51,7 +51,7 @@ def test_a_sound_store_has_no_problems(lab: Any) -> None:
     assert not found.problems
     assert not found.notes
     assert (found.stages, found.done) == (3, 3)
-    assert found.files == 2 + 3 + 2, "rewind points, ends, masks"
+    assert found.files == 2 + 3 + 2 + 3, "rewind points, ends, masks, predictions"
     assert len(found.checksums) == 3
 
 

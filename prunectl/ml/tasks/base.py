@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -47,4 +47,13 @@ class Task(Protocol):
 
     def metrics(self, sums: Mapping[str, float], count: int) -> Measured:
         """Compute averages from sums over `count` images; what is not among the sums was not measured."""
+        ...
+
+
+@runtime_checkable
+class Classifier(Task, Protocol):
+    """A task whose targets are classes, one an item: what is predicted of each test item is kept with its networks."""
+
+    def predict(self, outputs: Tensor, /) -> tuple[Tensor, Tensor]:
+        """Return the class that each item is taken for, int64 [n], and its probability, float32 [n]."""
         ...

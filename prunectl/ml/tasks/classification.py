@@ -39,6 +39,14 @@ class Classification:
             sums["top5"] = (logits.topk(5, dim=1).indices == labels[:, None]).sum()
         return sums
 
+    def predict(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the most likely class, as ``correct`` counts it, and its softmax in float32.
+
+        Where outputs are NaN that is the class of the first of them, with a probability of NaN.
+        """
+        logits = outputs.float()
+        return logits.argmax(1), logits.softmax(1).amax(1)
+
     def metrics(self, sums: Mapping[str, float], count: int) -> Measured:
         """Averages; accuracies in percent of the true number of images."""
         measured = {"accuracy": "correct", "top5": "top5"}

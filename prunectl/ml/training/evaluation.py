@@ -11,10 +11,11 @@ from torch import Tensor
 
 from prunectl.ml.datasets.images import Images, Streamed
 from prunectl.ml.output_shapes import Call
-from prunectl.ml.tasks.base import Measured, Task
+from prunectl.ml.tasks.base import Classifier, Measured, Task
 from prunectl.ml.training.augment import Normalizer
 from prunectl.ml.training.cuda_graphs import CaptureFailed, Graphs, Recorder
 from prunectl.ml.training.precision import Precision
+from prunectl.ml.training.predictions import Collector, Predictions
 from prunectl.spec.settings import Shape
 
 CPU_BATCH = 250
@@ -41,7 +42,7 @@ def batch_size(called: Sequence[Call], shape: Shape, device: torch.device) -> in
 
 
 class Evaluator:
-    """Sums a task's measures over a split, in tensors that never move."""
+    """Sums a task's measures over a split, and collects what is predicted of the test set. Its tensors never move."""
 
     def __init__(
         self,
@@ -59,22 +60,32 @@ class Evaluator:
         device = next(self.module.parameters()).device
         zero = torch.zeros((), dtype=torch.float64, device=device)
         self.totals = {name: zero.clone() for name in task.measured}
+        self._collector = Collector(task, batch, device) if isinstance(task, Classifier) else None
         self.graphs: Graphs | None = None
 
     def capture(self, record: Recorder) -> None:
         """Do batches by CUDA graphs from now on."""
-        self.graphs = Graphs(self.add, self.totals.values, record)
+        self.graphs = Graphs(self.add, self.changed, record)
+
+    def changed(self) -> list[Tensor]:
+        """Return all tensors that `add` changes."""
+        predicted = () if self._collector is None else self._collector.changed()
+        return [*self.totals.values(), *predicted]
 
     def evaluate(
         self, images: Images | Streamed, split: Literal["test", "validation"], notes: list[str]
     ) -> Measured | None:
         """Metrics over a split, in evaluation mode; None where there is no such split. Waits for the device once.
 
-        What has to be said about graphs goes into `notes`.
+        What has to be said about graphs goes into `notes`. What is predicted of the test set can be asked for until it
+        is evaluated again.
         """
         parts = images.parts(split, self.batch)
         if parts is None:
             return None
+        collector = self._collector if split == "test" else None
+        if collector is not None:
+            collector.begin(len(images.test_targets))
         training = self.module.training
         self.module.eval()
         for total in self.totals.values():
@@ -82,9 +93,18 @@ class Evaluator:
         count = 0
         for pixels, targets in parts:
             self._add_by_graph(pixels, targets, notes)
+            if collector is not None:
+                collector.keep(len(targets))
             count += len(targets)
         self.module.train(training)
         return self.task.metrics(read_sums(self.totals), count)
+
+    def predictions(self) -> Predictions | None:
+        """Return what the last evaluation of the test set predicted; None where the task predicts no classes.
+
+        Waits for the device once.
+        """
+        return None if self._collector is None else self._collector.read()
 
     def _add_by_graph(self, pixels: Tensor, targets: Tensor, notes: list[str]) -> None:
         """Evaluate one batch, by its graph where there is one."""
@@ -104,6 +124,8 @@ class Evaluator:
         outputs = self.precision.forward(self.normalize(pixels))
         for name, value in self.task.evaluation_sums(outputs, targets).items():
             self.totals[name].add_(value)
+        if self._collector is not None:
+            self._collector.add(outputs)
 
 
 def read_sums(sums: dict[str, Tensor]) -> dict[str, float]:

@@ -22,7 +22,7 @@ from prunectl.ml.output_shapes import calls
 from prunectl.ml.randomness import generator
 from prunectl.ml.resolve import resolve
 from prunectl.ml.tasks import registry as tasks
-from prunectl.ml.tasks.base import Measured, Task
+from prunectl.ml.tasks.base import Classifier, Measured, Task
 from prunectl.ml.training.augment import Normalizer
 from prunectl.ml.training.batches import open_source
 from prunectl.ml.training.cuda_graphs import (
@@ -38,6 +38,7 @@ from prunectl.ml.training.masking import Masking
 from prunectl.ml.training.module import Builder, builder, fused, placed
 from prunectl.ml.training.optimizer import Optimizer, kernels
 from prunectl.ml.training.precision import LOW, Precision
+from prunectl.ml.training.predictions import Predictions
 from prunectl.ml.training.state import TrainingState, check
 from prunectl.ml.training.transfer import download, upload
 from prunectl.spec import lr_schedule
@@ -359,3 +360,19 @@ class Trainer:
         Changes nothing that training depends on. Waits for the device once.
         """
         return self.evaluator.evaluate(self.images, split, self._notes)
+
+    @_queued
+    def predictions(self) -> Predictions | None:
+        """Return what the last evaluation of the test set predicted; None where the task predicts no classes.
+
+        Waits for the device once.
+        """
+        return self.evaluator.predictions()
+
+    @functools.cached_property
+    def labels(self) -> Tensor | None:
+        """The classes of the test set, int64 [items], on the CPU; None where the task predicts no classes."""
+        if not isinstance(self.task, Classifier):
+            return None
+        with self.slot.queue():
+            return download([self.images.test_targets])[0]

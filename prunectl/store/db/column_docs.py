@@ -21,6 +21,7 @@ from prunectl.spec.trial import Trial
 from prunectl.store.db.rows import EPOCH_MEASURES, MEASURES
 from prunectl.store.records.base import LogRecord
 from prunectl.store.records.events import Epoch, LayerCount
+from prunectl.store.records.labels import Labels
 from prunectl.store.records.provenance import Git, RunRecord
 from prunectl.store.records.replication import Replication
 from prunectl.store.records.result import Result
@@ -35,6 +36,8 @@ RECORDS: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "stages": (PlannedStage, Result, PruneSettings),
     "epochs": (Epoch,),
     "layers": (LayerCount,),
+    "correctness": (Result,),
+    "labels": (Labels,),
     "events": (LogRecord,),
 }
 """Whose fields a table's columns hold; of fields with one name the first record's."""
@@ -54,6 +57,7 @@ FIELDS: dict[str, tuple[type[msgspec.Struct], str]] = {
     "stages.train_epochs": (Result, "retrain_epochs"),
     "stages.attempts": (Result, "attempt"),
     "layers.layer": (LayerCount, "name"),
+    "labels.dataset": (DataSettings, "name"),
 }
 """Columns that have another name than their field."""
 MEASURED = {
@@ -70,6 +74,8 @@ AS_IN = {
     "stages": ("trials",),
     "epochs": ("stages",),
     "layers": ("stages",),
+    "correctness": ("stages",),
+    "labels": ("correctness",),
     "rates": ("stages",),
     "schedules": ("rates",),
     "iterations_all": ("plan_versions", "trials", "paths", "stages"),

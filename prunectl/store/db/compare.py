@@ -32,6 +32,7 @@ _LOGS = {
     "stages": "stage",
     "epochs": "stage",
     "layers": "stage",
+    "correctness": "stage",
     "rates": "stage",
     "events": "log",
     "ingested": "source",
@@ -41,6 +42,7 @@ _LOGS = {
 _FILES = dict.fromkeys(("plans", "plan_trials", "tasks", "trials", "paths", "stages"), "plans/") | {
     "runs": "runs/",
     "replications": "replications/",
+    "labels": "labels/",
 }
 """Tables whose rows come from files that are read whole, and how the names of these begin."""
 _UNMADE = {"left_out": f"place <> {REPLACED} AND source NOT IN (FROM moved)"}

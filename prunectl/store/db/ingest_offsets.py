@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,7 +37,7 @@ class Offset(NamedTuple):
 
     def moved_to(self, position: Position) -> Offset:
         """Return it with another place in the log."""
-        return self._replace(**asdict(position))
+        return self._replace(**vars(position))
 
 
 def read_offsets(

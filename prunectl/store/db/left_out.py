@@ -29,6 +29,7 @@ class LeftOut:
         self._connection = connection
         rows = connection.execute("SELECT source, place FROM left_out").fetchall()
         self._known = {(str(source), int(place)) for source, place in rows}
+        self._sources = {source for source, _ in self._known}
         self._rows: dict[tuple[str, int], str] = {}
         self._read: list[str] = []
 
@@ -38,7 +39,8 @@ class LeftOut:
 
     def look_at(self, path: Path) -> None:
         """Forget what was said of a file, which is read anew."""
-        self._read.append(self.source(path))
+        if self._sources and (source := self.source(path)) in self._sources:
+            self._read.append(source)
 
     def add(self, path: Path, error: Exception) -> bool:
         """Leave out a whole file. Returns whether that is for as long as it is as it is: else it is tried again."""
@@ -91,5 +93,6 @@ class LeftOut:
         upsert(self._connection, "left_out", ("source", "place", "text"), rows)
         read = set(self._read)
         self._known = {place for place in self._known if place[0] not in read} | self._rows.keys()
+        self._sources = {source for source, _ in self._known}
         self._rows.clear()
         self._read.clear()

@@ -11,6 +11,7 @@ from prunectl.errors import StoreError
 from prunectl.spec.key import is_key
 from prunectl.store import files
 from prunectl.store.db import database, rows
+from prunectl.store.db.correctness import Correctness, came_late
 from prunectl.store.db.database import Connection, Row, first_column
 from prunectl.store.db.ingest_offsets import (
     Offset,
@@ -24,6 +25,7 @@ from prunectl.store.db.log_reader import SCHEDULER, LogReader
 from prunectl.store.db.rows import LogRows, PlanRows
 from prunectl.store.paths import StagePaths, StorePaths
 from prunectl.store.records.dataset import read_dataset
+from prunectl.store.records.labels import read_labels
 from prunectl.store.records.plan import read_plan
 from prunectl.store.records.provenance import read_run
 from prunectl.store.records.replication import read_replication
@@ -65,6 +67,7 @@ class Loader:
         self.report = report
         self._left_out = LeftOut(paths, connection, report.left_out)
         self._logs = LogReader(paths, connection, report, self._left_out)
+        self._correctness = Correctness(connection, self._left_out)
 
     def _commit(self) -> None:
         self._left_out.write()
@@ -78,9 +81,10 @@ class Loader:
     # Plans, runs and the scheduler's log
 
     def load_plans_and_runs(self) -> None:
-        """Load plans, runs, replications and the scheduler's log, in one transaction.
+        """Load plans, runs, replications, labels and the scheduler's log, in one transaction.
 
-        Raises Outdated where one of these files that was read is gone: what it brought in cannot be told apart.
+        Raises Outdated where one of these files that was read is gone: what it brought in cannot be told apart; and
+        where labels are new that stages were read without.
         """
         offsets = read_offsets(self.connection, "length(source) <> 64")
         for source in offsets:
@@ -94,6 +98,8 @@ class Loader:
         replications = files.disk.glob(self.paths.replications, "*.json")
         replicated = self._changed(replications, offsets, self._replication_row)
         self._put("replications", rows.REPLICATION, replicated)
+        labels = files.disk.glob(self.paths.labels, "*.json")
+        self._put_labels(self._changed(labels, offsets, self._labels_row))
         self._look_at_datasets(offsets)
         self._load_mended_specs(offsets)
         self._left_out.forget_missing()
@@ -134,6 +140,14 @@ class Loader:
         gone = [each for each in offsets if each.startswith(DATASETS) and each not in present]
         if gone:
             self._logs.forget(gone)
+
+    def _put_labels(self, found: list[Row]) -> None:
+        self._put("labels", rows.LABELS, found)
+        if came_late(self.connection, [row[0] for row in found]):
+            raise Outdated("labels came after stages that were evaluated on them")
+
+    def _labels_row(self, path: Path) -> Row:
+        return rows.labels_row(read_labels(path))
 
     def _run_row(self, path: Path) -> Row:
         return rows.run_row(path.stem, read_run(path))
@@ -214,11 +228,14 @@ class Loader:
             planned = first_column(self.connection, query, [gone])
             left = [rows.result_row(key, None) for key in planned]
             self._put("stages", rows.RESULT_COLUMNS, left)
+            self._forget_correctness(gone)
             others = list({*gone} - {*planned})
             self.connection.execute(
                 "DELETE FROM stages WHERE stage IN (SELECT unnest($1))", [others]
             )
             self._commit()
+        if not offsets:  # nothing has been read: to look at each would take 3 % of a rebuild
+            return found
         return [key for key in found if self._is_new(key, offsets.get(key, Offset()))]
 
     def _is_new(self, key: str, offset: Offset) -> bool:
@@ -238,10 +255,11 @@ class Loader:
         found = LogRows()
         fresh: list[str] = []
         results: list[Row] = []
+        correct: dict[str, Row | None] = {}
         moved: dict[str, Offset] = {}
         for key in keys:
             offset = offsets.get(key, Offset())
-            now, result = self._read_stage(key, offset, found)
+            now, result = self._read_stage(key, offset, found, correct)
             if now == offset:
                 continue
             self.report.stages += 1
@@ -251,12 +269,29 @@ class Loader:
             moved[key] = now
         self._put("stages", rows.SPEC, self._described(fresh))
         self._put("stages", rows.RESULT_COLUMNS, results)
+        self._put_correctness(correct, new=not offsets)
         self._put_log(found, new=not offsets)
         write_offsets(self.connection, moved, new=not offsets)
         self._commit()
 
-    def _read_stage(self, key: str, offset: Offset, found: LogRows) -> tuple[Offset, list[Row]]:
-        """Read on in a stage's files. Returns its new offset, and its result row where the result is new or gone."""
+    def _put_correctness(self, found: Mapping[str, Row | None], *, new: bool) -> None:
+        if not new:
+            self._forget_correctness([key for key, row in found.items() if row is None])
+        known = [row for row in found.values() if row is not None]
+        self._put("correctness", rows.CORRECTNESS, known, new=new)
+
+    def _forget_correctness(self, keys: list[str]) -> None:
+        if keys:
+            sql = "DELETE FROM correctness WHERE stage IN (SELECT unnest($1))"
+            self.connection.execute(sql, [keys])
+
+    def _read_stage(
+        self, key: str, offset: Offset, found: LogRows, correct: dict[str, Row | None]
+    ) -> tuple[Offset, list[Row]]:
+        """Read on in a stage's files. Returns its new offset, and its result row where the result is new or gone.
+
+        Then its row of `correctness` is in `correct`, or None where it has none.
+        """
         stage = self.paths.stage(key)
         # Read before the log: records that a result rests on are in the log before it.
         try:
@@ -280,7 +315,11 @@ class Loader:
             return moved, []
         if content is not None and not offset.stamp:
             self.report.finished += 1
-        return moved._replace(stamp=stamp), [rows.result_row(key, content)]
+        correct[key], is_all = (
+            (None, True) if content is None else self._correctness.row(stage, content)
+        )
+        moved = moved._replace(stamp=stamp) if is_all else moved
+        return moved, [rows.result_row(key, content)]
 
     def _described(self, keys: Sequence[str]) -> list[Row]:
         """Read what stages are. Returns the rows of those that no plan has described.

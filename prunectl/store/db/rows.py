@@ -24,6 +24,7 @@ from prunectl.store.db.database import Row
 from prunectl.store.records.base import Metrics, encode
 from prunectl.store.records.events import Epoch, Pruned
 from prunectl.store.records.journal import Log
+from prunectl.store.records.labels import Labels
 from prunectl.store.records.provenance import RunRecord
 from prunectl.store.records.replication import Replication
 from prunectl.store.records.result import Result
@@ -41,7 +42,7 @@ MEASURES = (
 RESULT = (
     "flag", "kept", "prunable", "parameters", "kept_parameters", "macs", "macs_dense", "score_pruned", "score_start",
     "score", "loss", "best_score", "validation_score", "train_score", "train_loss", "test_items", "retrain_epochs",
-    "seconds", "peak_memory", "device", "device_name", "attempt",
+    "seconds", "peak_memory", "device", "device_name", "attempt", "agreement", "ece",
 )  # fmt: skip
 """Fields of a result that are columns as they are."""
 _RENAMED = {"retrain_epochs": "train_epochs", "attempt": "attempts"}
@@ -83,6 +84,8 @@ REPLICATION = (
 )  # fmt: skip
 TASK = ("task", "position", "metric", "unit", "higher_is_better", "digits", "per_item", "guesses")
 EVENT = ("log", "seq", "attempt", "time", "type", "stage", "data")
+CORRECTNESS = ("stage", "test_set", "correct")
+LABELS = ("test_set", "dataset", "labels")
 LAYER = ("stage", "position", "layer", "total", "kept")
 
 _UNIX = datetime(1970, 1, 1)
@@ -225,6 +228,15 @@ def replication_row(identifier: str, found: Replication) -> Row:
         found.host,
         found.device,
         moment(found.time),
+    )
+
+
+def labels_row(record: Labels) -> Row:
+    """Return the labels of a test set as `LABELS`."""
+    return (
+        record.test_set,
+        record.data.name,
+        list(record.labels),
     )
 
 

@@ -50,13 +50,18 @@ CREATE TABLE stages (
     done BOOLEAN DEFAULT false, flag VARCHAR, kept BIGINT, prunable BIGINT, parameters BIGINT,
     kept_parameters BIGINT, macs BIGINT, macs_dense BIGINT, dead_layers VARCHAR[],
     score_pruned DOUBLE, score_start DOUBLE, score DOUBLE, best_score DOUBLE, validation_score DOUBLE,
-    train_score DOUBLE, other_metrics JSON,
+    train_score DOUBLE, other_metrics JSON, agreement DOUBLE, ece DOUBLE,
     accuracy_pruned DOUBLE, accuracy_start DOUBLE, accuracy DOUBLE, top5 DOUBLE, loss DOUBLE,
     best_accuracy DOUBLE, validation_accuracy DOUBLE, train_accuracy DOUBLE, train_loss DOUBLE,
     test_items BIGINT, train_epochs DOUBLE, seconds DOUBLE, peak_memory BIGINT, device VARCHAR, device_name VARCHAR,
     device_names VARCHAR[], attempts INTEGER,
     versions JSON, started TIMESTAMP, ended TIMESTAMP, bytes BIGINT
 );
+
+-- One bit for each test item, in the order of the test set's labels: the first one is the leftmost bit.
+CREATE TABLE correctness (stage VARCHAR PRIMARY KEY, test_set VARCHAR, correct BIT);
+
+CREATE TABLE labels (test_set VARCHAR PRIMARY KEY, dataset VARCHAR, labels USMALLINT[]);
 
 CREATE TABLE epochs (
     stage VARCHAR, epoch INTEGER, step BIGINT, lr DOUBLE, train_loss DOUBLE, train_accuracy DOUBLE,

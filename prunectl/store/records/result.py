@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from prunectl.spec.ranges import Amount, Count, Seed, Small, Whole
+from prunectl.spec.ranges import Amount, Count, Percent, Seed, Small, Whole
 from prunectl.store.records.base import (
     DigestBefore,
     Finite,
@@ -112,6 +112,33 @@ class Result(Counts, tag="done"):
     score: Annotated[Finite, Meta(description=measured("score", LAST))] = None
     validation_score: Annotated[Finite, Meta(description=measured("validation_score", LAST))] = None
     best_score: Annotated[Finite, Meta(description=measured("best_score"))] = None
+    test_set: Annotated[
+        str,
+        Meta(
+            description="what names the test set whose predictions are kept: sha256 of its data set's settings and its "
+            "labels, 64 hex digits; empty where there are none: of a task that is no classification, of more than "
+            "65,536 classes, of older versions"
+        ),
+    ] = ""
+    agreement: Annotated[
+        Percent | None,
+        Meta(
+            description="test items that the network takes for the same class as the dense network it was pruned from "
+            "does, in %: 100 for the dense network itself; null where the predictions of either are not kept"
+        ),
+    ] = None
+    agreement_with: Annotated[
+        str,
+        Meta(description="checksum of the dense network's predictions that agreement is with"),
+    ] = ""
+    ece: Annotated[
+        Percent | None,
+        Meta(
+            description="expected calibration error on the test set, in %: how far accuracy and mean top-1 probability "
+            "are apart, in 15 bins of equal width (Guo et al. 2017), of classification alone; null where an output is "
+            "not finite"
+        ),
+    ] = None
     epochs: Annotated[Small | None, Meta(description="how many evaluations it had")] = None
     test_items: Annotated[
         Count | None, Meta(description="items of the test set, which the scores are over")
@@ -147,7 +174,9 @@ class Result(Counts, tag="done"):
     ended: Annotated[Time, Meta(description="when it was done, Unix seconds")] = None
     files: Annotated[
         dict[str, Count],
-        Meta(description="sizes of its rewind checkpoints, mask and final weights, bytes, by name"),
+        Meta(
+            description="sizes of its rewind checkpoints, mask, final weights and predictions, bytes, by name"
+        ),
     ] = {}
     digests: Annotated[
         dict[str, str],

@@ -94,7 +94,7 @@ def _root(path: Path) -> Path:
         return folder
     if folder.parent.name == "stages" or folder.name == "requests":
         return folder.parent.parent
-    inside = folder.name in ("plans", "runs", "datasets", "replications", "control")
+    inside = folder.name in ("plans", "runs", "datasets", "labels", "replications", "control")
     return folder.parent if inside else folder
 
 
@@ -164,7 +164,9 @@ def lacks_checksum(path: Path) -> bool:
 
 def record_files(paths: StorePaths) -> Iterator[Path]:
     """List the files of a store that hold records with checksums; each is one line, or a log."""
-    folders = (paths.plans, paths.runs, paths.datasets, paths.replications, paths.requests)
+    folders = (
+        paths.plans, paths.runs, paths.datasets, paths.labels, paths.replications, paths.requests,
+    )  # fmt: skip
     for folder in folders:
         yield from files.disk.glob(folder, "*.json")
     alone = (paths.scheduler_log, paths.heartbeat, paths.replica)
