@@ -20,6 +20,7 @@ from typing import Any
 from prunectl.errors import ControlError, StoreError
 from prunectl.results.formats import save
 from prunectl.results.metrics import trial_metrics
+from prunectl.results.plan_claims import claims_table, plan_claims
 from prunectl.spec.key import to_json
 from prunectl.store.db import query
 from prunectl.store.paths import StorePaths
@@ -136,8 +137,13 @@ def export_tables(paths: StorePaths, plan: str, folder: Path) -> list[Path]:
         raise StoreError(f"the database has no plan {plan!r}")
     written = []
     stages = f"stage IN (SELECT stage FROM paths WHERE {_OWN})"
-    for name, sql in TABLES.items():
-        result = query.run(paths, sql.format(own=_OWN, stages=stages), {"plan": plan})
+    tables = {
+        name: query.run(paths, sql.format(own=_OWN, stages=stages), {"plan": plan})
+        for name, sql in TABLES.items()
+    }
+    if claims := plan_claims(paths, plan):
+        tables["claims"] = claims_table(claims)
+    for name, result in tables.items():
         for suffix in (".parquet", ".csv"):
             written.append(folder / f"{name}{suffix}")
             save(result, written[-1])

@@ -1,8 +1,10 @@
 """The claims of plans: judged by their own results, and marked where they were stated after them."""
 
+import duckdb
 import msgspec
 import pytest
 
+from prunectl.results.export import export_tables
 from prunectl.results.plan_claims import AFTERWARDS, plan_claims
 from prunectl.spec.claim import Claim, Scope
 from prunectl.store.db.ingest import ingest, rebuild
@@ -80,3 +82,28 @@ def test_compare_shows_what_plans_claim(tmp_path, here):
 def test_a_plan_without_claims_says_nothing_of_them(tmp_path, here, count):
     paths = store(tmp_path, (1.0, (BETTER,) * count))
     assert ("its results" in here("compare", "--store", paths.root).stdout) == bool(count)
+
+
+def test_claims_are_exported_with_what_their_results_say(tmp_path):
+    paths = store(tmp_path / "store", (1.0, (BETTER, WORSE)))
+    files = {path.name for path in export_tables(paths, "demo", tmp_path / "tables")}
+    assert {"claims.csv", "claims.parquet"} <= files
+    with duckdb.connect() as connection:
+        found = connection.execute(
+            "FROM read_parquet($1)", [str(tmp_path / "tables" / "claims.parquet")]
+        )
+        rows = [
+            dict(zip([column[0] for column in found.description], row, strict=True))
+            for row in found.fetchall()
+        ]
+    judged = [each.judged for each in plan_claims(paths)]
+    assert [row["verdict"] for row in rows] == [each.verdict for each in judged]
+    for row, each in zip(rows, judged, strict=True):
+        [part] = each.parts
+        assert row["condition_verdict"] == part.verdict
+        assert (row["gain"], row["low"]) == (part.estimate.mean, part.estimate.lower(0.05))
+        assert row["seeds"] == 3
+    without = store(tmp_path / "other", (1.0, ()))
+    assert not any(
+        "claims" in path.name for path in export_tables(without, "demo", tmp_path / "none")
+    )
