@@ -65,6 +65,26 @@ class Laboratory:
         assert control.outcome == "done"
         return self.result(key)
 
+    def interrupt(self, key: str, turns: int, *, keep: tuple[int, ...] = (0, 7)) -> None:
+        """Run one stage for so many turns of a step each, and have it stop then."""
+        self.write(key)
+        control = StageControl(keep=frozenset(keep), yield_every=1)
+        steps = run(key, self.paths, self.trainers, control)
+        for _ in range(turns):
+            next(steps, None)
+        control.stop_by = 0.0
+        for _ in steps:
+            pass
+        assert control.outcome == "interrupted"
+
+    def run_all(self) -> Laboratory:
+        """Run all stages of the plan, each trial's in order."""
+        for trial in self.plan.trials:
+            for key in trial.path:
+                if not self.paths.stage(key).result.exists():
+                    self.run(key)
+        return self
+
     def run_trial(self, strategy: str) -> list[dict[str, Any]]:
         """Run a trial's stages; their results."""
         return [self.run(key) for key in self.path(strategy)]

@@ -23,7 +23,6 @@ from prunectl.store.records.result import Result
 from prunectl.store.tensors import read_checked
 from prunectl.store.verify import verify
 from prunectl.worker import predictions
-from prunectl.worker.run import StageControl, run
 from tests.worker.conftest import TINY, Laboratory
 
 Make = Callable[..., Laboratory]
@@ -80,12 +79,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Laboratory:
     text = TINY.replace('"lr-rewind"]', '"lr-rewind", "reinit"]').replace(
         "iterations = 3", "iterations = 2"
     )
-    made = Laboratory(tmp_path_factory.mktemp("lab"), text=text)
-    for strategy in STRATEGIES:
-        for key in made.path(strategy):
-            if not made.paths.stage(key).result.exists():
-                made.run(key)
-    return made
+    return Laboratory(tmp_path_factory.mktemp("lab"), text=text).run_all()
 
 
 def test_they_are_the_final_networks(lab: Laboratory) -> None:
@@ -149,15 +143,7 @@ def test_interrupted_and_resumed_they_are_the_same(
 ) -> None:
     cut = laboratory(text=TINY)
     for key in lab.path("weight-rewind")[:2]:
-        cut.write(key)
-        control = StageControl(keep=frozenset({0, 7}), yield_every=1)
-        steps = run(key, cut.paths, cut.trainers, control)
-        for _ in range(steps_before):
-            next(steps, None)
-        control.stop_by = 0.0
-        for _ in steps:
-            pass
-        assert control.outcome == "interrupted"
+        cut.interrupt(key, steps_before)
         assert not cut.paths.stage(key).predictions.exists()
         again, whole = cut.run(key), lab.result(key)
         assert again["digests"] == whole["digests"]

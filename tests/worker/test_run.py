@@ -52,12 +52,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """All three strategies of the tiny plan, run once."""
     from tests.worker.conftest import Laboratory
 
-    made = Laboratory(tmp_path_factory.mktemp("lab"))
-    for strategy in STRATEGIES:
-        for key in made.path(strategy):
-            if not made.paths.stage(key).result.exists():
-                made.run(key)
-    return made
+    return Laboratory(tmp_path_factory.mktemp("lab")).run_all()
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -229,15 +224,7 @@ def test_interrupted_and_resumed_is_bit_equal(laboratory: Make, steps_before: in
     whole, cut = laboratory(), laboratory()
     for key in whole.path("weight-rewind")[:2]:
         whole.run(key)
-        cut.write(key)
-        control = StageControl(keep=frozenset({0, 7}), yield_every=1)
-        steps = run(key, cut.paths, cut.trainers, control)
-        for _ in range(steps_before):
-            next(steps, None)
-        control.stop_by = 0.0
-        for _ in steps:
-            pass
-        assert control.outcome == "interrupted"
+        cut.interrupt(key, steps_before)
         assert not cut.paths.stage(key).result.exists()
         cut.run(key)
         assert same(whole.final(key), cut.final(key))

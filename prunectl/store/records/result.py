@@ -134,9 +134,9 @@ class Result(Counts, tag="done"):
     ece: Annotated[
         Percent | None,
         Meta(
-            description="expected calibration error on the test set, in %: how far accuracy and mean top-1 probability "
-            "are apart, in 15 bins of equal width (Guo et al. 2017), of classification alone; null where an output is "
-            "not finite"
+            description="expected calibration error on the test set, in %: how far the share of right classes and the "
+            "mean top-1 probability are apart, in 15 bins of equal width (Guo et al. 2017), of classification alone; "
+            "null where an output is not finite"
         ),
     ] = None
     epochs: Annotated[Small | None, Meta(description="how many evaluations it had")] = None
