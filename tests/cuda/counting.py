@@ -86,6 +86,8 @@ class Training:
     """One epoch with its metrics."""
     evaluation: Counts
     """Of the test images."""
+    predictions: Counts
+    """Reading what it predicted."""
     checkpoint: Counts
     """A copy of the whole state."""
     start: Counts
@@ -118,9 +120,10 @@ def count(network: str, precision: str, *, masks: bool, **values: object) -> Tra
     epoch = counts(lambda: [go(made, 50), made.metrics(), made.lrs_applied()])
     made.evaluate("test")
     evaluation = counts(lambda: made.evaluate("test"))
+    predictions = counts(made.predictions)
     state = made.state()
     checkpoint = counts(made.state)
-    found = Training(step, epoch, evaluation, checkpoint, counts(start), capture)
+    found = Training(step, epoch, evaluation, predictions, checkpoint, counts(start), capture)
     made.close()
     return found
 

@@ -99,6 +99,16 @@ def test_an_evaluation_waits_once(network: str, precision: str) -> None:
 
 
 @everywhere
+def test_predictions_are_one_copy_and_one_wait(network: str) -> None:
+    """Those of the batches are collected on the device."""
+    predictions = training(network, "fp32", False).predictions
+    assert predictions.waits == 1
+    assert {between: n for between, (n, _) in predictions.copies.items()} == {
+        "eager device->pinned": 1
+    }
+
+
+@everywhere
 def test_a_checkpoint_is_one_copy_and_one_wait(network: str) -> None:
     checkpoint = training(network, "fp32", False).checkpoint
     assert checkpoint.waits == 1

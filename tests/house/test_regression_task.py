@@ -21,6 +21,8 @@ from tests.support.additions import ONE_HIDDEN, REGRESSION, WAVES, Copy, copy
 __all__ = ["copy"]
 pytestmark = pytest.mark.slow
 
+NONE_OF_ITS = ("accuracy", "train_accuracy", "top5", "agreement", "ece")
+"""Columns of classification."""
 PLAN = """\
 # Which retraining keeps a function that has been learned?
 name = "functions"
@@ -112,10 +114,12 @@ def test_a_task_of_ones_own_runs_and_is_shown(copy: Copy, store: Path) -> None:
         return found
 
     stages = rows(
-        "SELECT DISTINCT stage, score, best_score, accuracy, train_accuracy, top5, "
+        "SELECT DISTINCT stage, score, best_score, accuracy, train_accuracy, top5, agreement, ece, "
         "other_metrics->>'$.mae' AS mae FROM iterations"
     )
     assert len(stages) == 10
+    assert rows("FROM correctness") == rows("FROM labels") == []
+    assert not [*store.glob("stages/*/predictions.*"), *store.glob("labels")]
     all_epochs = rows("SELECT stage, epoch, score, accuracy FROM epochs ORDER BY epoch")
     for stage in stages:
         wanted = by_hand(store / "stages" / stage["stage"])
@@ -126,7 +130,7 @@ def test_a_task_of_ones_own_runs_and_is_shown(copy: Copy, store: Path) -> None:
         assert [epoch["epoch"] for epoch in epochs] == [*range(1, 9)]
         scores = [epoch["score"] for epoch in epochs]
         assert (stage["score"], stage["best_score"]) == (scores[-1], min(scores))
-        assert {stage[name] for name in ("accuracy", "train_accuracy", "top5")} == {None}
+        assert {stage[name] for name in NONE_OF_ITS} == {None}
         assert {epoch["accuracy"] for epoch in epochs} == {None}
 
     cells = json.loads(copy.prunectl("rank", "functions", "--store", store, "--format", "json"))
