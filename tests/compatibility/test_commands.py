@@ -15,6 +15,8 @@ from tests.support.list_commands import commands
 
 MOVED = {"bench store", "bench tui"}
 """What became scripts of the source tree: the commands name them and end with 2."""
+OTHER_COLUMNS = {"sql -r leaderboard -p plan=tiny --format md"}
+"""Calls whose table has other columns, about what is judged anew."""
 CODES = {"store rebuild --store none": 3}
 """Calls that end otherwise now: a folder that was mistyped is no longer made into a store."""
 
@@ -76,7 +78,7 @@ def test_every_call_ends_as_it_ended(
             found.append(f"{words}: {call['code']} then, {done.returncode} now: {done.stderr}")
         elif "csv" in call["command"]:
             found += differences(table(call["out"]), current(table(done.stdout)), words)
-        elif "out" in call:
+        elif "out" in call and words not in OTHER_COLUMNS:
             found += differences(call["out"], done.stdout, words)
     assert found == []
 

@@ -38,17 +38,26 @@ DIGITS = re.compile("(?<=own|hot)@[0-9a-f]{6}")
 
 def answer(here: Here, question: dict[str, Any]) -> dict[str, Any]:
     """What this version says."""
-    done = here(*(word.replace(*EVERY_VERSION) for word in question["command"]))
+    command = (word.replace(*EVERY_VERSION) for word in question["command"])
+    done = here(*(word.replace(", n_needed,", ",") for word in command))
     out: Any = DIGITS.sub("", done.stdout)
     if not isinstance(question["out"], str):
         out = json.loads(out)
         out = current(out) if question["command"][0] == "rank" else out
+        out = in_order(question, out)
     err = "".join(
         line
         for line in done.stderr.splitlines(keepends=True)
         if not line.startswith("note: ") or "no checksum" not in line
     )
     return {"code": done.returncode, "out": out, "err": err}
+
+
+def in_order(question: dict[str, Any], rows: Any) -> Any:
+    """The rows by cell, where they were ordered by what is judged anew."""
+    if " FROM ranking" not in " ".join(question["command"]):
+        return rows
+    return sorted(rows, key=lambda row: (row["plan"], row["cell"], row["iteration"]))
 
 
 def compared(question: dict[str, Any]) -> tuple[str, ...]:
@@ -62,6 +71,7 @@ def ask(here: Here, questions: list[dict[str, Any]]) -> list[str]:
     found = []
     for question in questions:
         then = {name: question[name] for name in compared(question)}
+        then["out"] = in_order(question, then["out"])
         words = " ".join(question["command"])[:60]
         found += [f"{words}: {text}" for text in differences(then, answer(here, question))]
     return found

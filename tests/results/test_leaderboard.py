@@ -76,7 +76,8 @@ def check_views(paths, resolution=0.0):
         names = [row["strategy"] for row in column]
         scores = {name: points[name, sparsity] for name in names}
         fallen = {name: failed.get((name, sparsity), set()) for name in names}
-        check_column(column, scores, marks(scores, fallen, resolution))
+        order = {row["strategy"]: row["cell"] for row in column}
+        check_column(column, scores, marks(scores, fallen, order, resolution))
 
 
 def check_column(column, scores, expected):

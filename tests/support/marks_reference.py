@@ -39,8 +39,13 @@ def is_beaten(scores: Scores, a: str, b: str, rivals: int, resolution: float) ->
     return statistics.fmean(ahead) / error > t.isf(0.05 / rivals, len(ahead) - 1)
 
 
-def marks(scores: Scores, failed: Mapping[str, set[int]], resolution: float = 0.0) -> Marks:
-    """Mark a column: `failed` are the seeds in which a method diverged or collapsed."""
+def marks(
+    scores: Scores,
+    failed: Mapping[str, set[int]],
+    cells: Mapping[str, str],
+    resolution: float = 0.0,
+) -> Marks:
+    """Mark a column: `failed` are the seeds in which a method diverged or collapsed; of equals the first cell leads."""
     uneven = {
         a
         for a in scores
@@ -63,7 +68,7 @@ def marks(scores: Scores, failed: Mapping[str, set[int]], resolution: float = 0.
         )
         for a in unbeaten
     }
-    star = max(means, key=lambda a: means[a], default=None)
+    star = min(means, key=lambda a: (-round(means[a], 9), cells[a]), default=None)
     ranks = {a: 1 + sum(_is_ahead(scores, b, a) for b in scores if b != a) for a in scores}
     return Marks(star, frozenset(unbeaten - {star}), frozenset(contenders), ranks)
 
