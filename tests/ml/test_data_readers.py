@@ -18,6 +18,7 @@ from prunectl.ml.datasets import cifar, digits, idx, registry, svhn
 from prunectl.ml.datasets import synthetic as synthetic_module
 from prunectl.ml.datasets.files import Finder, data_root
 from prunectl.ml.datasets.images import load
+from prunectl.ml.datasets.pickled_arrays import parse_pickle
 from prunectl.ml.datasets.registry import Description, describe
 from prunectl.spec.settings import DataSettings
 
@@ -360,3 +361,8 @@ def test_the_installed_fashion_mnist_is_found_and_complete(tmp_path: Path) -> No
     about = describe("fashion-mnist")
     assert pixels.mean().item() == pytest.approx(about.mean[0], abs=1e-4)
     assert pixels.std().item() == pytest.approx(about.std[0], abs=1e-4)
+
+
+def test_escapes_that_python_no_longer_knows_are_no_warning() -> None:
+    """In the texts of a damaged batch: what is wrong with the file is said by its reader, and by nothing else."""
+    assert parse_pickle(b"S'\\q\\d'\n.") == b"\\q\\d"

@@ -63,9 +63,9 @@ def _print_gaps(out: Console, board: Board) -> None:
         low, high = (f"{gap:.{digits}f}" for gap in gaps)
         between = low if low == high else f"{low} to {high}"
         what = metrics.difference_unit(board.metric)
+        by_column = "" if low == high else ", by column,"
         out.print(
-            f"a gap is told with 80 % power from {between} {what} on, with these seeds",
-            markup=False,
+            f"so many seeds tell a gap of {between} {what}{by_column} with 80 % power", markup=False
         )
 
 
