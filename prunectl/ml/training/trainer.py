@@ -82,6 +82,7 @@ class Trainer:
         """
         self.device = torch.device(device)
         self.settings = settings
+        self._test_targets = images.test_targets  # on the host, where they were read
         self.images = images.on(self.device)
         self._build = builder(network)
         self._notes: list[str] = []
@@ -369,10 +370,9 @@ class Trainer:
         """
         return self.evaluator.predictions()
 
-    @functools.cached_property
+    @property
     def labels(self) -> Tensor | None:
         """The classes of the test set, int64 [items], on the CPU; None where the task predicts no classes."""
         if not isinstance(self.task, Classifier):
             return None
-        with self.slot.queue():
-            return download([self.images.test_targets])[0]
+        return self._test_targets.cpu()
