@@ -46,6 +46,7 @@ def compare(
     if form == "table":
         _print(found)
         print_plan_claims(console(), plan_claims(paths, plan))
+        console().print(CLAIMS_NOTE)
         for each in replicated(paths, plan):
             typer.echo(_replications(each))
     else:
@@ -82,7 +83,6 @@ def _print(found: Comparison) -> None:
         table((f"claim of {found.source}", "by their numbers", "by ours"), rows, left=(0, 1, 2))
     )
     print_conditions(out, [ours for _, ours in found.claims])
-    out.print(CLAIMS_NOTE)
 
 
 def _points(found: Comparison) -> Table:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from prunectl.errors import UnknownName
 from prunectl.plan.load import LoadedPlan
-from prunectl.plan.strategies import DENSE
-from prunectl.spec.claim import Claim, Scope, matches
+from prunectl.spec.claim import DENSE, Claim, Scope, matches
 
 
 def claims_of(plan: LoadedPlan) -> tuple[Claim, ...]:
@@ -17,8 +16,10 @@ def claims_of(plan: LoadedPlan) -> tuple[Claim, ...]:
     for number, table in enumerate(plan.content.claims):
         key = f"claims[{number}]"
         for side in ("a", "b"):
-            with plan.naming(f"{key}.{side}"):
-                _check(getattr(table, side), "method", dict.fromkeys((*grid.strategy, DENSE)))
+            methods, found = dict.fromkeys((*grid.strategy, DENSE)), getattr(table, side)
+            if found not in methods:
+                message = "unknown method"
+                raise plan.fail(message, f"{key}.{side}", found=found, allowed=list(methods))
         for name, values in (("network", grid.network), ("dataset", grid.dataset)):
             for pattern in getattr(table, name) or ():
                 with plan.naming(f"{key}.{name}"):
@@ -35,7 +36,7 @@ def claims_of(plan: LoadedPlan) -> tuple[Claim, ...]:
     return tuple(out)
 
 
-def _check(pattern: str, kind: str, names: Sequence[str] | dict[str, None]) -> None:
+def _check(pattern: str, kind: str, names: Sequence[str]) -> None:
     """Raise UnknownName for a pattern that matches none of the names."""
     if not matches((pattern,), *names):
-        raise UnknownName(kind, pattern, list(names))
+        raise UnknownName(kind, pattern, names)

@@ -9,12 +9,9 @@ from prunectl.results import relations
 from prunectl.results.judged import Part, condition_title, interval_text
 from prunectl.results.samples import Sample, three_values
 from prunectl.results.statistics import Estimate, paired, welch
-from prunectl.spec.claim import Claim
+from prunectl.spec.claim import DENSE, Claim
 from prunectl.spec.trial import without_digits
 from prunectl.text import plural, signed
-
-DENSE = "dense"
-"""The name of the own dense networks in a claim."""
 
 
 def judge_condition(claim: Claim, group: Sequence[Sample]) -> Part | None:

@@ -10,6 +10,8 @@ from msgspec import Meta
 
 from prunectl.spec.ranges import Amount
 
+DENSE = "dense"
+"""What a claim calls the own dense networks."""
 Relation = Literal["better", "worse", "as-good", "equal"]
 NEEDS_MARGIN: tuple[Relation, ...] = ("as-good", "equal")
 """Relations that say nothing without a margin above 0: no number of seeds shows a difference to be 0."""

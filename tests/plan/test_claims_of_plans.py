@@ -74,6 +74,7 @@ LINE = len(TINY.splitlines()) + 2
     [
         (CLAIM.replace("lr-rewind", "lr-rewnd"), LINE + 1, "did you mean: lr-rewind"),
         (CLAIM.replace("fine-tune", "reinit"), LINE + 2, "unknown method"),
+        (CLAIM.replace("fine-tune", "fine-*"), LINE + 2, "unknown method"),
         (CLAIM.replace("better", "beter"), LINE + 3, "did you mean: better"),
         (CLAIM.replace("better", "as-good"), LINE, "needs a margin above 0"),
         (CLAIM.replace("better", "equal"), LINE, "needs a margin above 0"),

@@ -41,4 +41,3 @@ def print_plan_claims(out: Console, found: Sequence[PlanClaim]) -> None:
     rows = [(each.plan, each.judged.title, verdict_text(each.judged)) for each in found]
     out.print(table(("plan", "claims", "its results"), rows, left=(0, 1, 2)))
     print_conditions(out, [each.judged for each in found])
-    out.print(CLAIMS_NOTE)
