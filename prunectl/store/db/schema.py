@@ -19,7 +19,7 @@ from prunectl.store.db.database import Connection
 from prunectl.store.db.rows import TASK, task_rows
 from prunectl.version import __version__
 
-SCHEMA = 8
+SCHEMA = 9
 """Version of the tables and views; raised with every change of them."""
 
 SHIPPED = ("published", "t_quantiles")
