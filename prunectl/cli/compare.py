@@ -13,9 +13,10 @@ from prunectl.cli.support.claims import (
     verdict_text,
 )
 from prunectl.cli.support.fresh_results import results_of
-from prunectl.cli.support.options import Publication, StoreOption, TableFormat
+from prunectl.cli.support.options import StoreOption, TableFormat
 from prunectl.cli.support.tables import console, table
 from prunectl.cli.support.verdicts import verdict_counts
+from prunectl.results.publications import SOURCES
 from prunectl.text import plural, signed
 
 if TYPE_CHECKING:  # results.compare imports DuckDB
@@ -30,7 +31,13 @@ SHOWN = 12
 
 def compare(
     plan: Annotated[str | None, typer.Argument(help="A plan's name. Default: all.")] = None,
-    to: Annotated[Publication, typer.Option(help="Whose numbers.")] = "renda2020",
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|FILE.csv",
+            help=f"Whose numbers: {', '.join(SOURCES)}, or a file with columns of the table published.",
+        ),
+    ] = SOURCES[0],
     form: Annotated[TableFormat, typer.Option("--format", help="What to write.")] = "table",
     store: StoreOption = None,
 ) -> None:
@@ -65,10 +72,7 @@ def _print(found: Comparison) -> None:
     else:
         out.print(f"No cell of ours has a published neighbour in {found.source}.")
     for what, count in found.near_misses.items():
-        out.print(
-            f"  {what} differs from the publication's recipe in {plural(count, 'cell')}",
-            markup=False,
-        )
+        out.print(f"  {what}: {plural(count, 'cell')}", markup=False)
     for sample, why in found.unmatched[:SHOWN]:
         name = f"{sample.network} {sample.dataset} {sample.strategy} {sample.level:.4g}"
         out.print(f"  {name}: {why}", markup=False)
@@ -76,6 +80,8 @@ def _print(found: Comparison) -> None:
         out.print(f"  … and {len(found.unmatched) - SHOWN} more of ours without a neighbour")
     if found.missing:
         out.print(f"not measured yet: {len(found.missing)} published cells of these networks")
+    if not found.claims:
+        return
     rows = [
         (theirs.title, verdict_text(theirs), verdict_text(ours)) for theirs, ours in found.claims
     ]

@@ -12,12 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
+from pathlib import Path
 
 from prunectl.errors import UnknownName
+from prunectl.results import own_numbers
 from prunectl.results.claims import judge
 from prunectl.results.formats import typed_table
 from prunectl.results.judged import Judged
 from prunectl.results.pairing import NeighbourSearch, near_misses
+from prunectl.results.publications import SOURCES
 from prunectl.results.published_claims import CLAIMS
 from prunectl.results.samples import (
     PUBLISHED_TASK,
@@ -30,8 +33,6 @@ from prunectl.results.samples import (
 from prunectl.results.statistics import Estimate, welch
 from prunectl.store.db.query import Result
 from prunectl.store.paths import StorePaths
-
-SOURCES = ("renda2020", "mikler2021", "mikler2021-thesis")
 
 
 @dataclass(frozen=True)
@@ -122,13 +123,18 @@ class Comparison:
 
 
 def compare(paths: StorePaths, to: str = "renda2020", plan: str | None = None) -> Comparison:
-    """Compare our cells (of one plan, or of all) with those of a publication.
+    """Compare our cells (of one plan, or of all) with those of a publication, or of a file of `own_numbers`.
 
-    Raises UnknownName for a publication that is not in `SOURCES`, StoreError where the store cannot be read.
+    Raises UnknownName for a publication that is not in `SOURCES`, DataError for what a file should not hold,
+    StoreError where the store cannot be read.
     """
-    if to not in SOURCES:
-        raise UnknownName("publication", to, SOURCES)
-    return match(to, measured(paths, plan), published(paths, to))
+    if own_numbers.is_file(to):
+        theirs = own_numbers.own_numbers(Path(to))
+    elif to in SOURCES:
+        theirs = published(paths, to)
+    else:
+        raise UnknownName("publication", to, (*SOURCES, "FILE.csv"))
+    return match(to, measured(paths, plan), theirs)
 
 
 def neighbours(paths: StorePaths) -> dict[tuple[str, str, int], tuple[str, Sample]]:
@@ -159,7 +165,7 @@ def match(source: str, ours: Sequence[Sample], theirs: Sequence[Sample]) -> Comp
         if found is None:
             alone.append((sample, why))
         else:
-            points.append(Point(sample, found, tuple(near_misses(source, sample))))
+            points.append(Point(sample, found, tuple(near_misses(source, sample, found))))
     seen = {(sample.network, sample.dataset, sample.kind) for sample in ours}
     used = {id(point.theirs) for point in points}
     missing = [
@@ -168,5 +174,5 @@ def match(source: str, ours: Sequence[Sample], theirs: Sequence[Sample]) -> Comp
         if (sample.network, sample.dataset, sample.kind) in seen and id(sample) not in used
     ]
     alike = [sample for sample in ours if sample.task == PUBLISHED_TASK]
-    judged = [(judge(claim, theirs), judge(claim, alike)) for claim in CLAIMS[source]]
+    judged = [(judge(claim, theirs), judge(claim, alike)) for claim in CLAIMS.get(source, ())]
     return Comparison(source, tuple(points), tuple(alone), tuple(missing), tuple(judged))

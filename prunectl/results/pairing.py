@@ -11,20 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from prunectl.results.publications import RECIPES, STATED_STEP
 from prunectl.results.samples import PUBLISHED_TASK, Sample
+from prunectl.spec.trial import without_digits
 
 TOLERANCE = 0.05
 """How far compression and length of retraining may be from the published ones, as a fraction of them."""
 
-STATED_STEP = {"renda2020": 0.2}
-"""The fraction removed per iteration of iterative pruning where the table leaves it out but the paper has one."""
-
-RECIPES = {
-    "renda2020": ("renda2020-cifar", "renda2020-cifar-vgg", "renda2020-imagenet"),
-    "mikler2021": ("mikler2021-resnet", "mikler2021-wrn"),
-    "mikler2021-thesis": ("mikler2021-thesis-wrn",),
-}
-"""The shipped recipes that train as a publication did: length, batch, rates, decay, augmentation, shortcuts."""
+NOT_STATED = "by which recipe theirs were trained is not stated"
+"""A near miss of one's own numbers."""
 
 TOLD = ("precision", "optimizer_state")
 HARMLESS = (*TOLD, "deterministic", "evaluate", "micro_batch", "retrain", "source", "unverified")
@@ -44,11 +39,11 @@ class NeighbourSearch:
         """Find the sample nearest in sparsity, then in length of retraining, then the one with more trials."""
         if sample.task != PUBLISHED_TASK:
             return None, f"{sample.task}: the publications have {PUBLISHED_TASK} alone"
-        if why := _pruned_differently(sample):
-            return None, why
         left, why = self._alike(sample)
-        if left and (differs := _recipe_differs(self._source, sample)):
-            return None, differs
+        if left:
+            left, why = _pruned_alike(sample, left)
+        if left:
+            left, why = _trained_alike(self._source, sample, left)
         if left:
             left = [each for each in left if _same_length(sample, each)]
             why = "length of retraining not within 5 % of a published one"
@@ -84,7 +79,11 @@ class NeighbourSearch:
         left = [each for each in left if _same_schedule(self._source, sample, each)]
         if not left:
             return [], "schedule not in the publication for this network"
-        left = [each for each in left if each.strategy == sample.strategy]
+        # One's own numbers may call a strategy by the plan's name for it, without the digits of its content.
+        names = (sample.strategy, without_digits(sample.strategy))
+        left = [
+            each for each in left if each.strategy in names[: 1 if self._source in RECIPES else 2]
+        ]
         return left, "" if left else "strategy not in the publication for this schedule"
 
 
@@ -117,29 +116,47 @@ def _same_length(ours: Sample, theirs: Sample) -> bool:
     return near(ours.retrain_epochs, theirs.retrain_epochs)
 
 
-def near_misses(source: str, sample: Sample) -> list[str]:
-    """Say what of a sample's recipe differs from the publication's without keeping them apart."""
-    base, *words = sample.recipe.split(" ")
-    if base not in RECIPES[source]:
-        return []
-    return [word for word in words if _key(word) in TOLD]
+def near_misses(source: str, ours: Sample, theirs: Sample) -> list[str]:
+    """Say what of a sample's recipe differs from its neighbour's without keeping them apart, or is not known of it."""
+    base, *words = ours.recipe.split(" ")
+    if source not in RECIPES:
+        return [] if theirs.recipe else [NOT_STATED]
+    told = [word for word in words if _key(word) in TOLD] if base in RECIPES[source] else []
+    return [f"{word} differs from the publication's recipe" for word in told]
 
 
-def _recipe_differs(source: str, sample: Sample) -> str:
-    """Say in which way a sample is trained differently; "" where it is trained as the publication did."""
-    base, *words = sample.recipe.split(" ")
+def _trained_alike(source: str, ours: Sample, theirs: Sequence[Sample]) -> tuple[list[Sample], str]:
+    """Select what was trained as ours, with the reason where there is none.
+
+    Publications train by the shipped recipes of their name; one's own numbers by the recipe that they state, if any.
+    """
+    if source not in RECIPES:
+        left = [each for each in theirs if each.recipe in ("", ours.recipe)]
+        others = " or ".join(sorted({each.recipe for each in theirs}))
+        return left, f"trained by {ours.recipe}, not by {others}"
+    base, *words = ours.recipe.split(" ")
     if base not in RECIPES[source]:
-        return f"trained by {sample.recipe}, not by {' or '.join(RECIPES[source])}"
+        return [], f"trained by {ours.recipe}, not by {' or '.join(RECIPES[source])}"
     other = [word for word in words if _key(word) not in HARMLESS]
-    return f"the recipe is changed: {', '.join(other)}" if other else ""
+    return ([], f"the recipe is changed: {', '.join(other)}") if other else (list(theirs), "")
 
 
-def _pruned_differently(sample: Sample) -> str:
-    """Say in which way a sample is pruned as no publication did."""
-    if sample.criterion != "magnitude":
-        return f"pruned by {sample.criterion}: the publications prune by magnitude"
-    wanted = "layerwise" if sample.granularity.startswith("filters ") else "global"
-    return "" if sample.scope == wanted else f"scope {sample.scope}: the publications' is {wanted}"
+def _pruned_alike(ours: Sample, theirs: Sequence[Sample]) -> tuple[list[Sample], str]:
+    """Select what was pruned by the same criterion in the same scope, with the reason where there is none.
+
+    Where these are not stated it is magnitude: globally, and layerwise for filters, as in the publications.
+    """
+    usual = "layerwise" if ours.granularity.startswith("filters ") else "global"
+    for name, stated, told in (
+        ("criterion", "magnitude", "pruned by {}, theirs by {}"),
+        ("scope", usual, "scope {}, theirs {}"),
+    ):
+        own = getattr(ours, name)
+        others = sorted({getattr(each, name) or stated for each in theirs})
+        theirs = [each for each in theirs if (getattr(each, name) or stated) == own]
+        if not theirs:
+            return [], told.format(own, " or ".join(others))
+    return list(theirs), ""
 
 
 def _key(word: str) -> str:

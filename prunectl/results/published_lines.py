@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from prunectl.results.compare import SOURCES
 from prunectl.results.leaderboard import Board
+from prunectl.results.publications import SOURCES
 from prunectl.results.samples import (
     PUBLISHED_TASK,
     Sample,

@@ -7,8 +7,9 @@ import pytest
 import scipy.stats
 
 from prunectl.errors import UnknownName
-from prunectl.results.compare import SOURCES, compare, match, neighbours
-from prunectl.results.pairing import RECIPES, near
+from prunectl.results.compare import compare, match, neighbours
+from prunectl.results.pairing import near
+from prunectl.results.publications import RECIPES, SOURCES
 from prunectl.results.samples import (
     Sample,
     Seed,
@@ -127,7 +128,7 @@ def sample(**changes):
         ({"retrain_epochs": 20.0}, "length of retraining"),
         ({"sparsity": 0.999}, "sparsity"),
         ({"criterion": "random"}, "pruned by random"),
-        ({"scope": "layerwise"}, "scope layerwise"),
+        ({"scope": "layerwise"}, "scope layerwise, theirs global"),
         ({"recipe": "mikler2021-resnet"}, "trained by mikler2021-resnet, not by renda2020-cifar"),
         ({"recipe": "own@123456"}, "trained by own@123456"),
         ({"recipe": "renda2020-cifar network.shortcut=padding"}, "network.shortcut=padding"),
@@ -154,7 +155,11 @@ def test_near_misses_are_told_and_do_not_keep_apart(renda):
     ]
     found = match("renda2020", ours, renda)
     assert len(found.points) == 3
-    assert found.near_misses == {"precision=bf16": 2, "optimizer_state=fresh": 1}
+    told = "{} differs from the publication's recipe"
+    assert found.near_misses == {
+        told.format("precision=bf16"): 2,
+        told.format("optimizer_state=fresh"): 1,
+    }
 
 
 def test_a_difference_has_welchs_interval_where_both_give_networks(renda):

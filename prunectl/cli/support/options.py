@@ -11,7 +11,6 @@ from prunectl.scheduler.devices.base import SlotsBy
 from prunectl.spec.ranges import MOST_SLOTS
 
 TableFormat = Literal["table", "json", "csv", "md", "latex"]
-Publication = Literal["renda2020", "mikler2021", "mikler2021-thesis"]
 
 StoreOption = Annotated[
     Path | None,
