@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prunectl.cli.support.claims import (
-    CLAIMS_NOTE,
     print_conditions,
     print_plan_claims,
     verdict_text,
@@ -45,6 +44,7 @@ def compare(
     many stages were replicated."""
     from prunectl.results import compare
     from prunectl.results.formats import render
+    from prunectl.results.judged import HOW_JUDGED
     from prunectl.results.plan_claims import plan_claims
     from prunectl.results.verdicts import replicated
 
@@ -52,8 +52,10 @@ def compare(
     found = compare.compare(paths, to, plan)
     if form == "table":
         _print(found)
-        print_plan_claims(console(), plan_claims(paths, plan))
-        console().print(CLAIMS_NOTE)
+        claims = plan_claims(paths, plan)
+        print_plan_claims(console(), claims)
+        if found.claims or claims:
+            console().print(HOW_JUDGED, markup=False)
         for each in replicated(paths, plan):
             typer.echo(_replications(each))
     else:
@@ -66,8 +68,9 @@ def _print(found: Comparison) -> None:
         out.print(_points(found))
         apart, judged = found.apart
         out.print(
-            f"{len(found.points)} cells beside {found.source}: points from each one's own dense network; gap: ours "
-            f"minus theirs, [ ] its 95 % interval where both give single networks: without 0 in {apart} of {judged}"
+            f"{plural(len(found.points), 'cell')} beside {found.source}: points from each one's own dense network; "
+            f"gap: ours minus theirs, [ ] its 95 % interval where both give single networks: without 0 in "
+            f"{apart} of {judged}"
         )
     else:
         out.print(f"No cell of ours has a published neighbour in {found.source}.")

@@ -18,6 +18,10 @@ VERDICTS: tuple[Verdict, ...] = (
     "supported", "contradicted", "undecided", "agrees", "disagrees",
 )  # fmt: skip
 
+HOW_JUDGED = (
+    "Judged by seeds, each condition apart, over the levels that every seed has for both methods; [ ]: the 90 % "
+    "interval, whose ends are the one-sided 95 % bounds. Without seeds, published numbers only agree or disagree."
+)
 MARGIN = 0.25
 """Percentage points that count as nothing in the publications' claims and in "no loss": about the standard deviation of
 three networks of theirs (0.16 to 0.28 on ResNet-20)."""

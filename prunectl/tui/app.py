@@ -19,6 +19,7 @@ from prunectl.tui.keymap import Context
 from prunectl.tui.poller import SnapshotReady, WatchFailed
 from prunectl.tui.requests import Request
 from prunectl.tui.screens.base import FilterBar, View
+from prunectl.tui.screens.claims import Claims
 from prunectl.tui.screens.dashboard import Dashboard
 from prunectl.tui.screens.dialogs import Choose, Confirm
 from prunectl.tui.screens.help import Help, keys_of
@@ -177,5 +178,6 @@ CONTEXTS: tuple[Context, ...] = (
     ("help", (Help,)),
     ("menus", (Choose,)),
     ("questions", (Confirm,)),
+    ("the claims", (Claims,)),
 )
 """What takes keys at the same time."""

@@ -25,6 +25,7 @@ from prunectl.tui.trial_detail import Detail, detail_of
 
 if TYPE_CHECKING:
     from prunectl.results.leaderboard import Board
+    from prunectl.results.plan_claims import PlanClaim
     from prunectl.results.samples import Sample
     from prunectl.store.db.replica import Replica
 
@@ -46,6 +47,12 @@ class Boards:
     boards: tuple[Board, ...] = ()
     published: Mapping[CellKey, tuple[str, Sample]] = field(default_factory=dict)
     """The publication and its number beside one of ours."""
+    claims: tuple[PlanClaim, ...] = ()
+    """What plans claim, judged."""
+
+    def claims_of(self, board: Board) -> list[PlanClaim]:
+        """Return the claims of a board's plan: of its current version, which alone they are judged for."""
+        return [each for each in self.claims if board.current and each.plan == board.plan]
 
 
 @dataclass(frozen=True)
@@ -70,14 +77,17 @@ class Reader:
         return self.paths.database.exists()
 
     def boards(self) -> Boards:
-        """Read the leaderboards of every version of all plans."""
+        """Read the leaderboards of every version of all plans, and judge the claims of the current ones."""
         import scipy.special  # noqa: F401  # what a cell says of its ties needs it; here nobody waits for it
 
         from prunectl.results.compare import neighbours
         from prunectl.results.leaderboard import leaderboard
+        from prunectl.results.plan_claims import plan_claims
 
         found = leaderboard(self.paths, all_plans=True, every_version=True)
-        return Boards(tuple(found), neighbours(self.paths) if found else {})
+        if not found:
+            return Boards()
+        return Boards(tuple(found), neighbours(self.paths), tuple(plan_claims(self.paths)))
 
     def seeds(self, cell: SeedsKey) -> tuple[SeedPoint, ...]:
         """Read the seeds of a cell, in order."""

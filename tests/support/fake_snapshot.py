@@ -24,6 +24,7 @@ from prunectl.monitor.snapshot import (
     TrialView,
 )
 from prunectl.results.leaderboard import BOARD_LABELS, ROW_LABELS, boards
+from prunectl.results.plan_claims import PlanClaim
 from prunectl.results.samples import Sample
 from prunectl.spec.lr_schedule import constant
 from prunectl.spec.settings import DataSettings, NetworkSettings, TrainSettings
@@ -316,6 +317,8 @@ class MadeReplica:
 class MadeReader:
     """Reads what was made."""
 
+    claims: tuple[PlanClaim, ...] = ()
+
     def __init__(self, rows: list[dict[str, Any]] | None = None) -> None:
         self.rows = board_rows() if rows is None else rows
         self.made_replica = MadeReplica()
@@ -323,7 +326,7 @@ class MadeReader:
 
     def boards(self) -> Boards:
         """The board with one published number beside it."""
-        return Boards(tuple(boards(self.rows, KNOWN)), published(1))
+        return Boards(tuple(boards(self.rows, KNOWN)), published(1), self.claims)
 
     def seeds(self, cell: SeedsKey) -> tuple[SeedPoint, ...]:
         """Three."""

@@ -14,6 +14,10 @@ from textual.widgets import Button
 
 from prunectl.errors import StoreError
 from prunectl.monitor.snapshot import Snapshot
+from prunectl.results.claims import judge
+from prunectl.results.plan_claims import PlanClaim
+from prunectl.results.samples import Sample, Seed
+from prunectl.spec.claim import Claim
 from prunectl.spec.trial import LABELS
 from prunectl.store.records.events import Epoch
 from prunectl.store.requests import Answer
@@ -538,6 +542,53 @@ def test_leaderboard_cells_are_those_of_the_report() -> None:
         assert ui.app.screen.neighbours == [
             made.trial("weight-rewind", seed).trial.id for seed in range(3)
         ]
+
+    ui.play(story)
+
+
+def test_a_plans_claims_are_shown_with_their_verdicts() -> None:
+    ui = Harness(made.busy())
+    scores = {"lr-rewind": (92.0, 92.1, 91.9), "fine-tune": (91.0, 91.2, 91.0)}
+    samples = [
+        Sample(
+            *(
+                network,
+                "cifar10",
+                "unstructured",
+                "one-shot",
+                "one-shot",
+                None,
+                strategy,
+                0.5,
+                10.0,
+            ),
+            *(3, 91.0, None, None, 93.0),
+            label="study",
+            level=0.5,
+            seeds={seed: Seed(score, 93.0, False) for seed, score in enumerate(values)},
+        )
+        for network in ("resnet-20", "resnet-56")
+        for strategy, values in scores.items()
+    ]
+    said = Claim("lr-rewind", "fine-tune", "better", text="[b]rewinding wins[/b]")
+    other = Claim("fine-tune", "lr-rewind", "better")
+    judged = [PlanClaim("study", each, judge(each, samples), 1.0) for each in (said, other)]
+    ui.reader.claims = (judged[0], replace(judged[1], plan="another"))
+
+    async def story(ui: Harness) -> None:
+        await ui.press("2")
+        assert "claims: 1 supported" in ui.text()
+        await ui.press("v")
+        text = ui.text()
+        assert "[b]rewinding wins[/b]" in text
+        assert "supported: 2 conditions: 2 supported" in text
+        assert "study · resnet-56 · cifar10 · one-shot: supported" in " ".join(text.split())
+        assert "contradicted" not in text
+        await ui.press("v")
+        assert ui.view.NAME == "Leaderboard"
+        ui.view.boards = Boards(ui.view.boards.boards)  # type: ignore[attr-defined]
+        await ui.press("v")
+        assert "This plan claims nothing: [[claims]]" in ui.text()
 
     ui.play(story)
 

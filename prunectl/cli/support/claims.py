@@ -13,11 +13,6 @@ if TYPE_CHECKING:
     from prunectl.results.judged import Judged
     from prunectl.results.plan_claims import PlanClaim
 
-CLAIMS_NOTE = (
-    "Judged by seeds, each condition apart, over the levels that every seed has for both methods; [ ]: the 90 % "
-    "interval, whose ends are the one-sided 95 % bounds. Without seeds, published numbers only agree or disagree."
-)
-
 
 def print_conditions(out: Console, found: Sequence[Judged]) -> None:
     """Print what claims of several conditions come to under each."""

@@ -13,9 +13,11 @@ from prunectl.monitor.snapshot import Snapshot, TrialView
 from prunectl.results.metrics import title
 from prunectl.tui.keymap import hint
 from prunectl.tui.results_reader import Boards, SeedPoint, SeedsKey
+from prunectl.tui.rows import claims
 from prunectl.tui.rows import leaderboard as rows
 from prunectl.tui.rows.leaderboard import MethodRow
 from prunectl.tui.screens.base import Copies, View
+from prunectl.tui.screens.claims import Claims
 from prunectl.tui.screens.trial import TrialScreen
 from prunectl.tui.widgets.curve import Curve, Picture
 from prunectl.tui.widgets.table import KeyedTable
@@ -38,6 +40,8 @@ class Leaderboard(View):
                 tooltip="Open the trials behind the cell"),
         Binding("d", "delta", "Δ/value", id="leaderboard.delta", tooltip="Changes from dense, or scores"),
         Binding("x", "mark", "Mark", id="leaderboard.mark", tooltip="Mark the method for the curves"),
+        Binding("v", "claims", "What the plan claims, and what its results say", show=False,
+                id="leaderboard.claims"),
         Binding("e", "export", "Export", id="leaderboard.export", tooltip="Write the table to a file"),
         Binding("y", "copy", "Copy", id="view.copy"),
         Binding("left_square_bracket", "step(-1)", "Table before", show=False, key_display="[",
@@ -152,7 +156,9 @@ class Leaderboard(View):
         table.row_height = 2 if wide else 1
         table.apply(methods, rows.board_columns(board, wide=wide, delta=self.delta))
         title = rows.title(board, self.at, len(self.boards.boards), self.delta)
-        table.describe(title, rows.legend(methods))
+        judged = claims.summary(self.boards.claims_of(board))
+        keys = f"{hint('leaderboard.claims', 'v')} " if judged else ""
+        table.describe(title, "  ".join(filter(None, (keys + judged, rows.legend(methods)))))
         # 22 lines remain for the header, the footer, the cell and a curve that can be read.
         needed = 2 * len(methods) + 3
         table.styles.height = min(needed, max(8, self.size.height - 22)) if wide else "1fr"
@@ -243,6 +249,19 @@ class Leaderboard(View):
         if board is not None and row is not None and not row.reference:
             self.marked.setdefault(board.title, set()).symmetric_difference_update({row.key})
             self._lay_out()
+
+    def action_claims(self) -> None:
+        """Show what the plan claims, with verdicts."""
+        board = self.board
+        found = self.boards.claims_of(board) if board is not None else []
+        if board is None or not found:
+            text = "This plan claims nothing: [[claims]] in its file, before it is run."
+            self.notify(text, severity="warning", markup=False)
+        else:
+            from prunectl.results.judged import HOW_JUDGED
+
+            title = f"{board.plan}: {claims.summary(found)}"
+            self.app.push_screen(Claims(title, claims.claim_lines(found), HOW_JUDGED))
 
     def action_step(self, step: int) -> None:
         """Show another network, data set, recipe, schedule, plan or version of it."""
