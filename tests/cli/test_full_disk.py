@@ -1,6 +1,6 @@
 """A disk that fills at any write, or may not be written: the command says so in one line, and goes on with room.
 
-In full (`python -m tests.full disk`) with 48 sizes of the disk and 24 numbers of inodes.
+In full (`python -m tests.full disk`) with 48 sizes of the disk and 24 numbers of inodes, of which three are enough.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from tests.support.records import as_dict
 BYTES = range(300_000, 5_100_000, 100_000) if full() else (2_300_000,)
 """Of the whole disk; a finished store takes 5.3 MB."""
 INODES = range(6, 78, 3) if full() else (30,)
+ENOUGH = ("nr_inodes=69", "nr_inodes=72", "nr_inodes=75")
+"""Some of them: a finished store has 66 files and folders."""
 MINE = ("device", "started", "ended", "seconds", "peak_memory", "attempt", "time", "seq")
 MINE += ("lines_before", "digest_before")
 """Fields of a result that say how it came about."""
@@ -83,9 +85,12 @@ def test_a_disk_that_fills_stops_the_run_and_with_room_it_goes_on_to_equal_numbe
     assert done.returncode == 3 or results(store) == expected, done.stderr
     assert "Traceback" not in done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith(begin)]
-    assert len(errors) == 1, done.stderr
-    assert "No space left" in errors[0]
-    assert "store gc" in errors[0]
+    if errors or limit not in ENOUGH:
+        assert len(errors) == 1, done.stderr
+        assert "No space left" in errors[0]
+        assert "store gc" in errors[0]
+    else:
+        assert (store / "results.duckdb").exists()
     assert not list(store.glob("*.tmp*")) + list(store.glob(".*.tmp*"))
     kept = {path: path.read_bytes() for path in store.glob("stages/*/result.json")}
     remount(disk, "size=32m,nr_inodes=10000")
