@@ -152,7 +152,7 @@ class Leaderboard(View):
         table.row_height = 2 if wide else 1
         table.apply(methods, rows.board_columns(board, wide=wide, delta=self.delta))
         title = rows.title(board, self.at, len(self.boards.boards), self.delta)
-        table.describe(title, rows.legend(methods))
+        table.describe(title, rows.legend(board, methods))
         # 22 lines remain for the header, the footer, the cell and a curve that can be read.
         needed = 2 * len(methods) + 3
         table.styles.height = min(needed, max(8, self.size.height - 22)) if wide else "1fr"
@@ -183,7 +183,8 @@ class Leaderboard(View):
                 row.key if row.reference else f"{row.key} @ {sparsity:.4g}"
             )
             lines = rows.cell_text(row, sparsity, cell, self._seeds.get(key, ()))
-            panel.update(Content("\n".join(lines)))
+            notes = [board.demonstration] if board.demonstration else []
+            panel.update(Content("\n".join([*lines, *notes])))
             if key not in self._asked:
                 self._asked.add(key)
                 self._read_seeds(key)
