@@ -214,7 +214,7 @@ def _size(cell: Number) -> str:
         "kept_parameters": f"{t.short(get('kept_parameters'))} of {t.short(get('parameters'))} parameters",
         "macs": f"{t.short(get('macs'))} of {t.short(get('macs_dense'))} theoretical MACs",
         "compression": f"{values.get('compression', 0.0):.3g}× smaller",
-        "total_epochs": f"retrained {retrained:.4g} of {total:.4g} epochs",
+        "total_epochs": f"retrained {retrained:.4g}/{total:.4g} epochs",
         "seconds": f"{t.duration(get('seconds'))} a stage",
     }
     return "   ".join(text for name, text in texts.items() if name in values)
