@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,8 +16,8 @@ if TYPE_CHECKING:  # results.leaderboard imports DuckDB
     from prunectl.results.leaderboard import Board
 
 # The first two are `results.plots.Asked` and `Band`, which cannot be imported here without DuckDB.
-Kind = Literal["score", "accuracy", "delta", "cost", "layers"]
-Band = Literal["min-max", "std"]
+Kind = Literal["score", "accuracy", "delta", "cost", "macs", "layers"]
+Band = Literal["ci", "min-max", "std"]
 Behind = Literal["auto", "none", "renda2020", "mikler2021", "mikler2021-thesis"]
 
 
@@ -28,7 +29,8 @@ def plot(
         Kind,
         typer.Option(
             help="score (of the task: accuracy is the same) or delta (change from the own dense network) "
-            "against compression, cost (score against epochs of retraining), or layers (weights kept in each)."
+            "against compression; score against cost (all training so far, in epochs) or macs (theoretical speedup: "
+            "theoretical MACs, dense / kept), one-shot and iterative in one panel; or layers (weights kept in each)."
         ),
     ] = "score",
     out: Annotated[
@@ -42,18 +44,19 @@ def plot(
     band: Annotated[
         Band,
         typer.Option(
-            help="Median with min–max of the seeds, or mean ± std; delta has the 95 % interval."
+            help="Mean with its 95 % interval over the seeds, median with their min–max, or mean ± std; delta has the "
+            "95 % interval."
         ),
-    ] = "min-max",
+    ] = "ci",
     published: Annotated[
         Behind, typer.Option(help="Whose numbers to show in grey behind ours.")
     ] = "auto",
     split: Annotated[
-        bool, typer.Option("--split", help="A file for each table of `rank` instead of one.")
+        bool, typer.Option("--split", help="A file for each panel instead of one.")
     ] = False,
     store: StoreOption = None,
 ) -> None:
-    """Draw scores, change from dense or cost over compression, or where the weights stay."""
+    """Draw scores or changes over compression, scores over cost or theoretical speedup, or weights by layer."""
     from prunectl.results import plots
 
     if all_plans and version is not None:
@@ -67,7 +70,10 @@ def plot(
     what = _score_name(boards) if drawn == "score" else drawn
     file = out or Path(f"{_slug(name)}-{what}.png")
     source = None if published == "none" else published
-    parts = [(_file_of(file, board), [board]) for board in boards] if split else [(file, boards)]
+    parts = [(file, boards)]
+    if split:
+        made = plots.panels_of(boards, drawn)
+        parts = [(_file_of(file, panel.boards), list(panel.boards)) for panel in made]
     for target, shown in parts:
         figure = plots.draw(paths, shown, drawn, band=band, source=source)
         plots.save(figure, target)
@@ -80,9 +86,11 @@ def _score_name(boards: list[Board]) -> str:
     return names.pop() if len(names) == 1 else "score"
 
 
-def _file_of(file: Path, board: Board) -> Path:
-    """Append what the board is of to the file's name."""
-    parts = (board.network, board.dataset, board.recipe, board.schedule)
+def _file_of(file: Path, boards: Sequence[Board]) -> Path:
+    """Append what the boards of a panel have in common to the file's name."""
+    board = boards[0]
+    schedule = [board.schedule] if len(boards) == 1 else []
+    parts = (board.network, board.dataset, board.recipe, *schedule)
     return file.with_stem("-".join([file.stem, *map(_slug, parts)]))
 
 

@@ -1,8 +1,8 @@
 """Layers, weights and cost of a network, and what prunings keep of it; torch-free, `ml.summarise` makes it.
 
-Cost is counted in MACs: one multiply-add per weight of a convolution or dense layer and position of its output,
-for one image; kernels are counted whole at padded borders. BatchNorm, biases, activations, pooling and additions
-count nothing. (Renda et al.'s counter includes more: 41,886,986 for their ResNet-20, where this one says
+Cost is counted in theoretical MACs: one multiply-add per weight of a convolution or dense layer and position of its
+output, for one image; kernels are counted whole at padded borders. BatchNorm, biases, activations, pooling and
+additions count nothing. (Renda et al.'s counter includes more: 41,886,986 for their ResNet-20, where this one says
 41,075,328.) A pruned weight saves its MACs wherever it sits; whether a device runs faster for it is another
 question.
 """
@@ -89,7 +89,7 @@ class NetworkSummary(msgspec.Struct, frozen=True):
 
     @property
     def macs(self) -> int:
-        """Multiply-adds of one image through the dense network."""
+        """Theoretical MACs of the dense network."""
         return sum(layer.macs for layer in self.layers)
 
     def excluding(self, exclude: Collection[str]) -> NetworkSummary:
@@ -125,7 +125,7 @@ class NetworkSummary(msgspec.Struct, frozen=True):
         return self.prunable - sum(_pruned(masks, layer) for layer in self.layers if layer.prunable)
 
     def macs_kept(self, masks: Mapping[str, Tensor]) -> int:
-        """Multiply-adds of one image with the weights that are kept."""
+        """Theoretical MACs of the weights that are kept."""
         return sum(
             layer.macs // layer.weights * (layer.weights - _pruned(masks, layer))
             for layer in self.layers

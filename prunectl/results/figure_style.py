@@ -1,19 +1,19 @@
-"""Style of figures: sizes, colours, markers, the axis of compression, panels with one legend and one caption."""
+"""Style of figures: sizes, colours, markers, axes of ratios, panels with one legend and one caption."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from prunectl.results.leaderboard import Board, BoardRow
+    from prunectl.results.leaderboard import BoardRow
 
 DENSE_DASHES = (0, (1, 2))
 LEGEND_LINE = 0.19
@@ -57,14 +57,33 @@ class Style:
     colour: str
     marker: str
     dashes: tuple[int, tuple[float, ...]] | str
+    filled: bool = True
+    """Whether the marker is."""
+
+    def of_schedule(self, number: int) -> Style:
+        """Return the style of the same method under one of several schedules, numbered from 0."""
+        dashes = _SCHEDULES[number % len(_SCHEDULES)]
+        return replace(self, dashes=dashes, filled=number % 2 == 0)
 
     def line(self) -> dict[str, Any]:
         """Arguments of `Axes.plot`."""
-        return {
+        drawn = {
             "color": self.colour, "marker": self.marker, "linestyle": self.dashes, "linewidth": 1.4,
             "markersize": 4.5, "markeredgecolor": "white", "markeredgewidth": 0.5, "zorder": 3,
         }  # fmt: skip
+        if not self.filled:
+            drawn |= {
+                "markerfacecolor": "white",
+                "markeredgecolor": self.colour,
+                "markeredgewidth": 1.0,
+            }
+        return drawn
 
+
+_SCHEDULES: tuple[tuple[int, tuple[float, ...]] | str, ...] = (
+    "solid", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (4, 1.2, 1, 1.2)),
+)  # fmt: skip
+"""Lines of schedules that share a panel."""
 
 # Okabe and Ito 2008, "Color Universal Design": told apart with every common colour vision; their yellow is left
 # out, for it vanishes on white.
@@ -110,8 +129,8 @@ def grey(style: Style | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def compression_axis(axes: Axes) -> None:
-    """Make the horizontal axis logarithmic with ticks such as 1×, 2×, 4×."""
+def ratio_axis(axes: Axes) -> None:
+    """Make the horizontal axis logarithmic with ticks such as 1×, 2×, 4×: of compression, or of speedup."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     left, right = axes.dataLim.x0, axes.dataLim.x1
@@ -128,11 +147,13 @@ def compression_axis(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
 
 
-def name_end(axes: Axes, x: float, y: float, compression: float, style: Style) -> None:
-    """Write the compression beside the last point of a line."""
+def name_end(
+    axes: Axes, end: tuple[float, float], text: str, style: Style, beside: tuple[float, float]
+) -> None:
+    """Write a text so many points to the right of and above the last point of a line."""
     axes.annotate(
-        f"{compression:.3g}×", (x, y), xytext=(5, 0), textcoords="offset points", fontsize=7,
-        color=style.colour, va="center", zorder=4, annotation_clip=False,
+        text, end, xytext=beside, textcoords="offset points", fontsize=7, color=style.colour,
+        ha="left" if beside[1] == 0 else "center", va="center", zorder=4, annotation_clip=False,
     )  # fmt: skip
 
 
@@ -140,14 +161,6 @@ def count_text(rows: Iterable[BoardRow]) -> str:
     """Write how many seeds the cells of some rows rest on: ``n = 3`` or ``n = 2 to 5``."""
     counts = sorted({cell.n for row in rows for cell in row.cells.values() if cell.n})
     return f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
-
-
-def panel_title(boards: Sequence[Board], board: Board) -> str:
-    """Name what a panel shows: network, data set, schedule; recipe and plan where the boards differ in them."""
-    varied = [
-        each for each in ("recipe", "plan_title") if len({getattr(b, each) for b in boards}) > 1
-    ]
-    return " · ".join(getattr(board, name) for name in ("network", "dataset", "schedule", *varied))
 
 
 class Sheet:
@@ -180,8 +193,9 @@ class Sheet:
         # About 15 characters of 7 points fit an inch.
         wide = max(30, int(width * 15))
         lines = [line for text in caption.splitlines() for line in textwrap.wrap(text, wide)]
-        # An entry is about 1.6 inches: its line and 16 characters.
-        per_row = max(1, int(width // 1.6))
+        # An entry is about 1.6 inches: its line and 16 characters, or as many as the longest has.
+        longest = max(map(len, entries), default=0)
+        per_row = max(1, int(width // (0.6 + max(1.0, longest / 16))))
         legend_rows = math.ceil(len(entries) / per_row)
         below = LEGEND_LINE * (len(lines) + legend_rows) + 0.15
         self.figure.set_size_inches(width, height + below)

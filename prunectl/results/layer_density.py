@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from prunectl.errors import ControlError
 from prunectl.results import figure_style
-from prunectl.results.figure_style import panel_title
 from prunectl.results.leaderboard import BOARD_LABELS, Board, Cell
+from prunectl.results.panels import Panel
 from prunectl.store.db import query
 from prunectl.store.paths import StorePaths
 
@@ -60,7 +60,8 @@ def draw_layers(paths: StorePaths, boards: Sequence[Board]) -> Figure:
         sheet = figure_style.Sheet(len(panels))
         for axes, (board, row, lines) in zip(sheet.panels, panels, strict=True):
             several = len(boards) > 1
-            title = panel_title(boards, board) if several else f"{board.network} · {board.dataset}"
+            panel = Panel((board,))
+            title = panel.title(boards) if several else f"{board.network} · {board.dataset}"
             axes.set_title(f"{title} · {row.label}")
             _panel(axes, lines)
         n = figure_style.count_text(row for _, row, _ in panels)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
-from prunectl.results import metrics, power, relations
+from prunectl.results import board_notes, metrics, power, relations
 from prunectl.results.cells import Selection, cells
 from prunectl.results.formats import text_table
 from prunectl.results.power import SeedsNeeded
@@ -179,6 +179,19 @@ class Board:
         """Numbers planned, the dense networks left out."""
         return sum(row.planned for row in self.rows)
 
+    def reached(self, column: float) -> str:
+        """Write the sparsity that a column's methods reached, where it is not the one asked for; else ""."""
+        cells = (row.cells[column].values for row in self.rows if column in row.cells)
+        return board_notes.reached_text(column, ((c["sparsity"], c["prunable"]) for c in cells))
+
+    @property
+    def demonstration(self) -> str:
+        """Say that the test set is too small for a result, with what one item of it is; "" where it is not."""
+        cells = [cell for row in self.rows for cell in row.cells.values()]
+        steps = (cell.values["resolution"] or 0.0 for cell in (self.dense, *cells) if cell)
+        step = max(steps, default=None)
+        return board_notes.small_test_set(self.dataset, self.task, self.metric, step)
+
     def smallest_gaps(self) -> tuple[float, float] | None:
         """Find the least and the most, over the columns, that a gap must be to be told with 80 % power.
 
@@ -202,7 +215,8 @@ class Board:
         rows = [[row.label, *(text(row.cells.get(c)) for c in self.columns)] for row in self.rows]
         if self.dense is not None:
             rows.insert(0, ["dense", self.dense.text(), *([""] * (len(self.columns) - 1))])
-        return text_table(["method", *(f"{column:.4g}" for column in self.columns)], rows)
+        heads = (board_notes.column_head(column, self.reached(column)) for column in self.columns)
+        return text_table(["method", *heads], rows)
 
 
 def leaderboard(

@@ -1,7 +1,10 @@
-"""Figures like the papers': score and change from dense over compression, score over search cost, layers.
+"""Figures like the papers': score and change from dense over compression, score over cost, layers.
 
     figure = plot(paths, "wrn")                           # score against compression, a panel per board
     save(figure, Path("wrn.pdf"))
+
+Over cost, total epochs or theoretical MACs, one-shot and iterative pruning share a panel: what lies above one another
+costs the same.
 
 The numbers are those of `leaderboard`. Methods differ in colour (Okabe and Ito's, told apart by the colour-blind),
 marker and line style, so that a figure can be read in greyscale. The same store gives the same bytes.
@@ -9,7 +12,6 @@ marker and line style, so that a figure can be read in greyscale. The same store
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
@@ -17,9 +19,23 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 from prunectl.errors import ControlError, PrunectlError
 from prunectl.results import figure_style, metrics, published_lines
 from prunectl.results.cells import Selection
-from prunectl.results.figure_style import Style, panel_title
+from prunectl.results.curves import (
+    BANDS,
+    COSTS,
+    Band,
+    Kind,
+    draw_line,
+    frame,
+    horizontal,
+    name_ends,
+    number,
+    shifts,
+    spread,
+)
+from prunectl.results.figure_style import Style
 from prunectl.results.layer_density import draw_layers
-from prunectl.results.leaderboard import Board, BoardRow, Cell, leaderboard
+from prunectl.results.leaderboard import Board, Cell, leaderboard
+from prunectl.results.panels import Panel, panels, styles
 from prunectl.results.published_lines import Lines
 from prunectl.spec.task import Metric
 from prunectl.store.files import replacing
@@ -29,10 +45,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Kind = Literal["score", "delta", "cost", "layers"]
 Asked = Kind | Literal["accuracy"]
 """What may be asked for: `accuracy` is another word for `score`, whatever the task."""
-Band = Literal["min-max", "std"]
 
 _METADATA: dict[str, dict[str, Any]] = {
     ".png": {"Software": None},
@@ -50,11 +64,12 @@ def plot(
     plan: str | None = None,
     kind: Asked = "score",
     *,
-    band: Band = "min-max",
+    band: Band = "ci",
     source: str | None = "auto",
     **only: Unpack[Selection],
 ) -> Figure:
-    """Draw a figure with a panel per board of a plan (the last one used, unless named), or of all plans.
+    """Draw a figure with a panel per board of a plan (the last one used, unless named), or of all plans; over costs,
+    boards that differ in their schedule alone have one panel.
 
     `source` is the publication that is shown in grey behind ours: its name, None, or "auto" for the first that has
     the network and data set. Raises ControlError where there is nothing to draw, StoreError where the store cannot
@@ -77,31 +92,52 @@ def drawable(paths: StorePaths, plan: str | None, **only: Unpack[Selection]) -> 
     return boards
 
 
+def panels_of(boards: Sequence[Board], kind: Kind) -> list[Panel]:
+    """Arrange boards as the panels of a figure."""
+    return panels(boards, shared=kind in COSTS)
+
+
 def draw(
     paths: StorePaths, boards: Sequence[Board], kind: Kind, *, band: Band, source: str | None
 ) -> Figure:
     """Draw a figure of these boards, each of which has a number. Raises what `plot` raises."""
     if kind == "layers":
         return draw_layers(paths, boards)
-    styles = figure_style.styles(row.label for board in boards for row in board.rows)
+    made = panels_of(boards, kind)
+    looks = styles(made)
     with figure_style.settings():
-        sheet = figure_style.Sheet(len(boards))
-        behind = []
-        for axes, board in zip(sheet.panels, boards, strict=True):
-            lines = published_lines.lines(paths, board, source) if kind != "cost" else None
+        sheet = figure_style.Sheet(len(made))
+        behind, cut = [], False
+        for axes, panel in zip(sheet.panels, made, strict=True):
+            lines = published_lines.lines(paths, panel.board, source) if kind not in COSTS else None
             behind.append(lines)
-            _panel(axes, board, kind, band, styles)
-            if lines is not None:
-                _published(axes, lines, kind, styles)
-            axes.set_title(panel_title(boards, board))
+            drawn = _methods(panel, kind, looks)
+            aside = shifts(drawn, kind)
+            for name, cells in drawn:
+                draw_line(axes, name, cells, kind, band, looks[name], aside.get(name, 0.0))
+            dense = _dense(axes, panel, kind, band)
+            theirs = [] if lines is None else _published(axes, lines, kind, looks)
+            ours = [cell for _, cells in drawn for cell in cells]
+            cut |= frame(axes, ours, kind, band, dense, theirs)
+            axes.set_title(panel.title(boards))
+            note = ""
             if kind == "cost":
-                axes.set_xlabel("retraining so far (epochs)")
+                axes.margins(x=0.1)  # for what stands side by side
+                note = name_ends(axes, drawn, kind, band, looks, aside)
             else:
-                figure_style.compression_axis(axes)
-                axes.set_xlabel("compression (prunable weights, dense / kept)")
-            axes.set_ylabel(vertical(kind, board.metric))
-        sheet.finish(_caption(boards, kind, band, [each for each in behind if each]))
+                figure_style.ratio_axis(axes)
+            axes.set_xlabel("\n".join(filter(None, (HORIZONTAL[kind], note))))
+            axes.set_ylabel(vertical(kind, panel.board.metric))
+        found = [each for each in behind if each]
+        sheet.finish(_caption(boards, kind, band, found, cut=cut))
         return sheet.figure
+
+
+HORIZONTAL = {
+    **dict.fromkeys(("score", "delta"), "compression (prunable weights, dense / kept)"),
+    "cost": "all training so far, dense network included (epochs)",
+    "macs": "theoretical speedup (theoretical MACs, dense / kept)",
+}
 
 
 def vertical(kind: Kind, metric: Metric) -> str:
@@ -111,104 +147,88 @@ def vertical(kind: Kind, metric: Metric) -> str:
     return metrics.axis(metric)
 
 
-def _panel(axes: Axes, board: Board, kind: Kind, band: Band, styles: dict[str, Style]) -> None:
-    """Draw our methods, and the dense network where it belongs."""
-    # In the order of the legend, which is the same in all panels.
-    for row in sorted(board.rows, key=lambda row: list(styles).index(row.label)):
-        cells = [cell for cell in row.cells.values() if cell.n]
-        if kind != "cost":  # a damaged count gives none, or 0, which a logarithmic axis has not
-            cells = [cell for cell in cells if _number(cell, "compression") > 0]
-        cells.sort(key=lambda cell: _number(cell, "compression"))
+def _methods(panel: Panel, kind: Kind, looks: dict[str, Style]) -> list[tuple[str, list[Cell]]]:
+    """Return the methods with the cells that can be drawn, in the order of the legend, the same in all panels."""
+    out = []
+    for name, _, row in sorted(panel.rows, key=lambda each: list(looks).index(each[0])):
+        # A damaged count gives none, or 0, which a logarithmic axis has not.
+        cells = [cell for cell in row.cells.values() if cell.n and horizontal(cell, kind) > 0]
+        # MACs saved for a weight differ from layer to layer: the order over them may be another.
+        cells.sort(
+            key=lambda cell: (
+                horizontal(cell, kind) if kind == "macs" else number(cell, "compression")
+            )
+        )
         if cells:
-            _line(axes, row, cells, kind, band, styles[row.label])
-    dense = board.dense
+            out.append((name, cells))
+    return out
+
+
+def _dense(axes: Axes, panel: Panel, kind: Kind, band: Band) -> list[float]:
+    """Draw the dense network where it belongs. Returns where that is."""
+    dense = panel.board.dense
     if kind == "delta":
         _dense_line(axes, 0)
-    elif dense is not None and dense.n:
-        _, centre, _ = _spread(dense, kind, band)
-        _dense_line(axes, centre)
-        axes.annotate(
-            f"dense {board.metric.text(centre)}", (1, centre), xycoords=("axes fraction", "data"), xytext=(-3, 3),
-            textcoords="offset points", ha="right", va="bottom", fontsize=7.5, zorder=4,
-            bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8},
-        )  # fmt: skip
+        return [0.0]
+    if dense is None or not dense.n:
+        return []
+    _, centre, _ = spread(dense, kind, band)
+    _dense_line(axes, centre)
+    axes.annotate(
+        f"dense {panel.board.metric.text(centre)}", (1, centre), xycoords=("axes fraction", "data"),
+        xytext=(-3, 3), textcoords="offset points", ha="right", va="bottom", fontsize=7.5, zorder=4,
+        bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8},
+    )  # fmt: skip
+    return [centre]
 
 
 def _dense_line(axes: Axes, y: float) -> None:
     axes.axhline(y, color="black", linewidth=0.8, linestyle=figure_style.DENSE_DASHES, zorder=1)
 
 
-def _line(
-    axes: Axes, row: BoardRow, cells: list[Cell], kind: Kind, band: Band, style: Style
-) -> None:
-    x = [_number(cell, "search_epochs" if kind == "cost" else "compression") for cell in cells]
-    low, centres, high = zip(*(_spread(cell, kind, band) for cell in cells), strict=True)
-    axes.plot(x, centres, label=row.label, **style.line())
-    if kind == "cost":
-        spread = [[c - a for c, a in zip(centres, low, strict=True)],
-                  [b - c for c, b in zip(centres, high, strict=True)]]  # fmt: skip
-        axes.errorbar(x, centres, yerr=spread, fmt="none", ecolor=style.colour, elinewidth=0.8)
-        compression = _number(cells[-1], "compression")
-        figure_style.name_end(axes, x[-1], centres[-1], compression, style)
-    else:
-        axes.fill_between(x, low, high, color=style.colour, alpha=0.16, linewidth=0, zorder=1.5)
-
-
-def _number(cell: Cell, name: str) -> float:
-    value = cell.values[name]
-    return math.nan if value is None else float(value)
-
-
-def _spread(cell: Cell, kind: Kind, band: Band) -> tuple[float, float, float]:
-    """Compute a cell's low end, centre and high end; of its change from dense, the mean and its 95 % interval."""
-    if kind == "delta":
-        centre, half = _number(cell, "delta"), cell.delta_ci or 0.0  # no interval below two pairs
-    elif band == "std":
-        centre, half = _number(cell, "mean"), cell.std or 0.0
-    else:
-        return _number(cell, "min"), _number(cell, "median"), _number(cell, "max")
-    return centre - half, centre, centre + half
-
-
-def _published(axes: Axes, found: Lines, kind: Kind, styles: dict[str, Style]) -> None:
-    """Draw published curves in grey behind ours, and widen the axis for them by a quarter at the most."""
-    low, high = axes.get_ylim()
+def _published(axes: Axes, found: Lines, kind: Kind, looks: dict[str, Style]) -> list[float]:
+    """Draw published curves in grey behind ours. Returns their values."""
     right = axes.dataLim.x1
+    drawn = []
     for strategy, curve in found.by_strategy.items():
         samples = [sample for sample in curve if sample.compression <= BEYOND * right]
         values = [sample.delta if kind == "delta" else sample.median for sample in samples]
         axes.plot(
             [sample.compression for sample in samples], values,
-            **figure_style.grey(styles.get(strategy)), label=f"{strategy}, {found.source}",
+            **figure_style.grey(looks.get(strategy)), label=f"{strategy}, {found.source}",
         )  # fmt: skip
-    # Their dense networks differ from ours by up to 0.75 points, which must not flatten our curves.
-    room = (high - low) / 4
-    bottom, top = axes.dataLim.y0, axes.dataLim.y1
-    axes.set_ylim(
-        max(low - room, min(low, bottom - room / 5)), min(high + room, max(high, top + room / 5))
-    )
+        drawn += values
+    return drawn
 
 
-def _caption(boards: Sequence[Board], kind: Kind, band: Band, behind: Iterable[Lines]) -> str:
+def _caption(
+    boards: Sequence[Board], kind: Kind, band: Band, behind: Iterable[Lines], *, cut: bool
+) -> str:
     """Write what the lines and bands are, and how many seeds they rest on."""
-    n = figure_style.count_text(row for board in boards for row in board.rows)
+    rows = [row for board in boards for row in board.rows]
     if kind == "delta":
-        what = (
-            f"mean of the seeds' changes, each from its own dense network; band: 95 % interval; {n}"
+        lines, spread = (
+            "mean of the seeds' changes, each from its own dense network",
+            BANDS["ci"],
         )
     else:
-        bars = "bars" if kind == "cost" else "band"
-        lines = {"min-max": "median", "std": "mean"}[band]
-        spread = {"min-max": "min–max of the seeds", "std": "± sample standard deviation"}[band]
-        what = f"{lines} of the seeds, last epoch; {bars}: {spread}; {n}"
+        lines = f"{'median' if band == 'min-max' else 'mean'} of the seeds, last epoch"
+        spread = BANDS[band]
+    counts = {cell.n for row in rows for cell in row.cells.values() if cell.n}
+    alone = ", none of one seed" if 1 in counts and band != "min-max" else ""
+    ends = ", cut off at the frame" if cut else ""
+    bands = "bands and bars" if kind == "cost" else "band"
+    what = f"{lines}; {bands}: {spread}{alone}{ends}; {figure_style.count_text(rows)}"
     if kind == "cost":
-        what += "; at the end of each line: compression"
+        what += "; sparsities ascend along a line, to the compression at its end; what costs the same at each "
+        what += "stands side by side"
     sources = {each.source: each.note for each in behind}
     for source, note in sources.items():
         names = " or ".join(dict.fromkeys(board.metric.name for board in boards))
         centre = f"medians minus their mean dense {names}" if kind == "delta" else "medians"
         what += f"\ngrey: {source}, {centre}{note}"
-    return what
+    notes = dict.fromkeys(board.demonstration for board in boards)
+    return "\n".join([what, *filter(None, notes)])
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -36,6 +36,8 @@ class Summary:
     """The largest compression measured."""
     search_epochs: float | None
     """Retraining up to the method's last sparsity, epochs."""
+    total_epochs: float | None
+    """The same with the training of the dense network."""
 
 
 def summarise(paths: StorePaths, board: Board) -> list[Summary]:
@@ -101,21 +103,33 @@ def _summary(
     ]
     labels = [tuple(values[name] for name in ROW_LABELS) for values in measured]
     found: Mapping[float, float | None] = reached.get(labels[0], {}) if labels else {}
-    costs = [values["search_epochs"] for values in measured]
+
+    def most(column: str) -> float | None:
+        return max((v[column] for v in measured if v[column] is not None), default=None)
+
     return Summary(
         row=row,
         record=sum(against.values(), Record()),
         against=against,
         compressions={margin: found.get(margin) for margin in MARGINS},
         largest=max(map(float, compressions), default=None),
-        search_epochs=max((cost for cost in costs if cost is not None), default=None),
+        search_epochs=most("search_epochs"),
+        total_epochs=most("total_epochs"),
     )
 
 
 def table(summaries: Sequence[Summary], metric: Metric) -> Result:
     """Write the summaries of a board with this score as texts, for people."""
     kept = [_margin_text(f"{margin:g}", metric) for margin in MARGINS]
-    heads = ["method", "n", "average rank", "wins–ties–losses", *kept, "search epochs"]
+    heads = [
+        "method",
+        "n",
+        "average rank",
+        "wins–ties–losses",
+        *kept,
+        "search epochs",
+        "total epochs",
+    ]
     rows = [
         [
             each.row.label,
@@ -125,7 +139,10 @@ def table(summaries: Sequence[Summary], metric: Metric) -> Result:
             DASH if each.row.average_rank is None else f"{each.row.average_rank:.2f}",
             f"{each.record.wins}–{each.record.ties}–{each.record.losses}",
             *(_times(each.compressions[margin], each.largest) for margin in MARGINS),
-            DASH if each.search_epochs is None else f"{each.search_epochs:g}",
+            *(
+                DASH if cost is None else f"{cost:g}"
+                for cost in (each.search_epochs, each.total_epochs)
+            ),
         ]
         for each in summaries
     ]
@@ -166,7 +183,7 @@ def long_form(found: Sequence[tuple[Board, Sequence[Summary]]]) -> Result:
         **dict.fromkeys((*BOARD_LABELS, "method"), "VARCHAR"),
         "n": "BIGINT", "planned": "BIGINT", "average_rank": "DOUBLE",
         "wins": "BIGINT", "ties": "BIGINT", "losses": "BIGINT",
-        **dict.fromkeys((*names, "largest_compression", "search_epochs"), "DOUBLE"),
+        **dict.fromkeys((*names, "largest_compression", "search_epochs", "total_epochs"), "DOUBLE"),
         "against": "JSON", "task": "VARCHAR", "metric": "VARCHAR", "unit": "VARCHAR",
         "higher_is_better": "BOOLEAN", "version": "BIGINT", "current": "BOOLEAN",
     }  # fmt: skip
@@ -174,7 +191,7 @@ def long_form(found: Sequence[tuple[Board, Sequence[Summary]]]) -> Result:
         (
             *(getattr(board, name) for name in BOARD_LABELS), each.row.label, each.row.n, each.row.planned,
             each.row.average_rank, *astuple(each.record),
-            *(each.compressions[margin] for margin in MARGINS), each.largest, each.search_epochs,
+            *(each.compressions[margin] for margin in MARGINS), each.largest, each.search_epochs, each.total_epochs,
             {name: list(astuple(count)) for name, count in each.against.items()},
             board.task, board.metric.name, board.metric.unit, board.metric.higher_is_better,
             board.version, board.current,

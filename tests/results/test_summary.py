@@ -38,6 +38,7 @@ def test_order_rank_and_cost_are_the_boards(found):
     for row in board.rows:
         assert summaries[row.label].row is row
         assert summaries[row.label].search_epochs == 3.0 * len(LADDER)
+        assert summaries[row.label].total_epochs == 3.0 * (1 + len(LADDER))
         assert (row.n, row.planned) == (30, 30)
 
 

@@ -138,7 +138,7 @@ def test_parquet_keeps_types(filled, tmp_path):
 
 # Queries with a name
 
-EMPTY_IN_THE_EXAMPLE = {"dead-layers", "ours-vs-published"}
+EMPTY_IN_THE_EXAMPLE = {"dead-layers", "equal-cost", "ours-vs-published"}
 
 
 @pytest.mark.parametrize("name", queries())

@@ -22,7 +22,7 @@ ITERATIONS = [
     "trial", "iteration", "stage", "cell", "plan", "network", "dataset", "recipe", "strategy", "schedule",
     "criterion", "scope", "granularity", "seed", "target_sparsity", "sparsity", "compression", "kept", "prunable",
     "parameters", "macs", "accuracy_pruned", "accuracy_start", "accuracy", "top5", "best_accuracy",
-    "validation_accuracy", "loss", "flag", "retrain_epochs", "search_epochs", "seconds", "device",
+    "validation_accuracy", "loss", "flag", "retrain_epochs", "search_epochs", "total_epochs", "seconds", "device",
 ]  # fmt: skip
 EPOCHS = [
     "stage", "epoch", "step", "lr", "train_loss", "train_accuracy", "loss", "accuracy", "validation_accuracy",

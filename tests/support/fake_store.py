@@ -78,7 +78,7 @@ class FakeStore:
         strategies: tuple[str, ...] = ("fine-tune", "lr-rewind"),
         seeds: int = 3,
         sparsities: tuple[str, ...] = ("0.2", "0.36", "0.488"),
-        schedule: str = "iterative 0.2",
+        schedule: str | Sequence[str] = "iterative 0.2",
         network: str | Sequence[str] = "resnet-20",
         dataset: str = "cifar10",
         recipe: str = "mikler2021-resnet",
@@ -87,14 +87,21 @@ class FakeStore:
     ) -> str:
         """Write plans/<digest>.json; the digest."""
         plan = Plan(name, sha(name, version), created)
-        ladders = [sparsities] if schedule.startswith("iterative") else [(s,) for s in sparsities]
+        schedules = [schedule] if isinstance(schedule, str) else schedule
+        ladders = [
+            (each, ladder)
+            for each in schedules
+            for ladder in ([sparsities] if each.startswith("iterative") else zip(sparsities))
+        ]
         networks = [network] if isinstance(network, str) else network
-        for each, strategy, ladder, seed in product(networks, strategies, ladders, range(seeds)):
-            path = self._path(each, dataset, recipe, strategy, schedule, ladder, seed)
-            cell = (each, dataset, recipe, strategy, schedule, *ladder[-1:])
+        for each, strategy, (how, ladder), seed in product(
+            networks, strategies, ladders, range(seeds)
+        ):
+            path = self._path(each, dataset, recipe, strategy, how, ladder, seed)
+            cell = (each, dataset, recipe, strategy, how, *ladder[-1:])
             trial = plan.add(
                 path, trial=sha("trial", *cell, seed)[:16], cell=sha("cell", *cell)[:16],
-                network=each, dataset=dataset, recipe=recipe, strategy=strategy, schedule=schedule,
+                network=each, dataset=dataset, recipe=recipe, strategy=strategy, schedule=how,
                 criterion="magnitude", scope="global", granularity="weight", retrain="182ep",
                 seed=seed, sparsities=["0", *ladder],
             )  # fmt: skip

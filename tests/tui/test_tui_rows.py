@@ -253,6 +253,22 @@ def test_the_second_line_of_a_cell_tells_what_the_first_does_not() -> None:
     assert changed.below == "92.90"
 
 
+def test_heads_say_which_sparsity_was_reached() -> None:
+    rows = [
+        row | {"sparsity": 0.478}
+        if row["iteration"] == 1 and row["strategy"] == "fine-tune"
+        else row
+        for row in made.board_rows()
+    ]
+    board = boards(rows, KNOWN)[0]
+    for wide in (True, False):
+        columns = b.board_columns(board, wide=wide, delta=False)
+        assert [c.heading for c in columns] == ["METHOD", "0.5 (0.48–0.50)", "0.75", "0.9"]
+        assert all(len(c.heading) <= c.width for c in columns)
+    assert "(sparsity reached)" in b.legend(board, [])
+    assert "(sparsity reached)" not in b.legend(boards(made.board_rows(), KNOWN)[0], [])
+
+
 def test_board_lines_words_and_curves() -> None:
     board = boards(made.board_rows(), KNOWN)[0]
     lines = b.method_rows(board, Boards((board,)))

@@ -21,6 +21,9 @@ def print_boards(boards: list[Board], *, delta: bool = False) -> None:
         return
     for board in boards:
         _print_board(out, board, delta)
+    for note in dict.fromkeys(board.demonstration for board in boards):
+        if note:
+            out.print(note, markup=False)
     out.print(f"{_value(boards, delta)} · ★ best, ≈ not beaten by any (paired by seed)")
     out.print(
         "the truly best of the methods with 3 seeds or more, none of them failing alone, is marked with at least 95 %"

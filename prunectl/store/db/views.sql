@@ -59,6 +59,8 @@ SELECT t.trial, p.iteration, p.stage, t.cell, v.plan, v.version, v.current, t.ne
        CASE WHEN p.iteration = 0 THEN 0 ELSE s.train_epochs END AS retrain_epochs,
        sum(CASE WHEN p.iteration = 0 THEN 0 ELSE s.train_epochs END)
            OVER (PARTITION BY v.plan, v.version, v.current, t.trial ORDER BY p.iteration) AS search_epochs,
+       search_epochs + max(CASE WHEN p.iteration = 0 THEN s.train_epochs END)
+           OVER (PARTITION BY v.plan, v.version, v.current, t.trial) AS total_epochs,
        s.seconds, s.device, s.device_name, s.started, s.ended
 FROM plan_versions v
 JOIN plan_trials m USING (digest)
@@ -102,6 +104,7 @@ SELECT r.*,
        -- Of what is done only: the window also sums up to stages that are still to come.
        CASE WHEN s.done THEN sum(CASE WHEN r.iteration = 0 THEN 0 ELSE s.train_epochs END)
            OVER (PARTITION BY r.plan, r.version, r.current, r.trial ORDER BY r.iteration) END AS search_epochs,
+       search_epochs + d.train_epochs AS total_epochs,
        s.seconds
 FROM rows r
 LEFT JOIN stages s ON s.stage = r.stage AND s.done
@@ -140,6 +143,7 @@ SELECT plan, version, current, network, dataset, task, recipe, schedule, strateg
        round(avg(validation_accuracy), 9) AS validation_accuracy,
        round(avg(retrain_epochs), 9) AS retrain_epochs,
        round(avg(search_epochs), 9) AS search_epochs,
+       round(avg(total_epochs), 9) AS total_epochs,
        round(avg(seconds), 9) AS seconds,
        avg(macs) AS macs,
        avg(macs_dense) AS macs_dense,

@@ -44,11 +44,13 @@ class Counts(Measured):
     macs: Annotated[
         Count | None,
         Meta(
-            description="multiply-adds of the kept weights for one image (convolutions and dense layers)"
+            description="theoretical MACs: multiply-adds of the kept weights for one image (convolutions and dense "
+            "layers); a device is faster by them only where it skips pruned weights"
         ),
     ] = None
     macs_dense: Annotated[
-        Count | None, Meta(description="multiply-adds of the dense network for one image")
+        Count | None,
+        Meta(description="theoretical MACs of the dense network: its multiply-adds for one image"),
     ] = None
     dead_layers: Annotated[
         tuple[str, ...] | None,

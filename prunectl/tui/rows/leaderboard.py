@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from prunectl.results import metrics
+from prunectl.results import board_notes, metrics
 from prunectl.tui import text as t
 from prunectl.tui.columns import Cell, Column
 from prunectl.tui.results_reader import Boards, SeedPoint
@@ -75,8 +75,9 @@ def _column(board: Board, sparsity: float, wide: bool, delta: bool) -> Column[Me
         return None if cell is None else t.finite(cell.mean)
 
     more = 2 * max(0, board.metric.digits - 2)
-    width = (17 if wide else 12) + more
-    return Column(repr(sparsity), t.sparsity(sparsity), width, shown, order=order)
+    head = board_notes.column_head(sparsity, board.reached(sparsity), word="")
+    width = max((17 if wide else 12) + more, len(head))
+    return Column(repr(sparsity), head, width, shown, order=order)
 
 
 def number_cell(
@@ -121,9 +122,11 @@ def _spread(cell: Number, wide: bool) -> str:
     return f"±{text if wide else text.removeprefix('0')}"
 
 
-def legend(rows: Sequence[MethodRow]) -> str:
+def legend(board: Board, rows: Sequence[MethodRow]) -> str:
     """Say what the marks mean."""
-    return LEGEND + ("  ‹published Δ›" if any(row.published for row in rows) else "")
+    reached = "  (sparsity reached)" if any(map(board.reached, board.columns)) else ""
+    published = "  ‹published Δ›" if any(row.published for row in rows) else ""
+    return LEGEND + reached + published
 
 
 def title(board: Board, at: int, count: int, delta: bool) -> str:
@@ -206,12 +209,13 @@ def _seed(point: SeedPoint, digits: int) -> str:
 def _size(cell: Number) -> str:
     values = {name: number for name, value in cell.values.items() if (number := t.finite(value))}
     get = cell.values.get
+    retrained, total = (values.get(name, 0.0) for name in ("search_epochs", "total_epochs"))
     texts = {
         "kept_parameters": f"{t.short(get('kept_parameters'))} of {t.short(get('parameters'))} parameters",
-        "macs": f"{t.short(get('macs'))} of {t.short(get('macs_dense'))} MACs",
+        "macs": f"{t.short(get('macs'))} of {t.short(get('macs_dense'))} theoretical MACs",
         "compression": f"{values.get('compression', 0.0):.3g}× smaller",
-        "search_epochs": f"{values.get('search_epochs', 0.0):.4g} epochs of retraining",
-        "seconds": f"{t.duration(get('seconds'))} per stage",
+        "total_epochs": f"retrained {retrained:.4g}/{total:.4g} epochs",
+        "seconds": f"{t.duration(get('seconds'))} a stage",
     }
     return "   ".join(text for name, text in texts.items() if name in values)
 

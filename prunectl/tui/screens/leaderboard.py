@@ -158,7 +158,7 @@ class Leaderboard(View):
         title = rows.title(board, self.at, len(self.boards.boards), self.delta)
         judged = claims.summary(self.boards.claims_of(board))
         keys = f"{hint('leaderboard.claims', 'v')} " if judged else ""
-        table.describe(title, "  ".join(filter(None, (keys + judged, rows.legend(methods)))))
+        table.describe(title, "  ".join(filter(None, (keys + judged, rows.legend(board, methods)))))
         # 22 lines remain for the header, the footer, the cell and a curve that can be read.
         needed = 2 * len(methods) + 3
         table.styles.height = min(needed, max(8, self.size.height - 22)) if wide else "1fr"
@@ -189,7 +189,8 @@ class Leaderboard(View):
                 row.key if row.reference else f"{row.key} @ {sparsity:.4g}"
             )
             lines = rows.cell_text(row, sparsity, cell, self._seeds.get(key, ()))
-            panel.update(Content("\n".join(lines)))
+            notes = [board.demonstration] if board.demonstration else []
+            panel.update(Content("\n".join([*lines, *notes])))
             if key not in self._asked:
                 self._asked.add(key)
                 self._read_seeds(key)

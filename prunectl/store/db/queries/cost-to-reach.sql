@@ -13,10 +13,11 @@ WITH levels AS (
 )
 SELECT plan, network, dataset, recipe, schedule, strategy, criterion, scope, granularity, retrain,
        max(compression) AS compression, arg_max(delta, compression) AS delta,
-       arg_max(delta_bound, compression) AS delta_bound,
-       arg_max(n, compression) AS n, arg_max(search_epochs, compression) AS search_epochs
+       arg_max(delta_ci, compression) AS delta_ci, arg_max(delta_bound, compression) AS delta_bound,
+       arg_max(n, compression) AS n, arg_max(search_epochs, compression) AS search_epochs,
+       arg_max(total_epochs, compression) AS total_epochs
 FROM reached
 WHERE all_kept_up
 GROUP BY plan, network, dataset, task, recipe, schedule, strategy, criterion, scope, granularity, retrain
-ORDER BY network, dataset, compression DESC, search_epochs, strategy, schedule, criterion, scope, granularity,
+ORDER BY network, dataset, compression DESC, total_epochs, strategy, schedule, criterion, scope, granularity,
          retrain, plan, recipe;
