@@ -14,6 +14,7 @@ import torch
 from prunectl.ml.randomness import epoch_offsets, epoch_order, generator
 from prunectl.ml.training.batches import Batches
 from prunectl.spec.batch_layout import Layout
+from prunectl.spec.seeds import Seeds
 from prunectl.spec.settings import AugmentSettings, TrainSettings
 
 
@@ -98,7 +99,7 @@ def numbered(count: int) -> tuple[torch.Tensor, torch.Tensor]:
 def drawn(batches: Batches, steps: range, seed: int = 0, iteration: int = 0) -> list[list[int]]:
     out = []
     for step in steps:
-        pixels, labels = batches.get(seed, iteration, step)
+        pixels, labels = batches.get(Seeds.of(seed), iteration, step)
         assert torch.equal(pixels[:, 0, 0, 0].long(), labels)
         out.append(labels.tolist())
     return out
@@ -137,8 +138,8 @@ def test_batches_do_not_depend_on_blocks_or_on_where_one_begins(
     monkeypatch.setattr("prunectl.ml.training.batches.HOST_BLOCK", 1)
     single = Batches(images, torch.arange(40), settings)
     for step in (0, 1, 2, 11, 3, 5, 6):
-        pixels, labels = whole.get(1, 2, step)
-        other_pixels, other_labels = single.get(1, 2, step)
+        pixels, labels = whole.get(Seeds.of(1), 2, step)
+        other_pixels, other_labels = single.get(Seeds.of(1), 2, step)
         assert torch.equal(pixels, other_pixels)
         assert torch.equal(labels, other_labels)
 
@@ -158,6 +159,7 @@ from prunectl.ml.datasets.images import load
 from prunectl.ml.datasets.registry import describe
 from prunectl.ml.training.torch_flags import configure
 from prunectl.spec.lr_schedule import constant
+from prunectl.spec.seeds import Seeds
 from prunectl.spec.settings import AugmentSettings, DataSettings, NormalizeSettings, TrainSettings
 from prunectl.ml.training.trainer import Trainer
 
@@ -175,7 +177,7 @@ settings = TrainSettings(batch=24, straddle=True, augment=AugmentSettings(2, "re
                          normalize=NormalizeSettings("channel", about.mean, about.std))
 trainer = Trainer(build, settings, images)
 trainer.initialise(0, 0)
-for _ in trainer.train(constant(0.1, 8), 0, 0, 8):
+for _ in trainer.train(constant(0.1, 8), Seeds.of(0), 0, 8):
     trainer.evaluate("validation")
 after = torch.get_rng_state(), numpy.random.get_state()[1].tolist(), random.getstate()
 assert torch.equal(before[0], after[0]) and before[1:] == after[1:]
