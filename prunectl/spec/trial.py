@@ -104,13 +104,15 @@ class Trial(msgspec.Struct, frozen=True, omit_defaults=True):
     ] = DEFAULT_TASK
     order_seed: Annotated[
         Seed | None,
-        Meta(description="seed of the order of training images; left out where it is `seed`"),
+        Meta(
+            description="seed of the order of training images; records leave it out where it is `seed`"
+        ),
     ] = None
     augment_seed: Annotated[
         Seed | None,
         Meta(
-            description="seed of the random changes of training images; left out where it is `seed`, and where the "
-            "recipe changes none"
+            description="seed of the random changes of training images; records leave it out where it is `seed`, as "
+            "where the recipe changes none"
         ),
     ] = None
 

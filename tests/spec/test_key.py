@@ -268,7 +268,8 @@ def test_what_this_version_cannot_compute_is_absent_from_keys_and_refused() -> N
 def test_seeds_of_single_purposes_are_left_out_where_they_say_nothing() -> None:
     assert not {"order_seed", "augment_seed"} & canonical(DENSE).keys()
     apart = replace(DENSE, order_seed=1, augment_seed=2)
-    assert apart.seeds == (0, 1, 2) and apart.beyond is None
+    assert apart.seeds == (0, 1, 2)
+    assert apart.beyond is None
     assert stage_key(apart) not in (KEY, stage_key(replace(DENSE, seed=1)))
     unaugmented = replace(DENSE, train=TrainSettings())
     for stage, seeds in (

@@ -26,6 +26,7 @@ from prunectl.monitor.snapshot import (
 from prunectl.results.leaderboard import BOARD_LABELS, ROW_LABELS, boards
 from prunectl.results.samples import Sample
 from prunectl.spec.lr_schedule import constant
+from prunectl.spec.seeds import Seeds
 from prunectl.spec.settings import DataSettings, NetworkSettings, TrainSettings
 from prunectl.spec.stage import Stage
 from prunectl.spec.state import State
@@ -327,7 +328,7 @@ class MadeReader:
 
     def seeds(self, cell: SeedsKey) -> tuple[SeedPoint, ...]:
         """Three."""
-        return tuple(SeedPoint(seed, 92.0 + seed, None, seed < 2) for seed in range(3))
+        return tuple(SeedPoint(Seeds.of(seed), 92.0 + seed, None, seed < 2) for seed in range(3))
 
     def queries(self) -> dict[str, str]:
         """Two."""
