@@ -105,6 +105,29 @@ def drawn(batches: Batches, steps: range, seed: int = 0, iteration: int = 0) -> 
     return out
 
 
+def test_each_purpose_has_its_own_seed() -> None:
+    """Another order alone moves no crop from its place, another augmentation alone no image."""
+    images = torch.randint(0, 256, (40, 3, 4, 4), dtype=torch.uint8).contiguous(
+        memory_format=torch.channels_last
+    )
+    targets = torch.arange(40)
+    batches = Batches(images, targets, training(batch=8, augment=AugmentSettings(1, "zero", True)))
+    pixels, labels = (part.clone() for part in batches.get(Seeds(7, 1, 2), 0, 3))
+    for seeds, same_images, same_changes in (
+        (Seeds(8, 1, 2), True, True),
+        (Seeds(7, 1, 3), True, False),
+        (Seeds(7, 9, 2), False, True),
+    ):
+        other, other_labels = batches.get(seeds, 0, 3)
+        assert torch.equal(labels, other_labels) == same_images
+        assert torch.equal(pixels, other) == (same_images and same_changes)
+        offsets = [
+            torch.cat([part.flatten() for part in batches.order.offsets(each, 0, 24, 32) or ()])
+            for each in (Seeds(7, 1, 2), seeds)
+        ]
+        assert torch.equal(*offsets) == same_changes
+
+
 def joined(lists: Iterable[list[int]]) -> list[int]:
     return list(chain.from_iterable(lists))
 
