@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunectl.cli.support.boards import heading, print_boards
+from prunectl.cli.support.boards import SHARED, heading, print_boards
 from prunectl.cli.support.fresh_results import results_of
 from prunectl.cli.support.options import StoreOption, TableFormat, VersionOption
 from prunectl.cli.support.tables import console, result_table
@@ -107,6 +107,8 @@ def _print_summaries(paths: StorePaths, boards: list[Board], form: TableFormat) 
         for note in dict.fromkeys(summary.note(board.metric) for board, _ in found):
             out.print(f"{note} (≥: nothing beyond was measured)")
         out.print(SUMMARY_NOTE)
+        if not all(board.independent for board, _ in found):
+            out.print(SHARED)
 
 
 def _print_variances(paths: StorePaths, boards: list[Board], form: TableFormat) -> None:

@@ -203,17 +203,17 @@ def note(found: Sequence[CellVariance], unit: str) -> str:
 def why_none(found: Sequence[CellVariance]) -> str:
     """Say why no cell has components, and what plan would have them."""
     apart = max((each.factors for each in found), key=len, default=())
-    if len(apart) > 1:
-        done = max((each.measured for each in found), default=0)
-        planned = max((each.planned for each in found), default=0)
+    missing = max((each.planned - each.measured for each in found), default=0)
+    if len(apart) > 1 and missing:
         return (
-            f"no method has two seeds of one purpose with each of two of another yet: {done} of {planned} trials "
-            "are done at most, and components need a grid of 2 × 2 or more"
+            f"up to {missing} trials of a method are missing, and none has two seeds of one purpose with each of two "
+            "of another, as components need it"
         )
-    if apart and len(apart[0]) < len(Seeds._fields):
-        seeds = f"seeds are not crossed: only {name_of(apart[0])} varies"
-    else:
+    if len(apart) == 1 and len(apart[0]) == len(Seeds._fields):
         seeds = "seeds are not apart: each trial has one for all purposes"
+    else:
+        alone = "nothing" if not apart else f"only {name_of(apart[0])}"
+        seeds = f"seeds are not crossed{'' if len(apart) > 1 else f': {alone} varies'}"
     return (
         f"{seeds}, so that nothing tells what each of them moves. A plan tells it that crosses them, as with "
         "seeds = { init = [0, 1, 2], order = [0, 1, 2] }"

@@ -185,11 +185,19 @@ def test_where_seeds_are_not_apart_it_is_said_how_they_would_be(store):
     ("seeds", "done", "says"),
     [
         (crossed([0], [0, 1], [0]), 2, "only order varies"),
-        (crossed([0, 1], [0, 1]), 1, "1 of 4 trials are done at most"),
+        (crossed([0, 1], [0, 1]), 1, "up to 3 trials of a method are missing"),
+        (
+            [Seeds.of(0, 1), Seeds.of(0, 2), Seeds.of(1, 3), Seeds.of(1, 4)],
+            4,
+            "seeds are not crossed, so",
+        ),
+        ([Seeds.of(0, 1)], 1, "seeds are not crossed: nothing varies"),
     ],
 )
 def test_what_is_missing_is_said(seeds, done, says):
     scores = {each: 1.0 if place < done else None for place, each in enumerate(seeds)}
     apart = factors(scores)
-    each = variance.CellVariance("m", 0.5, "c", 1, done, 4, 1.0, apart, *of_scores(scores, apart))
+    each = variance.CellVariance(
+        "m", 0.5, "c", 1, done, len(seeds), 1.0, apart, *of_scores(scores, apart)
+    )
     assert says in variance.why_none([each])
