@@ -247,7 +247,7 @@ def board_row(
         "task": DEFAULT_TASK, "cell": f"{number:016x}", "iteration": iteration, "n": n, "planned": 3,
         "target_sparsity": float(SPARSITIES[iteration]), "mean": mean, "std": 0.21 if n > 1 else None,
         "ci": 0.52 if n > 1 else None, "delta": delta, "delta_ci": 0.3 if n > 1 else None, "flagged": 0,
-        "rank": None, "best": False, "tied": False, "uneven": False, "diverged": 0, "collapsed": 0,
+        "rank": None, "best": False, "tied": False, "uneven": False, "independent": True, "diverged": 0, "collapsed": 0,
         "gap": None, "gap_std": None, "pairs": 0, "contenders": 3, "spread": 0.2, "spread_pairs": 3,
         "entry": f"{number:016x}",
         "kept_parameters": 27000.0, "parameters": 270000.0, "macs": 4.1e6, "macs_dense": 40.8e6,
