@@ -84,7 +84,7 @@ class Store:
         Of each plan they are those of the version used last; the view `iterations_all` has the others.
         """
         sql = """SELECT * FROM iterations WHERE $plan IS NULL OR plan = $plan
-            ORDER BY plan, network, dataset, strategy, schedule, seed, trial, iteration"""
+            ORDER BY plan, network, dataset, strategy, schedule, seed, order_seed, augment_seed, trial, iteration"""
         return _table(query.run(self._fresh(), sql, {"plan": plan}))
 
     def plot(self, plan: str | None = None, kind: Asked = "score", **options: Any) -> Figure:

@@ -26,6 +26,7 @@ from prunectl.ml.training.torch_flags import configure
 from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.key import NUMERICS, Spec, stage_key
 from prunectl.spec.lr_schedule import constant
+from prunectl.spec.seeds import Seeds
 from prunectl.spec.stage import Stage
 from prunectl.store.files import write_text
 from prunectl.store.paths import StorePaths
@@ -86,7 +87,7 @@ def trainers_alone(work: Work, options: Options) -> Round:
 
     def epochs(trainer: Trainer, seed: int) -> Iterator[bool]:
         for _ in range(work.epochs):
-            yield from trainer.train(schedule, seed, 0, trainer.step + work.steps)
+            yield from trainer.train(schedule, Seeds.of(seed), 0, trainer.step + work.steps)
             while not trainer.idle():
                 yield False
             trainer.metrics()

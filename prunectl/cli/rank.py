@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunectl.cli.support.boards import heading, print_boards
+from prunectl.cli.support.boards import SHARED, heading, print_boards
 from prunectl.cli.support.fresh_results import results_of
 from prunectl.cli.support.options import StoreOption, TableFormat, VersionOption
 from prunectl.cli.support.tables import console, result_table
+from prunectl.cli.support.terminal import narrate
 from prunectl.store.paths import StorePaths
 
 if TYPE_CHECKING:  # results.leaderboard imports DuckDB
@@ -40,6 +41,12 @@ def rank(
             "--summary", help="A line per strategy: compression without loss, wins, search cost."
         ),
     ] = False,
+    variance: Annotated[
+        bool,
+        typer.Option(
+            "--variance", help="Which seeds move the number: init's, order's or augmentation's."
+        ),
+    ] = False,
     form: Annotated[TableFormat, typer.Option("--format", help="What to write.")] = "table",
     store: StoreOption = None,
 ) -> None:
@@ -51,6 +58,8 @@ def rank(
 
     if all_plans and version is not None:
         raise typer.BadParameter("--version is of one plan and goes without --all")
+    if variance and (summary or delta):
+        raise typer.BadParameter("--variance is a table of its own, without --summary and --delta")
     paths = results_of(store)
     rows = cells(
         paths,
@@ -61,13 +70,15 @@ def rank(
         version=version,
         every_version=all_plans,
     )
-    if form in ("json", "csv") and not summary:
+    if form in ("json", "csv") and not (summary or variance):
         typer.echo(render(rows, form), nl=False)
         return
     content = rows.dicts()
     shown = boards(content, task_metrics(paths, {row["task"] for row in content}))
     if summary:
         _print_summaries(paths, shown, form)
+    elif variance:
+        _print_variances(paths, shown, form)
     elif form == "table":
         print_boards(shown, delta=delta)
     else:
@@ -96,3 +107,30 @@ def _print_summaries(paths: StorePaths, boards: list[Board], form: TableFormat) 
         for note in dict.fromkeys(summary.note(board.metric) for board, _ in found):
             out.print(f"{note} (≥: nothing beyond was measured)")
         out.print(SUMMARY_NOTE)
+        if not all(board.independent for board, _ in found):
+            out.print(SHARED)
+
+
+def _print_variances(paths: StorePaths, boards: list[Board], form: TableFormat) -> None:
+    from prunectl.results import metrics, variance
+    from prunectl.results.formats import render
+
+    found = [(board, variance.board_variance(paths, board)) for board in boards]
+    without = [variance.why_none(cells) for _, cells in found if not any(c.parts for c in cells)]
+    if form in ("json", "csv"):
+        typer.echo(render(variance.long_form(found), form), nl=False)
+    out = console()
+    for board, cells in found:
+        made = variance.table(cells, board.metric.digits)
+        if form in ("json", "csv") or not any(each.parts for each in cells):
+            continue
+        if form != "table":
+            typer.echo(render(made, form), nl=False)
+            continue
+        out.print(heading(board), markup=False)
+        out.print(result_table(made))
+        out.print(variance.note(cells, metrics.difference_unit(board.metric)), markup=False)
+    if not found:
+        narrate("No results yet.")
+    for text in dict.fromkeys(without):
+        narrate(text)

@@ -24,6 +24,7 @@ from prunectl.cli.support.options import (
 from prunectl.cli.support.tables import console, print_json, table
 from prunectl.cli.support.terminal import narrate
 from prunectl.gc_pause import without_collector
+from prunectl.spec.seeds import numbers_text
 from prunectl.spec.task import DEFAULT_TASK
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.result import Result
@@ -186,7 +187,7 @@ def _print_counts(expansion: Expansion, counted: Preview, paths: StorePaths) -> 
     # Against training every trial's path by itself, dense network included.
     saved = 1 - counted.steps / counted.steps_without_sharing
     out.print(
-        f"trials      {counted.trials:,} on {len(expansion.plan.content.seeds)} seeds\n"
+        f"trials      {counted.trials:,} on {numbers_text(trial.seeds for trial in expansion.trials)}\n"
         f"stages      {counted.stages:,}  ({counted.stages_without_sharing:,} without sharing)\n"
         f"steps       {counted.steps:,}  ({counted.steps_without_sharing:,} without sharing: "
         f"{saved:.1%} saved)\n"
@@ -224,7 +225,7 @@ def _print_cost(cost: Cost | None, counted: Preview, devices: Sequence[Device]) 
 
 
 def _rows(expansion: Expansion) -> list[tuple[tuple[str, ...], int]]:
-    """One row for all trials that differ in their seed and sparsities alone, with their number."""
+    """One row for all trials that differ in their seeds and sparsities alone, with their number."""
     counts: Counter[tuple[str, ...]] = Counter()
     levels: dict[tuple[str, ...], set[str]] = {}
     for trial in expansion.trials:
@@ -259,6 +260,8 @@ def _show_trial(paths: StorePaths, trial: str, *, as_json: bool, plan_text: bool
 
 
 def _print_trial(facts: TrialFacts) -> None:
+    from prunectl.plan.seeds import as_toml
+
     out = console()
     trial, study = facts.found.trial, facts.found.study
     edited = {
@@ -273,9 +276,9 @@ def _print_trial(facts: TrialFacts) -> None:
         ("its text", f"{facts.record_file}, or `prunectl show --trial {trial.id} --plan-text`"),
         *((name, value) for name, value in trial.labels.items() if value),
         *([] if trial.task == DEFAULT_TASK else [("task", trial.task)]),
-        ("seed", str(trial.seed)),
+        ("seed", str(trial.seeds) + (" (init/order/augment)" if trial.seeds.apart else "")),
         ("repeat", shlex.join(facts.command)),
-        ("", f"this seed alone: --set {shlex.quote(f'seeds=[{trial.seed}]')}"),
+        ("", f"this seed alone: --set {shlex.quote(as_toml(trial.seeds))}"),
     ]
     for name, value in lines:
         out.print(f"{name:12}{value}", markup=False, soft_wrap=True)

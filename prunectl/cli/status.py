@@ -156,7 +156,7 @@ def _failed(snapshot: Snapshot) -> Iterator[str]:
         what = narration.failure(failure.reason, failure.message)
         more = f" ({plural(len(needing), 'trial')} need it)" if len(needing) > 1 else ""
         yield (
-            f"failed {_short(trial.id, views)} {where}{trial.strategy} · seed {trial.seed}, "
+            f"failed {_short(trial.id, views)} {where}{trial.strategy} · seed {trial.seeds}, "
             f"{_stage(trial, failure.key)}: {what}{more}"
         )
     if (left := len(snapshot.failures) - SHOWN) > 0:

@@ -1,15 +1,16 @@
 """The only source of randomness: generators on the host, each seeded by its purpose.
 
-A stream is a function of the trial's seed and of its purpose, such as ("order", iteration, epoch); never of the
+A stream is a function of one of the trial's seeds and of its purpose, such as ("order", iteration, epoch); never of the
 strategy, of the length of the stage, of the device, or of what was drawn before. So a shorter training is a prefix
-of a longer one, a stage resumes at any step, and CPU and GPUs see the same batches. Purposes in use:
+of a longer one, a stage resumes at any step, and CPU and GPUs see the same batches. Purposes in use,
+and whose seed each takes (`spec.seeds`), which is one seed for all unless the plan gives them apart:
 
-    ("init", iteration)             fresh weights
-    ("order", iteration, epoch)     the order of the training images
-    ("augment", iteration, epoch)   crops and flips, one of each per image drawn
-    ("crop", iteration, epoch, k)   random resized crops of the k-th 1024 images drawn
-    ("criterion", iteration)        criteria that score at random
-    ("validation", …)               which images are held out; with seed 0, so that all trials hold out the same
+    ("init", iteration)             init      fresh weights
+    ("criterion", iteration)        init      criteria that score at random
+    ("order", iteration, epoch)     order     the order of the training images
+    ("augment", iteration, epoch)   augment   crops and flips, one of each per image drawn
+    ("crop", iteration, epoch, k)   augment   random resized crops of the k-th 1024 images drawn
+    ("validation", …)               0         which images are held out: the same in all trials
 """
 
 from __future__ import annotations

@@ -178,7 +178,7 @@ class Watcher:
         return RunningView(
             key=key,
             trials=store.trial_ids(key),
-            labels={**first.labels, "seed": str(first.seed)} if first else {},
+            labels={**first.labels, "seed": str(first.seeds)} if first else {},
             iteration=iteration,
             iterations=len(first.path) - 1 if first else 0,
             sparsity=first.sparsities[iteration] if first else "0",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,10 +19,12 @@ from prunectl.plan.grid import axes
 from prunectl.plan.levels import Ladder, ladders
 from prunectl.plan.load import LoadedPlan
 from prunectl.plan.points import GridPoint, grid_points
+from prunectl.plan.seeds import in_order
 from prunectl.plan.shapes import Check, check_shapes
 from prunectl.plan.size import check_size
 from prunectl.spec.claim import Claim
-from prunectl.spec.key import NUMERICS, TEMPLATE_SEED, PathTemplate, Spec
+from prunectl.spec.key import NUMERICS, PathTemplate, Spec, template_seeds
+from prunectl.spec.seeds import Seeds
 from prunectl.spec.settings import DataSettings, NetworkSettings
 from prunectl.spec.stage import Mask, Stage, Weights
 from prunectl.spec.study import PlannedStage, Study
@@ -92,6 +94,9 @@ def expand(plan: LoadedPlan, check: Check | None, progress: Progress | None = No
     """
     check_size(plan)
     claims = claims_of(plan)
+    every = tuple(in_order(plan.content.seeds))
+    # Trials that differed in a seed from which nothing is drawn would be one, counted twice.
+    every_without_augment = tuple(dict.fromkeys(seeds.without_augment() for seeds in every))
     trials: list[Trial] = []
     stages: dict[str, Stage] = {}
     epoch_steps: dict[str, float] = {}
@@ -104,28 +109,59 @@ def expand(plan: LoadedPlan, check: Check | None, progress: Progress | None = No
             datasets[training.dataset] = training.description
             places[training.data] = training.place
             per_epoch = float(training.layout.per_epoch)
-            for seed in plan.content.seeds:
-                path = cell.template.keys(seed)
+            for seeds in every if training.settings.augment.draws else every_without_augment:
+                path = cell.keys(seeds)
                 # Stages of the same key are equal, so it does not matter which trial's is kept.
-                stages.update(_stages(cell.point, cell.ladder, seed, _in_order(path)))
+                stages.update(_stages(cell.point, cell.ladder, seeds, _in_order(path)))
                 epoch_steps.update(dict.fromkeys(path, per_epoch))
-                trials.append(cell.trial(seed, path))
+                trials.append(cell.trial(seeds, path))
+    _check_augment_seeds(plan, every, stages)
     return Expansion(plan, claims, tuple(trials), stages, epoch_steps, datasets, places)
 
 
-@dataclass(frozen=True)
+def _check_augment_seeds(
+    plan: LoadedPlan, every: Sequence[Seeds], stages: Mapping[str, Stage]
+) -> None:
+    """Raise PlanError where seeds of augmentation are given apart, and no training draws anything from them."""
+    apart = next((seeds for seeds in every if seeds.own_augment is not None), None)
+    if apart is not None and not any(each.train.augment.draws for each in stages.values()):
+        raise plan.fail(
+            "seeds of augmentation change nothing: no recipe of this plan augments its images. Leave `augment` out",
+            "seeds.augment",
+            found=f"{apart} (init/order/augment)",
+        )
+
+
 class _Cell:
-    """Trials that differ in their seed alone."""
+    """Trials that differ in their seeds alone."""
 
-    point: GridPoint
-    ladder: Ladder
-    template: PathTemplate
-    first: Trial
-    """That of seed 0, which the plan need not have."""
+    def __init__(self, plan: LoadedPlan, point: GridPoint, ladder: Ladder) -> None:
+        self.point = point
+        self.ladder = ladder
+        self._templates: dict[Seeds, PathTemplate] = {}
+        """By the seeds that they are made from."""
+        self.first = _first_trial(plan, point, ladder, self.keys(Seeds.of(0)))
+        """That of seed 0, which the plan need not have."""
 
-    def trial(self, seed: int, path: tuple[str, ...]) -> Trial:
-        """Make the trial of a seed, whose stages have these keys."""
-        return replace(self.first, id=_trial_id(self.first.cell, seed), seed=seed, path=path)
+    def keys(self, seeds: Seeds) -> tuple[str, ...]:
+        """Return the keys of the stages of the trial with these seeds."""
+        standing_in = template_seeds(seeds)
+        template = self._templates.get(standing_in)
+        if template is None:
+            template = self._templates[standing_in] = PathTemplate()
+            list(_stages(self.point, self.ladder, standing_in, template.add))
+        return template.keys(seeds)
+
+    def trial(self, seeds: Seeds, path: tuple[str, ...]) -> Trial:
+        """Make the trial with these seeds, whose stages have these keys."""
+        return replace(
+            self.first,
+            id=_trial_id(self.first.cell, seeds),
+            seed=seeds.init,
+            order_seed=seeds.own_order,
+            augment_seed=seeds.own_augment,
+            path=path,
+        )
 
 
 def _cells(plan: LoadedPlan, check: Check | None, progress: Progress | None) -> Iterator[_Cell]:
@@ -143,12 +179,12 @@ def _cells(plan: LoadedPlan, check: Check | None, progress: Progress | None) -> 
         if ladder_key not in known:
             known[ladder_key] = ladders(plan, network, point.pruning, check)
         for ladder in known[ladder_key]:
-            template = PathTemplate()
-            list(_stages(point, ladder, TEMPLATE_SEED, template.add))
-            first = _first_trial(plan, point, ladder, template.keys(0))
-            if first.cell not in seen:  # as where an axis of lengths changes nothing for reinit
-                seen.add(first.cell)
-                yield _Cell(point, ladder, template, first)
+            cell = _Cell(plan, point, ladder)
+            if (
+                cell.first.cell not in seen
+            ):  # as where an axis of lengths changes nothing for reinit
+                seen.add(cell.first.cell)
+                yield cell
 
 
 def _in_order(keys: Sequence[str]) -> Callable[[Stage], str]:
@@ -158,7 +194,7 @@ def _in_order(keys: Sequence[str]) -> Callable[[Stage], str]:
 
 
 def _stages(
-    point: GridPoint, ladder: Ladder, seed: int, key_of: Callable[[Stage], str]
+    point: GridPoint, ladder: Ladder, seeds: Seeds, key_of: Callable[[Stage], str]
 ) -> Iterator[tuple[str, Stage]]:
     """Yield the path of one trial: dense, then one stage per level, each with its key, which `key_of` says."""
     training = point.training
@@ -167,7 +203,9 @@ def _stages(
         data=training.data,
         train=training.settings,
         lr=training.lr,
-        seed=seed,
+        seed=seeds.init,
+        order_seed=seeds.own_order,
+        augment_seed=seeds.own_augment,
         task=training.recipe.task,
     )
     dense_key = key_of(dense)
@@ -183,7 +221,9 @@ def _stages(
             data=training.data,
             train=training.settings,
             lr=retraining.lr,
-            seed=seed,
+            seed=seeds.init,
+            order_seed=seeds.own_order,
+            augment_seed=seeds.own_augment,
             task=training.recipe.task,
             iteration=iteration,
             weights=Weights(source, retraining.source_step),
@@ -205,7 +245,7 @@ def _first_trial(
     cell = _digest("\0".join((*names, *path)))
     criterion, scope, granularity = point.pruning.labels if point.pruning else ("", "", "")
     return Trial(
-        id=_trial_id(cell, 0),
+        id=_trial_id(cell, Seeds.of(0)),
         cell=cell,
         plan=plan.content.name,
         network=training.network.name,
@@ -224,8 +264,8 @@ def _first_trial(
     )
 
 
-def _trial_id(cell: str, seed: int) -> str:
-    return _digest(f"{cell}\0{seed}")
+def _trial_id(cell: str, seeds: Seeds) -> str:
+    return _digest(f"{cell}\0{seeds}")
 
 
 def _digest(text: str) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 import msgspec
 from pydantic import BeforeValidator, Field, create_model, field_validator, model_validator
 
+from prunectl.plan.seeds import SeedItems, SeedTable, check_distinct
 from prunectl.plan.table import (
     Amount,
     Batch,
@@ -21,7 +22,6 @@ from prunectl.plan.table import (
     Name,
     Number,
     Positive,
-    Seed,
     Share,
     Slots,
     Table,
@@ -218,7 +218,7 @@ class Skip(Table):
 
 
 class Grid(Table):
-    """Every combination is a trial per seed. `recipe` and `pruning` hold lists for any of their keys.
+    """Every combination is a trial for each of the seeds. `recipe` and `pruning` hold lists for any of their keys.
 
     `retrain` is the length of retraining of those strategies that do not fix it themselves.
     """
@@ -285,7 +285,7 @@ class PlanFile(Table):
     """A whole plan. `recipe` and `pruning` are checked once the grid's values are filled in."""
 
     name: Name
-    seeds: Values[Seed]
+    seeds: SeedItems
     grid: Grid
     recipe: dict[str, Any] = Field(default_factory=dict)
     pruning: dict[str, Any] = Field(default_factory=dict)
@@ -296,7 +296,5 @@ class PlanFile(Table):
 
     @field_validator("seeds")
     @classmethod
-    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(seeds)) != len(seeds):
-            raise ValueError("seeds must be distinct")
-        return seeds
+    def _distinct(cls, seeds: tuple[int | SeedTable, ...]) -> tuple[int | SeedTable, ...]:
+        return check_distinct(seeds)

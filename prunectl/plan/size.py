@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from prunectl.plan.grid import Axis, Combination, SkipIndex, axes, kind_of, schedules
 from prunectl.plan.load import LoadedPlan
 from prunectl.plan.pruning import PruningSchedule
+from prunectl.plan.seeds import count
 from prunectl.plan.strategies import DENSE, fixes_length
 
 MOST_STAGES = 400_000
@@ -39,7 +40,7 @@ def check_size(plan: LoadedPlan) -> None:
     combined = _combined(every)
     if combined > MOST_COMBINATIONS:
         _refuse(plan, f"{combined:,} combinations: {factors}", MOST_COMBINATIONS, "combinations")
-    of_a_seed, seeds = count_of_a_seed(plan), len(plan.content.seeds)
+    of_a_seed, seeds = count_of_a_seed(plan), count(plan.content.seeds)
     stages = seeds * of_a_seed.stages
     counted = stages + OF_A_TRIAL * of_a_seed.trials + OF_A_STAGE * of_a_seed.stages
     if counted > MOST_STAGES:

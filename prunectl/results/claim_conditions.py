@@ -6,10 +6,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from prunectl.results import relations
-from prunectl.results.judged import Part, condition_title, interval_text
+from prunectl.results.judged import NOT_INDEPENDENT, Part, condition_title, interval_text
 from prunectl.results.samples import Sample, three_values
 from prunectl.results.statistics import Estimate, paired, welch
 from prunectl.spec.claim import DENSE, Claim
+from prunectl.spec.seeds import Seeds
 from prunectl.spec.trial import without_digits
 from prunectl.text import plural, signed
 
@@ -50,6 +51,10 @@ def _by_seeds(claim: Claim, a: Cells, b: Cells) -> Part:
     cells = [cells[level] for cells in (a, b) if cells for level in levels]
     first = min(cell.seeds[seed].ended for cell in cells for seed in seeds)
     means = [statistics.fmean(values[level][seed] for level in levels) for seed in seeds]
+    if not all(cell.independent for cell in cells):
+        gap = f"{claim.a} − {claim.b}: {signed(one.sign * statistics.fmean(means))}"
+        said = f"{gap} over {plural(len(seeds), 'trial')}, {plural(len(levels), 'level')}; {NOT_INDEPENDENT}"
+        return Part(where, "undecided", said, None, levels, first_result=first)
     estimate = paired(means, one.resolution / len(levels))
     over = f"over {plural(len(seeds), 'seed')}, {plural(len(levels), 'level')}"
     said = f"{_difference(claim, estimate, one.sign)} {over}"
@@ -68,7 +73,7 @@ def _by_seeds(claim: Claim, a: Cells, b: Cells) -> Part:
     )
 
 
-def _gains(claim: Claim, a: Sample | None, b: Sample | None) -> dict[int, float]:
+def _gains(claim: Claim, a: Sample | None, b: Sample | None) -> dict[Seeds, float]:
     """Return the gain of each seed that both have."""
     one = a or b
     assert one is not None
@@ -80,11 +85,11 @@ def _gains(claim: Claim, a: Sample | None, b: Sample | None) -> dict[int, float]
     return out
 
 
-def _score(cell: Sample, seed: int) -> float | None:
+def _score(cell: Sample, seed: Seeds) -> float | None:
     return cell.seeds[seed].score if seed in cell.seeds else None
 
 
-def _uneven(cells: Sequence[Sample], seeds: Sequence[int]) -> str:
+def _uneven(cells: Sequence[Sample], seeds: Sequence[Seeds]) -> str:
     """Say which method failed in some seeds alone: as one more number it would hide the difference in the spread."""
     for cell in cells:
         failed = sum(cell.seeds[seed].failed for seed in seeds)

@@ -49,13 +49,13 @@ class Point:
     def estimate(self) -> Estimate | None:
         """Our change from dense minus theirs, by the seeds of ours and their three networks (Welch).
 
-        None where there are fewer than two of ours, or theirs are not given.
+        None where there are fewer than two of ours or they are not independent, or theirs are not given.
         """
         three = three_values(self.theirs)
         ours = [
             seed.score - seed.dense for seed in self.ours.seeds.values() if seed.dense is not None
         ]
-        if three is None or len(ours) < 2:
+        if three is None or len(ours) < 2 or not self.ours.independent:
             return None
         return welch(ours, [value - self.theirs.dense for value in three])
 

@@ -3,7 +3,7 @@
 An exported network is two safetensors files, `NAME.safetensors` with its parameters and buffers by name and, after
 the dense iteration, `NAME.mask.safetensors` with a boolean tensor for each prunable layer: True where a weight is
 kept. Pruned weights are zero in the first. Both carry as metadata, all text: network (settings, JSON), data,
-normalize (JSON), plan, trial, cell, strategy and the other labels, seed, iteration, stage, target_sparsity,
+normalize (JSON), plan, trial, cell, strategy and the other labels, the seeds, iteration, stage, target_sparsity,
 sparsity, flag, and what the task measured under the names of its metrics. To load one, with prunectl and torch:
 
     with safe_open("NAME.safetensors", "pt") as file:
@@ -94,7 +94,7 @@ def _iteration(paths: StorePaths, found: FoundTrial, wanted: int | None) -> int:
 
 def _name(found: FoundTrial, iteration: int) -> str:
     trial = found.trial
-    words = (trial.plan, trial.network, trial.strategy, f"seed{trial.seed}")
+    words = (trial.plan, trial.network, trial.strategy, f"seed{trial.seeds}")
     return "-".join((*words, trial.id[:8], f"k{iteration}")).replace("/", "-").replace(" ", "-")
 
 
@@ -115,6 +115,8 @@ def _metadata(found: FoundTrial, iteration: int, result: Result) -> dict[str, st
         "trial": trial.id,
         "cell": trial.cell,
         "seed": trial.seed,
+        "order_seed": trial.order_seed,
+        "augment_seed": trial.augment_seed,
         "iteration": iteration,
         "stage": key,
         "target_sparsity": trial.sparsities[iteration],

@@ -27,6 +27,10 @@ MARGIN = 0.25
 three networks of theirs (0.16 to 0.28 on ResNet-20)."""
 
 
+NOT_INDEPENDENT = "trials share seeds, so that no two are replications of each other"
+"""Why nothing is inferred from trials that do not differ in all seeds."""
+
+
 class Titled(Protocol):
     """A claim, as far as a table names it."""
 

@@ -56,6 +56,11 @@ class Cell:
         return self.n == self.planned
 
     @property
+    def independent(self) -> bool:
+        """Whether any two of its planned trials differ in all seeds: what intervals and marks need."""
+        return bool(self.values["independent"])
+
+    @property
     def mark(self) -> str:
         """★ best of its column, ≈ not beaten by any other of it, ! some seeds diverged, collapsed or lost a layer."""
         return ("★" if self.best else "≈" if self.tied else "") + ("!" if self.flagged else "")
@@ -168,6 +173,11 @@ class Board:
     def title(self) -> str:
         """Return all that the board is of."""
         return " · ".join((self.plan_title, *(getattr(self, name) for name in BOARD_LABELS[1:])))
+
+    @property
+    def independent(self) -> bool:
+        """Whether the trials of each cell are replications of each other."""
+        return all(cell.independent for row in self.rows for cell in row.cells.values())
 
     @property
     def n(self) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from prunectl.results import relations
-from prunectl.results.judged import MARGIN, Part, Verdict, condition_title
+from prunectl.results.judged import MARGIN, NOT_INDEPENDENT, Part, Verdict, condition_title
 from prunectl.results.samples import Sample, three_values
 from prunectl.results.statistics import Estimate, paired
 from prunectl.spec.claim import Scope
@@ -55,13 +55,16 @@ def without_loss(levels: Sequence[tuple[float, Estimate]], margin: float) -> flo
 
 def level_gains(samples: Iterable[Sample]) -> list[tuple[float, Estimate]]:
     """Estimate the gain over dense of each level of iterative unstructured lr-rewind."""
-    wanted = ("lr-rewind", "iterative", "unstructured")
     return [
         (sample.compression, estimate)
         for sample in samples
-        if (sample.strategy, sample.kind, sample.structure) == wanted
-        and (estimate := _gain_over_dense(sample)) is not None
+        if _is_meant(sample) and (estimate := _gain_over_dense(sample)) is not None
     ]
+
+
+def _is_meant(sample: Sample) -> bool:
+    kinds = (sample.strategy, sample.kind, sample.structure)
+    return kinds == ("lr-rewind", "iterative", "unstructured")
 
 
 def _gain_over_dense(sample: Sample) -> Estimate | None:
@@ -78,6 +81,8 @@ def _gain_over_dense(sample: Sample) -> Estimate | None:
 
 def judge_condition(claim: NoLoss, group: Sequence[Sample]) -> Part | None:
     """Judge the claim under one condition; None where it has no such networks."""
+    if not all(sample.independent for sample in group if _is_meant(sample)):
+        return Part(condition_title(group[0]), "undecided", NOT_INDEPENDENT)
     levels = level_gains(group)
     if not levels:
         return None

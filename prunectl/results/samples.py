@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from prunectl.spec.seeds import Seeds
 from prunectl.spec.task import DEFAULT_TASK
+from prunectl.spec.trial import SEEDS
 from prunectl.store.db import query
 from prunectl.store.paths import StorePaths
 
@@ -48,8 +50,10 @@ class Sample:
     task: str = DEFAULT_TASK
     level: float = 0.0
     """The sparsity that was asked for: what methods are compared at."""
-    seeds: Mapping[int, Seed] = field(default_factory=dict)
-    """Of ours: what each seed came to."""
+    seeds: Mapping[Seeds, Seed] = field(default_factory=dict)
+    """Of ours: what the trial with these seeds came to."""
+    independent: bool = True
+    """Whether any two of its trials differ in all seeds, and so are replications of each other."""
     sign: int = 1
     """−1 where a lower score is better."""
     resolution: float = 0.0
@@ -76,7 +80,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Seed:
-    """What one seed of a cell came to."""
+    """What the trial of a cell with certain seeds came to."""
 
     score: float
     dense: float | None
@@ -136,7 +140,8 @@ def _unstated_epochs(source: str, network: str, method: str) -> float | None:
 _MEASURED = """
 WITH seeds AS (
     SELECT p.plan, p.cell, p.iteration,
-           list({'seed': p.seed, 'score': p.score, 'dense': p.score - p.delta,
+           list({'seed': p.seed, 'order_seed': p.order_seed, 'augment_seed': p.augment_seed, 'score': p.score,
+                 'dense': p.score - p.delta,
                  'failed': coalesce(p.flag IN ('diverged', 'collapsed'), false), 'ended': epoch(s.ended)}) AS seeds
     FROM points p JOIN stages s USING (stage)
     WHERE p.iteration > 0 AND p.score IS NOT NULL AND ($plan IS NULL OR p.plan = $plan)
@@ -159,7 +164,7 @@ def measured(paths: StorePaths, plan: str | None = None) -> list[Sample]:
     samples: list[Sample] = []
     for row in query.run(paths, _MEASURED, {"plan": plan}).dicts():
         kind, step = schedule_kind(row["schedule"])
-        seeds = {each.pop("seed"): Seed(**each) for each in row["seeds"]}
+        seeds = {Seeds(*(each.pop(name) for name in SEEDS)): Seed(**each) for each in row["seeds"]}
         sample = Sample(
             network=row["network"], dataset=row["dataset"], task=row["task"], recipe=row["recipe"],
             structure=structure(row["granularity"]), granularity=row["granularity"], criterion=row["criterion"],
@@ -168,7 +173,7 @@ def measured(paths: StorePaths, plan: str | None = None) -> list[Sample]:
             sparsity=row["sparsity"], level=row["target_sparsity"], retrain_epochs=row["retrain_epochs"], n=row["n"],
             median=row["median"], low=row["min"], high=row["max"], band="min-max", dense=row["dense"],
             label=row["plan"], cell=(row["plan"], row["cell"], row["iteration"]), seeds=seeds, sign=row["sign"],
-            resolution=row["resolution"] or 0.0,
+            resolution=row["resolution"] or 0.0, independent=row["independent"],
         )  # fmt: skip
         samples.append(sample)
     return samples

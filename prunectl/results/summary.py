@@ -11,6 +11,7 @@ from dataclasses import astuple, dataclass
 from prunectl.results.formats import text_table, typed_table
 from prunectl.results.leaderboard import BOARD_LABELS, ROW_LABELS, Board, BoardRow
 from prunectl.results.ties import BySeed, Record, record
+from prunectl.spec.seeds import Seeds
 from prunectl.spec.task import Metric
 from prunectl.store.db import query
 from prunectl.store.db.query import Result
@@ -26,8 +27,9 @@ class Summary:
     """One method of a board."""
 
     row: BoardRow
-    record: Record
-    """Against all other methods at all sparsities, by the 95 % interval of the paired difference."""
+    record: Record | None
+    """Against all other methods at all sparsities, by the 95 % interval of the paired difference; None where trials
+    are not independent, and have none."""
     against: Mapping[str, Record]
     """The same, against each."""
     compressions: Mapping[float, float | None]
@@ -48,7 +50,7 @@ def summarise(paths: StorePaths, board: Board) -> list[Summary]:
 
 
 _SCORES = """
-SELECT cell, iteration, seed, score FROM points_all
+SELECT cell, iteration, seed, order_seed, augment_seed, score FROM points_all
 WHERE score IS NOT NULL AND iteration > 0 AND plan = $plan AND version = $version AND network = $network
   AND dataset = $dataset AND recipe = $recipe AND schedule = $schedule AND task = $task
 """
@@ -56,10 +58,10 @@ WHERE score IS NOT NULL AND iteration > 0 AND plan = $plan AND version = $versio
 
 def _scores(paths: StorePaths, board: Board) -> dict[str, dict[float, BySeed]]:
     """Read the scores by seed of each method's cells, by target sparsity."""
-    by_cell: dict[tuple[str, int], dict[int, float]] = {}
+    by_cell: dict[tuple[str, int], dict[Seeds, float]] = {}
     named = {name: getattr(board, name) for name in (*BOARD_LABELS, "version", "task")}
-    for cell, iteration, seed, score in query.run(paths, _SCORES, named).rows:
-        by_cell.setdefault((cell, iteration), {})[seed] = score
+    for cell, iteration, *seeds, score in query.run(paths, _SCORES, named).rows:
+        by_cell.setdefault((cell, iteration), {})[Seeds(*seeds)] = score
     return {
         row.label: {
             sparsity: by_cell[cell.cell, cell.iteration]
@@ -95,7 +97,7 @@ def _summary(
     against = {
         other.label: record(scores[row.label], scores[other.label], higher_is_better=higher)
         for other in board.rows
-        if other.label != row.label
+        if other.label != row.label and board.independent
     }
     measured = [cell.values for cell in row.cells.values() if cell.n]
     compressions = [
@@ -109,7 +111,7 @@ def _summary(
 
     return Summary(
         row=row,
-        record=sum(against.values(), Record()),
+        record=sum(against.values(), Record()) if board.independent else None,
         against=against,
         compressions={margin: found.get(margin) for margin in MARGINS},
         largest=max(map(float, compressions), default=None),
@@ -137,7 +139,7 @@ def table(summaries: Sequence[Summary], metric: Metric) -> Result:
             if each.row.n == each.row.planned
             else f"{each.row.n}/{each.row.planned}",
             DASH if each.row.average_rank is None else f"{each.row.average_rank:.2f}",
-            f"{each.record.wins}–{each.record.ties}–{each.record.losses}",
+            DASH if each.record is None else str(each.record),
             *(_times(each.compressions[margin], each.largest) for margin in MARGINS),
             *(
                 DASH if cost is None else f"{cost:g}"
@@ -190,7 +192,7 @@ def long_form(found: Sequence[tuple[Board, Sequence[Summary]]]) -> Result:
     rows = [
         (
             *(getattr(board, name) for name in BOARD_LABELS), each.row.label, each.row.n, each.row.planned,
-            each.row.average_rank, *astuple(each.record),
+            each.row.average_rank, *(astuple(each.record) if each.record else (None,) * 3),
             *(each.compressions[margin] for margin in MARGINS), each.largest, each.search_epochs, each.total_epochs,
             {name: list(astuple(count)) for name, count in each.against.items()},
             board.task, board.metric.name, board.metric.unit, board.metric.higher_is_better,

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from prunectl.results.statistics import Interval, interval
+from prunectl.spec.seeds import Seeds
 
-BySeed = Mapping[int, float]
-"""Scores of one cell by seed."""
+BySeed = Mapping[Seeds, float]
+"""Scores of one cell by the seeds of its trials."""
 
 
 def paired_difference(a: BySeed, b: BySeed) -> Interval | None:
@@ -28,6 +29,10 @@ class Record:
     wins: int = 0
     ties: int = 0
     losses: int = 0
+
+    def __str__(self) -> str:
+        """Such as ``3–1–0``."""
+        return f"{self.wins}–{self.ties}–{self.losses}"
 
     def __add__(self, other: Record) -> Record:
         return Record(self.wins + other.wins, self.ties + other.ties, self.losses + other.losses)

@@ -112,6 +112,11 @@ class AugmentSettings(msgspec.Struct, frozen=True):
     ratio: tuple[Real, Real] = (3 / 4, 4 / 3)
     """Width over height of a random part."""
 
+    @property
+    def draws(self) -> bool:
+        """Whether anything of it is random."""
+        return bool(self.pad) or self.flip or self.crop != "none"
+
 
 class NormalizeSettings(msgspec.Struct, frozen=True):
     """How uint8 pixels become floats: x/255, then minus mean over std."""

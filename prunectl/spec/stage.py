@@ -21,6 +21,7 @@ from msgspec.structs import replace
 
 from prunectl.spec.lr_schedule import MOST_SEGMENTS, Schedule, length, window
 from prunectl.spec.ranges import Count, Real, Seed, Small, Whole
+from prunectl.spec.seeds import Seeds, check_left_out
 from prunectl.spec.settings import DataSettings, NetworkSettings, PruneSettings, TrainSettings
 from prunectl.spec.task import DEFAULT_TASK
 
@@ -71,17 +72,6 @@ class RateRule(msgspec.Struct, frozen=True):
     """Sorted (name, value) pairs."""
 
 
-class Seeds(msgspec.Struct, frozen=True):
-    """Seeds of single purposes, where they are not the stage's `seed`."""
-
-    init: Seed | None = None
-    """Of the initialisation."""
-    order: Seed | None = None
-    """Of the order of training images."""
-    augmentation: Seed | None = None
-    """Of the random changes of training images."""
-
-
 class Stage(msgspec.Struct, frozen=True):
     """The unit of work, caching and scheduling: train a dense network, or prune and retrain once."""
 
@@ -91,7 +81,7 @@ class Stage(msgspec.Struct, frozen=True):
     lr: Annotated[Schedule, Meta(max_length=MOST_SEGMENTS)]
     """Empty where `lr_rule` makes it."""
     seed: Seed
-    """Of initialisation, data order and augmentation."""
+    """Of the initialisation and of random criteria; of the rest, too, where it has no seed of its own."""
     iteration: Small = 0
     """0 trains the dense network; k ≥ 1 is the k-th prune-and-retrain. Randomness depends on it."""
     weights: Weights = Weights()
@@ -108,9 +98,23 @@ class Stage(msgspec.Struct, frozen=True):
     averaged_with: tuple[Weights, ...] = ()
     """Further sources; the weights are the mean of all."""
     lr_rule: RateRule | None = None
-    seeds: Seeds | None = None
+    order_seed: Seed | None = None
+    """Of the order of training images; left out where it is `seed`."""
+    augment_seed: Seed | None = None
+    """Of the random changes of training images; left out where it is `seed`, and where nothing is drawn from it."""
     code: str | None = None
     """Hash of the user's own code that the names above refer to."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for seeds that are to be left out: two keys must not mean the same numbers."""
+        check_left_out(self.seed, self.order_seed, self.augment_seed)
+        if self.augment_seed is not None and not self.train.augment.draws:
+            raise ValueError("augment_seed: this training changes no images at random")
+
+    @property
+    def seeds(self) -> Seeds:
+        """The seeds of all purposes."""
+        return Seeds.of(self.seed, self.order_seed, self.augment_seed)
 
     @property
     def steps(self) -> int:
@@ -143,7 +147,6 @@ class Stage(msgspec.Struct, frozen=True):
             ("learning rates made by a rule", self.lr_rule is not None),
             ("weights from several stages", self.averaged_with),
             ("a mask that changes while it trains", self.mask is not None and self.mask.program),
-            ("seeds of single purposes", self.seeds is not None),
             ("code of the user's own", self.code is not None),
         )
         return next((what for what, is_there in found if is_there), None)

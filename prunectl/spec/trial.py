@@ -1,4 +1,4 @@
-"""What a trial is: one cell of a plan's grid with one seed, as a path of stages."""
+"""What a trial is: one cell of a plan's grid with its seeds, as a path of stages."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from prunectl.spec.ranges import Seed
+from prunectl.spec.seeds import Seeds, check_left_out
 from prunectl.spec.task import DEFAULT_TASK
 
 LABELS = (
@@ -23,7 +24,9 @@ LABELS = (
     "granularity",
     "retrain",
 )
-"""What tells trials apart besides their seed."""
+"""What tells trials apart besides their seeds."""
+SEEDS = ("seed", "order_seed", "augment_seed")
+"""What the seeds of initialisation, order and augmentation are called in records, queries and conditions."""
 
 _DIGITS = re.compile("@[0-9a-f]{6}(?= |$)")
 
@@ -40,15 +43,21 @@ def without_digits(label: str) -> str:
 
 
 class Trial(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One point of the grid with a seed: a path of stages, and the names its tables call it by."""
+    """One point of the grid with its seeds: a path of stages, and the names its tables call it by."""
 
     id: Annotated[str, Meta(description="the trial's id, 16 hex digits")] = msgspec.field(
         name="trial"
     )
     cell: Annotated[
-        str, Meta(description="the same for trials that differ only in their seed, 16 hex digits")
+        str, Meta(description="the same for trials that differ only in their seeds, 16 hex digits")
     ]
-    seed: Annotated[Seed, Meta(description="seed of initialisation, data order and augmentation")]
+    seed: Annotated[
+        Seed,
+        Meta(
+            description="seed of the initialisation; of data order and augmentation, too, where these have none of "
+            "their own"
+        ),
+    ]
     path: Annotated[tuple[str, ...], Meta(description="keys of its stages: iteration 0, 1 …")]
     sparsities: Annotated[
         tuple[str, ...],
@@ -93,6 +102,28 @@ class Trial(msgspec.Struct, frozen=True, omit_defaults=True):
     task: Annotated[
         str, Meta(description="what networks are trained to do, and so what is measured of them")
     ] = DEFAULT_TASK
+    order_seed: Annotated[
+        Seed | None,
+        Meta(
+            description="seed of the order of training images; records leave it out where it is `seed`"
+        ),
+    ] = None
+    augment_seed: Annotated[
+        Seed | None,
+        Meta(
+            description="seed of the random changes of training images; records leave it out where it is `seed`, as "
+            "where the recipe changes none"
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for seeds that are to be left out."""
+        check_left_out(self.seed, self.order_seed, self.augment_seed)
+
+    @property
+    def seeds(self) -> Seeds:
+        """The seeds of all purposes."""
+        return Seeds.of(self.seed, self.order_seed, self.augment_seed)
 
     @property
     def labels(self) -> dict[str, str]:
@@ -100,12 +131,13 @@ class Trial(msgspec.Struct, frozen=True, omit_defaults=True):
         return {name: getattr(self, name) for name in LABELS}
 
     def as_dict(self) -> dict[str, object]:
-        """Return all fields by their names in records, also those that have their defaults."""
+        """Return all fields by their names in records, also those that are left out there."""
         fields = msgspec.structs.asdict(self)
-        return {"trial": fields.pop("id"), **fields}
+        own = {"order_seed": self.seeds.order, "augment_seed": self.seeds.augment}
+        return {"trial": fields.pop("id"), **fields, **own}
 
     def label(self, name: str) -> str:
-        """Return a label, or the seed, plan, cell or id as text; "" for any other name."""
-        if name == "trial":
-            return self.id
-        return str(getattr(self, name)) if name in (*LABELS, "seed", "plan", "cell") else ""
+        """Return a label, or a seed, the plan, cell or id as text; "" for any other name."""
+        if name in ("trial", *SEEDS):
+            return str(self.as_dict()[name])
+        return str(getattr(self, name)) if name in (*LABELS, "plan", "cell") else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from prunectl.errors import ControlError, QueryError
-from prunectl.spec.trial import LABELS, Trial, without_digits
+from prunectl.spec.trial import LABELS, SEEDS, Trial, without_digits
 from prunectl.store.paths import StorePaths
 from prunectl.store.records.plan import current_studies, match_id
 from prunectl.store.records.scheduler_log import History
@@ -19,7 +19,7 @@ def find_trials(
     Args:
         selectors: each an id, the beginning of one, `all`, or conditions joined by commas:
             `strategy=lr-rewind,seed=0`. Conditions are on the labels of trials (digits after @ may be left out),
-            `plan`, `seed`, `cell`, and `state` (failed, cancelled or held).
+            `plan`, `cell`, `seed`, `order_seed`, `augment_seed`, and `state` (failed, cancelled or held).
         where: an SQL condition on the columns of `trials`, or on those of `iterations`: then a trial is meant that
             has such an iteration. Without selectors it selects from all trials.
 
@@ -66,7 +66,7 @@ def _condition(name: str, value: str, history: History) -> Callable[[Trial], boo
         if value not in states:
             raise ControlError(f"state={value}: trials are chosen by {', '.join(states)}")
         return states[value]
-    allowed = ("plan", "seed", "cell", *LABELS)
+    allowed = ("plan", *SEEDS, "cell", *LABELS)
     if name not in allowed:
         raise ControlError(f"no label {name!r}; there are {', '.join(allowed)} and state")
     return lambda trial: value in (label := trial.label(name), without_digits(label))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from prunectl.errors import StoreError
 from prunectl.monitor.snapshot import TrialView
 from prunectl.results.metrics import task_metrics
+from prunectl.spec.seeds import Seeds
 from prunectl.spec.stage import Stage
 from prunectl.spec.task import KNOWN, TaskMetrics
 from prunectl.store.paths import StorePaths
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
     from prunectl.store.db.replica import Replica
 
 SEEDS = """
-SELECT seed, score, flag, done FROM points_all
-WHERE plan = $plan AND version = $version AND cell = $cell AND iteration = $iteration ORDER BY seed
+SELECT seed, order_seed, augment_seed, score, flag, done FROM points_all
+WHERE plan = $plan AND version = $version AND cell = $cell AND iteration = $iteration
+ORDER BY seed, order_seed, augment_seed
 """
 
 CellKey = tuple[str, str, int]
@@ -57,9 +59,9 @@ class Boards:
 
 @dataclass(frozen=True)
 class SeedPoint:
-    """One seed of a cell."""
+    """What the seeds of one trial came to in a cell."""
 
-    seed: int
+    seeds: Seeds
     score: float | None
     flag: str | None
     done: bool
@@ -94,7 +96,8 @@ class Reader:
         from prunectl.store.db import query
 
         values = dict(zip(("plan", "version", "cell", "iteration"), cell, strict=True))
-        return tuple(SeedPoint(**row) for row in query.run(self.paths, SEEDS, values).dicts())
+        found = query.run(self.paths, SEEDS, values).rows
+        return tuple(SeedPoint(Seeds(*row[:3]), *row[3:]) for row in found)
 
     def queries(self) -> dict[str, str]:
         """Read SQL by name: the package's queries, then the store's own, which replace them."""

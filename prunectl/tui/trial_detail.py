@@ -204,7 +204,7 @@ def settings(view: TrialView, stages: Mapping[str, Stage], varied: Sequence[str]
     if view.trial.task != DEFAULT_TASK:
         out.append(Setting("task", view.trial.task))
     out += [
-        Setting("seed", str(view.trial.seed), True),
+        Setting("seed", str(view.trial.seeds), True),
         Setting("sparsity", goals),
         Setting("trial", view.trial.id),
         Setting("cell", view.trial.cell),

@@ -181,7 +181,7 @@ class Attempt:
         """Train up to step number `boundary`, or to an interruption, and wait for the device."""
         spec, trainer = self.spec, self.trainer
         for worked in trainer.train(
-            spec.lr, spec.seed, spec.iteration, boundary, self.control.yield_every
+            spec.lr, spec.seeds, spec.iteration, boundary, self.control.yield_every
         ):
             self.control.progress.step, self.control.progress.steps = trainer.step, spec.steps
             yield worked

@@ -37,7 +37,7 @@ def measure(stage: Stage, data: Path, begin: Callable[[], object]) -> StepTime:
     begin()
     times = [time.monotonic()]
     until = min(stage.steps, MOST_STEPS)
-    for _ in trainer.train(stage.lr, stage.seed, stage.iteration, until, yield_every=1):
+    for _ in trainer.train(stage.lr, stage.seeds, stage.iteration, until, yield_every=1):
         times.append(time.monotonic())
         if len(times) > 2 and times[-1] - times[1] > SECONDS:
             break

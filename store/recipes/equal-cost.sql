@@ -3,7 +3,7 @@
 WITH cells AS (
     SELECT {plan: plan, network: network, dataset: dataset, task: task, recipe: recipe, strategy: strategy,
             criterion: criterion, scope: scope, granularity: granularity, target_sparsity: target_sparsity} AS method,
-           schedule, cell, iteration, list(stage ORDER BY seed) AS stages,
+           schedule, cell, iteration, list(stage ORDER BY seed, order_seed, augment_seed) AS stages,
            max(total_epochs) AS epochs  -- not the mean: a seed that diverged ended early
     FROM points
     WHERE iteration > 0 AND score IS NOT NULL AND total_epochs IS NOT NULL AND plan LIKE $plan
@@ -28,13 +28,15 @@ WITH cells AS (
     FROM (SELECT DISTINCT method.plan AS plan, a, b, a_iteration, b_iteration FROM pairs) p
     JOIN points x ON x.plan = p.plan AND x.cell = p.a AND x.iteration = p.a_iteration
     JOIN points y ON y.plan = p.plan AND y.cell = p.b AND y.iteration = p.b_iteration AND y.seed = x.seed
+         AND y.order_seed = x.order_seed AND y.augment_seed = x.augment_seed
     WHERE x.score IS NOT NULL AND y.score IS NOT NULL
     GROUP BY ALL
 ), compared AS (  -- a spread is at least what one test item makes, as in the bounds of the leaderboard
     SELECT p.*, o.mean AS one_shot, o.ci AS one_shot_ci, o.n AS one_shot_n, i.mean AS iterative,
            i.ci AS iterative_ci, i.n AS iterative_n, d.difference, d.pairs, coalesce(s.sign, 1) AS sign,
-           t975(d.pairs - 1) * greatest(d.spread, if(same, 0, coalesce(o.resolution, 0))) / sqrt(d.pairs)
-               AS difference_ci
+           CASE WHEN o.independent THEN
+               t975(d.pairs - 1) * greatest(d.spread, if(same, 0, coalesce(o.resolution, 0))) / sqrt(d.pairs)
+           END AS difference_ci
     FROM pairs p
     LEFT JOIN leaderboard o ON o.plan = method.plan AND o.cell = p.a AND o.iteration = p.a_iteration
     LEFT JOIN leaderboard i ON i.plan = method.plan AND i.cell = p.b AND i.iteration = p.b_iteration

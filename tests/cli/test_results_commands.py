@@ -1,4 +1,4 @@
-"""plot, export, import, show --trial, rank --summary and SQL's mistakes, on one small real run."""
+"""plot, export, import, show --trial, rank --summary and --variance, and SQL's mistakes, on one small real run."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 import prunectl as package
 from prunectl.ml.networks.build import build
+from prunectl.spec.seeds import Seeds
 from prunectl.spec.settings import NetworkSettings
 from prunectl.store import archive
 from prunectl.store.db import query
@@ -27,6 +28,7 @@ from prunectl.store.paths import StorePaths
 from prunectl.worker.checkpoint import load_masks, load_state
 from tests.cli.conftest import TINY, Done, prunectl
 from tests.support.bundles import writable_copy
+from tests.support.fake_store import FakeStore
 from tests.support.records import read_json, write_json
 
 Here = Callable[..., Done]
@@ -407,6 +409,53 @@ def test_summary_and_plot(here: Here, store: Path, tmp_path: Path) -> None:
         assert (tmp_path / f"tiny-{kind}.png").read_bytes().startswith(b"\x89PNG")
     split = here("plot", "--split", "--out", tmp_path / "a.svg", "--store", store)
     assert Path(split.stdout.strip()).name.startswith("a-lenet-300-100-toy-")
+
+
+# rank --variance
+
+
+@pytest.fixture(scope="module")
+def crossed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store in which three seeds of init are crossed with two of order, with scores made up."""
+    made = FakeStore(tmp_path_factory.mktemp("crossed"))
+    seeds = [Seeds.of(init, order) for init in range(3) for order in range(2)]
+    made.run(digests=(made.plan("crossed", seeds=seeds, sparsities=("0.2",)), made.plan("plain")))
+    made.finish_all()
+    return made.root
+
+
+def test_variance_says_which_seeds_move_the_number(here: Here, crossed: Path) -> None:
+    done = here("rank", "crossed", "--variance", "--store", crossed)
+    assert (done.returncode, done.stdout.count("3 × 2")) == (0, 3)
+    assert "standard deviations in points with 95 % intervals" in done.stdout
+    rows = json.loads(
+        here("rank", "crossed", "--variance", "--format", "json", "--store", crossed).stdout
+    )
+    assert {row["source"] for row in rows} == {"init + augment", "order", "interaction"}
+    assert {(row["used"], row["planned"]) for row in rows} == {(6, 6)}
+    assert len(rows) == 9
+    text = here("rank", "crossed", "--variance", "--format", "md", "--store", crossed).stdout
+    assert text.startswith("| method | sparsity | mean | grid |")
+    plain = here("rank", "plain", "--variance", "--store", crossed)
+    assert (plain.returncode, plain.stdout) == (0, "")
+    assert "seeds are not apart" in plain.stderr
+    both = here("rank", "crossed", "--variance", "--summary", "--store", crossed)
+    assert both.returncode == 2
+
+
+def test_tables_say_why_nothing_is_marked(here: Here, crossed: Path) -> None:
+    for option in ([], ["--delta"], ["--summary"]):
+        text = here("rank", "crossed", *option, "--store", crossed).stdout
+        assert "no marks and no intervals where trials share seeds" in text
+        assert "share seeds" not in here("rank", "plain", *option, "--store", crossed).stdout
+    rows = json.loads(
+        here("rank", "crossed", "--summary", "--format", "json", "--store", crossed).stdout
+    )
+    assert {(row["wins"], row["ties"], row["losses"]) for row in rows} == {(None, None, None)}
+    sql = "SELECT seed, order_seed, augment_seed FROM trials WHERE plan = 'crossed' ORDER BY ALL"
+    found = json.loads(here("sql", sql, "--format", "json", "--store", crossed).stdout)
+    assert found[1] == {"seed": 0, "order_seed": 0, "augment_seed": 0}
+    assert found[-1] == {"seed": 2, "order_seed": 1, "augment_seed": 2}
 
 
 # SQL's mistakes

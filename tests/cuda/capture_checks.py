@@ -21,6 +21,7 @@ from prunectl.ml.training import cuda_graphs
 from prunectl.ml.training.cuda_graphs import DeviceSlot, Graphs, SharedMemory
 from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.lr_schedule import decaying, stepwise
+from prunectl.spec.seeds import Seeds
 from prunectl.spec.settings import NetworkSettings, OptimizerSettings
 from tests.cuda.counting import BATCH, CIFAR, go, images, settings
 from tests.cuda.counting import trainer as cuda_trainer
@@ -42,7 +43,7 @@ def life(made: Trainer) -> list[Any]:
     schedule, told = stepwise(0.1, 12, [7], 0.1), []
 
     def train(until: int, seed: int) -> None:
-        for _ in made.train(schedule, seed, 0, until):
+        for _ in made.train(schedule, Seeds.of(seed), 0, until):
             pass
         told.extend([made.metrics(), made.evaluate("test"), made.lrs_applied()])
 
@@ -104,7 +105,7 @@ def pruned_weights_stay_zero() -> None:
         made.initialise(0, 0)
         if chosen:
             made.set_masks(chosen)
-        for _ in made.train(stepwise(0.1, 12, [7], 0.1), 0, 0, 3, yield_every=1):
+        for _ in made.train(stepwise(0.1, 12, [7], 0.1), Seeds.of(0), 0, 3, yield_every=1):
             for name, mask in chosen.items():
                 assert not made.parameters[name][~mask].any(), name
 
@@ -113,12 +114,12 @@ def metrics_are_of_their_steps() -> None:
     """Of those since they were last asked for, whatever was before."""
     schedule = stepwise(0.1, 12, [7], 0.1)
     whole, late = trainer(), trainer()
-    for _ in whole.train(schedule, 0, 0, 4):
+    for _ in whole.train(schedule, Seeds.of(0), 0, 4):
         pass
     whole.metrics()
     late.load(replace(whole.state(), accumulators={}))
     for made in (whole, late):
-        for _ in made.train(schedule, 0, 0, 8):
+        for _ in made.train(schedule, Seeds.of(0), 0, 8):
             pass
     assert whole.metrics() == late.metrics()
     assert whole.evaluate("test") == whole.evaluate("test") == late.evaluate("test")
@@ -160,7 +161,7 @@ def half_weights_are_the_present_ones() -> None:
         return new
 
     def train(one: Trainer) -> None:
-        for _ in one.train(stepwise(0.1, 12, [7], 0.1), 0, 0, 9):
+        for _ in one.train(stepwise(0.1, 12, [7], 0.1), Seeds.of(0), 0, 9):
             pass
 
     alone, inside, reader = made(), made(), made()
@@ -204,7 +205,7 @@ def a_step_is_one_launch() -> None:
     """And two copies of its batch: no wait, nothing from the host, whatever the rate does."""
     made = warm()
     with counted() as counts:
-        for _ in made.train(decaying("cosine", 0.1, 0.0, 100), 0, 0, 4):
+        for _ in made.train(decaying("cosine", 0.1, 0.0, 100), Seeds.of(0), 0, 4):
             pass
     assert counts.waits == 0
     assert counts.launched(1) == 0
@@ -236,7 +237,7 @@ def all_work_is_on_the_slot_s_stream() -> None:
     with made.slot.queue(), traced() as own:
         made.optimizer.lr.zero_()
     with traced() as queued:
-        for _ in made.train(decaying("cosine", 0.1, 0.0, 100), 0, 0, 30):
+        for _ in made.train(decaying("cosine", 0.1, 0.0, 100), Seeds.of(0), 0, 30):
             pass
     assert {stream for stream, _ in queued} == {own[0][0]}
     made.close()
@@ -453,7 +454,7 @@ def run_ahead_is_bounded() -> None:
     with made.slot.queue():
         sleep()
     done = 0
-    for went in made.train(decaying("cosine", 0.1, 0.0, 1000), 0, 0, 1000, yield_every=2):
+    for went in made.train(decaying("cosine", 0.1, 0.0, 1000), Seeds.of(0), 0, 1000, yield_every=2):
         if not went:
             break
         done += 2

@@ -13,6 +13,7 @@ from prunectl.ml.datasets.images import Images
 from prunectl.ml.training.torch_flags import configure
 from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.lr_schedule import constant
+from prunectl.spec.seeds import Seeds
 from prunectl.spec.settings import (
     AugmentSettings,
     NetworkSettings,
@@ -72,7 +73,7 @@ def trainer(
 
 def go(made: Trainer, until: int) -> None:
     """Train up to a step."""
-    for _ in made.train(constant(0.1, 10_000), 0, 0, until):
+    for _ in made.train(constant(0.1, 10_000), Seeds.of(0), 0, until):
         pass
 
 

@@ -26,6 +26,7 @@ from torch.utils._pytree import tree_leaves
 
 from prunectl.ml.training.cuda_graphs import Step
 from prunectl.ml.training.trainer import Trainer
+from prunectl.spec.seeds import Seeds
 from tests.support.waiting import no_waits
 
 TORCH = Path(torch.__file__).parent
@@ -66,7 +67,7 @@ def broken_rules(made: Trainer, steps: int = 2) -> list[Broken]:
     with made.slot.queue(), contextlib.suppress(RuntimeError):
         for step in range(steps):
             made.module.train()
-            watch.look_at(made._step, *made.batches.get(0, 0, step))
+            watch.look_at(made._step, *made.batches.get(Seeds.of(0), 0, step))
         made.module.eval()
         for pixels, targets in made.images.parts("test", made.evaluator.batch) or ():
             watch.look_at(made.evaluator.add, pixels, targets)

@@ -15,6 +15,7 @@ from prunectl.ml.training import loss_scale, precision
 from prunectl.ml.training.state import TrainingState
 from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.lr_schedule import constant
+from prunectl.spec.seeds import Seeds
 from prunectl.spec.settings import (
     NetworkSettings,
     NormalizeSettings,
@@ -46,7 +47,7 @@ def trainer(network: Any = "resnet-8", kind: str = "bf16", **values: Any) -> Tra
 
 
 def run(made: Trainer, until: int) -> None:
-    for _ in made.train(LR, 0, 0, until):
+    for _ in made.train(LR, Seeds.of(0), 0, until):
         pass
 
 
@@ -138,7 +139,7 @@ def by_grad_scaler(optimizer: OptimizerSettings, steps: int, scale: float) -> tu
     scaler = torch.amp.GradScaler("cpu", scale, growth_interval=loss_scale.INTERVAL)
     scales = []
     for step in range(steps):
-        pixels, labels = made.batches.get(0, 0, step)
+        pixels, labels = made.batches.get(Seeds.of(0), 0, step)
         with torch.autocast("cpu", torch.float16, cache_enabled=False):
             outputs = module(made.normalize(pixels))
         loss = cross_entropy(outputs.float(), labels)

@@ -14,6 +14,7 @@ from torch import Tensor
 from prunectl.ml.tasks.base import Classifier
 from prunectl.ml.training.predictions import Predictions, calibration_error
 from prunectl.ml.training.trainer import Trainer
+from prunectl.spec.seeds import Seeds
 from tests.ml import test_task_seam
 from tests.ml.test_train_capture import LR, captured, trainer
 from tests.support import tape
@@ -25,7 +26,7 @@ __all__ = ["registered"]
 def trained(**values: Any) -> Trainer:
     """A network after a few steps; 50 test items, not a multiple of the batches here."""
     made = trainer(**values)
-    for _ in made.train(LR, 0, 0, 5):
+    for _ in made.train(LR, Seeds.of(0), 0, 5):
         pass
     return made
 
@@ -84,7 +85,7 @@ def test_probabilities_are_float32_in_half_precision(precision: str) -> None:
 def test_they_are_of_the_last_evaluation_of_the_test_set() -> None:
     made = trained()
     early = predicted(made)
-    for _ in made.train(LR, 0, 0, 12):
+    for _ in made.train(LR, Seeds.of(0), 0, 12):
         pass
     made.evaluate("validation")
     assert made.predictions() is not None

@@ -20,6 +20,7 @@ from prunectl.ml.datasets.read_ahead import ImageLoader, images_per_chunk, worke
 from prunectl.ml.datasets.registry import describe
 from prunectl.ml.training.batches import Batches, open_source
 from prunectl.ml.training.streamed_batches import StreamedBatches
+from prunectl.spec.seeds import Seeds
 from prunectl.spec.settings import AugmentSettings, DataSettings, TrainSettings
 from tests.support import image_maker
 
@@ -36,7 +37,7 @@ def batches(
 ) -> list[Tensor]:
     out = []
     for step in steps:
-        pixels, labels = source.get(seed, iteration, step)
+        pixels, labels = source.get(Seeds.of(seed), iteration, step)
         out += [pixels.clone(), labels.clone()]
     return out
 
@@ -131,14 +132,14 @@ def test_random_parts_of_images_that_came_as_arrays() -> None:
     options = (("classes", 3), ("height", 12), ("test", 6), ("train", 20), ("width", 14))
     images = load(DataSettings("synthetic", describe("synthetic").fingerprint, options))
     source = open_source(images, TrainSettings(batch=8, augment=RANDOM_PARTS))
-    pixels, labels = source.get(0, 0, 1)
+    pixels, labels = source.get(Seeds.of(0), 0, 1)
     assert pixels.shape == (8, 12, 14, 3)
     assert isinstance(images, Images)
-    plain = open_source(images, TrainSettings(batch=8)).get(0, 0, 1)
+    plain = open_source(images, TrainSettings(batch=8)).get(Seeds.of(0), 0, 1)
     assert torch.equal(labels, plain[1])
     assert not torch.equal(pixels, plain[0])
     whole = AugmentSettings(crop="random-resized", scale=(1.0, 1.0), ratio=(14 / 12, 14 / 12))
-    uncut = open_source(images, TrainSettings(batch=8, augment=whole)).get(0, 0, 1)
+    uncut = open_source(images, TrainSettings(batch=8, augment=whole)).get(Seeds.of(0), 0, 1)
     assert torch.equal(uncut[0], plain[0])
 
 
@@ -148,9 +149,9 @@ def test_a_broken_file_is_named_when_its_turn_comes(tmp_path: Path) -> None:
     (folder / "train/bee/1.png").write_bytes(content[: len(content) // 2])
     source = open_source(image_maker.streamed(folder), TrainSettings(batch=9))
     with pytest.raises(DataError, match=r"bee/1\.png"):
-        source.get(0, 0, 0)
+        source.get(Seeds.of(0), 0, 0)
     (folder / "train/bee/1.png").write_bytes(content)
-    assert len(source.get(0, 0, 0)[1]) == 9
+    assert len(source.get(Seeds.of(0), 0, 0)[1]) == 9
 
 
 def test_nothing_is_drawn_from_the_global_generator(path: Path) -> None:

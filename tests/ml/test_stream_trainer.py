@@ -17,6 +17,7 @@ from prunectl.ml.training.evaluation import batch_size
 from prunectl.ml.training.state import TrainingState
 from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.lr_schedule import constant
+from prunectl.spec.seeds import Seeds
 from prunectl.spec.settings import (
     AugmentSettings,
     NetworkSettings,
@@ -64,7 +65,7 @@ def trainer(images: Images | Streamed, build: Any = network, **changes: Any) -> 
 
 
 def go(made: Trainer, until: int) -> TrainingState:
-    for _ in made.train(constant(0.05, 20), 0, 0, until, yield_every=1):
+    for _ in made.train(constant(0.05, 20), Seeds.of(0), 0, until, yield_every=1):
         pass
     return made.state()
 
@@ -111,7 +112,7 @@ def test_trainings_that_take_turns_do_not_disturb_each_other(path: Path) -> None
     images = image_maker.streamed(path)
     made = [trainer(images), trainer(images)]
     assert made[0].images is made[1].images
-    going = [one.train(constant(0.05, 20), 0, 0, 6, yield_every=2) for one in made]
+    going = [one.train(constant(0.05, 20), Seeds.of(0), 0, 6, yield_every=2) for one in made]
     for _ in zip(*going, strict=True):
         pass
     for one in made:
@@ -154,7 +155,7 @@ def test_micro_batches_weigh_by_their_images_exactly() -> None:
         )  # fmt: skip
         made = Trainer(build, settings, images)
         made.initialise(0, 0)
-        for _ in made.train(constant(1.0, 1), 0, 0, 1):
+        for _ in made.train(constant(1.0, 1), Seeds.of(0), 0, 1):
             pass
         # d/db₀ of the mean cross-entropy at equal logits: 1/2 − 7/8.
         assert made.state().weights["1.bias"].tolist() == pytest.approx([0.375, -0.375])

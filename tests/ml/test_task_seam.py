@@ -24,6 +24,7 @@ from prunectl.ml.training.cuda_graphs import Graphs
 from prunectl.ml.training.streamed_batches import StreamedBatches
 from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.lr_schedule import constant
+from prunectl.spec.seeds import Seeds
 from prunectl.spec.settings import (
     AugmentSettings,
     DataSettings,
@@ -67,7 +68,7 @@ def trainer(source: Images | Streamed, **changes: Any) -> Trainer:
 
 
 def train(made: Trainer, until: int, rate: float = 0.003) -> Trainer:
-    for _ in made.train(constant(rate, until), 0, 0, until):
+    for _ in made.train(constant(rate, until), Seeds.of(0), 0, until):
         pass
     return made
 

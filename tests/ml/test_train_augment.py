@@ -10,6 +10,7 @@ from torch import Tensor
 from prunectl.ml.randomness import Offsets, epoch_offsets, epoch_order
 from prunectl.ml.training.augment import Normalizer, augment, pad_pixels
 from prunectl.ml.training.batches import Batches
+from prunectl.spec.seeds import Seeds
 from prunectl.spec.settings import AugmentSettings, NormalizeSettings, TrainSettings
 
 CPU = torch.device("cpu")
@@ -42,8 +43,8 @@ def test_crops_and_flips_differ_within_a_batch_and_between_epochs() -> None:
     images = photographs(1).repeat(64, 1, 1, 1).permute(0, 3, 1, 2)
     settings = TrainSettings(batch=64, augment=AugmentSettings(2, "zero", True))
     batches = Batches(images, torch.zeros(64, dtype=torch.int64), settings)
-    first = batches.get(0, 0, 0)[0].flatten(1).clone()
-    second = batches.get(0, 0, 1)[0].flatten(1)
+    first = batches.get(Seeds.of(0), 0, 0)[0].flatten(1).clone()
+    second = batches.get(Seeds.of(0), 0, 1)[0].flatten(1)
     assert len({bytes(image.tolist()) for image in first}) > 30
     assert not torch.equal(first, second)
 
@@ -53,7 +54,7 @@ def test_the_augmented_stream_is_the_same_over_epoch_borders() -> None:
     images = photographs(count).permute(0, 3, 1, 2)
     settings = TrainSettings(batch=10, straddle=True, augment=AugmentSettings(pad, "reflect", True))
     batches = Batches(images, torch.arange(count), settings)
-    got = torch.cat([batches.get(4, 2, step)[0].clone() for step in range(5)])
+    got = torch.cat([batches.get(Seeds.of(4), 2, step)[0].clone() for step in range(5)])
     wanted = []
     for epoch in range(2):
         chosen = photographs(count)[epoch_order(4, 2, epoch, count)]

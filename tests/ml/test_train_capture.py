@@ -20,6 +20,7 @@ from prunectl.ml.training.cuda_graphs import CaptureFailed, Graphs
 from prunectl.ml.training.state import TrainingState
 from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.lr_schedule import stepwise
+from prunectl.spec.seeds import Seeds
 from prunectl.spec.settings import (
     AugmentSettings,
     NetworkSettings,
@@ -76,10 +77,10 @@ def masks(made: Trainer) -> dict[str, Tensor]:
 
 
 def finish(made: Trainer) -> tuple[TrainingState, Any, Any]:
-    for _ in made.train(LR, 0, 0, 5):
+    for _ in made.train(LR, Seeds.of(0), 0, 5):
         pass
     made.set_masks(masks(made))
-    for _ in made.train(LR, 0, 0, 12):
+    for _ in made.train(LR, Seeds.of(0), 0, 12):
         pass
     return made.state(), made.evaluate("test"), made.metrics()
 
@@ -123,7 +124,7 @@ def test_a_recorded_step_reads_the_same_memory_at_every_replay() -> None:
         made._step(pixels, labels)
 
     made._training = Graphs(step, made._changed, lambda call: call)
-    for _ in made.train(LR, 0, 0, 8):
+    for _ in made.train(LR, Seeds.of(0), 0, 8):
         pass
     assert len(seen) == 2
 
@@ -195,7 +196,7 @@ def test_what_failed_has_changed_nothing() -> None:
     made = trainer()
     before = made.state()
     graphs = Graphs(made._step, made._changed, failing(1))
-    pixels, labels = made.batches.get(0, 0, 0)
+    pixels, labels = made.batches.get(Seeds.of(0), 0, 0)
     with pytest.raises(CaptureFailed):
         graphs.run(pixels, labels)
     assert same(made.state(), before)
@@ -221,10 +222,10 @@ class Counted(TorchDispatchMode):
 
 
 def step_ops(made: Trainer) -> Counter[str]:
-    for _ in made.train(LR, 0, 0, 1):
+    for _ in made.train(LR, Seeds.of(0), 0, 1):
         pass
     with Counted() as counted:
-        for _ in made.train(LR, 0, 0, 2):
+        for _ in made.train(LR, Seeds.of(0), 0, 2):
             pass
     return counted.names
 
@@ -263,7 +264,7 @@ def test_two_trainings_interleaved_give_the_bits_of_each_alone() -> None:
     def steps(made: Trainer, seed: int) -> Iterator[bool]:
         made.initialise(seed, 0)
         made.set_masks(masks(made))
-        yield from made.train(LR, seed, 0, 12, yield_every=1)
+        yield from made.train(LR, Seeds.of(seed), 0, 12, yield_every=1)
 
     alone = []
     for seed in (0, 1):
@@ -285,7 +286,7 @@ def test_a_slot_that_is_ahead_waits_without_working() -> None:
     made = trainer()
     behind = iter([0, 0, 4, 4, 4, 3, 0])
     made.slot.ahead = lambda: next(behind)  # type: ignore[method-assign]
-    turns = list(made.train(LR, 0, 0, 9, yield_every=3))
+    turns = list(made.train(LR, Seeds.of(0), 0, 9, yield_every=3))
     assert turns == [True, True, False, False, False, True]
     assert made.step == 9
 
@@ -348,7 +349,7 @@ def test_a_network_s_own_buffers_are_restored_too() -> None:
     own = Trainer(build, made.settings, made.images)
     own.initialise(0, 0)
     own._training = Graphs(own._step, own._changed, warmed)
-    for _ in own.train(LR, 0, 0, 3):
+    for _ in own.train(LR, Seeds.of(0), 0, 3):
         pass
     assert float(own.module.calls) == 3
 
@@ -360,7 +361,7 @@ def test_a_network_that_comes_in_evaluation_mode_is_trained_all_the_same() -> No
     plain = trainer()
     made = Trainer(build, plain.settings, plain.images)
     made.initialise(0, 0)
-    for _ in made.train(LR, 0, 0, 1):
+    for _ in made.train(LR, Seeds.of(0), 0, 1):
         pass
     assert made.module.training
 

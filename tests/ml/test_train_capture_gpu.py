@@ -20,6 +20,7 @@ from prunectl.ml.training.state import TrainingState
 from prunectl.ml.training.torch_flags import configure
 from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.lr_schedule import constant, decaying, stepwise
+from prunectl.spec.seeds import Seeds
 from prunectl.spec.settings import (
     AugmentSettings,
     NetworkSettings,
@@ -72,7 +73,7 @@ def trainer(
 
 
 def run(made: Trainer, until: int, lr: Any = LR, seed: int = 0) -> None:
-    for _ in made.train(lr, seed, 0, until):
+    for _ in made.train(lr, Seeds.of(seed), 0, until):
         pass
 
 
@@ -265,7 +266,7 @@ def test_a_lane_does_not_depend_on_its_neighbours(count: int, graphs: bool) -> N
         going: dict[int, Iterator[bool]] = {}
         for seed, one in enumerate(trainers):
             one.initialise(seed, 0)
-            going[seed] = one.train(LR, seed, 0, 24, yield_every=2)
+            going[seed] = one.train(LR, Seeds.of(seed), 0, 24, yield_every=2)
         while going:
             for seed, steps in list(going.items()):
                 if next(steps, None) is None:
@@ -318,7 +319,7 @@ def test_a_lane_runs_ahead_of_its_device_by_a_bounded_number_of_steps() -> None:
     assert made.slot.ahead() >= 0
     with made.slot.queue():
         torch.cuda._sleep(200_000_000)  # device cycles, about a tenth of a second
-    turns = made.train(constant(0.01, 10_000), 0, 0, 10_000, yield_every=2)
+    turns = made.train(constant(0.01, 10_000), Seeds.of(0), 0, 10_000, yield_every=2)
     done = 0
     while next(turns):
         done += 2

@@ -16,6 +16,7 @@ from prunectl.ml.datasets.images import load
 from prunectl.ml.datasets.registry import complete, describe
 from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.lr_schedule import constant
+from prunectl.spec.seeds import Seeds
 from prunectl.spec.settings import (
     AugmentSettings,
     DataSettings,
@@ -52,7 +53,7 @@ def trained(
     torch.set_num_threads(1)
     trainer = Trainer(network, settings, load(data, Path(".")))
     trainer.initialise(seed, iteration)
-    for _ in trainer.train(constant(rate, 8), seed, iteration, until=8):
+    for _ in trainer.train(constant(rate, 8), Seeds.of(seed), iteration, until=8):
         pass
     found = trainer.evaluate("test")
     assert found is not None

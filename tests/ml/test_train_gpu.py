@@ -13,6 +13,7 @@ from prunectl.ml.datasets.images import Images
 from prunectl.ml.training.state import TrainingState
 from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.lr_schedule import constant
+from prunectl.spec.seeds import Seeds
 from prunectl.spec.settings import (
     AugmentSettings,
     NormalizeSettings,
@@ -69,7 +70,7 @@ def trainer(device: str, optimizer: OptimizerSettings) -> Trainer:
 
 
 def after(made: Trainer, steps: int) -> TrainingState:
-    for _ in made.train(constant(0.01, steps), 0, 0, steps):
+    for _ in made.train(constant(0.01, steps), Seeds.of(0), 0, steps):
         pass
     return made.state()
 
@@ -101,6 +102,6 @@ def test_resuming_on_cuda_is_bit_identical(optimizer: OptimizerSettings) -> None
 def test_a_step_never_waits_for_the_device(optimizer: OptimizerSettings) -> None:
     made = trainer("cuda", optimizer)
     after(made, 2)
-    batch = made.batches.get(0, 0, 2)
+    batch = made.batches.get(Seeds.of(0), 0, 2)
     with no_waits():
         made._step(*batch)

@@ -14,6 +14,7 @@ import torch
 from prunectl.ml.randomness import epoch_offsets, epoch_order, generator
 from prunectl.ml.training.batches import Batches
 from prunectl.spec.batch_layout import Layout
+from prunectl.spec.seeds import Seeds
 from prunectl.spec.settings import AugmentSettings, TrainSettings
 
 
@@ -98,10 +99,33 @@ def numbered(count: int) -> tuple[torch.Tensor, torch.Tensor]:
 def drawn(batches: Batches, steps: range, seed: int = 0, iteration: int = 0) -> list[list[int]]:
     out = []
     for step in steps:
-        pixels, labels = batches.get(seed, iteration, step)
+        pixels, labels = batches.get(Seeds.of(seed), iteration, step)
         assert torch.equal(pixels[:, 0, 0, 0].long(), labels)
         out.append(labels.tolist())
     return out
+
+
+def test_each_purpose_has_its_own_seed() -> None:
+    """Another order alone moves no crop from its place, another augmentation alone no image."""
+    images = torch.randint(0, 256, (40, 3, 4, 4), dtype=torch.uint8).contiguous(
+        memory_format=torch.channels_last
+    )
+    targets = torch.arange(40)
+    batches = Batches(images, targets, training(batch=8, augment=AugmentSettings(1, "zero", True)))
+    pixels, labels = (part.clone() for part in batches.get(Seeds(7, 1, 2), 0, 3))
+    for seeds, same_images, same_changes in (
+        (Seeds(8, 1, 2), True, True),
+        (Seeds(7, 1, 3), True, False),
+        (Seeds(7, 9, 2), False, True),
+    ):
+        other, other_labels = batches.get(seeds, 0, 3)
+        assert torch.equal(labels, other_labels) == same_images
+        assert torch.equal(pixels, other) == (same_images and same_changes)
+        offsets = [
+            torch.cat([part.flatten() for part in batches.order.offsets(each, 0, 24, 32) or ()])
+            for each in (Seeds(7, 1, 2), seeds)
+        ]
+        assert torch.equal(*offsets) == same_changes
 
 
 def joined(lists: Iterable[list[int]]) -> list[int]:
@@ -137,8 +161,8 @@ def test_batches_do_not_depend_on_blocks_or_on_where_one_begins(
     monkeypatch.setattr("prunectl.ml.training.batches.HOST_BLOCK", 1)
     single = Batches(images, torch.arange(40), settings)
     for step in (0, 1, 2, 11, 3, 5, 6):
-        pixels, labels = whole.get(1, 2, step)
-        other_pixels, other_labels = single.get(1, 2, step)
+        pixels, labels = whole.get(Seeds.of(1), 2, step)
+        other_pixels, other_labels = single.get(Seeds.of(1), 2, step)
         assert torch.equal(pixels, other_pixels)
         assert torch.equal(labels, other_labels)
 
@@ -158,6 +182,7 @@ from prunectl.ml.datasets.images import load
 from prunectl.ml.datasets.registry import describe
 from prunectl.ml.training.torch_flags import configure
 from prunectl.spec.lr_schedule import constant
+from prunectl.spec.seeds import Seeds
 from prunectl.spec.settings import AugmentSettings, DataSettings, NormalizeSettings, TrainSettings
 from prunectl.ml.training.trainer import Trainer
 
@@ -175,7 +200,7 @@ settings = TrainSettings(batch=24, straddle=True, augment=AugmentSettings(2, "re
                          normalize=NormalizeSettings("channel", about.mean, about.std))
 trainer = Trainer(build, settings, images)
 trainer.initialise(0, 0)
-for _ in trainer.train(constant(0.1, 8), 0, 0, 8):
+for _ in trainer.train(constant(0.1, 8), Seeds.of(0), 0, 8):
     trainer.evaluate("validation")
 after = torch.get_rng_state(), numpy.random.get_state()[1].tolist(), random.getstate()
 assert torch.equal(before[0], after[0]) and before[1:] == after[1:]

@@ -19,6 +19,7 @@ from prunectl.ml.training.state import TrainingState
 from prunectl.ml.training.trainer import Trainer
 from prunectl.spec import lr_schedule
 from prunectl.spec.lr_schedule import Segment, constant, stepwise
+from prunectl.spec.seeds import Seeds
 from prunectl.spec.settings import (
     AugmentSettings,
     NormalizeSettings,
@@ -82,7 +83,7 @@ def ready(
 
 
 def run(trainer: Trainer, lr: lr_schedule.Schedule, until: int, **values: Any) -> None:
-    for _ in trainer.train(lr, 0, 0, until, **values):
+    for _ in trainer.train(lr, Seeds.of(0), 0, until, **values):
         pass
 
 
@@ -189,7 +190,7 @@ def test_label_smoothing_is_of_the_training_loss_only() -> None:
     plain, smooth = ready(dense), ready(dense, label_smoothing=0.3)
     for trainer, smoothing in ((plain, 0.0), (smooth, 0.3)):
         before = {k: v.clone() for k, v in trainer.state().weights.items()}
-        pixels, labels = trainer.batches.get(0, 0, 0)
+        pixels, labels = trainer.batches.get(Seeds.of(0), 0, 0)
         module = dense(None)
         module.load_state_dict(before)
         logits = module(trainer.normalize(pixels))
@@ -295,7 +296,7 @@ def test_each_step_uses_its_own_rate() -> None:
     trainer = ready(dense, optimizer=OptimizerSettings(momentum=0.0))
     lr = (Segment(0.1, 1), Segment(0.0, 1), Segment(0.2, 1))
     moved = []
-    for _ in trainer.train(lr, 0, 0, 3, yield_every=1):
+    for _ in trainer.train(lr, Seeds.of(0), 0, 3, yield_every=1):
         moved.append(trainer.state().weights["1.weight"])
     assert torch.equal(moved[0], moved[1])
     assert not torch.equal(moved[1], moved[2])
@@ -332,7 +333,7 @@ def test_pruned_weights_stay_zero_after_every_step(
     masks = some_masks(trainer.parameters)
     trainer.set_masks(masks)
     trainer.load(dataclasses.replace(dense_state, step=0), optimizer=carried)
-    for _ in trainer.train(constant(0.05, 8), 0, 1, 8, yield_every=1):
+    for _ in trainer.train(constant(0.05, 8), Seeds.of(0), 1, 8, yield_every=1):
         for parameter, mask in masks.items():
             assert (trainer.parameters[parameter][~mask] == 0).all()
             assert (trainer.parameters[parameter][mask] != 0).any()
@@ -427,7 +428,7 @@ def test_what_happens_between_yields_changes_nothing(every: int) -> None:
     trainer = ready(**AUGMENTED)
     trainer.set_masks(some_masks(trainer.parameters))
     yields = 0
-    for _ in trainer.train(stepwise(0.1, 10, [6], 0.1), 0, 0, 10, yield_every=every):
+    for _ in trainer.train(stepwise(0.1, 10, [6], 0.1), Seeds.of(0), 0, 10, yield_every=every):
         yields += 1
         assert trainer.step == yields * every
         trainer.evaluate("test")
@@ -442,7 +443,7 @@ def test_a_training_closed_at_a_yield_goes_on_from_there() -> None:
     whole = finished()
     trainer = ready()
     trainer.set_masks(some_masks(trainer.parameters))
-    going = trainer.train(stepwise(0.1, 10, [6], 0.1), 0, 0, 10, yield_every=4)
+    going = trainer.train(stepwise(0.1, 10, [6], 0.1), Seeds.of(0), 0, 10, yield_every=4)
     next(going)
     going.close()  # type: ignore[attr-defined]
     assert trainer.step == 4

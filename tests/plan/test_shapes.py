@@ -12,6 +12,7 @@ from prunectl.ml.networks import registry
 from prunectl.ml.training.trainer import Trainer
 from prunectl.plan.expand import Expansion, expand
 from prunectl.plan.load import LoadedPlan, loads
+from prunectl.spec.seeds import Seeds
 from prunectl.spec.stage import Stage
 from tests.support.checking import check
 
@@ -143,7 +144,7 @@ def trains(stage: Stage) -> bool:
     try:
         trainer = Trainer(stage.network, stage.train, images)
         trainer.initialise(0, 0)
-        for _ in trainer.train(stage.lr, 0, 0, stage.steps):
+        for _ in trainer.train(stage.lr, Seeds.of(0), 0, stage.steps):
             pass
         assert trainer.evaluate("test") is not None
     except (RuntimeError, ValueError):

@@ -9,10 +9,17 @@ from hypothesis import strategies as st
 
 from prunectl.errors import ControlError
 from prunectl.results.cells import cells
+from prunectl.results.claims import judge
 from prunectl.results.formats import render
 from prunectl.results.leaderboard import boards, leaderboard
+from prunectl.results.no_loss import NoLoss
+from prunectl.results.samples import measured
 from prunectl.results.statistics import interval, paired
+from prunectl.results.summary import summarise
+from prunectl.results.summary import table as summary_table
 from prunectl.results.ties import paired_difference
+from prunectl.spec.claim import Claim, Scope
+from prunectl.spec.seeds import Seeds
 from prunectl.spec.task import KNOWN
 from prunectl.store.db import query
 from prunectl.store.db.database import opened
@@ -275,3 +282,75 @@ def test_methods_with_the_same_stages_are_one_row_with_two_names(tmp_path):
     for same in columns.values():
         assert same[0] == same[-1]
         assert same[0][0] == 2
+
+
+def test_trials_that_share_seeds_have_means_and_no_inference(tmp_path):
+    """Nine trials of three seeds of init and three of order, which are crossed, and three that differ in both."""
+    seeds = [Seeds.of(init, order) for init in range(3) for order in range(3)]
+    made = FakeStore(tmp_path)
+    crossed = made.plan("crossed", strategies=STRATEGIES, seeds=seeds)
+    apart = made.plan(
+        "apart", strategies=STRATEGIES, seeds=[Seeds(0, 1, 5), Seeds(1, 2, 6), Seeds(2, 0, 7)]
+    )
+    made.run(digests=(crossed, apart))
+    made.finish_all()
+    ingest(made.paths)
+    inferred = ("ci", "delta_ci", "delta_bound", "gap_ci")
+    for row in cells(made.paths, "crossed").dicts():
+        assert (row["n"], row["planned"], row["independent"]) == (9, 9, False)
+        assert row["std"] is not None
+        assert not (row["best"])
+        assert not (row["tied"])
+        assert {row[name] for name in inferred} == {None}
+    for row in cells(made.paths, "apart").dicts():
+        assert (row["n"], row["independent"]) == (3, True)
+        assert row["ci"] is not None
+    (board,) = leaderboard(made.paths, "apart")
+    assert board.independent
+    assert all(any(row.cells[x].best for row in board.rows) for x in board.columns)
+    (board,) = leaderboard(made.paths, "crossed")
+    assert not board.independent
+    # The differences are of the same three seeds, not of all trials with the same seed of init.
+    sql = """SELECT a.seed, a.order_seed, b.score - a.score FROM points a JOIN points b
+             USING (plan, iteration, seed, order_seed, augment_seed)
+             WHERE plan = 'crossed' AND iteration = 1 AND a.strategy = 'fine-tune' AND b.strategy = 'lr-rewind'"""
+    pairs = query.run(made.paths, sql).rows
+    assert len(pairs) == 9
+    row = next(
+        row
+        for row in cells(made.paths, "crossed").dicts()
+        if row["strategy"] == "fine-tune" and row["iteration"] == 1
+    )
+    assert row["pairs"] == 9
+    points = query.run(made.paths, "SELECT * FROM points_all WHERE plan = 'crossed'").dicts()
+    assert len(points) == 9 * (3 * 3 + 1)
+    dense = {
+        (p["seed"], p["order_seed"], p["augment_seed"]): p["score"]
+        for p in points
+        if p["strategy"] == "dense"
+    }
+    for point in points:
+        own = (point["seed"], point["order_seed"], point["augment_seed"])
+        assert point["delta"] == pytest.approx(point["score"] - dense[own])
+    assert query.run(
+        made.paths, "SELECT max(compression) FROM no_loss WHERE plan = 'crossed'"
+    ).rows == [(None,)]
+    found = summarise(made.paths, board)
+    assert {each.record for each in found} == {None}
+    assert "–" in render(summary_table(found, board.metric), "csv")
+
+
+def test_no_claim_is_judged_by_trials_that_share_seeds(tmp_path):
+    seeds = [Seeds.of(init, order) for init in range(3) for order in range(3)]
+    made = FakeStore(tmp_path)
+    made.run(digests=(made.plan("crossed", strategies=STRATEGIES, seeds=seeds),))
+    made.finish_all()
+    ingest(made.paths)
+    samples = measured(made.paths, "crossed")
+    assert {len(sample.seeds) for sample in samples} == {9}
+    for claim in (Claim("lr-rewind", "fine-tune", "better"), Claim("lr-rewind", "dense", "worse")):
+        (part,) = judge(claim, samples).parts
+        assert (part.verdict, part.estimate) == ("undecided", None)
+        assert "share seeds" in part.evidence
+    (part,) = judge(NoLoss(Scope(network=("*",)), 2.0), samples).parts
+    assert part.verdict == "undecided"

@@ -28,7 +28,7 @@ from prunectl.spec.settings import (
     PruneSettings,
     TrainSettings,
 )
-from prunectl.spec.stage import Mask, MaskChange, RateRule, Seeds, Stage, Weights, replay_of
+from prunectl.spec.stage import Mask, MaskChange, RateRule, Stage, Weights, replay_of
 
 CIFAR = DataSettings("cifar10", "md5-c58f30108f718f92721af3b95e74349a", (), "test", 2000)
 DENSE = Stage(
@@ -206,7 +206,7 @@ def _variants(value: Any, kind: Any) -> Iterator[tuple[str, Any]]:
     elif value is None:
         given = {
             "str | None": "x", "int | None": 7, str(Mask | None): Mask("x"),
-            str(RateRule | None): RateRule("norm-drop", 5), str(Seeds | None): Seeds(init=1),
+            str(RateRule | None): RateRule("norm-drop", 5),
         }  # fmt: skip
         yield "given", given[_written(kind)]
     else:
@@ -250,7 +250,7 @@ def test_a_new_option_with_a_default_keeps_every_key() -> None:
 
 def test_what_this_version_cannot_compute_is_absent_from_keys_and_refused() -> None:
     room = {
-        "lr_rule": RateRule("norm-drop", 5), "averaged_with": (Weights("x"),), "seeds": Seeds(order=1),
+        "lr_rule": RateRule("norm-drop", 5), "averaged_with": (Weights("x"),),
         "code": "f" * 64, "mask": Mask(KEY, program=(MaskChange(5, PruneSettings()),)),
     }  # fmt: skip
     assert DENSE.beyond is None
@@ -263,6 +263,26 @@ def test_what_this_version_cannot_compute_is_absent_from_keys_and_refused() -> N
     assert "program" not in canonical(Mask(KEY))
     assert replace(DENSE, lr=(), lr_rule=RateRule("norm-drop", 5)).steps == 5
     assert replace(DENSE, averaged_with=(Weights("x"), Weights("y", 3))).needs == {"x", "y"}
+
+
+def test_seeds_of_single_purposes_are_left_out_where_they_say_nothing() -> None:
+    assert not {"order_seed", "augment_seed"} & canonical(DENSE).keys()
+    apart = replace(DENSE, order_seed=1, augment_seed=2)
+    assert apart.seeds == (0, 1, 2)
+    assert apart.beyond is None
+    assert stage_key(apart) not in (KEY, stage_key(replace(DENSE, seed=1)))
+    unaugmented = replace(DENSE, train=TrainSettings())
+    for stage, seeds in (
+        (DENSE, {"order_seed": 0}),
+        (DENSE, {"augment_seed": 0}),
+        (unaugmented, {"augment_seed": 1}),
+    ):
+        with pytest.raises(ValueError, match="_seed"):
+            replace(stage, **seeds)
+        text = json.loads(Spec(NUMERICS, stage).to_json())
+        text["stage"] |= seeds
+        with pytest.raises(msgspec.ValidationError, match="_seed"):
+            msgspec.convert(text, Spec)
 
 
 def test_the_order_of_a_dictionary_does_not_matter() -> None:

@@ -1,4 +1,4 @@
-"""Keys made from a template are those that an encoding of each stage gives, whatever the stages and the seed."""
+"""Keys made from a template are those that an encoding of each stage gives, whatever the stages and the seeds."""
 
 from __future__ import annotations
 
@@ -9,10 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from prunectl.spec.key import TEMPLATE_SEED, PathTemplate, stage_key
+from prunectl.spec.key import PathTemplate, stage_key, template_seeds
 from prunectl.spec.lr_schedule import constant
-from prunectl.spec.settings import DataSettings, NetworkSettings, PruneSettings, TrainSettings
-from prunectl.spec.stage import Mask, MaskChange, Seeds, Stage, Weights
+from prunectl.spec.seeds import Seeds
+from prunectl.spec.settings import (
+    AugmentSettings,
+    DataSettings,
+    NetworkSettings,
+    PruneSettings,
+    TrainSettings,
+)
+from prunectl.spec.stage import Mask, MaskChange, Stage, Weights
 
 seeds = st.integers(0, 2**64)
 words = st.text(max_size=8) | st.sampled_from(["%s", "%(a)s", '"', "\\", "é", "0" * 64, "ab" * 64])
@@ -24,14 +31,15 @@ levels = st.fixed_dictionaries(
         "exclude": st.lists(words, max_size=2).map(tuple),
         "program": st.booleans(),
         "averaged": st.booleans(),
-        "seeds": st.none() | st.builds(Seeds, init=st.none() | seeds),
     }
 )
 stages = st.builds(
     Stage,
     network=st.builds(NetworkSettings, words, st.just((3, 8, 8)), st.integers(1, 99)),
     data=st.builds(DataSettings, words, words, st.lists(st.tuples(words, seeds)).map(tuple)),
-    train=st.builds(TrainSettings, batch=st.integers(1, 99)),
+    train=st.builds(
+        TrainSettings, batch=st.integers(1, 99), augment=st.just(AugmentSettings(flip=True))
+    ),
     lr=st.builds(constant, st.floats(1e-9, 9.0), st.integers(1, 99)),
     seed=st.just(0),
     code=st.none() | words,
@@ -39,10 +47,11 @@ stages = st.builds(
 
 
 def path(
-    dense: Stage, ladder: Iterable[dict[str, Any]], seed: int, key_of: Callable[[Stage], str]
+    dense: Stage, ladder: Iterable[dict[str, Any]], chosen: Seeds, key_of: Callable[[Stage], str]
 ) -> list[tuple[str, Stage]]:
-    """A dense stage and one for each level, under a seed."""
-    made = [(key_of(first := replace(dense, seed=seed)), first)]
+    """A dense stage and one for each level, under these seeds."""
+    own = {"order_seed": chosen.own_order, "augment_seed": chosen.own_augment}
+    made = [(key_of(first := replace(dense, seed=chosen.init, **own)), first)]
     for iteration, level in enumerate(ladder, start=1):
         parent = made[-1][0]
         at = {"parent": -1, "dense": 0, "grandparent": max(-2, -len(made))}.get(level["source"])
@@ -53,17 +62,20 @@ def path(
             weights=Weights(None if at is None else made[at][0], level["step"]),
             mask=Mask(parent, settings, (MaskChange(3, settings),) if level["program"] else ()),
             averaged_with=(Weights(parent), Weights(made[0][0], 1)) if level["averaged"] else (),
-            seeds=level["seeds"],
         )
         made.append((key_of(stage), stage))
     return made
 
 
-@given(stages, st.lists(levels, max_size=4), st.lists(seeds, min_size=1, max_size=3))
+triples = st.builds(Seeds.of, seeds, st.none() | seeds, st.none() | seeds)
+
+
+@given(stages, st.lists(levels, max_size=4), st.lists(triples, min_size=1, max_size=3))
 def test_a_template_gives_the_keys_of_an_encoding(
-    dense: Stage, ladder: list[dict[str, Any]], chosen: list[int]
+    dense: Stage, ladder: list[dict[str, Any]], chosen: list[Seeds]
 ) -> None:
-    template = PathTemplate()
-    path(dense, ladder, TEMPLATE_SEED, template.add)
-    for seed in (0, *chosen):
-        assert template.keys(seed) == tuple(key for key, _ in path(dense, ladder, seed, stage_key))
+    for each in (Seeds.of(0), *chosen):
+        template = PathTemplate()
+        path(dense, ladder, template_seeds(each), template.add)
+        expected = tuple(key for key, _ in path(dense, ladder, each, stage_key))
+        assert template.keys(each) == expected

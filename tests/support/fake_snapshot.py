@@ -27,6 +27,7 @@ from prunectl.results.leaderboard import BOARD_LABELS, ROW_LABELS, boards
 from prunectl.results.plan_claims import PlanClaim
 from prunectl.results.samples import Sample
 from prunectl.spec.lr_schedule import constant
+from prunectl.spec.seeds import Seeds
 from prunectl.spec.settings import DataSettings, NetworkSettings, TrainSettings
 from prunectl.spec.stage import Stage
 from prunectl.spec.state import State
@@ -247,7 +248,7 @@ def board_row(
         "task": DEFAULT_TASK, "cell": f"{number:016x}", "iteration": iteration, "n": n, "planned": 3,
         "target_sparsity": float(SPARSITIES[iteration]), "mean": mean, "std": 0.21 if n > 1 else None,
         "ci": 0.52 if n > 1 else None, "delta": delta, "delta_ci": 0.3 if n > 1 else None, "flagged": 0,
-        "rank": None, "best": False, "tied": False, "uneven": False, "diverged": 0, "collapsed": 0,
+        "rank": None, "best": False, "tied": False, "uneven": False, "independent": True, "diverged": 0, "collapsed": 0,
         "gap": None, "gap_std": None, "pairs": 0, "contenders": 3, "spread": 0.2, "spread_pairs": 3,
         "entry": f"{number:016x}",
         "sparsity": float(SPARSITIES[iteration]), "prunable": 268336.0, "resolution": 0.01,
@@ -331,7 +332,7 @@ class MadeReader:
 
     def seeds(self, cell: SeedsKey) -> tuple[SeedPoint, ...]:
         """Three."""
-        return tuple(SeedPoint(seed, 92.0 + seed, None, seed < 2) for seed in range(3))
+        return tuple(SeedPoint(Seeds.of(seed), 92.0 + seed, None, seed < 2) for seed in range(3))
 
     def queries(self) -> dict[str, str]:
         """Two."""

@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 
 from prunectl.spec.key import Spec, stage_key
+from prunectl.spec.seeds import Seeds
 from prunectl.spec.stage import Stage
 from prunectl.store.files import write_text
 from prunectl.store.paths import StorePaths
@@ -48,6 +49,12 @@ EFFECT = {"fine-tune": -9.0, "weight-rewind": -5.0, "lr-rewind": -4.0, "reinit":
 def sha(*parts: object) -> str:
     """A digest, as of a stage or a plan."""
     return hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()
+
+
+def seed_fields(seeds: Seeds) -> dict[str, Any]:
+    """The fields that a trial and its stages have of their seeds."""
+    own = {"order_seed": seeds.own_order, "augment_seed": seeds.own_augment}
+    return {"seed": seeds.init, **{name: seed for name, seed in own.items() if seed is not None}}
 
 
 def key_of(stage: dict[str, Any]) -> str:
@@ -76,7 +83,7 @@ class FakeStore:
         name: str = "demo",
         *,
         strategies: tuple[str, ...] = ("fine-tune", "lr-rewind"),
-        seeds: int = 3,
+        seeds: int | Sequence[Seeds] = 3,
         sparsities: tuple[str, ...] = ("0.2", "0.36", "0.488"),
         schedule: str | Sequence[str] = "iterative 0.2",
         network: str | Sequence[str] = "resnet-20",
@@ -94,16 +101,15 @@ class FakeStore:
             for ladder in ([sparsities] if each.startswith("iterative") else zip(sparsities))
         ]
         networks = [network] if isinstance(network, str) else network
-        for each, strategy, (how, ladder), seed in product(
-            networks, strategies, ladders, range(seeds)
-        ):
-            path = self._path(each, dataset, recipe, strategy, how, ladder, seed)
+        every = [Seeds.of(n) for n in range(seeds)] if isinstance(seeds, int) else seeds
+        for each, strategy, (how, ladder), own in product(networks, strategies, ladders, every):
+            path = self._path(each, dataset, recipe, strategy, how, ladder, own)
             cell = (each, dataset, recipe, strategy, how, *ladder[-1:])
             trial = plan.add(
-                path, trial=sha("trial", *cell, seed)[:16], cell=sha("cell", *cell)[:16],
+                path, trial=sha("trial", *cell, own)[:16], cell=sha("cell", *cell)[:16],
                 network=each, dataset=dataset, recipe=recipe, strategy=strategy, schedule=how,
                 criterion="magnitude", scope="global", granularity="weight", retrain="182ep",
-                seed=seed, sparsities=["0", *ladder],
+                sparsities=["0", *ladder], **seed_fields(own),
             )  # fmt: skip
             self.trials[trial] = list(path)
         self.stages |= plan.stages
@@ -112,18 +118,18 @@ class FakeStore:
 
     def _path(
         self, network: str, dataset: str, recipe: str, strategy: str, schedule: str,
-        ladder: tuple[str, ...], seed: int,
+        ladder: tuple[str, ...], seeds: Seeds,
     ) -> dict[str, dict[str, Any]]:  # fmt: skip
         """The stages of one trial by key, in order."""
         steps = self.epochs * self.epoch_steps
         base = {
             "network": {"name": network, "shape": [3, 32, 32], "classes": 10},
             "data": {"name": dataset, "fingerprint": f"of {recipe}"},
-            "train": {},
+            "train": {} if seeds.own_augment is None else {"augment": {"flip": True}},
             "lr": [{"lr": 0.1, "steps": steps // 2}, {"lr": 0.01, "steps": steps - steps // 2}],
-            "seed": seed,
+            **seed_fields(seeds),
         }
-        names = ("stage", network, dataset, recipe, seed)
+        names = ("stage", network, dataset, recipe, seeds)
         parent = key_of(base)
         out = {parent: self._stage(base, sha(*names))}
         # What strategies differ in is not made up here: the fingerprint gives their stages keys of their own.

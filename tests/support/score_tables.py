@@ -12,10 +12,10 @@ Floats = NDArray[np.float64]
 _FILL = """
 INSERT INTO plans (digest, plan, created) VALUES ('d', 'simulated', TIMESTAMP '2026-01-01');
 INSERT INTO trials (trial, cell, plan, network, dataset, task, recipe, strategy, schedule, criterion, scope,
-                    granularity, retrain, seed, iterations)
+                    granularity, retrain, seed, order_seed, augment_seed, iterations)
 SELECT DISTINCT format('t{}-{}-{}', study, method, seed), format('c{}-{}', study, method), 'simulated',
        format('n{}', study), 'cifar10', 'classification', 'mikler2021-resnet', format('m{}', method), 'iterative 0.2',
-       'magnitude', 'global', 'weight', '10ep', seed, levels
+       'magnitude', 'global', 'weight', '10ep', seed, seed, seed, levels
 FROM long;
 INSERT INTO plan_trials SELECT 'd', trial, 0 FROM trials;
 INSERT INTO paths SELECT format('t{}-{}-{}', study, method, seed), level + 1,

@@ -23,7 +23,7 @@ from prunectl.tui.rows.coverage import coverage_cell, coverage_rows
 from prunectl.tui.rows.events import event_rows
 from prunectl.tui.rows.running import phase, running_columns, trouble
 from prunectl.tui.rows.study import Distinctions, method, study_of
-from prunectl.tui.rows.trials import TrialList
+from prunectl.tui.rows.trials import TrialList, trial_columns
 from prunectl.tui.trial_detail import detail_of
 from prunectl.tui.widgets.curve import Picture
 from tests.support import fake_snapshot as made
@@ -103,6 +103,20 @@ def test_what_all_trials_share_is_not_named() -> None:
     assert varied.varied == ("scope",)
     assert varied.places == ("network",)
     assert method(other.trial.labels, varied) == "fine-tune uniform"
+
+
+def test_seeds_that_are_apart_are_shown_whole() -> None:
+    first = made.busy().trials[0]
+    apart = replace(
+        first, trial=msgspec.structs.replace(first.trial, order_seed=12, augment_seed=345)
+    )
+    study = study_of([first, apart])
+    assert study.seed_width == len("0/12/345")
+    rows = TrialList()
+    rows.update(replace(made.busy(), trials=(apart,)))
+    (column,) = (each for each in trial_columns(study) if each.name == "seed")
+    assert column.cell(rows.all()[0]).text == f"{first.trial.seed}/12/345"
+    assert column.width == study.seed_width
 
 
 def test_a_length_that_follows_from_the_strategy_tells_nothing() -> None:

@@ -14,6 +14,7 @@ from prunectl.bench.card.records import Figure, Order, Outcome
 from prunectl.ml.datasets.images import load
 from prunectl.ml.datasets.registry import OptionValue, complete, describe
 from prunectl.ml.training.batches import open_source
+from prunectl.spec.seeds import Seeds
 from prunectl.spec.settings import AugmentSettings, DataSettings, TrainSettings
 
 IMAGES, TESTS = 1_536, 8
@@ -41,11 +42,11 @@ def run(order: Order) -> Outcome:
     settings = TrainSettings(batch=batch, augment=AugmentSettings(flip=True, crop="random-resized"))
     source = open_source(load(data).on(order.device), settings)
     for step in range(WARM_UP):
-        source.get(0, 0, step)
+        source.get(Seeds.of(0), 0, step)
     torch.cuda.synchronize()
     started = time.perf_counter()
     for step in range(WARM_UP, WARM_UP + steps):
-        source.get(0, 0, step)
+        source.get(Seeds.of(0), 0, step)
     torch.cuda.synchronize()
     rate = steps * batch / (time.perf_counter() - started)
     cores = len(os.sched_getaffinity(0))

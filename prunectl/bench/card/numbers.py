@@ -137,7 +137,7 @@ def trained(stage: Stage, device: str, steps: int) -> tuple[list[float], dict[st
     trainer.initialise(stage.seed, stage.iteration)
     losses = []
     for step in range(1, steps + 1):
-        for _ in trainer.train(stage.lr, stage.seed, stage.iteration, step):
+        for _ in trainer.train(stage.lr, stage.seeds, stage.iteration, step):
             pass
         losses.append(trainer.metrics().loss)
     return losses, trainer.state().weights

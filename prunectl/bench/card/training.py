@@ -14,6 +14,7 @@ from prunectl.ml.training.state import TrainingState
 from prunectl.ml.training.torch_flags import configure
 from prunectl.ml.training.trainer import Trainer
 from prunectl.spec.lr_schedule import constant
+from prunectl.spec.seeds import Seeds
 
 LR = constant(RATE, 1 << 20)
 
@@ -50,7 +51,7 @@ class Training:
 
     def advance(self, steps: int) -> None:
         """Queue so many steps more, as far as the device follows."""
-        for _ in self.trainer.train(LR, self.seed, 0, self.trainer.step + steps):
+        for _ in self.trainer.train(LR, Seeds.of(self.seed), 0, self.trainer.step + steps):
             pass
 
     def state(self) -> TrainingState:

@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING
 
 from prunectl.cli.support.tables import console, table
 from prunectl.results import metrics
+from prunectl.results.judged import NOT_INDEPENDENT
 
 if TYPE_CHECKING:  # results.leaderboard imports DuckDB
     from rich.console import Console
 
     from prunectl.results.leaderboard import Board
+
+
+SHARED = f"no marks and no intervals where {NOT_INDEPENDENT}: `rank --variance` says which seeds move the number"
 
 
 def print_boards(boards: list[Board], *, delta: bool = False) -> None:
@@ -28,6 +32,8 @@ def print_boards(boards: list[Board], *, delta: bool = False) -> None:
     out.print(
         "the truly best of the methods with 3 seeds or more, none of them failing alone, is marked with at least 95 %"
     )
+    if not all(board.independent for board in boards):
+        out.print(SHARED)
     if any(cell.flagged for board in boards for row in board.rows for cell in row.cells.values()):
         out.print("! a seed diverged, collapsed or lost a layer: it is counted, not dropped")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from prunectl.errors import DataError, PrunectlError, StoreError, shown
 from prunectl.spec.study import Study
-from prunectl.spec.trial import LABELS, Trial, without_digits
+from prunectl.spec.trial import LABELS, SEEDS, Trial, without_digits
 
 
 def check_plan_record(study: Study, tell: Callable[[str], None]) -> None:
@@ -51,7 +51,7 @@ def check_plan_record(study: Study, tell: Callable[[str], None]) -> None:
 def _differences(found: Trial, derived: Trial, unknown: str) -> list[tuple[str, object, object]]:
     """List the fields that differ: name, what the record says, what the text says."""
     out: list[tuple[str, object, object]] = []
-    for name in (*LABELS, "plan", "task", "cell", "seed", "path"):
+    for name in (*LABELS, "plan", "task", "cell", *SEEDS, "path"):
         said, meant = getattr(found, name), getattr(derived, name)
         if name in LABELS:  # older versions left out the digits of what a plan defines itself
             said, meant = (said, meant) if "@" in said else (said, without_digits(meant))

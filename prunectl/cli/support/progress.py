@@ -153,5 +153,5 @@ def stage_names(plan: Study) -> dict[str, str]:
                 if iteration
                 else "dense"
             )
-            names.setdefault(key, f"{where}{what} · seed {trial.seed}")
+            names.setdefault(key, f"{where}{what} · seed {trial.seeds}")
     return names

@@ -13,6 +13,7 @@ from prunectl.ml.datasets.images import Images, Streamed
 from prunectl.ml.training.augment import augment
 from prunectl.ml.training.sample_order import SampleOrder, uploaded
 from prunectl.ml.training.streamed_batches import StreamedBatches
+from prunectl.spec.seeds import Seeds
 from prunectl.spec.settings import TrainSettings
 
 HOST_BLOCK = 2 << 20
@@ -35,26 +36,26 @@ class Batches:
         room = max(1, min(budget // size, self.layout.count) // settings.batch) * settings.batch
         self._pixels = self.pixels.new_empty((room, *self.pixels.shape[1:]))
         self._targets = self.targets.new_empty((room, *self.targets.shape[1:]))
-        self._held: tuple[int, int, int, int] = (0, 0, 0, 0)
+        self._held: tuple[Seeds, int, int, int] = (Seeds.of(0), 0, 0, 0)
 
-    def get(self, seed: int, iteration: int, step: int) -> tuple[Tensor, Tensor]:
+    def get(self, seeds: Seeds, iteration: int, step: int) -> tuple[Tensor, Tensor]:
         """Return step `step`'s pixels, uint8 [batch, height, width, channels], and targets, on the device.
 
         They are valid until the next call.
         """
         first, size = self.layout.stretch(step)
-        held_seed, held_iteration, start, end = self._held
-        if (seed, iteration) != (held_seed, held_iteration) or not start <= first <= end - size:
+        held_seeds, held_iteration, start, end = self._held
+        if (seeds, iteration) != (held_seeds, held_iteration) or not start <= first <= end - size:
             start, end = first, first + len(self._targets)
-            self._fill(seed, iteration, start, end)
-            self._held = (seed, iteration, start, end)
+            self._fill(seeds, iteration, start, end)
+            self._held = (seeds, iteration, start, end)
         place = slice(first - start, first - start + size)
         return self._pixels[place], self._targets[place]
 
-    def _fill(self, seed: int, iteration: int, start: int, end: int) -> None:
-        chosen = uploaded(self.order.indices(seed, iteration, start, end), self.targets.device)
+    def _fill(self, seeds: Seeds, iteration: int, start: int, end: int) -> None:
+        chosen = uploaded(self.order.indices(seeds, iteration, start, end), self.targets.device)
         torch.index_select(self.targets, 0, chosen, out=self._targets)
-        offsets = self.order.offsets(seed, iteration, start, end)
+        offsets = self.order.offsets(seeds, iteration, start, end)
         if offsets is None:
             torch.index_select(self.pixels, 0, chosen, out=self._pixels)
         else:

@@ -18,6 +18,7 @@ from prunectl.ml.datasets.listing import ImageFiles
 from prunectl.ml.datasets.read_ahead import ImageLoader
 from prunectl.ml.training.augment import augment
 from prunectl.ml.training.sample_order import SampleOrder, uploaded
+from prunectl.spec.seeds import Seeds
 from prunectl.spec.settings import TrainSettings
 
 
@@ -39,22 +40,22 @@ class StreamedBatches:
         self.targets = targets
         self.loader = loader
         self._stream: Iterator[Tensor] = iter(())
-        self._next: tuple[int, ...] = ()
-        """Loader's turn, seed, iteration and step of what `_stream` yields next."""
+        self._next: tuple[int | Seeds, ...] = ()
+        """Loader's turn, seeds, iteration and step of what `_stream` yields next."""
 
-    def get(self, seed: int, iteration: int, step: int) -> tuple[Tensor, Tensor]:
+    def get(self, seeds: Seeds, iteration: int, step: int) -> tuple[Tensor, Tensor]:
         """Return step `step`'s pixels, uint8 [batch, height, width, channels], and targets, on the device.
 
         Raises DataError for an image that cannot be read.
         """
-        if self._next != (self.loader.turn, seed, iteration, step):
-            self._stream = self.loader.stream(self._samples(seed, iteration, step))
+        if self._next != (self.loader.turn, seeds, iteration, step):
+            self._stream = self.loader.stream(self._samples(seeds, iteration, step))
         # After an error the stream is over, and the next call begins another.
         self._next = ()
         pixels = next(self._stream)
-        self._next = (self.loader.turn, seed, iteration, step + 1)
+        self._next = (self.loader.turn, seeds, iteration, step + 1)
         first, size = self.layout.stretch(step)
-        stretch = (seed, iteration, first, first + size)
+        stretch = (seeds, iteration, first, first + size)
         offsets = self.order.offsets(*stretch)
         if offsets is not None:
             how = self.order.augmentation
@@ -62,12 +63,12 @@ class StreamedBatches:
         chosen = uploaded(self.order.indices(*stretch), self.targets.device)
         return pixels, self.targets.index_select(0, chosen)
 
-    def _samples(self, seed: int, iteration: int, step: int) -> Iterator[list[Sample]]:
+    def _samples(self, seeds: Seeds, iteration: int, step: int) -> Iterator[list[Sample]]:
         """Yield each step's samples, from `step` on, without end."""
         how = self.order.augmentation
         while True:
             first, size = self.layout.stretch(step)
-            stretch = (seed, iteration, first, first + size)
+            stretch = (seeds, iteration, first, first + size)
             images = [self._image(index) for index in self.order.indices(*stretch).tolist()]
             crops = self.order.crops(*stretch)
             if crops is None:

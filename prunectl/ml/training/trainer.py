@@ -44,6 +44,7 @@ from prunectl.ml.training.transfer import download, upload
 from prunectl.spec import lr_schedule
 from prunectl.spec.batch_layout import Layout
 from prunectl.spec.lr_schedule import Schedule
+from prunectl.spec.seeds import Seeds
 from prunectl.spec.settings import NetworkSettings, TrainSettings
 
 P = ParamSpec("P")
@@ -224,7 +225,7 @@ class Trainer:
     # --- training -------------------------------------------------------------------------------
 
     def train(
-        self, schedule: Schedule, seed: int, iteration: int, until: int, yield_every: int = 16
+        self, schedule: Schedule, seeds: Seeds, iteration: int, until: int, yield_every: int = 16
     ) -> Iterator[bool]:
         """Do steps `self.step` … `until` − 1 of a stage, yielding True after every `yield_every` of them.
 
@@ -241,12 +242,12 @@ class Trainer:
                 yield False
             with self.slot.queue():
                 for _ in range(min(yield_every, until - self.step)):
-                    self._advance(next(rates), seed, iteration)
+                    self._advance(next(rates), seeds, iteration)
                 self.slot.mark()
             if (self.step - first) % yield_every == 0:
                 yield True
 
-    def _advance(self, lr: float, seed: int, iteration: int) -> None:
+    def _advance(self, lr: float, seeds: Seeds, iteration: int) -> None:
         """Queue one step."""
         if lr != self._lr:
             self.optimizer.lr.fill_(lr)
@@ -254,7 +255,7 @@ class Trainer:
             self._lr = lr
         if not self.module.training:
             self.module.train()
-        pixels, targets = self.batches.get(seed, iteration, self.step)
+        pixels, targets = self.batches.get(seeds, iteration, self.step)
         self._do(pixels, targets)
         self._count += len(targets)
         self.step += 1

@@ -19,7 +19,7 @@ from prunectl.spec.key import Spec, is_key, to_json
 from prunectl.spec.ranges import BIGGEST
 from prunectl.spec.study import Study
 from prunectl.spec.task import TaskMetrics
-from prunectl.spec.trial import Trial
+from prunectl.spec.trial import SEEDS, Trial
 from prunectl.store.db.database import Row
 from prunectl.store.records.base import Metrics, encode
 from prunectl.store.records.events import Epoch, Pruned
@@ -58,7 +58,7 @@ EPOCH_MEASURES = ("train_accuracy", "accuracy", "top5", "validation_accuracy")
 EPOCH_COLUMNS = ("stage", "epoch", *EPOCH, *EPOCH_MEASURES, "other_metrics", "time")
 TRIAL = (
     "trial", "cell", "plan", "network", "dataset", "recipe", "strategy", "schedule", "criterion", "scope",
-    "granularity", "retrain", "task", "seed",
+    "granularity", "retrain", "task", *SEEDS,
 )  # fmt: skip
 PLAN = (
     "digest",
@@ -240,12 +240,12 @@ def labels_row(record: Labels) -> Row:
     )
 
 
-_trial_fields: Callable[[Trial], tuple[Any, ...]] = attrgetter("id", *TRIAL[1:])
+_trial_fields: Callable[[Trial], tuple[Any, ...]] = attrgetter("id", *TRIAL[1 : -len(SEEDS)])
 
 
 def trial_row(trial: Trial) -> Row:
     """Return a trial as `TRIAL`, then its number of iterations."""
-    return (*_trial_fields(trial), len(trial.path) - 1)
+    return (*_trial_fields(trial), *trial.seeds, len(trial.path) - 1)
 
 
 def path_rows(trial: Trial) -> list[Row]:

@@ -29,7 +29,7 @@ CREATE TABLE tasks (
 CREATE TABLE trials (
     trial VARCHAR PRIMARY KEY, cell VARCHAR, plan VARCHAR, network VARCHAR, dataset VARCHAR, task VARCHAR,
     recipe VARCHAR, strategy VARCHAR, schedule VARCHAR, criterion VARCHAR, scope VARCHAR, granularity VARCHAR,
-    retrain VARCHAR, seed BIGINT, iterations INTEGER
+    retrain VARCHAR, seed BIGINT, order_seed BIGINT, augment_seed BIGINT, iterations INTEGER
 );
 
 CREATE TABLE paths (

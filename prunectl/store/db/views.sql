@@ -46,7 +46,7 @@ SELECT plan, version, digest, used FROM plan_versions WHERE current;
 -- What is named ..._all has every version of every plan, one after the other; without it, the current one.
 CREATE VIEW iterations_all AS
 SELECT t.trial, p.iteration, p.stage, t.cell, v.plan, v.version, v.current, t.network, t.dataset, t.task, t.recipe,
-       t.strategy, t.schedule, t.criterion, t.scope, t.granularity, t.retrain, t.seed,
+       t.strategy, t.schedule, t.criterion, t.scope, t.granularity, t.retrain, t.seed, t.order_seed, t.augment_seed,
        p.target_sparsity,
        1 - s.kept / s.prunable AS sparsity,
        s.prunable / nullif(s.kept, 0) AS compression,
@@ -72,12 +72,13 @@ WHERE s.done;
 CREATE VIEW iterations AS
 SELECT * EXCLUDE (version, current) FROM iterations_all WHERE current;
 
--- Every number that a version of a plan asks for, measured or not: one row per cell, iteration and seed.
+-- Every number that a version of a plan asks for, measured or not: one row per cell, iteration and seeds.
 -- The dense networks are rows of their own, once per stage and not once per trial that shares it.
 CREATE VIEW points_all AS
 WITH asked AS (
     SELECT v.plan, v.version, v.current, t.cell, t.network, t.dataset, t.task, t.recipe, t.strategy, t.schedule,
-           t.criterion, t.scope, t.granularity, t.retrain, t.seed, p.iteration, p.target_sparsity, t.trial, p.stage,
+           t.criterion, t.scope, t.granularity, t.retrain, t.seed, t.order_seed, t.augment_seed, p.iteration,
+           p.target_sparsity, t.trial, p.stage,
            first_value(p.stage) OVER (
                PARTITION BY v.plan, v.version, v.current, t.trial ORDER BY p.iteration) AS dense_stage
     FROM plan_versions v
@@ -88,9 +89,10 @@ WITH asked AS (
     SELECT * FROM asked WHERE iteration > 0
     UNION ALL
     SELECT plan, version, current, left(md5(concat_ws('|', 'dense', network, dataset, recipe)), 16), network, dataset,
-           task, recipe, 'dense', 'dense', 'none', 'none', 'none', 'none', seed, 0, 0.0, min(trial), stage, stage
+           task, recipe, 'dense', 'dense', 'none', 'none', 'none', 'none', seed, order_seed, augment_seed, 0, 0.0,
+           min(trial), stage, stage
     FROM asked WHERE iteration = 0
-    GROUP BY plan, version, current, network, dataset, task, recipe, seed, stage
+    GROUP BY plan, version, current, network, dataset, task, recipe, seed, order_seed, augment_seed, stage
 )
 SELECT r.*,
        coalesce(s.done, false) AS done,
@@ -113,6 +115,8 @@ LEFT JOIN stages d ON d.stage = r.dense_stage AND d.done;
 CREATE VIEW points AS
 SELECT * EXCLUDE (version, current) FROM points_all WHERE current;
 
+-- Trials are replications of each other where any two of a cell differ in all seeds. Where they do not, as where seeds
+-- are crossed, they have part of their chance in common: their spread says nothing of how far the mean is off.
 -- Rounded to 9 digits, for sums of floats differ in their last bits with the order of the rows and ranks must not.
 CREATE VIEW leaderboard_all AS
 WITH cells AS (
@@ -155,15 +159,17 @@ SELECT plan, version, current, network, dataset, task, recipe, schedule, strateg
        count(*) FILTER (flag = 'diverged') AS diverged,
        count(*) FILTER (flag = 'collapsed') AS collapsed,
        max(t.per_item / test_items) AS resolution,
-       list(stage ORDER BY seed) AS stages,
+       list(stage ORDER BY seed, order_seed, augment_seed) AS stages,
+       count(*) = least(count(DISTINCT seed), count(DISTINCT order_seed), count(DISTINCT augment_seed)) AS independent,
        any_value(CASE WHEN t.higher_is_better THEN 1 WHEN NOT t.higher_is_better THEN -1 END) AS sign
 FROM points_all LEFT JOIN (SELECT task, per_item, higher_is_better FROM tasks WHERE position = 0) t USING (task)
 GROUP BY ALL
 )
 SELECT cells.* EXCLUDE (sign, stages) REPLACE (
-    round(t_of(lists[2], n - 1) * ci, 9) AS ci,
-    round(t_of(lists[2], delta_n - 1) * delta_ci, 9) AS delta_ci,
-    round(delta - coalesce(sign, 1) * t_of(lists[1], delta_n - 1) * delta_bound, 9) AS delta_bound
+    CASE WHEN independent THEN round(t_of(lists[2], n - 1) * ci, 9) END AS ci,
+    CASE WHEN independent THEN round(t_of(lists[2], delta_n - 1) * delta_ci, 9) END AS delta_ci,
+    CASE WHEN independent THEN round(delta - coalesce(sign, 1) * t_of(lists[1], delta_n - 1) * delta_bound, 9) END
+        AS delta_bound
 ), min(cell) OVER (
     PARTITION BY plan, version, current, network, dataset, task, recipe, schedule, target_sparsity, iteration = 0, stages
 ) AS entry
@@ -176,7 +182,8 @@ SELECT * EXCLUDE (version, current) FROM leaderboard_all WHERE current;
 CREATE VIEW directions AS
 SELECT task, CASE WHEN higher_is_better THEN 1 ELSE -1 END AS sign FROM tasks WHERE position = 0;
 
--- A column is one sparsity of one table. Among its methods with three seeds or more, of which none failed (diverged or
+-- A column is one sparsity of one table. Among its methods with three seeds or more, any two of which differ in all
+-- purposes (`independent`), and of which none failed (diverged or
 -- collapsed) in a seed where another did not, a method goes unmarked if one of the k − 1 others beats it: in the t test
 -- paired by seed, one-sided at 5 %/(k − 1). So a truly best method stays marked with at least 95 %, whatever the spreads
 -- are. Cells that share all their stages are one entry. All comparisons are over the seeds that both have.
@@ -184,27 +191,28 @@ CREATE VIEW ranking_all AS
 WITH entries AS (  -- its columns by name: a table used so often is made as it stands, with what nobody reads
     SELECT plan, version, current, network, dataset, task, recipe, schedule, target_sparsity, strategy, criterion, scope,
            granularity, retrain, cell, iteration, n, planned, mean, std, ci, delta, search_epochs, flagged, resolution,
-           entry, coalesce(d.sign, 1) AS sign,
+           independent, entry, coalesce(d.sign, 1) AS sign,
            dense_rank() OVER (
                ORDER BY plan, version, current, network, dataset, task, recipe, schedule, target_sparsity) AS col
     FROM leaderboard_all l LEFT JOIN directions d USING (task)
     WHERE iteration > 0 AND n > 0
 ), scores AS (
-    SELECT e.col, e.entry, p.seed, e.sign * p.score AS good, coalesce(p.flag IN ('diverged', 'collapsed'), false) AS failed
+    SELECT e.col, e.entry, p.seed, p.order_seed, p.augment_seed, e.sign * p.score AS good, coalesce(p.flag IN ('diverged', 'collapsed'), false) AS failed
     FROM entries e JOIN points_all p USING (plan, version, current, cell, iteration)
     WHERE e.cell = e.entry AND p.score IS NOT NULL
 ), uneven AS (
     SELECT DISTINCT a.col, a.entry
-    FROM scores a JOIN scores b USING (col, seed)
+    FROM scores a JOIN scores b USING (col, seed, order_seed, augment_seed)
     WHERE a.failed AND NOT b.failed
 ), contenders AS (
     SELECT e.col, e.entry, coalesce(e.resolution, 0) AS resolution, count(*) OVER (PARTITION BY e.col) AS k
     FROM entries e LEFT JOIN uneven u ON u.col = e.col AND u.entry = e.entry
-    WHERE e.cell = e.entry AND e.n >= 3 AND u.entry IS NULL
+    WHERE e.cell = e.entry AND e.n >= 3 AND e.independent AND u.entry IS NULL
 ), duels AS (
     SELECT a.col, a.entry, b.entry AS rival, count(*) AS pairs, round(avg(b.good - a.good), 9) AS ahead,
            round(stddev_samp(b.good - a.good), 9) AS spread
-    FROM scores a JOIN scores b ON b.col = a.col AND b.seed = a.seed AND b.entry <> a.entry
+    FROM scores a JOIN scores b ON b.col = a.col AND b.seed = a.seed AND b.order_seed = a.order_seed
+         AND b.augment_seed = a.augment_seed AND b.entry <> a.entry
     GROUP BY ALL
 ), tests AS (
     SELECT d.*, a.k, greatest(d.spread, a.resolution) / sqrt(d.pairs) AS error
@@ -222,7 +230,7 @@ WITH entries AS (  -- its columns by name: a table used so often is made as it s
     WHERE b.entry IS NULL
 ), means AS (  -- the first over the seeds that all unbeaten ones have, the second over their own
     SELECT col, entry, avg(good) FILTER (shared) AS mean, avg(good) AS own
-    FROM (SELECT s.*, count(*) OVER (PARTITION BY s.col, s.seed) = u.u AS shared
+    FROM (SELECT s.*, count(*) OVER (PARTITION BY s.col, s.seed, s.order_seed, s.augment_seed) = u.u AS shared
           FROM scores s JOIN unbeaten u ON u.col = s.col AND u.entry = s.entry)
     GROUP BY ALL
 ), stars AS (
@@ -249,7 +257,7 @@ SELECT e.plan, e.version, e.current, e.network, e.dataset, e.task, e.recipe, e.s
        v.entry IS NOT NULL AS uneven,
        -e.sign * d.ahead AS gap,
        d.spread AS gap_std,
-       round(t_of(lists[2], d.pairs - 1) * d.spread / sqrt(d.pairs), 9) AS gap_ci,
+       CASE WHEN e.independent THEN round(t_of(lists[2], d.pairs - 1) * d.spread / sqrt(d.pairs), 9) END AS gap_ci,
        coalesce(d.pairs, 0) AS pairs,
        coalesce(c.k, 0) AS contenders,
        p.spread, p.least AS spread_pairs

@@ -89,7 +89,10 @@ class Result(Counts, tag="done"):
         bool, Meta(description="whether it only made a rewind checkpoint of a dense stage")
     ] = False
     seed: Annotated[
-        Seed, Meta(description="seed of initialisation, data order and augmentation")
+        Seed,
+        Meta(
+            description="seed of the initialisation; spec.json has those of order and augmentation"
+        ),
     ] = 0
     iteration: Annotated[
         Small, Meta(description="0 is the dense network, k ≥ 1 the k-th prune-and-retrain")

@@ -45,9 +45,9 @@ def _about(view: EventView, trials: TrialList, study: Distinctions) -> str:
     trial = found.trial
     iteration = trial.path.index(view.key)
     if iteration == 0:
-        return f"dense seed {trial.seed}"
+        return f"dense seed {trial.seeds}"
     sparsity = t.sparsity(trial.sparsities[iteration])
-    return f"{method(trial.labels, study)} {sparsity} seed {trial.seed}"
+    return f"{method(trial.labels, study)} {sparsity} seed {trial.seeds}"
 
 
 def _what(row: EventRow) -> Cell:

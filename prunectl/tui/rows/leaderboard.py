@@ -198,12 +198,14 @@ def _first(cell: Number) -> str:
         parts.append("≈ not beaten by any" + (f"; to tell it from ★: {needed}" if needed else ""))
     elif cell.rank is not None:
         parts.append(f"rank {cell.rank}" + (f", not marked: {cell.failed}" if cell.uneven else ""))
+    if not cell.independent:
+        parts.append("trials share seeds: no interval, no mark")
     return "   ".join(parts)
 
 
 def _seed(point: SeedPoint, digits: int) -> str:
     flag = f" {point.flag}" if point.flag else ""
-    return f"{point.seed}: {t.number(point.score, digits) + flag if point.done else '–'}"
+    return f"{point.seeds}: {t.number(point.score, digits) + flag if point.done else '–'}"
 
 
 def _size(cell: Number) -> str:

@@ -67,7 +67,7 @@ def running_columns(study: Distinctions) -> tuple[Column[RunningView], ...]:
         Column("method", "METHOD", 13, lambda v: Cell(method(v.labels, study)), flex=True),
         Column("sparsity", "SPARS", 6, lambda v: Cell(t.sparsity(v.sparsity)), right=True,
                order=lambda v: float(v.sparsity)),
-        Column("seed", "SEED", 4, lambda v: Cell(v.labels.get("seed", t.DASH)), right=True),
+        Column("seed", "SEED", study.seed_width, lambda v: Cell(v.labels.get("seed", t.DASH)), right=True),
         Column("phase", "PHASE", 8, lambda v: Cell(phase(v)), rank=6, order=lambda v: v.iteration),
         Column("progress", "PROGRESS", 10, lambda v: Cell(t.bar(_share(v), 10), "accent"), order=_share),
         Column("steps", "STEP", 11, lambda v: Cell(f"{t.short(v.step)}/{t.short(v.steps)}"), right=True,

@@ -27,11 +27,14 @@ class Distinctions:
     """Of network, dataset and recipe, those that differ."""
     plans: bool = False
     """Whether there are trials of several plans."""
+    seed_width: int = 4
+    """Characters of a column of seeds: ``0/1/0`` takes more than ``0`` does."""
 
 
 def study_of(trials: Iterable[TrialView]) -> Distinctions:
     """Return which labels vary. A retraining length that follows from the strategy tells nothing new."""
-    cells = {view.trial.cell: view.trial for view in trials}.values()
+    every = [view.trial for view in trials]
+    cells = {trial.cell: trial for trial in every}.values()
     values: dict[str, set[str]] = defaultdict(set)
     lengths: dict[str, set[str]] = defaultdict(set)
     for trial in cells:
@@ -42,7 +45,10 @@ def study_of(trials: Iterable[TrialView]) -> Distinctions:
         values["retrain"].clear()
     varied = tuple(name for name in METHOD_LABELS if len(values[name]) > 1)
     places = tuple(name for name in PLACE_LABELS if len(values[name]) > 1)
-    return Distinctions(varied, places, len({trial.plan for trial in cells}) > 1)
+    several_plans = len({trial.plan for trial in cells}) > 1
+    apart = (each for each in every if (each.order_seed, each.augment_seed) != (None, None))
+    width = max((len(str(trial.seeds)) for trial in apart), default=0)
+    return Distinctions(varied, places, several_plans, max(Distinctions.seed_width, width))
 
 
 def method(labels: Labels, study: Distinctions) -> str:

@@ -379,7 +379,7 @@ def _ids(trials: Sequence[TrialView]) -> tuple[str, ...]:
 def _cancel_dialog(trials: Sequence[TrialView]) -> Confirm:
     view = trials[0]
     labels = view.trial.labels
-    what = f"{labels.get('strategy', '')} seed {view.trial.seed} ({view.trial.id[:8]})"
+    what = f"{labels.get('strategy', '')} seed {view.trial.seeds} ({view.trial.id[:8]})"
     if len(trials) > 1:
         what = f"{len(trials)} trials that need this stage, the first {what}"
     place = f"{labels.get('network', '')} · {labels.get('dataset', '')}"

@@ -212,7 +212,7 @@ class TrialScreen(View):
         change = None if last is None or dense is None else last - dense
         parts = [
             self._state(view),
-            f"{method(view.trial.labels, self.viewer.study)} seed {view.trial.seed}",
+            f"{method(view.trial.labels, self.viewer.study)} seed {view.trial.seeds}",
             iteration_text(view.iteration, len(view.trial.path) - 1),
             f"{bar}{100 * share:.0f} %",
             f"test {t.number(last, digits)}",
