@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,13 +15,16 @@ from prunectl.ml.datasets.registry import Description, OptionValue
 from prunectl.ml.tasks import registry as tasks
 from prunectl.plan.claims import claims_of
 from prunectl.plan.grid import axes
+from prunectl.plan.labels import identifier
 from prunectl.plan.levels import Ladder, ladders
 from prunectl.plan.load import LoadedPlan
 from prunectl.plan.points import GridPoint, grid_points
+from prunectl.plan.selections import Candidate, selections, sweeps_of
 from prunectl.plan.shapes import Check, check_shapes
 from prunectl.plan.size import check_size
 from prunectl.spec.claim import Claim
 from prunectl.spec.key import NUMERICS, TEMPLATE_SEED, PathTemplate, Spec
+from prunectl.spec.selection import Selection
 from prunectl.spec.settings import DataSettings, NetworkSettings
 from prunectl.spec.stage import Mask, Stage, Weights
 from prunectl.spec.study import PlannedStage, Study
@@ -36,6 +38,7 @@ class Expansion:
 
     plan: LoadedPlan
     claims: tuple[Claim, ...]
+    selections: tuple[Selection, ...]
     trials: tuple[Trial, ...]
     stages: dict[str, Stage]
     epoch_steps: dict[str, float]
@@ -54,7 +57,7 @@ class Expansion:
             list(self.plan.overrides),
             [[trial.id, *trial.path] for trial in self.trials],
         ]
-        return _digest(json.dumps(content))
+        return identifier(json.dumps(content))
 
     def study(self) -> Study:
         """Make what the store records of the plan."""
@@ -67,6 +70,7 @@ class Expansion:
             question=self.plan.question,
             axes=tuple(axis.key for axis in axes(self.plan) if axis.varies),
             claims=self.claims,
+            selections=self.selections,
             tasks=self._tasks(),
             trials=self.trials,
             stages={
@@ -91,7 +95,9 @@ def expand(plan: LoadedPlan, check: Check | None, progress: Progress | None = No
     Raises PlanError with file and line.
     """
     check_size(plan)
-    claims = claims_of(plan)
+    sweeps = sweeps_of(plan)
+    claims = claims_of(plan, [sweep.name for sweep in sweeps])
+    candidates: list[Candidate] = []
     trials: list[Trial] = []
     stages: dict[str, Stage] = {}
     epoch_steps: dict[str, float] = {}
@@ -103,6 +109,7 @@ def expand(plan: LoadedPlan, check: Check | None, progress: Progress | None = No
             training = cell.point.training
             datasets[training.dataset] = training.description
             places[training.data] = training.place
+            candidates.append(Candidate(cell.point, cell.ladder, cell.first))
             per_epoch = float(training.layout.per_epoch)
             for seed in plan.content.seeds:
                 path = cell.template.keys(seed)
@@ -110,7 +117,8 @@ def expand(plan: LoadedPlan, check: Check | None, progress: Progress | None = No
                 stages.update(_stages(cell.point, cell.ladder, seed, _in_order(path)))
                 epoch_steps.update(dict.fromkeys(path, per_epoch))
                 trials.append(cell.trial(seed, path))
-    return Expansion(plan, claims, tuple(trials), stages, epoch_steps, datasets, places)
+    selected = selections(plan, sweeps, candidates)
+    return Expansion(plan, claims, selected, tuple(trials), stages, epoch_steps, datasets, places)
 
 
 @dataclass(frozen=True)
@@ -202,7 +210,7 @@ def _first_trial(
     training = point.training
     names = (plan.content.name, point.strategy, training.name, training.dataset)
     # A cell is identified by seed 0 even where the plan has other seeds: adding one keeps the cell.
-    cell = _digest("\0".join((*names, *path)))
+    cell = identifier(*names, *path)
     criterion, scope, granularity = point.pruning.labels if point.pruning else ("", "", "")
     return Trial(
         id=_trial_id(cell, 0),
@@ -225,9 +233,4 @@ def _first_trial(
 
 
 def _trial_id(cell: str, seed: int) -> str:
-    return _digest(f"{cell}\0{seed}")
-
-
-def _digest(text: str) -> str:
-    # 64 bits, short enough to be typed: of 10,000 trials two have the same id with probability 3e-12.
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return identifier(cell, str(seed))
