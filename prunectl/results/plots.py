@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from prunectl.errors import ControlError, PrunectlError
 from prunectl.results import figure_style, metrics, published_lines
-from prunectl.results.cells import Selection
+from prunectl.results.cells import Shown
 from prunectl.results.figure_style import Style, panel_title
 from prunectl.results.layer_density import draw_layers
 from prunectl.results.leaderboard import Board, BoardRow, Cell, leaderboard
@@ -52,7 +52,7 @@ def plot(
     *,
     band: Band = "min-max",
     source: str | None = "auto",
-    **only: Unpack[Selection],
+    **only: Unpack[Shown],
 ) -> Figure:
     """Draw a figure with a panel per board of a plan (the last one used, unless named), or of all plans.
 
@@ -69,7 +69,7 @@ def kind_of(asked: Asked) -> Kind:
     return "score" if asked == "accuracy" else asked
 
 
-def drawable(paths: StorePaths, plan: str | None, **only: Unpack[Selection]) -> list[Board]:
+def drawable(paths: StorePaths, plan: str | None, **only: Unpack[Shown]) -> list[Board]:
     """Query the boards of `leaderboard` that have a number. Raises ControlError where there are none."""
     boards = [board for board in leaderboard(paths, plan, **only) if board.n]
     if not boards:
@@ -203,6 +203,10 @@ def _caption(boards: Sequence[Board], kind: Kind, band: Band, behind: Iterable[L
         what = f"{lines} of the seeds, last epoch; {bars}: {spread}; {n}"
     if kind == "cost":
         what += "; at the end of each line: compression"
+    if any(row.selected for board in boards for row in board.rows):
+        what += "; by validation: chosen for each seed by itself" + (
+            ", all options' retraining together" if kind == "cost" else ""
+        )
     sources = {each.source: each.note for each in behind}
     for source, note in sources.items():
         names = " or ".join(dict.fromkeys(board.metric.name for board in boards))

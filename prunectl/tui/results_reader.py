@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from prunectl.store.db.replica import Replica
 
 SEEDS = """
-SELECT seed, score, flag, done FROM points_all
+SELECT seed, score, flag, done, picked, trial FROM points_all
 WHERE plan = $plan AND version = $version AND cell = $cell AND iteration = $iteration ORDER BY seed
 """
 
@@ -56,6 +56,10 @@ class SeedPoint:
     score: float | None
     flag: str | None
     done: bool
+    picked: str | None = None
+    """The option of a sweep that validation picks, …"""
+    trial: str | None = None
+    """… and its trial; else the seed's own."""
 
 
 class Reader:

@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from prunectl.results import metrics
+from prunectl.results import metrics, selections
+from prunectl.spec.trial import without_digits
 from prunectl.tui import text as t
 from prunectl.tui.columns import Cell, Column
 from prunectl.tui.results_reader import Boards, SeedPoint
@@ -155,6 +156,8 @@ def cell_text(
     out = [_first(cell)]
     if seeds:
         out.append("seeds   " + "   ".join(_seed(seed, cell.metric.digits) for seed in seeds))
+    if cell.values["selected"]:
+        out.append(selections.line(cell))
     out.append(_size(cell))
     if cell.flagged:
         kinds = ("diverged", "collapsed")
@@ -200,6 +203,7 @@ def _first(cell: Number) -> str:
 
 def _seed(point: SeedPoint, digits: int) -> str:
     flag = f" {point.flag}" if point.flag else ""
+    flag += f" {without_digits(point.picked)}" if point.picked else ""
     return f"{point.seed}: {t.number(point.score, digits) + flag if point.done else '–'}"
 
 
