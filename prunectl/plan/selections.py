@@ -52,10 +52,10 @@ def sweeps_of(plan: LoadedPlan) -> tuple[Sweep, ...]:
         key = f"select[{number}]"
         among = _among(plan, table, key)
         name = table.name or f"{among[0]}, {table.over} by validation"
-        _check_name(plan, name, key if table.name is None else f"{key}.name", found)
         for other in found:
             if (other.over, other.among) == (table.over, among):
                 raise plan.fail(f"chooses among the same as {other.name!r}", key)
+        _check_name(plan, name, key if table.name is None else f"{key}.name", found)
         found.append(Sweep(key, name, table.over, among))
     return tuple(found)
 
@@ -67,7 +67,9 @@ def _check_name(plan: LoadedPlan, name: str, key: str, others: Iterable[Sweep]) 
             "a strategy has this name: give the selection another", key, found=name, suggestion=""
         )
     if any(other.name == name for other in others):
-        raise plan.fail("another selection has this name", key, found=name)
+        raise plan.fail(
+            "another selection has this name: give one of them a `name`", key, found=name
+        )
 
 
 def _among(plan: LoadedPlan, table: SelectTable, key: str) -> tuple[str, ...]:

@@ -141,7 +141,8 @@ WITH seeds AS (
            list({'seed': p.seed, 'score': p.score, 'dense': p.score - p.delta,
                  'failed': coalesce(p.flag IN ('diverged', 'collapsed'), false),
                  'ended': epoch(coalesce(k.first_ended, s.ended))}) AS seeds
-    FROM points p JOIN stages s USING (stage) LEFT JOIN picks k USING (plan, cell, iteration, seed)
+    FROM points p JOIN stages s USING (stage) LEFT JOIN picks k
+         ON k.plan = p.plan AND k.cell = p.cell AND k.iteration = p.iteration AND k.seed = p.seed
     WHERE p.iteration > 0 AND p.score IS NOT NULL AND ($plan IS NULL OR p.plan = $plan)
     GROUP BY ALL
 )
