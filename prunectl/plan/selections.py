@@ -199,7 +199,7 @@ def _selection(plan: LoadedPlan, sweep: Sweep, candidates: Sequence[Candidate]) 
         distinct = list({each.trial.path: each.trial.cell for each in reversed(group)}.values())
         distinct.reverse()
         if len(distinct) < 2:
-            raise _too_few(plan, sweep, group)
+            raise _too_few(plan, sweep, group, options)
         cells.append(SelectedCell(labels.identifier(strategy, *distinct), tuple(distinct)))
     return Selection(strategy, sweep.over, "validation", tuple(cells))
 
@@ -230,14 +230,20 @@ def _check_validation(plan: LoadedPlan, sweep: Sweep, training: Training) -> Non
     raise plan.fail(message, f"{sweep.key}.by", found=found, suggestion="")
 
 
-def _too_few(plan: LoadedPlan, sweep: Sweep, group: Sequence[Candidate]) -> PlanError:
+def _too_few(
+    plan: LoadedPlan, sweep: Sweep, group: Sequence[Candidate], options: Iterable[tuple[str, str]]
+) -> PlanError:
+    """Make the error about a cell with one option: those of the cell, or all that were meant."""
     one = group[0].trial
     where = " · ".join((one.network, one.dataset, one.schedule))
-    found = ", ".join(f"{each.trial.strategy} ({each.trial.retrain})" for each in group)
+    shown = options
     if len(group) > 1:
-        message = f"nothing to choose from at {where}: these are the same stages"
+        why = "these are the same stages"
+        shown = [(each.trial.strategy, each.trial.retrain) for each in group]
     elif sweep.over == "retrain":
-        message = f"nothing to choose from at {where}: needs at least two lengths of retraining"
+        why = "needs at least two lengths of retraining"
     else:
-        message = f"nothing to choose from at {where}: needs at least two strategies that retrain for the same length"
+        why = "needs at least two strategies that retrain for the same length"
+    found = ", ".join(f"{strategy} ({retrain})" for strategy, retrain in shown)
+    message = f"nothing to choose from at {where}: {why}"
     return plan.fail(message, sweep.key, found=found, suggestion="")

@@ -203,10 +203,9 @@ def _caption(boards: Sequence[Board], kind: Kind, band: Band, behind: Iterable[L
         what = f"{lines} of the seeds, last epoch; {bars}: {spread}; {n}"
     if kind == "cost":
         what += "; at the end of each line: compression"
-    if any(row.selected for board in boards for row in board.rows):
-        what += "; by validation: chosen for each seed by itself" + (
-            ", all options' retraining together" if kind == "cost" else ""
-        )
+    if chosen := dict.fromkeys(row.label for board in boards for row in board.rows if row.selected):
+        together = ", its cost that of all options" if kind == "cost" else ""
+        what += f"\n{', '.join(chosen)}: chosen by validation for each seed{together}"
     sources = {each.source: each.note for each in behind}
     for source, note in sources.items():
         names = " or ".join(dict.fromkeys(board.metric.name for board in boards))

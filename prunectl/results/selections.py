@@ -24,8 +24,9 @@ NOTE = (
 
 def picks_text(cell: Cell) -> str:
     """Say how many seeds pick which option: ``hot 2, fine-tune 1``; a dash before the first one is picked."""
-    picks = json.loads(cell.values["picks"] or "[]")
-    return ", ".join(f"{without_digits(each['option'])} {each['n']}" for each in picks) or DASH
+    picks = json.loads(cell.values["picks"] or "{}")
+    often_first = sorted(picks.items(), key=lambda pick: (-pick[1], pick[0]))
+    return ", ".join(f"{without_digits(option)} {n}" for option, n in often_first) or DASH
 
 
 def flattery_text(cell: Cell) -> str:

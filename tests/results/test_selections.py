@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import statistics
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -17,7 +18,7 @@ from prunectl.results.compare import compare
 from prunectl.results.export import export_tables
 from prunectl.results.leaderboard import leaderboard
 from prunectl.results.plan_claims import AFTERWARDS, plan_claims
-from prunectl.results.samples import measured
+from prunectl.results.samples import at_main_length, measured
 from prunectl.results.statistics import paired
 from prunectl.spec.claim import Claim
 from prunectl.spec.selection import SelectedCell, Selection
@@ -106,7 +107,7 @@ def check_flattery(paths, flattery, counts, resolution):
     for row in rows:
         values = flattery.get(row["iteration"], [])
         assert (row["n"], row["planned"], row["options"]) == (len(values), 4, 3)
-        picks = {each["option"]: each["n"] for each in json.loads(row["picks"] or "[]")}
+        picks = json.loads(row["picks"] or "{}")
         expected = counts.get(row["iteration"], [])
         assert picks == {name: expected.count(name) for name in expected}
         if not values:
@@ -220,7 +221,7 @@ def test_nothing_is_chosen_before_all_options_are_done(tmp_path):
     assert {name for (name,) in missing.rows} == {"cold"}
 
 
-def test_it_is_beside_no_published_number_and_moves_no_main_length(store):
+def test_it_is_beside_no_published_number(store):
     found = compare(store.paths)
     reasons = {sample.strategy: why for sample, why in found.unmatched}
     assert "chosen by validation" in reasons[NAME]
@@ -287,3 +288,18 @@ def test_a_record_that_chooses_among_what_is_not_there_is_none(tmp_path, change)
     write_json(path, record)
     with pytest.raises(StoreError, match="tuned@abcdef cannot have cell"):
         read_plan(path)
+
+
+def test_the_length_of_a_sweep_is_no_length_of_retraining(store):
+    """Weight rewinding's main length is the longest of at most 0.9 of all retraining; sweeps are sums."""
+    one = next(each for each in measured(store.paths) if not each.selected)
+    rows = [
+        ("weight-rewind", 5.0),
+        ("weight-rewind", 9.0),
+        ("weight-rewind", 10.0),
+        ("lr-rewind", 10.0),
+    ]
+    plain = [replace(one, strategy=name, retrain_epochs=length) for name, length in rows]
+    swept = replace(one, strategy=NAME, retrain_epochs=50.0, selected=True)
+    main = {each.strategy: each.retrain_epochs for each in at_main_length([*plain, swept])}
+    assert main == {"weight-rewind": 9.0, "lr-rewind": 10.0, NAME: 50.0}

@@ -134,16 +134,13 @@ WITH cells AS (
            round(avg(score) FILTER (flattery IS NOT NULL), 9) AS mean,
            round(avg(score_by_test) FILTER (flattery IS NOT NULL), 9) AS mean_by_test,
            round(avg(flattery), 9) AS flattery,
-           greatest(stddev_samp(flattery), coalesce(max(resolution), 0)) / sqrt(count(flattery)) AS flattery_ci
+           greatest(stddev_samp(flattery), coalesce(max(resolution), 0)) / sqrt(count(flattery)) AS flattery_ci,
+           to_json(histogram(picked)) AS picks
     FROM picks_all
     GROUP BY ALL
-), counts AS (
-    SELECT plan, version, cell, iteration, list({option: picked, n: n} ORDER BY n DESC, picked) AS picks
-    FROM (SELECT plan, version, cell, iteration, picked, count(*) AS n FROM picks_all WHERE picked IS NOT NULL GROUP BY ALL)
-    GROUP BY ALL
 )
-SELECT cells.* REPLACE (round(t975(n - 1) * flattery_ci, 9) AS flattery_ci), to_json(picks) AS picks
-FROM cells LEFT JOIN counts USING (plan, version, cell, iteration);
+SELECT cells.* REPLACE (round(t_of(lists[2], n - 1) * flattery_ci, 9) AS flattery_ci)
+FROM cells, (SELECT t_lists() AS lists);
 
 CREATE VIEW selections AS
 SELECT * EXCLUDE (version, current) FROM selections_all WHERE current;
