@@ -526,7 +526,7 @@ def test_what_validation_chose_opens_the_trials_that_it_picked() -> None:
     )
 
     async def story(ui: Harness) -> None:
-        await ui.press("2")
+        await ui.press("2", "down")
         text = ui.text()
         assert "tuned@abcdef @ 0.5" in text
         assert "0: 93.00 hot   1: 94.00 fine-tune   2: –" in text
