@@ -9,14 +9,18 @@ from prunectl.plan.load import LoadedPlan
 from prunectl.spec.claim import DENSE, Claim, Scope, matches
 
 
-def claims_of(plan: LoadedPlan) -> tuple[Claim, ...]:
-    """Return the plan's claims. Raises PlanError for a method, a network or a data set that the grid does not have."""
+def claims_of(plan: LoadedPlan, selections: Sequence[str] = ()) -> tuple[Claim, ...]:
+    """Return the plan's claims; names of `selections` are methods, too.
+
+    Raises PlanError for a method, a network or a data set that the grid does not have.
+    """
     grid = plan.content.grid
     out = []
     for number, table in enumerate(plan.content.claims):
         key = f"claims[{number}]"
         for side in ("a", "b"):
-            methods, found = dict.fromkeys((*grid.strategy, DENSE)), getattr(table, side)
+            methods = dict.fromkeys((*grid.strategy, *selections, DENSE))
+            found = getattr(table, side)
             if found not in methods:
                 message = "unknown method"
                 raise plan.fail(message, f"{key}.{side}", found=found, allowed=list(methods))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,15 +15,18 @@ from prunectl.ml.datasets.registry import Description, OptionValue
 from prunectl.ml.tasks import registry as tasks
 from prunectl.plan.claims import claims_of
 from prunectl.plan.grid import axes
+from prunectl.plan.labels import identifier
 from prunectl.plan.levels import Ladder, ladders
 from prunectl.plan.load import LoadedPlan
 from prunectl.plan.points import GridPoint, grid_points
 from prunectl.plan.seeds import in_order
+from prunectl.plan.selections import Candidate, selections, sweeps_of
 from prunectl.plan.shapes import Check, check_shapes
 from prunectl.plan.size import check_size
 from prunectl.spec.claim import Claim
 from prunectl.spec.key import NUMERICS, PathTemplate, Spec, template_seeds
 from prunectl.spec.seeds import Seeds
+from prunectl.spec.selection import Selection
 from prunectl.spec.settings import DataSettings, NetworkSettings
 from prunectl.spec.stage import Mask, Stage, Weights
 from prunectl.spec.study import PlannedStage, Study
@@ -38,6 +40,7 @@ class Expansion:
 
     plan: LoadedPlan
     claims: tuple[Claim, ...]
+    selections: tuple[Selection, ...]
     trials: tuple[Trial, ...]
     stages: dict[str, Stage]
     epoch_steps: dict[str, float]
@@ -56,7 +59,7 @@ class Expansion:
             list(self.plan.overrides),
             [[trial.id, *trial.path] for trial in self.trials],
         ]
-        return _digest(json.dumps(content))
+        return identifier(json.dumps(content))
 
     def study(self) -> Study:
         """Make what the store records of the plan."""
@@ -69,6 +72,7 @@ class Expansion:
             question=self.plan.question,
             axes=tuple(axis.key for axis in axes(self.plan) if axis.varies),
             claims=self.claims,
+            selections=self.selections,
             tasks=self._tasks(),
             trials=self.trials,
             stages={
@@ -93,10 +97,12 @@ def expand(plan: LoadedPlan, check: Check | None, progress: Progress | None = No
     Raises PlanError with file and line.
     """
     check_size(plan)
-    claims = claims_of(plan)
+    sweeps = sweeps_of(plan)
+    claims = claims_of(plan, [sweep.name for sweep in sweeps])
     every = tuple(in_order(plan.content.seeds))
     # Trials that differed in a seed from which nothing is drawn would be one, counted twice.
     every_without_augment = tuple(dict.fromkeys(seeds.without_augment() for seeds in every))
+    candidates: list[Candidate] = []
     trials: list[Trial] = []
     stages: dict[str, Stage] = {}
     epoch_steps: dict[str, float] = {}
@@ -108,6 +114,7 @@ def expand(plan: LoadedPlan, check: Check | None, progress: Progress | None = No
             training = cell.point.training
             datasets[training.dataset] = training.description
             places[training.data] = training.place
+            candidates.append(Candidate(cell.point, cell.ladder, cell.first))
             per_epoch = float(training.layout.per_epoch)
             for seeds in every if training.settings.augment.draws else every_without_augment:
                 path = cell.keys(seeds)
@@ -116,7 +123,8 @@ def expand(plan: LoadedPlan, check: Check | None, progress: Progress | None = No
                 epoch_steps.update(dict.fromkeys(path, per_epoch))
                 trials.append(cell.trial(seeds, path))
     _check_augment_seeds(plan, every, stages)
-    return Expansion(plan, claims, tuple(trials), stages, epoch_steps, datasets, places)
+    selected = selections(plan, sweeps, candidates)
+    return Expansion(plan, claims, selected, tuple(trials), stages, epoch_steps, datasets, places)
 
 
 def _check_augment_seeds(
@@ -242,7 +250,7 @@ def _first_trial(
     training = point.training
     names = (plan.content.name, point.strategy, training.name, training.dataset)
     # A cell is identified by seed 0 even where the plan has other seeds: adding one keeps the cell.
-    cell = _digest("\0".join((*names, *path)))
+    cell = identifier(*names, *path)
     criterion, scope, granularity = point.pruning.labels if point.pruning else ("", "", "")
     return Trial(
         id=_trial_id(cell, Seeds.of(0)),
@@ -265,9 +273,4 @@ def _first_trial(
 
 
 def _trial_id(cell: str, seeds: Seeds) -> str:
-    return _digest(f"{cell}\0{seeds}")
-
-
-def _digest(text: str) -> str:
-    # 64 bits, short enough to be typed: of 10,000 trials two have the same id with probability 3e-12.
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return identifier(cell, str(seeds))

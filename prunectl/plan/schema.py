@@ -5,12 +5,13 @@ The models hold what stands in the file; `expand` turns them into trials and sta
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 from pydantic import BeforeValidator, Field, create_model, field_validator, model_validator
 
 from prunectl.plan.seeds import SeedItems, SeedTable, check_distinct
+from prunectl.plan.select_table import SelectTable
 from prunectl.plan.table import (
     Amount,
     Batch,
@@ -25,15 +26,13 @@ from prunectl.plan.table import (
     Share,
     Slots,
     Table,
+    Values,
 )
 from prunectl.spec.claim import NEEDS_MARGIN, Relation
 from prunectl.spec.length import Length, LengthField
 from prunectl.spec.settings import AugmentSettings, OptimizerSettings
 from prunectl.spec.task import DEFAULT_TASK
 
-T = TypeVar("T")
-Values = Annotated[tuple[T, ...], Field(min_length=1, fail_fast=True)]
-"""The first mistake among them is enough: of a million seeds a million would be collected."""
 MOST_MILESTONES = 1000
 """They are part of every stage."""
 
@@ -292,7 +291,15 @@ class PlanFile(Table):
     strategies: dict[Name, Strategy] = Field(default_factory=dict)
     datasets: dict[Name, dict[str, Any]] = Field(default_factory=dict)
     claims: tuple[ClaimTable, ...] = ()
+    select: tuple[SelectTable, ...] = ()
     run: RunTable = RunTable()
+
+    @field_validator("select", mode="before")
+    @classmethod
+    def _several(cls, tables: object) -> object:
+        if isinstance(tables, dict):
+            raise ValueError("a plan may have several: write [[select]]")
+        return tables
 
     @field_validator("seeds")
     @classmethod

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, StringConstraints
 
 from prunectl.spec.length import Length
 from prunectl.spec.ranges import BIGGEST, LEAST_FLOAT32, MOST_BATCH, MOST_FLOAT32, MOST_SLOTS, SMALL
 
+T = TypeVar("T")
+Values = Annotated[tuple[T, ...], Field(min_length=1, fail_fast=True)]
+"""The first mistake among them is enough: of a million seeds a million would be collected."""
 Int = Annotated[int, Strict()]
 Seed = Annotated[Int, Field(ge=0, le=BIGGEST)]
 Count = Annotated[Int, Field(ge=0, le=SMALL)]

@@ -12,9 +12,11 @@ from prunectl.store.paths import StorePaths
 _CELLS = """
 SELECT {columns}, r.rank, coalesce(r.best, false) AS best, coalesce(r.tied, false) AS tied,
        coalesce(r.uneven, false) AS uneven, r.gap, r.gap_std, r.gap_ci, r.pairs, r.contenders, r.spread, r.spread_pairs,
+       f.options, f.picks, f.mean_by_test, f.flattery, f.flattery_ci,
        t.metric, t.unit, t.higher_is_better, v.version, v.versions, v.current
 FROM {leaderboard} l
 LEFT JOIN {ranking} r USING ({key})
+LEFT JOIN {selections} f USING ({key})
 LEFT JOIN tasks t ON t.task = l.task AND t.position = 0
 JOIN plan_versions v ON v.plan = l.plan AND {version}
 WHERE ($plan IS NULL OR l.plan = $plan)
@@ -25,17 +27,18 @@ ORDER BY l.plan, v.current DESC, v.version DESC, l.network, l.dataset, l.recipe,
 """
 # The views of all versions take as many times as long as there are versions.
 _CURRENT = _CELLS.format(
-    columns="l.*", leaderboard="leaderboard", ranking="ranking", key="plan, cell, iteration",
+    columns="l.*", leaderboard="leaderboard", ranking="ranking", selections="selections", key="plan, cell, iteration",
     version="v.current",
 )  # fmt: skip
 _EVERY = _CELLS.format(
     columns="l.* EXCLUDE (version, current)", leaderboard="leaderboard_all", ranking="ranking_all",
+    selections="selections_all",
     key="plan, version, current, cell, iteration",
     version="v.version = l.version AND ($version IS NULL OR v.version = $version)",
 )  # fmt: skip
 
 
-class Selection(TypedDict, total=False):
+class Shown(TypedDict, total=False):
     """What of a store is shown, beside the plan: by default all networks and data sets of that plan's current version
     alone."""
 
@@ -47,8 +50,9 @@ class Selection(TypedDict, total=False):
     every_version: bool
 
 
-def cells(paths: StorePaths, plan: str | None = None, **only: Unpack[Selection]) -> Result:
-    """Query the long form: one row per cell with the columns of `leaderboard`, then those of `ranking`.
+def cells(paths: StorePaths, plan: str | None = None, **only: Unpack[Shown]) -> Result:
+    """Query the long form: one row per cell with the columns of `leaderboard`, then those of `ranking`
+    and, of what validation chooses, of `selections`.
 
     Last come `version`, `versions` (how many the plan has) and `current`. Without a name it is the plan that was last
     used. Raises ControlError for a plan or a version the store does not have.

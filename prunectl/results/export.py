@@ -145,6 +145,11 @@ def export_tables(paths: StorePaths, plan: str, folder: Path) -> list[Path]:
     }
     if claims := plan_claims(paths, plan):
         tables["claims"] = claims_table(claims)
+    selections = query.run(
+        paths, "SELECT * FROM selections WHERE plan = $plan ORDER BY ALL", {"plan": plan}
+    )
+    if selections.rows:
+        tables["selections"] = selections
     for name, result in tables.items():
         for suffix in (".parquet", ".csv"):
             written.append(folder / f"{name}{suffix}")

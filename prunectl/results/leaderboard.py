@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
 from prunectl.results import board_notes, metrics, power, relations
-from prunectl.results.cells import Selection, cells
+from prunectl.results.cells import Shown, cells
 from prunectl.results.formats import text_table
 from prunectl.results.power import SeedsNeeded
 from prunectl.spec.task import Metric, TaskMetrics, metrics_of
@@ -28,7 +28,7 @@ _IDENTITY = ("task", "version", "versions", "current", *BOARD_LABELS)
 class Cell:
     """One number with what it rests on: scores in their metric's unit.
 
-    `values` has every column of the view `leaderboard`, and of `ranking` what `cells` takes from it.
+    `values` has every column of the view `leaderboard`, and of `ranking` and `selections` what `cells` takes from them.
     """
 
     cell: str
@@ -135,6 +135,11 @@ class BoardRow:
         return sum(cell.planned for cell in self.cells.values())
 
     @property
+    def selected(self) -> bool:
+        """Whether it is made by choosing among other methods by validation."""
+        return any(cell.values["selected"] for cell in self.cells.values())
+
+    @property
     def average_rank(self) -> float | None:
         """Mean place over the columns it has a number in."""
         ranks = [cell.rank for cell in self.cells.values() if cell.rank is not None]
@@ -181,13 +186,13 @@ class Board:
 
     @property
     def n(self) -> int:
-        """Numbers measured, the dense networks left out."""
-        return sum(row.n for row in self.rows)
+        """Numbers measured, the dense networks and what is chosen among the others left out."""
+        return sum(row.n for row in self.rows if not row.selected)
 
     @property
     def planned(self) -> int:
-        """Numbers planned, the dense networks left out."""
-        return sum(row.planned for row in self.rows)
+        """Numbers planned, the dense networks and what is chosen among the others left out."""
+        return sum(row.planned for row in self.rows if not row.selected)
 
     def reached(self, column: float) -> str:
         """Write the sparsity that a column's methods reached, where it is not the one asked for; else ""."""
@@ -229,9 +234,7 @@ class Board:
         return text_table(["method", *heads], rows)
 
 
-def leaderboard(
-    paths: StorePaths, plan: str | None = None, **only: Unpack[Selection]
-) -> list[Board]:
+def leaderboard(paths: StorePaths, plan: str | None = None, **only: Unpack[Shown]) -> list[Board]:
     """Query the boards of a plan (the last one used, unless named), or of all plans.
 
     Raises ControlError for a plan the store does not have, StoreError where it cannot be read.

@@ -39,6 +39,8 @@ class NeighbourSearch:
         """Find the sample nearest in sparsity, then in length of retraining, then the one with more trials."""
         if sample.task != PUBLISHED_TASK:
             return None, f"{sample.task}: the publications have {PUBLISHED_TASK} alone"
+        if sample.selected:
+            return None, "chosen by validation out of a sweep: the publications tune nothing so"
         left, why = self._alike(sample)
         if left:
             left, why = _pruned_alike(sample, left)

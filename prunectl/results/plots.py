@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from prunectl.errors import ControlError, PrunectlError
 from prunectl.results import figure_style, metrics, published_lines
-from prunectl.results.cells import Selection
+from prunectl.results.cells import Shown
 from prunectl.results.curves import (
     BANDS,
     COSTS,
@@ -66,7 +66,7 @@ def plot(
     *,
     band: Band = "ci",
     source: str | None = "auto",
-    **only: Unpack[Selection],
+    **only: Unpack[Shown],
 ) -> Figure:
     """Draw a figure with a panel per board of a plan (the last one used, unless named), or of all plans; over costs,
     boards that differ in their schedule alone have one panel.
@@ -84,7 +84,7 @@ def kind_of(asked: Asked) -> Kind:
     return "score" if asked == "accuracy" else asked
 
 
-def drawable(paths: StorePaths, plan: str | None, **only: Unpack[Selection]) -> list[Board]:
+def drawable(paths: StorePaths, plan: str | None, **only: Unpack[Shown]) -> list[Board]:
     """Query the boards of `leaderboard` that have a number. Raises ControlError where there are none."""
     boards = [board for board in leaderboard(paths, plan, **only) if board.n]
     if not boards:
@@ -222,6 +222,9 @@ def _caption(
     if kind == "cost":
         what += "; sparsities ascend along a line, to the compression at its end; what costs the same at each "
         what += "stands side by side"
+    if chosen := dict.fromkeys(row.label for board in boards for row in board.rows if row.selected):
+        together = ", its cost that of all options" if kind == "cost" else ""
+        what += f"\n{', '.join(chosen)}: chosen by validation for each seed{together}"
     sources = {each.source: each.note for each in behind}
     for source, note in sources.items():
         names = " or ".join(dict.fromkeys(board.metric.name for board in boards))

@@ -56,6 +56,8 @@ class Sample:
     """Whether any two of its trials differ in all seeds, and so are replications of each other."""
     sign: int = 1
     """−1 where a lower score is better."""
+    selected: bool = False
+    """Of ours: whether it is chosen among other cells by validation, whose retraining it costs all."""
     resolution: float = 0.0
     """What one test item more or less changes of a score; 0 where that is not known."""
 
@@ -88,7 +90,7 @@ class Seed:
     failed: bool
     """Whether it diverged or collapsed."""
     ended: float = 0.0
-    """When its stage was done, Unix seconds."""
+    """When its stage was done, or the first of those that it was chosen among, Unix seconds."""
 
 
 def three_values(sample: Sample) -> tuple[float, float, float] | None:
@@ -142,8 +144,11 @@ WITH seeds AS (
     SELECT p.plan, p.cell, p.iteration,
            list({'seed': p.seed, 'order_seed': p.order_seed, 'augment_seed': p.augment_seed, 'score': p.score,
                  'dense': p.score - p.delta,
-                 'failed': coalesce(p.flag IN ('diverged', 'collapsed'), false), 'ended': epoch(s.ended)}) AS seeds
-    FROM points p JOIN stages s USING (stage)
+                 'failed': coalesce(p.flag IN ('diverged', 'collapsed'), false),
+                 'ended': epoch(coalesce(k.first_ended, s.ended))}) AS seeds
+    FROM points p JOIN stages s USING (stage) LEFT JOIN picks k
+         ON k.plan = p.plan AND k.cell = p.cell AND k.iteration = p.iteration AND k.seed = p.seed
+         AND k.order_seed = p.order_seed AND k.augment_seed = p.augment_seed
     WHERE p.iteration > 0 AND p.score IS NOT NULL AND ($plan IS NULL OR p.plan = $plan)
     GROUP BY ALL
 )
@@ -173,7 +178,7 @@ def measured(paths: StorePaths, plan: str | None = None) -> list[Sample]:
             sparsity=row["sparsity"], level=row["target_sparsity"], retrain_epochs=row["retrain_epochs"], n=row["n"],
             median=row["median"], low=row["min"], high=row["max"], band="min-max", dense=row["dense"],
             label=row["plan"], cell=(row["plan"], row["cell"], row["iteration"]), seeds=seeds, sign=row["sign"],
-            resolution=row["resolution"] or 0.0, independent=row["independent"],
+            resolution=row["resolution"] or 0.0, independent=row["independent"], selected=row["selected"],
         )  # fmt: skip
         samples.append(sample)
     return samples
@@ -186,14 +191,15 @@ REWIND_AT_MOST = 0.9
 def at_main_length(samples: Iterable[Sample]) -> list[Sample]:
     """Select the samples at the main length of their method: the longest, for weight rewinding the longest ≤ 0.9 T.
 
-    T is the longest retraining under the same condition; samples without a length count as they are.
+    T is the longest retraining under the same condition, sweeps left out, whose lengths are sums; samples without a
+    length count as they are.
     """
     groups: dict[tuple[str, ...], list[Sample]] = {}
     for sample in samples:
         groups.setdefault(sample.condition, []).append(sample)
     out: list[Sample] = []
     for group in groups.values():
-        full = max((s.retrain_epochs or 0.0 for s in group), default=0.0)
+        full = max((s.retrain_epochs or 0.0 for s in group if not s.selected), default=0.0)
         for strategy in {s.strategy: None for s in group}:
             own = [s for s in group if s.strategy == strategy]
             lengths = sorted({s.retrain_epochs or 0.0 for s in own})

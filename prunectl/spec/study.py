@@ -11,6 +11,7 @@ from msgspec import Meta
 from prunectl.spec.claim import Claim
 from prunectl.spec.key import Spec
 from prunectl.spec.ranges import Amount, Count, Moment
+from prunectl.spec.selection import Selection
 from prunectl.spec.stage import Stage
 from prunectl.spec.task import Metric, TaskMetrics, metrics_of
 from prunectl.spec.trial import Trial
@@ -72,6 +73,13 @@ class Study(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     ] = ()
     claims: Annotated[
         tuple[Claim, ...], Meta(description="what the plan claims of its methods, in its order")
+    ] = ()
+    selections: Annotated[
+        tuple[Selection, ...],
+        Meta(
+            description="methods that are chosen out of a sweep by validation, in the plan's order; left out where "
+            "there are none"
+        ),
     ] = ()
     tasks: Annotated[
         dict[str, TaskMetrics],

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from prunectl.store.db.replica import Replica
 
 SEEDS = """
-SELECT seed, order_seed, augment_seed, score, flag, done FROM points_all
+SELECT seed, order_seed, augment_seed, score, flag, done, picked, trial FROM points_all
 WHERE plan = $plan AND version = $version AND cell = $cell AND iteration = $iteration
 ORDER BY seed, order_seed, augment_seed
 """
@@ -65,6 +65,10 @@ class SeedPoint:
     score: float | None
     flag: str | None
     done: bool
+    picked: str | None = None
+    """The option of a sweep that validation picks, …"""
+    trial: str | None = None
+    """… and its trial; else the seed's own."""
 
 
 class Reader:

@@ -161,6 +161,13 @@ def test_only_regular_files_are_read_and_no_more_of_them_than_is_listed(
     assert not (tmp_path / "new").exists()
 
 
+def a_selection(record: dict[str, Any]) -> dict[str, Any]:
+    """A choice between the plan's two strategies, which its text knows nothing of."""
+    options = list(dict.fromkeys(trial["cell"] for trial in record["trials"]))
+    cells = [{"cell": "f" * 16, "options": options}]
+    return {"strategy": "x@000000", "over": "lr_window", "by": "validation", "cells": cells}
+
+
 def test_a_plan_that_calls_results_other_names_is_refused(par: Path, paths: StorePaths) -> None:
     """Though every checksum fits, its own and the manifest's."""
     [path] = par.glob("plans/*.json")
@@ -169,6 +176,7 @@ def test_a_plan_that_calls_results_other_names_is_refused(par: Path, paths: Stor
         lambda record: [t.update(strategy=other[t["strategy"]]) for t in record["trials"]],
         lambda record: [t.update(sparsities=["0", "0.9", "0.99"]) for t in record["trials"]],
         lambda record: record["trials"].pop(),
+        lambda record: record.update(selections=[a_selection(record)]),
         lambda record: record.update(created=time.time() + 1e6),
     ):
         whole = path.read_bytes()

@@ -24,6 +24,7 @@ FOLDER = Path(__file__).parents[2] / "plans"
 # plan: trials, stages, optimizer steps
 SIZES = {
     "controls": (180, 183, 12_261_924),
+    "controls-lr-sweep": (180, 183, 13_012_764),
     "fashion": (72, 120, 638_778),
     "mikler-fig1": (132, 231, 15_720_000),
     "mikler-fig2": (99, 210, 14_568_000),

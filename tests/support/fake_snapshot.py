@@ -250,7 +250,7 @@ def board_row(
         "ci": 0.52 if n > 1 else None, "delta": delta, "delta_ci": 0.3 if n > 1 else None, "flagged": 0,
         "rank": None, "best": False, "tied": False, "uneven": False, "independent": True, "diverged": 0, "collapsed": 0,
         "gap": None, "gap_std": None, "pairs": 0, "contenders": 3, "spread": 0.2, "spread_pairs": 3,
-        "entry": f"{number:016x}",
+        "entry": f"{number:016x}", "selected": False,
         "sparsity": float(SPARSITIES[iteration]), "prunable": 268336.0, "resolution": 0.01,
         "kept_parameters": 27000.0, "parameters": 270000.0, "macs": 4.1e6, "macs_dense": 40.8e6,
         "compression": 10.0, "search_epochs": 182.0, "total_epochs": 364.0, "seconds": 641.0,

@@ -24,7 +24,7 @@ from prunectl.store.requests import Answer
 from prunectl.tui.columns import text_of
 from prunectl.tui.poller import Poller, SnapshotReady
 from prunectl.tui.requests import Request
-from prunectl.tui.results_reader import Boards
+from prunectl.tui.results_reader import Boards, SeedPoint
 from prunectl.tui.screens.dialogs import Confirm
 from prunectl.tui.screens.help import Help
 from prunectl.tui.screens.trial import TrialScreen
@@ -513,6 +513,36 @@ def test_tabs_can_be_clicked() -> None:
 
 
 # the leaderboard
+
+
+def test_what_validation_chose_opens_the_trials_that_it_picked() -> None:
+    snapshot = made.busy()
+    [first, second] = [v.trial.id for v in snapshot.trials if v.trial.strategy == "fine-tune"][:2]
+    chosen = made.board_row(
+        "tuned@abcdef", 1, 93.5, rank=1, cell="5e1ec7ed" * 2, selected=True, options=2,
+        picks='{"fine-tune":1,"hot@123456":2}', mean_by_test=93.75, flattery=0.25, flattery_ci=0.5,
+    )  # fmt: skip
+    ui = Harness(snapshot, rows=[chosen, *made.board_rows()])
+    ui.reader.seeds = lambda cell: (  # type: ignore[method-assign]
+        SeedPoint(0, 93.0, None, True, "hot@123456", first),
+        SeedPoint(1, 94.0, None, True, "fine-tune", second),
+        SeedPoint(2, None, None, False),
+    )
+
+    async def story(ui: Harness) -> None:
+        await ui.press("2", "down")
+        text = ui.text()
+        assert "tuned@abcdef @ 0.5" in text
+        assert "0: 93.00 hot   1: 94.00 fine-tune   2: –" in text
+        assert (
+            "picked among 2: hot 2, fine-tune 1   by test 93.75: flattered by 0.25 ± 0.50 points"
+            in text
+        )
+        await ui.press("enter")
+        assert isinstance(ui.app.screen, TrialScreen)
+        assert set(ui.app.screen.neighbours) == {first, second}
+
+    ui.play(story)
 
 
 def test_leaderboard_cells_are_those_of_the_report() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prunectl.cli.support.tables import console, table
-from prunectl.results import metrics
+from prunectl.cli.support.tables import console, result_table, table
+from prunectl.results import metrics, selections
 from prunectl.results.judged import NOT_INDEPENDENT
 
 if TYPE_CHECKING:  # results.leaderboard imports DuckDB
@@ -34,6 +34,8 @@ def print_boards(boards: list[Board], *, delta: bool = False) -> None:
     )
     if not all(board.independent for board in boards):
         out.print(SHARED)
+    if any(row.selected for board in boards for row in board.rows):
+        out.print(selections.NOTE, markup=False)
     if any(cell.flagged for board in boards for row in board.rows for cell in row.cells.values()):
         out.print("! a seed diverged, collapsed or lost a layer: it is counted, not dropped")
 
@@ -54,14 +56,21 @@ def _print_board(out: Console, board: Board, delta: bool) -> None:
     unlimited = out.options.update(width=10_000)
     if out.measure(made, options=unlimited).maximum <= out.width or not out.is_terminal:
         out.print(made)
-        _print_gaps(out, board)
+        _print_below(out, board)
         return
     if board.dense is not None:
         out.print(f"dense {board.dense.text()}", markup=False)
     methods = [row for row in wide.rows if row[0] != "dense"]
     transposed = zip(wide.columns[1:], *(row[1:] for row in methods), strict=True)
     out.print(table(["sparsity", *(row[0] for row in methods)], transposed))
+    _print_below(out, board)
+
+
+def _print_below(out: Console, board: Board) -> None:
     _print_gaps(out, board)
+    for row in selections.selected_rows(board):
+        out.print(selections.title(row), markup=False)
+        out.print(result_table(selections.table(row)))
 
 
 def _print_gaps(out: Console, board: Board) -> None:

@@ -39,6 +39,8 @@ def check_plan_record(study: Study, tell: Callable[[str], None]) -> None:
         return
     if study.claims != expansion.claims:
         raise StoreError(f"{where}: it claims other things than its text")
+    if study.selections != expansion.selections:
+        raise StoreError(f"{where}: it chooses among other things by validation than its text")
     if odd := found.keys() ^ derived.keys():
         raise StoreError(f"{where}: trial {shown(min(odd))} is in one of record and text only")
     for name, trial in found.items():

@@ -39,7 +39,9 @@ _LOGS = {
     "left_out": f"CASE source WHEN '{SCHEDULER}.jsonl' THEN '{SCHEDULER}' ELSE split_part(source, '/', 2) END",
 }
 """Tables whose rows come from logs, and which log a row is of."""
-_FILES = dict.fromkeys(("plans", "plan_trials", "tasks", "trials", "paths", "stages"), "plans/") | {
+_FILES = dict.fromkeys(
+    ("plans", "plan_trials", "plan_selections", "tasks", "trials", "paths", "stages"), "plans/"
+) | {
     "runs": "runs/",
     "replications": "replications/",
     "labels": "labels/",

@@ -183,6 +183,8 @@ class Loader:
         self.connection.execute("DELETE FROM plan_trials WHERE digest = $1", [plan.digest])
         members = [(plan.digest, trial, i) for i, trial in enumerate(plan.trials)]
         self._put("plan_trials", ("digest", "trial", "position"), members)
+        self.connection.execute("DELETE FROM plan_selections WHERE digest = $1", [plan.digest])
+        self._put("plan_selections", rows.SELECTION, plan.selections)
         newer = self._newer_trials(plan)
         chosen = [trial for trial in plan.trials if trial not in newer]
         self.connection.execute("DELETE FROM paths WHERE trial IN (SELECT unnest($1))", [chosen])

@@ -72,6 +72,7 @@ PLAN = (
     "made",
     "text",
 )
+SELECTION = ("digest", "selection", "over", "cell", "trial", "position")
 RUN = (
     "run", "plans", "started", "argv", "cwd", "git_commit", "git_dirty", "host", "devices", "driver", "packages",
     "python", "platform", "prunectl",
@@ -254,6 +255,20 @@ def path_rows(trial: Trial) -> list[Row]:
     return [(trial.id, k, stage, float(aim)) for k, (stage, aim) in enumerate(steps)]
 
 
+def selection_rows(study: Study) -> list[Row]:
+    """Return the trials of all that a plan chooses among as `SELECTION`."""
+    trials: dict[str, list[str]] = {}
+    for trial in study.trials if study.selections else ():
+        trials.setdefault(trial.cell, []).append(trial.id)
+    return [
+        (study.digest, selection.strategy, selection.over, made.cell, trial, position)
+        for selection in study.selections
+        for made in selection.cells
+        for position, cell in enumerate(made.options)
+        for trial in trials[cell]
+    ]
+
+
 def task_rows(task: str, measures: TaskMetrics) -> list[Row]:
     """Return what a task measures, the score first, as `TASK`."""
     return [
@@ -271,6 +286,8 @@ class PlanRows:
     row: Row
     trials: dict[str, Row]
     paths: dict[str, list[Row]]
+    selections: list[Row]
+    """As `SELECTION`."""
     stages: list[Row]
     """As `SPEC` and the steps per epoch."""
     tasks: list[Row]
@@ -285,6 +302,7 @@ class PlanRows:
             row,
             {trial.id: trial_row(trial) for trial in study.trials},
             {trial.id: path_rows(trial) for trial in study.trials},
+            selection_rows(study),
             [
                 (*spec_row(key, stage.spec), stage.epoch_steps)
                 for key, stage in study.stages.items()

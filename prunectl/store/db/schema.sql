@@ -20,6 +20,12 @@ CREATE TABLE plan_trials (
     digest VARCHAR, trial VARCHAR, position INTEGER, PRIMARY KEY (digest, trial)
 );
 
+-- Which trials stand for which by their validation score: cell is one that is made so, and has no trials of its own.
+CREATE TABLE plan_selections (
+    digest VARCHAR, selection VARCHAR, over VARCHAR, cell VARCHAR, trial VARCHAR, position INTEGER,
+    PRIMARY KEY (digest, cell, trial)
+);
+
 -- What each task measures beside the loss; position 0 is the score, which ranks and ties are computed on.
 CREATE TABLE tasks (
     task VARCHAR, position INTEGER, metric VARCHAR, unit VARCHAR, higher_is_better BOOLEAN, digits INTEGER,

@@ -72,7 +72,85 @@ WHERE s.done;
 CREATE VIEW iterations AS
 SELECT * EXCLUDE (version, current) FROM iterations_all WHERE current;
 
+-- What validation picks out of each sweep, once all of its options are done: the best score there, of equal ones the
+-- first in the order of the grid. Beside it stands what choosing on the test set would have picked.
+CREATE VIEW picks_all AS
+WITH options AS (
+    SELECT v.plan, v.version, v.current, c.selection, c.over, c.cell, c.position, c.trial, t.seed, t.order_seed, t.augment_seed,
+           p.iteration,
+           p.target_sparsity, p.stage, CASE c.over WHEN 'retrain' THEN t.retrain ELSE t.strategy END AS option,
+           coalesce(s.done, false) AS done, s.score, s.validation_score, s.test_items, s.ended, s.train_epochs,
+           first_value(p.stage) OVER path AS dense_stage,
+           sum(CASE WHEN p.iteration = 0 THEN 0 ELSE s.train_epochs END) OVER path AS search_epochs,
+           CASE WHEN m.higher_is_better IS NOT FALSE THEN 1 ELSE -1 END AS sign, m.per_item
+    FROM plan_selections c
+    JOIN plan_versions v USING (digest)
+    JOIN trials t USING (trial)
+    JOIN paths p USING (trial)
+    LEFT JOIN tasks m ON m.task = t.task AND m.position = 0
+    LEFT JOIN stages s ON s.stage = p.stage AND s.done
+    WINDOW path AS (PARTITION BY v.plan, v.version, v.current, c.cell, c.trial ORDER BY p.iteration)
+), chosen AS (
+    SELECT plan, version, current, selection, over, cell, iteration, seed, order_seed, augment_seed, target_sparsity, sign,
+           count(*) AS options,
+           bool_and(done) AND count(validation_score) > 0 AS done,
+           arg_min(trial, position) AS first_trial,
+           first({trial: trial, stage: stage, dense_stage: dense_stage, option: option, score: score,
+                  validation_score: validation_score}
+                 ORDER BY sign * validation_score DESC, position)
+               FILTER (NOT isnan(validation_score)) AS pick,
+           first({option: option, score: score} ORDER BY sign * score DESC, position)
+               FILTER (NOT isnan(score)) AS top,
+           sum(train_epochs) AS retrain_epochs, sum(search_epochs) AS search_epochs, min(ended) AS first_ended,
+           max(per_item / test_items) AS resolution
+    FROM options
+    WHERE iteration > 0
+    GROUP BY ALL
+)
+SELECT h.plan, h.version, h.current, h.cell, t.network, t.dataset, t.task, t.recipe, h.selection AS strategy,
+       t.schedule, t.criterion, t.scope, t.granularity,
+       CASE h.over WHEN 'retrain' THEN 'by validation' ELSE t.retrain END AS retrain,
+       h.seed, h.order_seed, h.augment_seed, h.iteration, h.target_sparsity, h.options,
+       CASE WHEN h.done THEN h.pick.trial END AS trial,
+       CASE WHEN h.done THEN h.pick.stage END AS stage,
+       CASE WHEN h.done THEN h.pick.dense_stage END AS dense_stage,
+       CASE WHEN h.done THEN h.pick.option END AS picked,
+       CASE WHEN h.done THEN h.pick.validation_score END AS validation_score,
+       CASE WHEN h.done THEN h.pick.score END AS score,
+       CASE WHEN h.done THEN h.top.option END AS picked_by_test,
+       CASE WHEN h.done THEN h.top.score END AS score_by_test,
+       CASE WHEN h.done THEN h.sign * (h.top.score - h.pick.score) END AS flattery,
+       CASE WHEN h.done THEN h.retrain_epochs END AS retrain_epochs,
+       CASE WHEN h.done THEN h.search_epochs END AS search_epochs,
+       h.first_ended, h.resolution
+FROM chosen h JOIN trials t ON t.trial = h.first_trial;
+
+CREATE VIEW picks AS
+SELECT * EXCLUDE (version, current) FROM picks_all WHERE current;
+
+-- How much the score would have been flattered by choosing on the test set: a row per cell that validation chooses.
+CREATE VIEW selections_all AS
+WITH cells AS (
+    SELECT plan, version, current, network, dataset, task, recipe, schedule, strategy, criterion, scope, granularity,
+           retrain, cell, iteration, target_sparsity, max(options) AS options,
+           count(flattery) AS n, count(*) AS planned,
+           round(avg(score) FILTER (flattery IS NOT NULL), 9) AS mean,
+           round(avg(score_by_test) FILTER (flattery IS NOT NULL), 9) AS mean_by_test,
+           round(avg(flattery), 9) AS flattery,
+           CASE WHEN count(*) = least(count(DISTINCT seed), count(DISTINCT order_seed), count(DISTINCT augment_seed)) THEN
+               greatest(stddev_samp(flattery), coalesce(max(resolution), 0)) / sqrt(count(flattery)) END AS flattery_ci,
+           to_json(histogram(picked)) AS picks
+    FROM picks_all
+    GROUP BY ALL
+)
+SELECT cells.* REPLACE (round(t_of(lists[2], n - 1) * flattery_ci, 9) AS flattery_ci)
+FROM cells, (SELECT t_lists() AS lists);
+
+CREATE VIEW selections AS
+SELECT * EXCLUDE (version, current) FROM selections_all WHERE current;
+
 -- Every number that a version of a plan asks for, measured or not: one row per cell, iteration and seeds.
+-- What validation picks has rows of its own, which name the picked trial and cost all that it was chosen among.
 -- The dense networks are rows of their own, once per stage and not once per trial that shares it.
 CREATE VIEW points_all AS
 WITH asked AS (
@@ -86,15 +164,22 @@ WITH asked AS (
     JOIN trials t USING (trial)
     JOIN paths p USING (trial)
 ), rows AS (
-    SELECT * FROM asked WHERE iteration > 0
+    SELECT *, false AS selected, NULL AS picked, NULL AS swept_retrain_epochs, NULL AS swept_search_epochs
+    FROM asked WHERE iteration > 0
+    UNION ALL
+    SELECT plan, version, current, cell, network, dataset, task, recipe, strategy, schedule, criterion, scope,
+           granularity, retrain, seed, order_seed, augment_seed, iteration, target_sparsity, trial, stage, dense_stage,
+           true, picked,
+           retrain_epochs, search_epochs
+    FROM picks_all
     UNION ALL
     SELECT plan, version, current, left(md5(concat_ws('|', 'dense', network, dataset, recipe)), 16), network, dataset,
            task, recipe, 'dense', 'dense', 'none', 'none', 'none', 'none', seed, order_seed, augment_seed, 0, 0.0,
-           min(trial), stage, stage
+           min(trial), stage, stage, false, NULL, NULL, NULL
     FROM asked WHERE iteration = 0
     GROUP BY plan, version, current, network, dataset, task, recipe, seed, order_seed, augment_seed, stage
 )
-SELECT r.*,
+SELECT r.* EXCLUDE (selected, picked, swept_retrain_epochs, swept_search_epochs),
        coalesce(s.done, false) AS done,
        s.score,
        s.score - d.score AS delta,
@@ -102,12 +187,15 @@ SELECT r.*,
        s.accuracy, s.top5, s.best_accuracy, s.validation_accuracy, s.test_items,
        coalesce(s.flag, CASE WHEN len(s.dead_layers) > 0 THEN 'dead layers' END) AS flag,
        s.kept, s.prunable, s.kept_parameters, s.parameters, s.macs, s.macs_dense,
-       CASE WHEN r.iteration = 0 THEN 0 ELSE s.train_epochs END AS retrain_epochs,
+       CASE WHEN r.selected THEN r.swept_retrain_epochs WHEN r.iteration = 0 THEN 0 ELSE s.train_epochs END
+           AS retrain_epochs,
        -- Of what is done only: the window also sums up to stages that are still to come.
-       CASE WHEN s.done THEN sum(CASE WHEN r.iteration = 0 THEN 0 ELSE s.train_epochs END)
-           OVER (PARTITION BY r.plan, r.version, r.current, r.trial ORDER BY r.iteration) END AS search_epochs,
+       CASE WHEN r.selected THEN r.swept_search_epochs
+            WHEN s.done THEN sum(CASE WHEN r.iteration = 0 THEN 0 ELSE s.train_epochs END)
+           OVER (PARTITION BY r.plan, r.version, r.current, r.trial, r.selected ORDER BY r.iteration) END
+           AS search_epochs,
        search_epochs + d.train_epochs AS total_epochs,
-       s.seconds
+       s.seconds, r.selected, r.picked
 FROM rows r
 LEFT JOIN stages s ON s.stage = r.stage AND s.done
 LEFT JOIN stages d ON d.stage = r.dense_stage AND d.done;
@@ -121,7 +209,7 @@ SELECT * EXCLUDE (version, current) FROM points_all WHERE current;
 CREATE VIEW leaderboard_all AS
 WITH cells AS (
 SELECT plan, version, current, network, dataset, task, recipe, schedule, strategy, criterion, scope, granularity, retrain, cell,
-       iteration, target_sparsity,
+       iteration, target_sparsity, selected,
        1 - sum(kept) / sum(prunable) AS sparsity,
        sum(prunable) / nullif(sum(kept), 0) AS compression,
        count(score) AS n,
@@ -171,7 +259,8 @@ SELECT cells.* EXCLUDE (sign, stages) REPLACE (
     CASE WHEN independent THEN round(delta - coalesce(sign, 1) * t_of(lists[1], delta_n - 1) * delta_bound, 9) END
         AS delta_bound
 ), min(cell) OVER (
-    PARTITION BY plan, version, current, network, dataset, task, recipe, schedule, target_sparsity, iteration = 0, stages
+    PARTITION BY plan, version, current, network, dataset, task, recipe, schedule, target_sparsity, iteration = 0, stages,
+                 CASE WHEN selected THEN cell END  -- it costs more than the stages that it picks
 ) AS entry
 FROM cells, (SELECT t_lists() AS lists);
 

@@ -86,9 +86,31 @@ def _checked(path: Path, study: Study) -> Study:
                 f"{path} is malformed: trial {trial.id} has {len(trial.path)} stages and "
                 f"{len(trial.sparsities)} sparsities"
             )
+    _check_selections(path, study)
     if all(trial.plan == study.name for trial in study.trials):
         return study
     return replace(study, trials=tuple(replace(trial, plan=study.name) for trial in study.trials))
+
+
+def _check_selections(path: Path, study: Study) -> None:
+    """Raise BadRecord for a selection whose options are not cells of the plan with the same seeds and sparsities, or
+    whose cells are not its own."""
+    if not study.selections:
+        return
+    ladders: dict[str, list[tuple[int, tuple[str, ...]]]] = {}
+    for trial in study.trials:
+        ladders.setdefault(trial.cell, []).append((trial.seed, trial.sparsities))
+    taken = set(ladders)
+    for selection in study.selections:
+        for made in selection.cells:
+            options = [sorted(ladders.get(cell, ())) for cell in made.options]
+            alike = all(each == options[0] for each in options)
+            if made.cell in taken or len(set(made.options)) < 2 or not options[0] or not alike:
+                raise BadRecord(
+                    f"{path} is malformed: {selection.strategy} cannot have cell {made.cell} of "
+                    f"{', '.join(made.options) or 'none'}"
+                )
+            taken.add(made.cell)
 
 
 Read = Callable[[StorePaths, str], Study]
@@ -248,7 +270,10 @@ def on_disk(study: Study) -> tuple[dict[str, object], dict[str, _StageOnDisk]]:
         key: _StageOnDisk(msgspec.Raw(each.spec.to_json().encode()), each.steps, each.epoch_steps)
         for key, each in study.stages.items()
     }
-    return msgspec.to_builtins(replace(study, stages={})), stages
+    head: dict[str, object] = msgspec.to_builtins(replace(study, stages={}))
+    if not study.selections:  # records of plans without them are what they were
+        del head["selections"]
+    return head, stages
 
 
 class _Use(msgspec.Struct):

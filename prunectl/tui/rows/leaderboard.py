@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from prunectl.results import board_notes, metrics
+from prunectl.results import board_notes, metrics, selections
+from prunectl.spec.trial import without_digits
 from prunectl.tui import text as t
 from prunectl.tui.columns import Cell, Column
 from prunectl.tui.results_reader import Boards, SeedPoint
@@ -158,6 +159,8 @@ def cell_text(
     out = [_first(cell)]
     if seeds:
         out.append("seeds   " + "   ".join(_seed(seed, cell.metric.digits) for seed in seeds))
+    if cell.values["selected"]:
+        out.append(selections.line(cell))
     out.append(_size(cell))
     if cell.flagged:
         kinds = ("diverged", "collapsed")
@@ -205,6 +208,7 @@ def _first(cell: Number) -> str:
 
 def _seed(point: SeedPoint, digits: int) -> str:
     flag = f" {point.flag}" if point.flag else ""
+    flag += f" {without_digits(point.picked)}" if point.picked else ""
     return f"{point.seeds}: {t.number(point.score, digits) + flag if point.done else '–'}"
 
 

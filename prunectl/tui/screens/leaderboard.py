@@ -231,7 +231,14 @@ class Leaderboard(View):
                 if mine == {name: view.trial.labels.get(name) for name in names}:
                     first.setdefault(view.trial.path[0], view)
             return list(first.values())
-        return [view for view in trials if found is not None and view.trial.cell == found[1].cell]
+        if found is None:
+            return []
+        cell = found[1]
+        if cell.values["selected"]:  # it has no trials of its own
+            seeds = self._seeds.get((board.plan, board.version, cell.cell, cell.iteration), ())
+            picked = {point.trial for point in seeds}
+            return [view for view in trials if view.trial.id in picked]
+        return [view for view in trials if view.trial.cell == cell.cell]
 
     def action_open(self) -> None:
         """Open the trials behind the cell."""
