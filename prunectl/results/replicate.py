@@ -90,7 +90,7 @@ def _cut(trial: Trial, places: Sequence[int], plan: str, digest: str) -> Trial:
     cell = _hash(f"{digest}\0{trial.cell}")[:16]
     return replace(
         trial,
-        id=_hash(f"{cell}\0{trial.seed}")[:16],
+        id=_hash(f"{cell}\0{trial.seeds}")[:16],
         cell=cell,
         plan=plan,
         path=tuple(trial.path[k] for k in places),

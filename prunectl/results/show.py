@@ -87,6 +87,8 @@ class TrialFacts:
             "cell": trial.cell,
             "plan": trial.plan,
             "seed": trial.seed,
+            "order_seed": trial.seeds.order,
+            "augment_seed": trial.seeds.augment,
             **trial.labels,
             "plan_digest": self.found.study.digest,
             "plan_version": self.found.version,

@@ -65,7 +65,7 @@ def store(tmp_path_factory):
 
 
 COSTS = ("retrain_epochs", "search_epochs")
-OWN = ("cell", "strategy", "selected", "picked", *COSTS)
+OWN = ("cell", "strategy", "selected", "picked", "total_epochs", *COSTS)
 """Columns in which a chosen row is not the picked trial's."""
 
 
@@ -94,6 +94,11 @@ def check_picks(paths, sign):
         assert row["picked"] == picked["strategy"]
         for name in COSTS:
             assert row[name] == pytest.approx(sum(each[name] for each in options))
+        if picked["total_epochs"] is None:  # as where the dense network is not done
+            assert row["total_epochs"] is None
+        else:
+            dense = picked["total_epochs"] - picked["search_epochs"]
+            assert row["total_epochs"] == pytest.approx(row["search_epochs"] + dense)
         tests = [sign * each["score"] for each in options if each["score"] is not None]
         counts.setdefault(row["iteration"], []).append(row["picked"])
         if row["score"] is not None:
