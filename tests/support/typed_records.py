@@ -9,6 +9,8 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import msgspec
 from hypothesis import strategies as st
 
+from prunectl.spec.stage import Stage
+from prunectl.spec.trial import Trial
 from prunectl.store.records.base import PERCENTAGES, encode
 from prunectl.store.records.result import PARTS_OF, Counts, Result
 
@@ -78,6 +80,12 @@ def consistent(kind: type[msgspec.Struct], fields: dict[str, Any]) -> dict[str, 
                 some, total = fields.get(part), fields.get(whole)
                 if some is not None and total is not None:
                     fields |= {part: min(some, total), whole: max(some, total)}
+    if issubclass(kind, Stage | Trial):
+        for name in ("order_seed", "augment_seed"):
+            if fields.get(name) == fields["seed"]:
+                del fields[name]
+    if issubclass(kind, Stage) and not fields["train"].augment.draws:
+        fields.pop("augment_seed", None)
     for name in PERCENTAGES.intersection(fields.get("metrics") or ()):
         fields["metrics"][name] = min(abs(fields["metrics"][name] or 0.0), 100.0)
     if issubclass(kind, Result):
