@@ -282,6 +282,8 @@ def test_the_command_shows_it(store, here):
         lambda made: made.update(options=[]),
         lambda made: made.update(options=made["options"][:1]),
         lambda made: made.update(options=["f" * 16, *made["options"]]),
+        lambda made: made.update(options=["e" * 16, "f" * 16]),
+        lambda made: made.update(options=[*made["options"], made["options"][0]]),
         lambda made: made.update(cell=made["options"][0]),
     ],
 )

@@ -156,6 +156,8 @@ def test_a_study_comes_back_with_the_stages_that_its_plan_made(
     study = msgspec.structs.replace(
         study,
         digest="d1",
+        # Cells that are chosen among have to be there.
+        selections=tuple(msgspec.structs.replace(each, cells=()) for each in study.selections),
         trials=tuple(
             msgspec.structs.replace(trial, plan=study.name, sparsities=("0",) * len(trial.path))
             for trial in study.trials

@@ -104,8 +104,9 @@ def _check_selections(path: Path, study: Study) -> None:
     for selection in study.selections:
         for made in selection.cells:
             options = [sorted(ladders.get(cell, ())) for cell in made.options]
-            alike = all(each == options[0] for each in options)
-            if made.cell in taken or len(set(made.options)) < 2 or not options[0] or not alike:
+            several = len(options) > 1 and len(set(made.options)) == len(options)
+            alike = several and all(each and each == options[0] for each in options)
+            if made.cell in taken or not alike:
                 raise BadRecord(
                     f"{path} is malformed: {selection.strategy} cannot have cell {made.cell} of "
                     f"{', '.join(made.options) or 'none'}"
