@@ -8,8 +8,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Literal
 
 from prunectl.results import figure_style
+from prunectl.results.board_cell import Cell
 from prunectl.results.figure_style import Style
-from prunectl.results.leaderboard import Cell
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

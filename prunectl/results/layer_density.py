@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from prunectl.errors import ControlError
 from prunectl.results import figure_style
-from prunectl.results.leaderboard import BOARD_LABELS, Board, Cell
+from prunectl.results.board_cell import Cell
+from prunectl.results.leaderboard import BOARD_LABELS, Board
 from prunectl.results.panels import Panel
 from prunectl.store.db import query
 from prunectl.store.paths import StorePaths

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from prunectl.errors import ControlError, PrunectlError
 from prunectl.results import figure_style, metrics, published_lines
+from prunectl.results.board_cell import Cell
 from prunectl.results.cells import Shown
 from prunectl.results.curves import (
     BANDS,
@@ -34,7 +35,7 @@ from prunectl.results.curves import (
 )
 from prunectl.results.figure_style import Style
 from prunectl.results.layer_density import draw_layers
-from prunectl.results.leaderboard import Board, Cell, leaderboard
+from prunectl.results.leaderboard import Board, leaderboard
 from prunectl.results.panels import Panel, panels, styles
 from prunectl.results.published_lines import Lines
 from prunectl.spec.task import Metric

@@ -13,7 +13,8 @@ from prunectl.spec.trial import without_digits
 from prunectl.text import DASH, number
 
 if TYPE_CHECKING:  # they import DuckDB
-    from prunectl.results.leaderboard import Board, BoardRow, Cell
+    from prunectl.results.board_cell import Cell
+    from prunectl.results.leaderboard import Board, BoardRow
     from prunectl.store.db.query import Result
 
 NOTE = (

@@ -13,42 +13,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Interval:
-    """The mean of `n` values and half its 95 % confidence interval (Student's t)."""
-
-    mean: float
-    std: float | None
-    """Sample standard deviation (n − 1); None below n = 2."""
-    n: int
-    half: float | None
-    """None below n = 2, whose interval is everything."""
-
-    @property
-    def low(self) -> float:
-        return self.mean - self.half if self.half is not None else -math.inf
-
-    @property
-    def high(self) -> float:
-        return self.mean + self.half if self.half is not None else math.inf
-
-
-def interval(values: Sequence[float]) -> Interval:
-    """Compute mean and confidence interval. Raises statistics.StatisticsError (a ValueError) without values."""
-    # SciPy takes 0.3 s to import beside NumPy: `rank` and the terminal UI must not pay it.
-    from scipy.special import stdtrit
-
-    n = len(values)
-    mean = statistics.fmean(values)
-    if n < 2:
-        return Interval(mean, None, n, None)
-    std = statistics.stdev(values)
-    half = float(stdtrit(n - 1, 0.975)) * std / math.sqrt(n)
-    return Interval(mean, std, n, half)
-
-
-@dataclass(frozen=True)
 class Estimate:
-    """A difference of means as known from `n` seeds: (true value − `mean`) / `error` is Student's t with `df`."""
+    """A mean, or a difference of means, as known from `n` seeds: (true − `mean`) / `error` is Student's t with `df`."""
 
     mean: float
     error: float
@@ -61,6 +27,11 @@ class Estimate:
     def std(self) -> float:
         """The spread of one seed's difference."""
         return self.error * math.sqrt(self.n)
+
+    @property
+    def half(self) -> float | None:
+        """Half the 95 % interval; None where the spread is unknown."""
+        return self._reach(0.025) if self.df else None
 
     def lower(self, tail: float) -> float:
         """Return the one-sided lower bound that the true value is below with probability `tail`."""
@@ -93,8 +64,10 @@ class Estimate:
 def paired(differences: Sequence[float], resolution: float = 0.0) -> Estimate:
     """Estimate the mean of differences, one of each seed.
 
+    Raises statistics.StatisticsError (a ValueError) without any.
+
     Args:
-        differences: at least one.
+        differences: of each seed.
         resolution: the least standard deviation to believe: the smallest step between two scores, one test item. Few
             seeds can come out alike by chance, and would prove any difference.
     """

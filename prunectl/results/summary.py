@@ -95,7 +95,12 @@ def _summary(
 ) -> Summary:
     higher = board.metric.higher_is_better
     against = {
-        other.label: record(scores[row.label], scores[other.label], higher_is_better=higher)
+        other.label: record(
+            scores[row.label],
+            scores[other.label],
+            higher_is_better=higher,
+            resolution=board.resolution or 0.0,
+        )
         for other in board.rows
         if other.label != row.label and board.independent
     }

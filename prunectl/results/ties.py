@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from prunectl.results.statistics import Interval, interval
+from prunectl.results.statistics import Estimate, paired
 from prunectl.spec.seeds import Seeds
 
 BySeed = Mapping[Seeds, float]
 """Scores of one cell by the seeds of its trials."""
 
 
-def paired_difference(a: BySeed, b: BySeed) -> Interval | None:
-    """Compute the mean of a − b over the seeds both have, with its 95 % interval; None where they share none."""
+def paired_difference(a: BySeed, b: BySeed, resolution: float = 0.0) -> Estimate | None:
+    """Estimate the mean of a − b over the seeds both have, as `paired`; None where they share none."""
     shared = [seed for seed in a if seed in b]
-    return interval([a[seed] - b[seed] for seed in shared]) if shared else None
+    return paired([a[seed] - b[seed] for seed in shared], resolution) if shared else None
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,21 @@ class Record:
 
 
 def record(
-    a: Mapping[float, BySeed], b: Mapping[float, BySeed], *, higher_is_better: bool = True
+    a: Mapping[float, BySeed],
+    b: Mapping[float, BySeed],
+    *,
+    higher_is_better: bool = True,
+    resolution: float = 0.0,
 ) -> Record:
-    """Count wins, ties and losses of a against b at each sparsity of both; those without a shared seed do not count."""
-    pairs = (paired_difference(a[sparsity], b[sparsity]) for sparsity in a if sparsity in b)
+    """Count wins, ties and losses of a against b at each sparsity of both; those without a shared seed do not count.
+
+    `resolution` is what one test item makes of a score, as `paired` takes it.
+    """
+    pairs = (
+        paired_difference(a[sparsity], b[sparsity], resolution) for sparsity in a if sparsity in b
+    )
     differences = [difference for difference in pairs if difference is not None]
-    above = sum(each.low > 0 for each in differences)
-    below = sum(each.high < 0 for each in differences)
+    above = sum(each.half is not None and each.mean > each.half for each in differences)
+    below = sum(each.half is not None and -each.mean > each.half for each in differences)
     wins, losses = (above, below) if higher_is_better else (below, above)
     return Record(wins, len(differences) - wins - losses, losses)

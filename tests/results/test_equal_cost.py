@@ -4,7 +4,7 @@ import statistics
 
 import pytest
 
-from prunectl.results.statistics import interval
+from prunectl.results.statistics import paired
 from prunectl.results.ties import paired_difference
 from prunectl.store.db import query
 from prunectl.store.db.ingest import ingest
@@ -83,7 +83,7 @@ def test_equal_cost_is_the_paired_difference_within_each_budget(paths):
     ]
     for (strategy, sparsity, budget), row in found.items():
         one, step = (points[strategy, s, sparsity] for s in ("one-shot", "iterative 0.5"))
-        expected = interval(list(one.values()))
+        expected = paired(list(one.values()))
         assert row["one_shot_epochs"] == DENSE + EPOCHS
         assert row["one_shot"] == pytest.approx(expected.mean)
         assert row["one_shot_ci"] == pytest.approx(expected.half)
@@ -147,5 +147,5 @@ def test_scores_at_equal_macs_have_their_intervals(paths):
         assert row["theoretical_speedup"] == pytest.approx(row["compression"], rel=1e-3)
         if row["strategy"] in EFFECT:
             own = points[row["strategy"], row["schedule"], row["target_sparsity"]]
-            assert row["ci"] == pytest.approx(interval(list(own.values())).half)
+            assert row["ci"] == pytest.approx(paired(list(own.values())).half)
     assert [row["macs"] for row in rows] == sorted((row["macs"] for row in rows), reverse=True)

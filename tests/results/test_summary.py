@@ -97,7 +97,7 @@ def test_a_duel_is_decided_as_ties_are(paths, found):
         columns.setdefault(strategy, {}).setdefault(sparsity, {})[seed] = score
     a, b = columns["lr-rewind"], columns["fine-tune"]
     gaps = [paired_difference(a[s], b[s]) for s in a]
-    ties = sum(gap.low <= 0 <= gap.high for gap in gaps)
+    ties = sum(abs(gap.mean) <= gap.half for gap in gaps)
     assert found[1]["lr-rewind"].against["fine-tune"].ties == ties
 
 

@@ -15,8 +15,8 @@ from prunectl.tui.results_reader import Boards, SeedPoint
 from prunectl.tui.widgets.curve import Picture, Series
 
 if TYPE_CHECKING:
+    from prunectl.results.board_cell import Cell as Number
     from prunectl.results.leaderboard import Board
-    from prunectl.results.leaderboard import Cell as Number
     from prunectl.results.samples import Sample
 
 MOST_CURVES = 6

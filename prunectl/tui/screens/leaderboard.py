@@ -23,7 +23,8 @@ from prunectl.tui.widgets.curve import Curve, Picture
 from prunectl.tui.widgets.table import KeyedTable
 
 if TYPE_CHECKING:
-    from prunectl.results.leaderboard import Board, Cell
+    from prunectl.results.board_cell import Cell
+    from prunectl.results.leaderboard import Board
 
 AGAIN_SECONDS = 2.0
 """Between two reads of the database."""
