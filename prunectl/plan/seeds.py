@@ -56,7 +56,10 @@ _Item = Annotated[
     Discriminator(lambda item: "Table" if isinstance(item, dict | SeedTable) else "Number"),
 ]
 SeedItems = Annotated[
-    tuple[_Item, ...], Field(min_length=1, fail_fast=True), BeforeValidator(_listed)
+    tuple[_Item, ...],
+    Field(min_length=1, fail_fast=True),
+    # Not a number: that could be taken for how many there are.
+    BeforeValidator(lambda value: [value] if isinstance(value, dict) else value),
 ]
 """One table may stand alone, as ``[seeds]``."""
 

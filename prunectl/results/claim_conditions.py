@@ -6,7 +6,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from prunectl.results import relations
-from prunectl.results.judged import NOT_INDEPENDENT, Part, condition_title, interval_text
+from prunectl.results.board_notes import NOT_INDEPENDENT
+from prunectl.results.judged import Part, condition_title, interval_text
 from prunectl.results.samples import Sample, three_values
 from prunectl.results.statistics import Estimate, paired, welch
 from prunectl.spec.claim import DENSE, Claim

@@ -27,7 +27,6 @@ MARGIN = 0.25
 three networks of theirs (0.16 to 0.28 on ResNet-20)."""
 
 
-NOT_INDEPENDENT = "trials share seeds, so that no two are replications of each other"
 """Why nothing is inferred from trials that do not differ in all seeds."""
 
 

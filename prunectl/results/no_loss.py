@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from prunectl.results import relations
-from prunectl.results.judged import MARGIN, NOT_INDEPENDENT, Part, Verdict, condition_title
+from prunectl.results.board_notes import NOT_INDEPENDENT
+from prunectl.results.judged import MARGIN, Part, Verdict, condition_title
 from prunectl.results.samples import Sample, three_values
 from prunectl.results.statistics import Estimate, paired
 from prunectl.spec.claim import Scope

@@ -61,7 +61,7 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 _WORDS = {
-    Percent: "accuracy in percent, 0 to 100",
+    Percent: "percent, 0 to 100",
     Share: "a fraction, from 0 to below 1",
     Amount: "a number from 0 on",
     Networks: "a whole number from 1 on",
@@ -125,7 +125,7 @@ def _dense(file: Path, rows: list[tuple[int, Row]]) -> dict[tuple[str, ...], flo
         assert score is not None
         if found.setdefault(_place(row), score) != score:
             raise DataError(
-                f"{file}:{line}: dense networks of {row.network} on {row.dataset} a second time, with another accuracy"
+                f"{file}:{line}: dense networks of {row.network} on {row.dataset} a second time, with another score"
             )
     return found
 

@@ -29,7 +29,9 @@ def losses(words: str, then: list[dict[str, Any]], now: list[dict[str, Any]]) ->
         new = next((each for each in now if names & set(each["names"])), None)
         if new is None or not names <= set(new["names"]):
             yield f"{words}: {old['names']} is gone"
-        elif new["required"] > old["required"] or not set(old["choices"]) <= set(new["choices"]):
+        elif new["required"] > old["required"] or (
+            new["choices"] and not set(old["choices"]) <= set(new["choices"])  # none: any word
+        ):
             yield f"{words}: {old['names']} takes less: {new}"
         elif any(new[each] != old[each] for each in ("flag", "repeated", "number")):
             yield f"{words}: {old['names']} is another thing: {new}"

@@ -142,7 +142,7 @@ def test_the_dense_network_may_be_a_line(tmp_path):
         (f"{HEAD}\nr,c,m,0.8,90\n", "mine.csv:2: no dense network to take the change from"),
         (f"{HEAD}\nr,c,dense,0,90\nr,c,m,80,90\n", "mine.csv:3: sparsity: found '80'; allowed: a fraction, from 0"),
         (f"{HEAD}\nr,c,m,nan,90\n", "mine.csv:2: sparsity: found 'nan'"),
-        (f"{HEAD}\nr,c,m,0.8,0x1\n", "mine.csv:2: median: found '0x1'; allowed: accuracy in percent, 0 to 100"),
+        (f"{HEAD}\nr,c,m,0.8,0x1\n", "mine.csv:2: median: found '0x1'; allowed: percent, 0 to 100"),
         (f"{HEAD}\nr,c,m,0.8,\n", "mine.csv:2: neither median nor mean"),
         (f"{HEAD}\n,c,m,0.8,9\n", "mine.csv:2: nothing under network"),
         (f"{HEAD}\nr,c,m,0.8\n", "mine.csv:2: fewer fields than the heading has"),

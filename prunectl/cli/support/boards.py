@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from prunectl.cli.support.tables import console, result_table, table
 from prunectl.results import metrics, selections
-from prunectl.results.judged import NOT_INDEPENDENT
+from prunectl.results.board_notes import NOT_INDEPENDENT
 
 if TYPE_CHECKING:  # results.leaderboard imports DuckDB
     from rich.console import Console
