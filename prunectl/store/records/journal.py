@@ -24,7 +24,14 @@ from prunectl.errors import StoreError
 from prunectl.spec.ranges import EXACT, SMALL, Moment
 from prunectl.store import files
 from prunectl.store.records import seal, store_format
-from prunectl.store.records.base import NOT_DECODED, LogRecord, decode_by, encode_sealed, unsound
+from prunectl.store.records.base import (
+    NOT_DECODED,
+    LogRecord,
+    decode_by,
+    encode_sealed,
+    may_have_controls,
+    unsound,
+)
 from prunectl.store.refusals import cannot_read, cannot_write
 from prunectl.text import plural
 
@@ -108,7 +115,7 @@ def read(path: Path, decoder: msgspec.json.Decoder[T], start: Position = START) 
     end = data.rfind(b"\n") + 1
     if seal.holds(data[end:]):  # nothing but the end of its line is missing
         end = len(data)
-    reader = _Reader(path, decoder, start)
+    reader = _Reader(path, decoder, start, has_controls=may_have_controls(data))
     lines = data[:end].removesuffix(b"\n").split(b"\n") if end else []
     for line in lines:
         reader.take(line)
@@ -118,9 +125,17 @@ def read(path: Path, decoder: msgspec.json.Decoder[T], start: Position = START) 
 class _Reader(Generic[T]):
     """Takes the lines of a log one by one."""
 
-    def __init__(self, path: Path, decoder: msgspec.json.Decoder[T], start: Position) -> None:
+    def __init__(
+        self,
+        path: Path,
+        decoder: msgspec.json.Decoder[T],
+        start: Position,
+        *,
+        has_controls: bool,
+    ) -> None:
         self._path = path
         self._decoder = decoder
+        self._has_controls = has_controls
         self._log: Log[T] = Log.empty(start)
         self._place = start.bytes
         self._lines, self._digest, self._next_seq = start.lines, start.digest, start.next_seq
@@ -156,7 +171,7 @@ class _Reader(Generic[T]):
             return why
         elif self._sealed:
             return "has no checksum"
-        return decode_by(self._decoder, line)
+        return decode_by(self._decoder, line, has_controls=self._has_controls)
 
     def _add(self, record: Any, line: bytes, begin: int) -> None:
         if self._doubtful and record.seq != self._next_seq:
