@@ -55,6 +55,7 @@ EPOCH = (
     "skipped", "attempt",
 )  # fmt: skip
 EPOCH_MEASURES = ("train_accuracy", "accuracy", "top5", "validation_accuracy")
+_IN_STAGES, _IN_EPOCHS = frozenset(MEASURES), frozenset(EPOCH_MEASURES)
 EPOCH_COLUMNS = ("stage", "epoch", *EPOCH, *EPOCH_MEASURES, "other_metrics", "time")
 TRIAL = (
     "trial", "cell", "plan", "network", "dataset", "recipe", "strategy", "schedule", "criterion", "scope",
@@ -109,10 +110,11 @@ def _text(value: object) -> str:
     return encode(value).decode()
 
 
-def _others(metrics: Metrics, columns: tuple[str, ...]) -> str | None:
+def _others(metrics: Metrics, columns: frozenset[str]) -> str | None:
     """Return the metrics without a column of their own as JSON; None where there are none."""
-    others = {name: value for name, value in metrics.items() if name not in columns}
-    return _text(others) if others else None
+    if metrics.keys() <= columns:  # as those of classification
+        return None
+    return _text({name: value for name, value in metrics.items() if name not in columns})
 
 
 def spec_row(key: str, spec: Spec) -> Row:
@@ -154,7 +156,7 @@ def result_row(key: str, result: Result | None) -> Row:
         *map(result.metrics.get, MEASURES),
         None if result.dead_layers is None else list(result.dead_layers),
         list(result.device_names),
-        _others(result.metrics, MEASURES),
+        _others(result.metrics, _IN_STAGES),
         _text(result.versions),
         moment(result.started),
         moment(result.ended),
@@ -355,7 +357,7 @@ class LogRows:
             record.epoch,
             *_epoch_fields(record),
             *map(record.metrics.get, EPOCH_MEASURES),
-            _others(record.metrics, EPOCH_MEASURES),
+            _others(record.metrics, _IN_EPOCHS),
             moment(record.time),
         )
         for first_step, lr in record.rates:

@@ -165,9 +165,11 @@ def may_have_controls(data: bytes) -> bool:
     """Return whether there can be control characters in the texts of some JSON: nearly never.
 
     Of a whole log at once: by lines it takes as long as all else that reading them does, as each of the searches
-    has to begin.
+    has to begin. One byte is found ten times as fast as two.
     """
-    return any(mark in data for mark in (b"\\u00", b"\\b", b"\\f", b"\x7f", b"\xc2"))
+    if b"\\" in data and any(mark in data for mark in (b"\\u00", b"\\b", b"\\f")):
+        return True
+    return b"\x7f" in data or b"\xc2" in data
 
 
 def _escaped(found: re.Match[bytes]) -> bytes:
