@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -49,11 +49,6 @@ def check_left_out(seed: int, order: int | None, augment: int | None) -> None:
     """Raise ValueError where a seed is given that is to be left out: each meaning is written in one way."""
     if seed in (order, augment):
         raise ValueError("order_seed and augment_seed are left out where they are the seed")
-
-
-def independent(every: Sequence[Seeds]) -> bool:
-    """Return whether any two trials with these seeds differ in all three: what makes them replications."""
-    return all(len(set(levels)) == len(every) for levels in zip(*every, strict=True))
 
 
 def numbers_text(every: Iterable[Seeds]) -> str:

@@ -17,7 +17,7 @@ from prunectl.plan.expand import Expansion, expand
 from prunectl.plan.load import loads
 from prunectl.plan.seeds import as_toml, count, in_order
 from prunectl.spec.key import stage_key
-from prunectl.spec.seeds import Seeds, independent, numbers_text
+from prunectl.spec.seeds import Seeds, numbers_text
 from prunectl.spec.study import Study
 from tests.support.tiny_plans import tiny_plan
 
@@ -168,9 +168,3 @@ def test_seeds_in_words() -> None:
     crossed = list(in_order(expanded("{ init = [0, 1], order = [0, 1] }").plan.content.seeds))
     assert numbers_text(crossed) == "4 triples of seeds: 2 of init, 2 of order, 2 of augment"
     assert numbers_text(map(Seeds.of, (0, 1))) == "2 seeds"
-
-
-def test_replications_differ_in_all_seeds() -> None:
-    assert independent([Seeds.of(0), Seeds.of(1)])
-    assert independent([Seeds(0, 1, 2), Seeds(1, 2, 0)])
-    assert not independent([Seeds.of(0), Seeds(1, 0, 1)])
