@@ -9,7 +9,6 @@ import typer
 from prunectl.cli.support.claims import (
     print_conditions,
     print_plan_claims,
-    verdict_text,
 )
 from prunectl.cli.support.fresh_results import results_of
 from prunectl.cli.support.options import StoreOption, TableFormat
@@ -85,9 +84,7 @@ def _print(found: Comparison) -> None:
         out.print(f"not measured yet: {len(found.missing)} published cells of these networks")
     if not found.claims:
         return
-    rows = [
-        (theirs.title, verdict_text(theirs), verdict_text(ours)) for theirs, ours in found.claims
-    ]
+    rows = [(theirs.title, theirs.text, ours.text) for theirs, ours in found.claims]
     out.print(
         table((f"claim of {found.source}", "by their numbers", "by ours"), rows, left=(0, 1, 2))
     )

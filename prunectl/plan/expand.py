@@ -188,9 +188,8 @@ def _cells(plan: LoadedPlan, check: Check | None, progress: Progress | None) -> 
             known[ladder_key] = ladders(plan, network, point.pruning, check)
         for ladder in known[ladder_key]:
             cell = _Cell(plan, point, ladder)
-            if (
-                cell.first.cell not in seen
-            ):  # as where an axis of lengths changes nothing for reinit
+            # Seen as where an axis of lengths changes nothing for reinit.
+            if cell.first.cell not in seen:
                 seen.add(cell.first.cell)
                 yield cell
 

@@ -8,6 +8,7 @@ from prunectl.results import metrics
 from prunectl.spec.task import DEFAULT_TASK, Metric
 
 NOT_INDEPENDENT = "trials share seeds, so that no two are replications of each other"
+"""Why nothing is inferred from trials that do not differ in all seeds."""
 FEWEST_ITEMS = 1000
 """Of a test set whose scores are results: with fewer, one item is more than 0.1 points of a percentage."""
 

@@ -27,9 +27,6 @@ MARGIN = 0.25
 three networks of theirs (0.16 to 0.28 on ResNet-20)."""
 
 
-"""Why nothing is inferred from trials that do not differ in all seeds."""
-
-
 class Titled(Protocol):
     """A claim, as far as a table names it."""
 
@@ -98,6 +95,12 @@ class Judged:
             return f"{self.parts[0].evidence} ({self.parts[0].condition})"
         counts = (f"{n} {name}" for name in VERDICTS if (n := self.count(name)))
         return f"{len(self.parts)} conditions: {', '.join(counts)}"
+
+    @property
+    def text(self) -> str:
+        """The verdict and what it rests on, in a line."""
+        note = f" ({self.note})" if self.note else ""
+        return f"{self.verdict}{note}: {self.evidence}"
 
     def count(self, verdict: Verdict) -> int:
         """Return how many of its parts have this verdict."""

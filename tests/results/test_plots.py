@@ -6,9 +6,11 @@ from typing import get_args
 import pytest
 from matplotlib.collections import PolyCollection
 
+from prunectl.cli.plot import Behind
 from prunectl.errors import ControlError, PrunectlError
 from prunectl.results import figure_style, plots, published_lines
 from prunectl.results.leaderboard import leaderboard
+from prunectl.results.publications import SOURCES
 from prunectl.store.db.ingest import ingest
 from tests.support.fake_store import FakeStore
 
@@ -320,3 +322,7 @@ def test_a_users_settings_are_left_alone(paths):
         assert mpl.rcParams["font.size"] == 17
     finally:
         mpl.rcdefaults()
+
+
+def test_the_command_shows_every_publication_behind_ours():
+    assert get_args(Behind) == ("auto", "none", *SOURCES)

@@ -23,16 +23,10 @@ def print_conditions(out: Console, found: Sequence[Judged]) -> None:
                 out.print(f"  {part.condition}: {part.verdict}: {part.evidence}", markup=False)
 
 
-def verdict_text(found: Judged) -> str:
-    """Write a verdict and what it rests on in a line."""
-    note = f" ({found.note})" if found.note else ""
-    return f"{found.verdict}{note}: {found.evidence}"
-
-
 def print_plan_claims(out: Console, found: Sequence[PlanClaim]) -> None:
     """Print what plans claim, and what their results say of it."""
     if not found:
         return
-    rows = [(each.plan, each.judged.title, verdict_text(each.judged)) for each in found]
+    rows = [(each.plan, each.judged.title, each.judged.text) for each in found]
     out.print(table(("plan", "claims", "its results"), rows, left=(0, 1, 2)))
     print_conditions(out, [each.judged for each in found])

@@ -19,6 +19,11 @@ CREATE MACRO t_among_of(lists, comparisons, df) AS t_of(lists[least(comparisons,
 -- The 97.5 % quantile of Student's t, for 95 % intervals.
 CREATE MACRO t975(freedom) AS t_among_of(t_lists(), 2, freedom);
 
+-- Trials are replications of each other where any two of a cell differ in all seeds. Where they do not, as where seeds
+-- are crossed, they have part of their chance in common: their spread says nothing of how far the mean is off.
+CREATE MACRO replications(init, orders, augment) AS
+    count(*) = least(count(DISTINCT init), count(DISTINCT orders), count(DISTINCT augment));
+
 -- A rate logged again after a resume starts no new run: only changes of the rate are kept.
 CREATE VIEW schedules AS
 SELECT stage, first_step, lr
@@ -137,7 +142,7 @@ WITH cells AS (
            round(avg(score) FILTER (flattery IS NOT NULL), 9) AS mean,
            round(avg(score_by_test) FILTER (flattery IS NOT NULL), 9) AS mean_by_test,
            round(avg(flattery), 9) AS flattery,
-           CASE WHEN count(*) = least(count(DISTINCT seed), count(DISTINCT order_seed), count(DISTINCT augment_seed)) THEN
+           CASE WHEN replications(seed, order_seed, augment_seed) THEN
                greatest(stddev_samp(flattery), coalesce(max(resolution), 0)) / sqrt(count(flattery)) END AS flattery_ci,
            to_json(histogram(picked)) AS picks
     FROM picks_all
@@ -203,8 +208,6 @@ LEFT JOIN stages d ON d.stage = r.dense_stage AND d.done;
 CREATE VIEW points AS
 SELECT * EXCLUDE (version, current) FROM points_all WHERE current;
 
--- Trials are replications of each other where any two of a cell differ in all seeds. Where they do not, as where seeds
--- are crossed, they have part of their chance in common: their spread says nothing of how far the mean is off.
 -- Rounded to 9 digits, for sums of floats differ in their last bits with the order of the rows and ranks must not.
 CREATE VIEW leaderboard_all AS
 WITH cells AS (
@@ -248,7 +251,7 @@ SELECT plan, version, current, network, dataset, task, recipe, schedule, strateg
        count(*) FILTER (flag = 'collapsed') AS collapsed,
        max(t.per_item / test_items) AS resolution,
        list(stage ORDER BY seed, order_seed, augment_seed) AS stages,
-       count(*) = least(count(DISTINCT seed), count(DISTINCT order_seed), count(DISTINCT augment_seed)) AS independent,
+       replications(seed, order_seed, augment_seed) AS independent,
        any_value(CASE WHEN t.higher_is_better THEN 1 WHEN NOT t.higher_is_better THEN -1 END) AS sign
 FROM points_all LEFT JOIN (SELECT task, per_item, higher_is_better FROM tasks WHERE position = 0) t USING (task)
 GROUP BY ALL
@@ -271,9 +274,8 @@ SELECT * EXCLUDE (version, current) FROM leaderboard_all WHERE current;
 CREATE VIEW directions AS
 SELECT task, CASE WHEN higher_is_better THEN 1 ELSE -1 END AS sign FROM tasks WHERE position = 0;
 
--- A column is one sparsity of one table. Among its methods with three seeds or more, any two of which differ in all
--- purposes (`independent`), and of which none failed (diverged or
--- collapsed) in a seed where another did not, a method goes unmarked if one of the k − 1 others beats it: in the t test
+-- A column is one sparsity of one table. Among its methods with three trials or more, which are replications and of
+-- which none failed (diverged or collapsed) in a seed where another did not, a method goes unmarked if one of the k − 1 others beats it: in the t test
 -- paired by seed, one-sided at 5 %/(k − 1). So a truly best method stays marked with at least 95 %, whatever the spreads
 -- are. Cells that share all their stages are one entry. All comparisons are over the seeds that both have.
 CREATE VIEW ranking_all AS
@@ -286,7 +288,8 @@ WITH entries AS (  -- its columns by name: a table used so often is made as it s
     FROM leaderboard_all l LEFT JOIN directions d USING (task)
     WHERE iteration > 0 AND n > 0
 ), scores AS (
-    SELECT e.col, e.entry, p.seed, p.order_seed, p.augment_seed, e.sign * p.score AS good, coalesce(p.flag IN ('diverged', 'collapsed'), false) AS failed
+    SELECT e.col, e.entry, p.seed, p.order_seed, p.augment_seed, e.sign * p.score AS good,
+           coalesce(p.flag IN ('diverged', 'collapsed'), false) AS failed
     FROM entries e JOIN points_all p USING (plan, version, current, cell, iteration)
     WHERE e.cell = e.entry AND p.score IS NOT NULL
 ), uneven AS (

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from prunectl.errors import ControlError, StoreError
 from prunectl.spec.ranges import FRACTION, LAST_MOMENT
+from prunectl.spec.seeds import Seeds
 from prunectl.spec.study import Study
 from prunectl.spec.task import TaskMetrics
 from prunectl.spec.trial import Trial
@@ -97,9 +98,9 @@ def _check_selections(path: Path, study: Study) -> None:
     whose cells are not its own."""
     if not study.selections:
         return
-    ladders: dict[str, list[tuple[int, tuple[str, ...]]]] = {}
+    ladders: dict[str, list[tuple[Seeds, tuple[str, ...]]]] = {}
     for trial in study.trials:
-        ladders.setdefault(trial.cell, []).append((trial.seed, trial.sparsities))
+        ladders.setdefault(trial.cell, []).append((trial.seeds, trial.sparsities))
     taken = set(ladders)
     for selection in study.selections:
         for made in selection.cells:

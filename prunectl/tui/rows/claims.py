@@ -36,10 +36,9 @@ def claim_lines(claims: Sequence[PlanClaim]) -> list[Line]:
     lines: list[Line] = []
     for each in claims:
         judged = each.judged
-        note = f" ({judged.note})" if judged.note else ""
         lines += [
             Line(judged.title, "bold"),
-            Line(f"  {judged.verdict}{note}: {judged.evidence}", STYLES.get(judged.verdict, "")),
+            Line(f"  {judged.text}", STYLES.get(judged.verdict, "")),
         ]
         if len(judged.parts) > 1:
             lines += [
